@@ -35,7 +35,7 @@ func TestClaimAfterProviderIsRegisteredAgain(t *testing.T) {
 		_, err = h.db.PutProvider(t.Context(), found[0])
 		require.NoError(t, err)
 		claim()
-		_, err = h.db.DeleteProvider(t.Context(), store.ProviderFilter{Name: "vendor-b"})
+		_, err = h.db.DeleteProvider(t.Context(), store.ProviderFilter{Name: "vendor-b"}, true)
 		require.NoError(t, err)
 		claim()
 	})

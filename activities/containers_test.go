@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 	"sync"
@@ -14,7 +12,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.temporal.io/sdk/temporal"
 
 	"hutong/activities"
 	"hutong/activities/driver"
@@ -294,7 +291,7 @@ func TestRunTaskWithUnusableProvider(t *testing.T) {
 		kinds   []bfia.FailureKind
 	}{
 		{"no provider for a driver of this runner", func(h *testParty) {
-			_, err := h.db.DeleteProvider(h.t.Context(), store.ProviderFilter{Name: "vendor-a"})
+			_, err := h.db.DeleteProvider(h.t.Context(), store.ProviderFilter{Name: "vendor-a"}, true)
 			require.NoError(h.t, err)
 			_, err = h.db.PutProvider(h.t.Context(),
 				store.Provider{Name: "vendor-a", Version: "1", Device: "spark", Metadata: []byte("{}"),
@@ -467,52 +464,5 @@ func TestRunTaskRemovesEmptyOutputFolders(t *testing.T) {
 		outputs, err := h.db.Outputs(t.Context(), jobID)
 		require.NoError(t, err)
 		assert.Empty(t, outputs)
-	})
-}
-
-// lockedStore is a storage in which a container left an object that only its own user can read.
-type lockedStore struct{ blob.Store }
-
-func (l lockedStore) List(context.Context, string) ([]blob.Info, error) {
-	return nil, fmt.Errorf("storage: failed to list: %w",
-		&fs.PathError{Op: "open", Path: "/storage/out/private", Err: fs.ErrPermission})
-}
-
-// A part can't end as SUCCESS with an output that its party can't read.
-func TestRecordUnreadableOutput(t *testing.T) {
-	h := newTestParty(t, storetest.SQLite(t), testDriver{Driver: emptyDriver{}}, nil, nil)
-	require.NoError(t, h.participant.RecordJob(t.Context(), participant.RecordJobInput{Plan: h.own,
-		Roles: []string{"guest.0"}, Scheduler: "B", State: bfia.JobReady, At: time.Now()}))
-	_, err := h.db.StartTask(t.Context(), jobID, "a", bfia.TaskID(jobID, "a"), 1, time.Now())
-	require.NoError(t, err)
-	h.participant.Blobs = lockedStore{h.blobs}
-	err = h.participant.RecordTaskEnd(t.Context(),
-		participant.RecordTaskEndInput{Key: h.taskKey("a"), Part: guestA, TaskID: bfia.TaskID(jobID, "a"),
-			State: bfia.TaskSuccess, At: time.Now()})
-	require.ErrorContains(t, err, "output out: this party can't read what the container wrote: ")
-	require.ErrorContains(t, err, "/storage/out/private: permission denied")
-	var refusal *temporal.ApplicationError
-	require.ErrorAs(t, err, &refusal)
-	require.True(t, refusal.NonRetryable(), "it ends the part, and is not tried for a day")
-	require.Equal(t, bfia.TaskRunning, h.taskRow("a").State)
-}
-
-// A container that writes an output after its callback has ended the part still has that output recorded.
-func TestOutputAfterCallbackIsRecorded(t *testing.T) {
-	eachDriver(t, func(t *testing.T, d testDriver) {
-		h := newTestParty(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", oneStart}, nil)
-		h.claimTaskA()
-		require.NoError(t, h.participant.RecordTaskEnd(t.Context(),
-			participant.RecordTaskEndInput{Key: h.taskKey("a"), Part: guestA, TaskID: bfia.TaskID(jobID, "a"),
-				State: bfia.TaskSuccess, At: time.Now()}))
-		outputs, err := h.db.Outputs(t.Context(), jobID)
-		require.NoError(t, err)
-		require.Empty(t, outputs)
-		_, err = h.runTaskA(t.Context(), d, nil)
-		require.NoError(t, err)
-		outputs, err = h.db.Outputs(t.Context(), jobID)
-		require.NoError(t, err)
-		require.Len(t, outputs, 1)
-		require.Equal(t, int64(len(oneStart)), outputs[0].Bytes)
 	})
 }

@@ -12,8 +12,9 @@ import (
 	"hutong/store/blob"
 )
 
-// RecordOutputs writes the outputs of a part that are in the storage: of those that the job's record declares,
-// all that the container wrote. An output that this party can't read is a refusal that names the object.
+// RecordOutputs writes the outputs of a part that are in the storage: of those that the job's record
+// declares, all that the container wrote. An output that this party can't read is a refusal that names the
+// object.
 func RecordOutputs(ctx context.Context, db *store.Store, blobs blob.Store, req PartRequest,
 	at time.Time) error {
 	spec, err := ContainerSpec(ctx, db, req.Key, req.Part, req.TaskID)
@@ -25,7 +26,8 @@ func RecordOutputs(ctx context.Context, db *store.Store, blobs blob.Store, req P
 	for _, out := range spec.Outputs {
 		objects, bytes, err := readableOutput(ctx, blobs, out.Address)
 		if errors.Is(err, fs.ErrPermission) {
-			return bfia.Errorf(bfia.CodeRefused, "output %s: this party can't read what the container wrote: %v",
+			return bfia.Errorf(bfia.CodeRefused,
+				"output %s: this party can't read what the container wrote: %v",
 				out.Port, err)
 		}
 		if err != nil {

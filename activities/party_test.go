@@ -82,7 +82,8 @@ func newTestParty(t *testing.T, address string, d testDriver, a, b []string) *te
 		Transport: h.partner.URL, HTTP: http.DefaultClient, Logger: quiet}
 	h.runner = h.newRunner(d)
 	h.housekeeping = &housekeeping.Activities{Node: "A", Store: h.db, Blobs: blobs, Scheduled: workflowGone,
-		Participating: workflowGone, Logger: quiet}
+		Participating: workflowGone, Logger: quiet,
+		DeleteWorkflows: func(context.Context, string) error { return nil }}
 
 	for name, arguments := range map[string][]string{"a": a, "b": b} {
 		data := fmt.Sprintf("%s/guest-A-dataset-d/%s", d.StorageRoot(h.containerName(name)),

@@ -1,13 +1,17 @@
 package api
 
 import (
+	"archive/tar"
 	"context"
+	"errors"
 	"io"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
 	"hutong/store"
+	"hutong/store/blob"
 	"hutong/store/dataset"
 )
 
@@ -17,7 +21,8 @@ func tableAnswer(t store.DataTable) map[string]any {
 		"columns": t.Columns, "create_time": t.CreatedAt.UnixMilli(), "update_time": t.UpdatedAt.UnixMilli()}
 }
 
-// queryDatasets lists the datasets that were uploaded to this party, of one namespace or all.
+// queryDatasets lists the datasets that were uploaded to this party, of one namespace or all. With jobs=true
+// it also lists the jobs that read them.
 func (s *Server) queryDatasets(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
@@ -29,9 +34,17 @@ func (s *Server) queryDatasets(c *fiber.Ctx) error {
 	}
 	list := []map[string]any{}
 	for _, t := range tables {
-		if name := get("name"); name == "" || name == t.Name {
-			list = append(list, tableAnswer(t))
+		if name := get("name"); name != "" && name != t.Name {
+			continue
 		}
+		entry := tableAnswer(t)
+		if get("jobs") == "true" {
+			if entry["jobs"], err = s.store.JobsWithDataset(c.UserContext(), t.Namespace,
+				t.Name); err != nil {
+				return err
+			}
+		}
+		list = append(list, entry)
 	}
 	return answer(c, "success", list, nil)
 }
@@ -58,14 +71,16 @@ func (s *Server) downloadDataset(c *fiber.Ctx) error {
 	return nil
 }
 
-// openData opens a dataset as one CSV stream, or another output's only object unchanged.
+// openData opens a dataset as one CSV stream. It opens the only object of another output unchanged, and
+// several objects as a tar archive.
 func (s *Server) openData(ctx context.Context, namespace, name string) (io.ReadCloser, string, error) {
 	m, err := s.datasets.Metadata(ctx, namespace, name)
-	if err != nil {
+	switch {
+	case bfia.CodeOf(err) == bfia.CodeNotFound && bfia.IsOutputNamespace(s.Node, namespace):
+		return s.openObjects(ctx, namespace+"/"+name, err)
+	case err != nil:
 		return nil, "", err
-	}
-	switch m.FileType {
-	case "", "csv":
+	case m.FileType == "", m.FileType == "csv":
 		rc, err := s.datasets.Open(ctx, namespace, name)
 		return rc, "text/csv; charset=utf-8", err
 	}
@@ -79,4 +94,42 @@ func (s *Server) openData(ctx context.Context, namespace, name string) (io.ReadC
 	}
 	rc, err := s.blobs.Get(ctx, key+"/data_0")
 	return rc, contentType, err
+}
+
+// openObjects opens an output that its component wrote without metadata. It returns missing if there is none.
+func (s *Server) openObjects(ctx context.Context, key string, missing error) (io.ReadCloser, string, error) {
+	objects, err := s.blobs.List(ctx, key)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case len(objects) == 0:
+		return nil, "", missing
+	case len(objects) == 1:
+		rc, err := s.blobs.Get(ctx, objects[0].Key)
+		return rc, fiber.MIMEOctetStream, err
+	}
+	r, w := io.Pipe()
+	go func() { _ = w.CloseWithError(s.writeTar(ctx, w, key, objects)) }()
+	return r, "application/x-tar", nil
+}
+
+// writeTar writes the objects below a key as a tar archive.
+func (s *Server) writeTar(ctx context.Context, w io.Writer, key string, objects []blob.Info) error {
+	archive := tar.NewWriter(w)
+	for _, o := range objects {
+		header := &tar.Header{Name: strings.TrimPrefix(o.Key, key+"/"), Mode: 0o600, Size: o.Size,
+			ModTime: o.ModTime}
+		if err := archive.WriteHeader(header); err != nil {
+			return err
+		}
+		object, err := s.blobs.Get(ctx, o.Key)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(archive, object)
+		if err := errors.Join(err, object.Close()); err != nil {
+			return err
+		}
+	}
+	return archive.Close()
 }

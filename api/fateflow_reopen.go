@@ -24,7 +24,7 @@ const endWait = 8 * time.Second
 // reopen waits until the workflow of a job has ended, and starts another one that takes over the states of
 // its tasks.
 func (s *Server) reopen(ctx context.Context, job *store.Job) error {
-	if err := s.awaitEnd(ctx, job.JobID); err != nil {
+	if err := s.awaitEnd(ctx, job.JobID, workflows.ParticipantJobID(job.JobID)); err != nil {
 		return err
 	}
 
@@ -53,11 +53,11 @@ func (s *Server) reopen(ctx context.Context, job *store.Job) error {
 		})
 }
 
-// awaitEnd waits until the workflow of a job has ended.
-func (s *Server) awaitEnd(ctx context.Context, jobID string) error {
+// awaitEnd waits until a workflow of a job has ended.
+func (s *Server) awaitEnd(ctx context.Context, jobID, workflowID string) error {
 	waiting, cancel := context.WithTimeout(ctx, endWait)
 	defer cancel()
-	err := s.temporal.GetWorkflow(waiting, workflows.ParticipantJobID(jobID), "").Get(waiting, nil)
+	err := s.temporal.GetWorkflow(waiting, workflowID, "").Get(waiting, nil)
 
 	var gone *serviceerror.NotFound
 	var failed *sdk.WorkflowExecutionError

@@ -230,7 +230,8 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 	}, httpclient.Direct(), time.Minute)
 	p.server = New(cfg, Dependencies{Store: p.store, Blobs: blobs, Datasets: dataset.New(blobs, p.store),
 		Temporal: p.engine, Remote: remote,
-		Logger: slog.New(slog.NewTextHandler(p.log, nil))})
+		DeleteWorkflows: func(context.Context, string) error { return nil },
+		Logger:          slog.New(slog.NewTextHandler(p.log, nil))})
 	p.address = p.serve(p.server.Serve)
 	p.container = p.serve(p.server.ServeContainers)
 	p.peer(guest, "http://"+p.address)

@@ -80,7 +80,7 @@ func providerFilter(get func(string) string) (store.ProviderFilter, error) {
 	return f, nil
 }
 
-// queryProviders lists the providers that match the filter.
+// queryProviders lists the providers that match the filter, with jobs=true also the jobs that use them.
 func (s *Server) queryProviders(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
@@ -96,7 +96,7 @@ func (s *Server) queryProviders(c *fiber.Ctx) error {
 	}
 	list := []map[string]any{}
 	for _, p := range found {
-		list = append(list, map[string]any{
+		entry := map[string]any{
 			"provider_name":          p.Name + ":" + p.Version + "@" + p.Device,
 			"name":                   p.Name,
 			"version":                p.Version,
@@ -106,13 +106,20 @@ func (s *Server) queryProviders(c *fiber.Ctx) error {
 			"components_description": p.Components,
 			"create_time":            p.CreatedAt.UnixMilli(),
 			"update_time":            p.UpdatedAt.UnixMilli(),
-		})
+		}
+		if get("jobs") == "true" {
+			if entry["jobs"], err = s.store.JobsWithProvider(c.UserContext(),
+				store.ProviderFilter{Name: p.Name, Version: p.Version}); err != nil {
+				return err
+			}
+		}
+		list = append(list, entry)
 	}
 	return answer(c, "success", list, nil)
 }
 
-// deleteProvider deletes the providers that match the filter. Running containers continue; later tasks that
-// need them fail.
+// deleteProvider deletes the providers that match the filter. It refuses those that unfinished jobs use,
+// unless force is set. Jobs keep what was registered when they were created.
 func (s *Server) deleteProvider(c *fiber.Ctx) error {
 	var fields map[string]json.RawMessage
 	if err := s.readJSON(c, &fields); err != nil {
@@ -125,7 +132,11 @@ func (s *Server) deleteProvider(c *fiber.Ctx) error {
 	if filter == (store.ProviderFilter{}) {
 		return bfia.Errorf(bfia.CodeBadRequest, "name or provider_name: is required")
 	}
-	n, err := s.store.DeleteProvider(c.UserContext(), filter)
+	var force bool
+	if err := bfia.DecodeFields(fields, bfia.Optional("force", &force)); err != nil {
+		return err
+	}
+	n, err := s.store.DeleteProvider(c.UserContext(), filter, force)
 	if err != nil {
 		return err
 	}

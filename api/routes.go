@@ -42,6 +42,8 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathComponentFile, s.uploadFile, false},
 		{http.MethodPost, bfia.PathDataFile, s.uploadFile, false},
 		{http.MethodGet, bfia.PathDataQuery, s.queryDatasets, false},
+		{http.MethodPost, bfia.PathDataDelete, s.deleteDataset, false},
+		{http.MethodPost, bfia.PathJobDelete, s.deleteJob, false},
 		{http.MethodGet, bfia.PathDataDownload, s.downloadDataset, false},
 		{http.MethodPost, bfia.PathPlatformCreateAll, s.submitJob, false},
 		{http.MethodPost, bfia.PathV2CreateAll, s.submitJob, false},

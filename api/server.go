@@ -19,6 +19,7 @@ import (
 	temporal "go.temporal.io/sdk/client"
 	"golang.org/x/sync/semaphore"
 
+	"hutong/activities/housekeeping"
 	"hutong/admission"
 	"hutong/bfia/client"
 	"hutong/internal/httpguard"
@@ -65,6 +66,7 @@ type Server struct {
 	datasets *dataset.Datasets
 	temporal temporal.Client
 	remote   *client.Client // its timeout covers create_all
+	remover  housekeeping.Remover
 	logger   *slog.Logger
 	jobSalt  int
 	// submissions limits the jobs that are created for clients at the same time.
@@ -91,7 +93,9 @@ type Dependencies struct {
 	Datasets *dataset.Datasets
 	Temporal temporal.Client
 	Remote   *client.Client
-	Logger   *slog.Logger
+	// DeleteWorkflows deletes what Temporal holds of an ended job.
+	DeleteWorkflows func(ctx context.Context, jobID string) error
+	Logger          *slog.Logger
 }
 
 // New returns a server. Call [Server.Serve] to serve it.
@@ -99,6 +103,8 @@ func New(cfg Config, d Dependencies) *Server {
 	s := &Server{Config: cfg, store: d.Store, blobs: d.Blobs, datasets: d.Datasets, temporal: d.Temporal,
 		remote: d.Remote,
 		logger: d.Logger, jobSalt: os.Getpid(), submissions: semaphore.NewWeighted(submissionsAtOnce())}
+	s.remover = housekeeping.Remover{Node: cfg.Node, Store: d.Store, Blobs: d.Blobs,
+		DeleteWorkflows: d.DeleteWorkflows, Heartbeat: func() {}, Logger: d.Logger}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.app = s.newApp(func(route) bool { return true })
 	s.containers = s.newApp(func(r route) bool { return r.container })

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"time"
 
@@ -106,28 +107,48 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string)
 	if err != nil {
 		return nil, err
 	}
-	if !s.CheckDatasets {
-		return plan, nil
-	}
 	for _, t := range plan.Tasks {
 		for _, part := range t.PartsOf(s.Node) {
 			address, err := doc.RootDataset(record.Registry.Describe, t.Name, part)
 			if err != nil || address == nil {
 				continue // NewPlan refuses malformed ones
 			}
-			exists, err := s.datasets.Exists(ctx, address.Namespace, address.Name)
-			if err != nil {
-				return nil, bfia.Wrap(bfia.CodeUnavailable, err,
-					"the storage of %s does not answer; try again later", s.Node)
-			}
-			if !exists {
-				return nil, bfia.Errorf(bfia.CodeNotFound,
-					"config.task_params.%s.%d.%s.dataset_id: %s has no dataset %q",
-					part.Role, part.Index, t.Name, s.Node, address.String())
+			if err := s.checkDataset(ctx, doc.JobID, *address); err != nil {
+				place := fmt.Sprintf("config.task_params.%s.%d.%s.dataset_id", part.Role, part.Index, t.Name)
+				return nil, bfia.PrefixPlace(place, err)
 			}
 		}
 	}
 	return plan, nil
+}
+
+// checkDataset refuses a root dataset of a new job that is an output of another one, or that is not
+// registered where this party checks that.
+func (s *Server) checkDataset(ctx context.Context, jobID string, address bfia.Address) error {
+	if err := s.refuseOutput(ctx, address); err != nil || !s.CheckDatasets {
+		return err
+	}
+	_, err := s.store.DataTable(ctx, address.Namespace, address.Name)
+	if bfia.CodeOf(err) == bfia.CodeNotFound {
+		if _, known := s.store.Job(ctx, jobID); known == nil {
+			return nil // the job keeps what it read
+		}
+		return bfia.Errorf(bfia.CodeNotFound, "%s has no dataset %q; upload it with 'hutong data upload'",
+			s.Node, address.String())
+	}
+	if err != nil {
+		return err
+	}
+	exists, err := s.datasets.Exists(ctx, address.Namespace, address.Name)
+	if err == nil && !exists {
+		return bfia.Errorf(bfia.CodeNotFound, "%s has lost the dataset %q from its storage; upload it again",
+			s.Node, address.String())
+	}
+	if err != nil {
+		return bfia.Wrap(bfia.CodeUnavailable, err, "the storage of %s does not answer; try again later",
+			s.Node)
+	}
+	return nil
 }
 
 // checkParameters compares the parameters of one node's parts, or of all, with their descriptions. It returns

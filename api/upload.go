@@ -216,6 +216,10 @@ func parseUpload(fields map[string]json.RawMessage) (dataset.IngestRequest, erro
 }
 
 func (s *Server) ingest(c *fiber.Ctx, req dataset.IngestRequest, r io.Reader) error {
+	address := bfia.Address{Namespace: req.Namespace, Name: req.Name}
+	if err := s.refuseOutput(c.UserContext(), address); err != nil {
+		return err
+	}
 	table, err := s.datasets.Ingest(c.UserContext(), req, r)
 	if err != nil {
 		return err

@@ -38,6 +38,14 @@ func OutputAddress(taskID string, part Part, out Port) Address {
 	}
 }
 
+// IsOutputNamespace reports whether a namespace has the form in which the outputs of a node's parts are kept;
+// see [OutputAddress]. No dataset may have one.
+func IsOutputNamespace(node, namespace string) bool {
+	role, output, found := strings.Cut(namespace, "-"+node+"-")
+	kind, key, typed := strings.Cut(output, "-")
+	return found && typed && role != "" && kind != "" && key != ""
+}
+
 // RootDataset returns the dataset that the parameters of a part name for the first dataset input that the DAG
 // does not feed: dataset_id "namespace#name", or name and namespace. It returns nil if they name none, or if
 // there is no such input: then these parameters are the component's own.

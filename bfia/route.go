@@ -14,6 +14,7 @@ const (
 	PathDataFile          = "/v2/data/component/upload/file"
 	PathDataDownload      = "/v2/data/download"
 	PathDataQuery         = "/v2/data/query"
+	PathDataDelete        = "/v2/data/delete"
 	PathPlatformCreateAll = "/v1/platform/schedule/job/create_all" // 5.1
 	PathV2CreateAll       = "/v2/schedule/job/create_all"
 	PathPlatformStopAll   = "/v1/platform/schedule/job/stop_all"       // 5.2
@@ -28,6 +29,7 @@ const (
 	PathPlatformPriority  = "/v1/platform/schedule/job/priority"       // Hutong's addition
 	PathPlatformCheck     = "/v1/platform/schedule/job/check"          // Hutong's addition
 	PathJobOutputs        = "/v2/job/output/query"
+	PathJobDelete         = "/v2/job/delete"
 	PathJobDocument       = "/v2/job/document" // Hutong's addition
 
 	// East-west: party to party.

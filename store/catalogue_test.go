@@ -80,13 +80,13 @@ func TestProviders(t *testing.T) {
 			require.NoError(t, err)
 			require.Len(t, got, n, "%+v", f)
 		}
-		n, err := s.DeleteProvider(ctx, store.ProviderFilter{Version: "2.1.0"})
+		n, err := s.DeleteProvider(ctx, store.ProviderFilter{Version: "2.1.0"}, true)
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
-		n, err = s.DeleteProvider(ctx, store.ProviderFilter{Version: "2.1.0"})
+		n, err = s.DeleteProvider(ctx, store.ProviderFilter{Version: "2.1.0"}, true)
 		require.NoError(t, err)
 		require.Zero(t, n)
-		_, err = s.DeleteProvider(ctx, store.ProviderFilter{})
+		_, err = s.DeleteProvider(ctx, store.ProviderFilter{}, true)
 		requireCode(t, bfia.CodeBadRequest, err)
 		_, err = s.Providers(ctx, store.ProviderFilter{Name: "a\x00"})
 		requireCode(t, bfia.CodeBadRequest, err)
@@ -122,7 +122,7 @@ func TestStoresRaceOnAProvider(t *testing.T) {
 					}
 					if i%5 == 0 && i < 14 {
 						if _, err := stores[n%2].DeleteProvider(ctx,
-							store.ProviderFilter{Name: "p"}); err != nil {
+							store.ProviderFilter{Name: "p"}, true); err != nil {
 							return err
 						}
 					}
@@ -175,7 +175,8 @@ func TestDataTables(t *testing.T) {
 		list, err = s.DataTables(ctx, "experiment")
 		require.NoError(t, err)
 		require.Len(t, list, 1)
-		require.NoError(t, s.DeleteDataTable(ctx, "experiment", "guest"))
+		_, err = s.DeleteDataTable(ctx, "experiment", "guest")
+		require.NoError(t, err)
 		_, err = s.DataTable(ctx, "experiment", "guest")
 		requireCode(t, bfia.CodeNotFound, err)
 	})

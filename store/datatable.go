@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/uptrace/bun"
+
+	"hutong/bfia"
 )
 
 // Column is a column of a dataset.
@@ -118,13 +120,41 @@ func (s *Store) DataTables(ctx context.Context, namespace string) ([]DataTable, 
 	return tables, nil
 }
 
-// DeleteDataTable deletes a dataset's row; there may be none. Housekeeping removes its objects later.
-func (s *Store) DeleteDataTable(ctx context.Context, namespace, name string) error {
-	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		if _, err := tx.NewDelete().Model((*dataTableRow)(nil)).
-			Where("namespace = ? AND name = ?", namespace, name).Exec(ctx); err != nil {
+// DeleteDataTable deletes a dataset's row and claims its generations for removal, which it returns. An upload
+// that has not ended is no part of the dataset yet. It returns CodeNotFound if there is no such dataset, and
+// CodeConflict, with the jobs, if unfinished jobs read it.
+func (s *Store) DeleteDataTable(ctx context.Context, namespace, name string) ([]DataGeneration, error) {
+	var claimed []DataGeneration
+	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		claimed = nil
+		// The row comes first: it locks the dataset against new jobs and uploads.
+		var row dataTableRow
+		q := tx.NewSelect().Where("namespace = ? AND name = ?", namespace, name)
+		if s.pg { // SQLite has one writer at a time
+			q.For("UPDATE")
+		}
+		if err := selectOne(ctx, q, &row, "dataset %q in namespace %q", name, namespace); err != nil {
 			return err
 		}
-		return supersedeGenerations(ctx, tx, namespace, name, "", time.Now())
-	}), "delete dataset %s#%s", namespace, name)
+
+		users, err := jobsWithDataset(ctx, tx, namespace, name, true)
+		if err != nil {
+			return err
+		}
+		if len(users) > 0 {
+			return bfia.Errorf(bfia.CodeConflict, "dataset %s#%s is read by %s; stop them, or wait for their end",
+				namespace, name, DescribeUses(users))
+		}
+
+		if _, err := tx.NewDelete().Model(&row).WherePK().Exec(ctx); err != nil {
+			return err
+		}
+		const ended = "namespace = ? AND name = ? AND (generation = ? OR superseded_at IS NOT NULL)"
+		if _, err := tx.NewUpdate().Model((*DataGeneration)(nil)).Set("removing = ?", true).
+			Where(ended, namespace, name, row.Generation).Exec(ctx); err != nil {
+			return err
+		}
+		return tx.NewSelect().Model(&claimed).Where(ended, namespace, name, row.Generation).Scan(ctx)
+	})
+	return claimed, wrap(err, "delete dataset %s#%s", namespace, name)
 }

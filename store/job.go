@@ -23,6 +23,7 @@ type Job struct {
 	Roles         []string      `bun:"roles"` // the roles of this party, such as "guest.0"
 	InitiatorNode string        `bun:"initiator_node"`
 	SchedulerNode string        `bun:"scheduler_node"`
+	OldJobID      string        `bun:"old_job_id"`  // the job whose outputs it may reuse
 	PartyNodes    []string      `bun:"party_nodes"` // of all parties of the job
 	Reason        string        `bun:"reason"`
 	Outcome       bfia.Outcome  `bun:"outcome"`
@@ -103,8 +104,8 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 		if n == 0 {
 			return checkSameJob(ctx, tx, job, tasks)
 		}
-		if len(tasks) == 0 {
-			return nil
+		if err := checkNotRemoving(ctx, tx, job.OldJobID); err != nil || len(tasks) == 0 {
+			return err
 		}
 		if err := s.resolveGenerations(ctx, tx, tasks); err != nil {
 			return err
@@ -134,7 +135,8 @@ func jobRows(job Job, tasks []Task) (Job, []Task, error) {
 		return job, nil, err
 	}
 	if err := checkText(append(fieldValues("roles", job.Roles), "job_id", job.JobID, "flow_id", job.FlowID,
-		"initiator.node_id", job.InitiatorNode, "scheduler.node_id", job.SchedulerNode)...); err != nil {
+		"initiator.node_id", job.InitiatorNode, "scheduler.node_id", job.SchedulerNode,
+		"old_job_id", job.OldJobID)...); err != nil {
 		return job, nil, err
 	}
 	tasks = slices.Clone(tasks)

@@ -185,8 +185,9 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 }
 
 // DeleteProvider deletes the providers that match the filter, with their components, and returns how many. An
-// empty filter is CodeBadRequest.
-func (s *Store) DeleteProvider(ctx context.Context, f ProviderFilter) (int, error) {
+// empty filter is CodeBadRequest. Without force it returns CodeConflict, with the jobs, if unfinished jobs
+// use one of them. Jobs do not need them any more: they keep what was registered at their creation.
+func (s *Store) DeleteProvider(ctx context.Context, f ProviderFilter, force bool) (int, error) {
 	if f == (ProviderFilter{}) {
 		return 0, bfia.Errorf(bfia.CodeBadRequest,
 			"name: is required, or version or device, to select the providers to delete")
@@ -194,9 +195,35 @@ func (s *Store) DeleteProvider(ctx context.Context, f ProviderFilter) (int, erro
 	if err := f.check(); err != nil {
 		return 0, err
 	}
-	q := s.w.NewDelete().Model((*providerRow)(nil))
-	f.where("name", func(where string, arg any) { q.Where(where, arg) })
-	n, err := affected(q.Exec(ctx))
+	var n int
+	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		var rows []providerRow
+		q := tx.NewSelect().Model(&rows)
+		f.where("name", func(where string, arg any) { q.Where(where, arg) })
+		if err := q.Scan(ctx); err != nil {
+			return err
+		}
+		n = len(rows)
+		for _, row := range rows {
+			if _, err := tx.NewDelete().Model(&row).WherePK().Exec(ctx); err != nil {
+				return err
+			}
+			if force {
+				continue
+			}
+			users, err := jobsWithProvider(ctx, tx, ProviderFilter{Name: row.Name, Version: row.Version},
+				true)
+			if err != nil {
+				return err
+			}
+			if len(users) > 0 {
+				return bfia.Errorf(bfia.CodeConflict, "provider %s:%s is used by %s; wait for their end, or "+
+					"delete it with force: they keep what was registered when they were created",
+					row.Name, row.Version, DescribeUses(users))
+			}
+		}
+		return nil
+	})
 	return n, wrap(err, "delete providers")
 }
 

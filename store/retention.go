@@ -21,9 +21,9 @@ func (s *Store) ExpiredJobs(ctx context.Context, before time.Time, after string,
 	err := s.r.NewRaw(`SELECT job_id FROM t_job AS j WHERE (ended_at < ? OR removing) AND job_id > ?
 		AND NOT EXISTS (SELECT 1 FROM t_schedule_job AS o WHERE o.job_id = j.job_id
 			AND (o.ended_at IS NULL OR o.ended_at >= ?) AND NOT j.removing)
-		UNION SELECT job_id FROM t_schedule_job AS j WHERE ended_at < ? AND job_id > ?
+		UNION SELECT job_id FROM t_schedule_job AS j WHERE (ended_at < ? OR removing) AND job_id > ?
 		AND NOT EXISTS (SELECT 1 FROM t_job AS o WHERE o.job_id = j.job_id
-			AND (o.ended_at IS NULL OR o.ended_at >= ?))
+			AND (o.ended_at IS NULL OR o.ended_at >= ?) AND NOT j.removing)
 		ORDER BY job_id LIMIT ?`, before, after, before, before, after, before, limit).Scan(ctx, &ids)
 	return ids, wrap(err, "list expired jobs")
 }
@@ -31,9 +31,78 @@ func (s *Store) ExpiredJobs(ctx context.Context, before time.Time, after string,
 // MarkRemoving marks an ended job of this party as being removed: no other job can reuse its outputs from
 // then on. It does nothing for unfinished and unknown jobs.
 func (s *Store) MarkRemoving(ctx context.Context, jobID string) error {
-	_, err := s.w.NewUpdate().Model((*Job)(nil)).Set("removing = ?", true).
-		Where("job_id = ? AND state IN (?)", jobID, bun.List(terminalJobs)).Exec(ctx)
-	return wrap(err, "mark job %s for removal", jobID)
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		return markRemoving(ctx, tx, jobID)
+	}), "mark job %s for removal", jobID)
+}
+
+func markRemoving(ctx context.Context, tx bun.Tx, jobID string) error {
+	for _, model := range []any{(*Job)(nil), (*ScheduleJob)(nil)} {
+		if _, err := tx.NewUpdate().Model(model).Set("removing = ?", true).
+			Where("job_id = ? AND state IN (?)", jobID, bun.List(terminalJobs)).Exec(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ClaimJobRemoval marks a job as being removed, as [Store.MarkRemoving] does, because a user deletes it. It
+// returns CodeNotFound for an unknown job, and CodeConflict for one that has not ended, or whose outputs
+// another job reuses or may reuse.
+func (s *Store) ClaimJobRemoval(ctx context.Context, jobID string) error {
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		// The mark comes first: it locks the row against jobs that reuse the outputs.
+		if err := markRemoving(ctx, tx, jobID); err != nil {
+			return err
+		}
+		known := false
+		for _, table := range []string{"t_job", "t_schedule_job"} {
+			var state []bfia.JobState
+			if err := tx.NewSelect().TableExpr("?", bun.Ident(table)).Column("state").
+				Where("job_id = ?", jobID).Scan(ctx, &state); err != nil {
+				return err
+			}
+			known = known || len(state) > 0
+			if len(state) > 0 && !state[0].Terminal() {
+				return bfia.Errorf(bfia.CodeConflict, "job_id: job %s is %s; stop it, or wait for its end",
+					jobID,
+					state[0])
+			}
+		}
+		if !known {
+			return bfia.Errorf(bfia.CodeNotFound, "job_id: job %q is not known", jobID)
+		}
+
+		users, err := jobUses(ctx, tx, "t_job", false, `j.job_id <> ? AND NOT j.removing AND (
+			j.old_job_id = ? AND j.state NOT IN (?) OR EXISTS (SELECT 1 FROM t_task AS t
+				WHERE t.job_id = j.job_id AND t.reused_job_id = ?))`,
+			jobID, jobID, bun.List(terminalJobs), jobID)
+		if err != nil || len(users) == 0 {
+			return err
+		}
+		return bfia.Errorf(bfia.CodeConflict,
+			"job_id: outputs of job %s are reused by %s; delete those first",
+			jobID, DescribeUses(users))
+	}), "claim job %s for removal", jobID)
+}
+
+// checkNotRemoving locks the job whose outputs a new job may reuse, and returns CodeUnavailable if it is
+// being removed.
+func checkNotRemoving(ctx context.Context, tx bun.Tx, oldJobID string) error {
+	if oldJobID == "" {
+		return nil
+	}
+	if _, err := tx.NewUpdate().Model((*Job)(nil)).Set("removing = removing").Where("job_id = ?", oldJobID).
+		Exec(ctx); err != nil {
+		return err
+	}
+	removing, err := tx.NewSelect().Model((*Job)(nil)).Where("job_id = ? AND removing", oldJobID).Exists(ctx)
+	if err == nil && removing {
+		return bfia.Errorf(bfia.CodeConflict,
+			"old_job_id: job %s is being deleted; submit the job again later",
+			oldJobID)
+	}
+	return err
 }
 
 // OutputsInUse reports whether a job other than the given one, which is not being removed, wrote or reuses

@@ -77,7 +77,8 @@ func multiply(t *testing.T, address string, n int) {
 	}
 	defer func() { require.NoError(t, db.Close()) }()
 	number := "substr('0000' || i, length('0000' || i) - 4)"
-	columns := "flow_id, state, roles, initiator_node, scheduler_node, party_nodes, reason, outcome, waiting, created_at"
+	columns := "flow_id, state, roles, initiator_node, scheduler_node, party_nodes, old_job_id, reason, outcome, " +
+		"waiting, created_at"
 	_, err = db.ExecContext(
 		t.Context(),
 		fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d)

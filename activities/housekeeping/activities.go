@@ -3,6 +3,7 @@
 package housekeeping
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -21,5 +22,7 @@ type Activities struct {
 	Keep time.Duration
 	// Scheduled and Participating ask Temporal for a job's workflow at its scheduler and at a participant.
 	Scheduled, Participating activities.JobRunning
-	Logger                   *slog.Logger
+	// DeleteWorkflows deletes what Temporal holds of a job.
+	DeleteWorkflows func(ctx context.Context, jobID string) error
+	Logger          *slog.Logger
 }

@@ -31,6 +31,7 @@ func (a *Activities) RecordJob(ctx context.Context, in RecordJobInput) error {
 	if err != nil {
 		return activities.Classify(err)
 	}
+	job.OldJobID = record.Document.OldJobID
 	var tasks []store.Task
 	for i, t := range plan.Tasks {
 		for _, p := range t.Parts {

@@ -525,7 +525,7 @@ func TestProvider(t *testing.T) {
 	assert.Equal(t, "NAME  VERSION  DEVICE  COMPONENTS\nv     1        docker  A, B\n", stdout)
 	_, stdout, _ = p.run(t, "provider", "list", "--json")
 	assert.True(t, json.Valid([]byte(stdout)))
-	_, stdout, _ = p.run(t, "provider", "delete", "--name", "v", "--version", "1")
+	_, stdout, _ = p.run(t, "provider", "delete", "v", "--version", "1")
 	assert.Equal(t, "2 deleted\n", stdout)
 	asked := p.requests()
 	assert.JSONEq(t, `{"name":"v"}`, asked[0].body)

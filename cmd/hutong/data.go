@@ -24,7 +24,7 @@ import (
 
 func newDataCommand(c *client) *cobra.Command {
 	return group("data", "Upload, list and download datasets and outputs",
-		newDataUpload(c), newDataList(c), newDataDownload(c))
+		newDataUpload(c), newDataList(c), newDataShow(c), newDataDownload(c), newDataDelete(c))
 }
 
 // upload holds the flags of data upload.

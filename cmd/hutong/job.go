@@ -20,7 +20,7 @@ func newJobCommand(c *client) *cobra.Command {
 	return group("job", "Submit, watch and stop jobs; read their logs and outputs",
 		newJobSubmit(c), newJobStatus(c), newJobWatch(c), newJobList(c), newJobStop(c),
 		newJobAudit(c, "approve", bfia.JobReady), newJobAudit(c, "reject", bfia.JobRejected),
-		newJobPriority(c), newJobRerun(c), newJobLogs(c), newJobOutputs(c), newJobProbe(c))
+		newJobPriority(c), newJobRerun(c), newJobDelete(c), newJobLogs(c), newJobOutputs(c), newJobProbe(c))
 }
 
 func (c *client) status(ctx context.Context, jobID string) (*bfia.JobStatus, error) {

@@ -15,7 +15,7 @@ import (
 
 func newProviderCommand(c *client) *cobra.Command {
 	return group("provider", "Register, list and delete providers",
-		newProviderRegister(c), newProviderList(c), newProviderDelete(c))
+		newProviderRegister(c), newProviderList(c), newProviderShow(c), newProviderDelete(c))
 }
 
 func newProviderRegister(c *client) *cobra.Command {
@@ -58,6 +58,10 @@ type providerFilter struct{ name, version, device string }
 
 func (f *providerFilter) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.name, "name", "", "the provider's name")
+	f.versionFlags(cmd)
+}
+
+func (f *providerFilter) versionFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.version, "version", "", "its version")
 	cmd.Flags().StringVar(&f.device, "device", "", "its device: docker, process or k8s")
 }
@@ -113,31 +117,6 @@ func newProviderList(c *client) *cobra.Command {
 	}
 	filter.flags(cmd)
 	jsonFlag(cmd, &asJSON)
-	return cmd
-}
-
-func newProviderDelete(c *client) *cobra.Command {
-	var filter providerFilter
-	cmd := &cobra.Command{
-		Use:   "delete --name NAME",
-		Short: "Delete a provider",
-		Long: "Deletes all versions of a provider on all devices. --version and --device restrict what\n" +
-			"is deleted.",
-		Example: "  hutong provider delete --name hutong --version 1.0.0",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var data struct {
-				Count int `json:"count"`
-			}
-			if _, err := c.post(cmd.Context(), bfia.PathProviderDelete, filter.values(), &data); err != nil {
-				return err
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d deleted\n", data.Count)
-			return err
-		},
-	}
-	filter.flags(cmd)
-	_ = cmd.MarkFlagRequired("name")
 	return cmd
 }
 

@@ -309,12 +309,19 @@ func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob
 			HTTP:          &http.Client{Transport: httpclient.Direct(), Timeout: p.cfg.Remote.Timeout},
 			Logger:        p.logger},
 		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention,
-			Logger: p.logger})
+			DeleteWorkflows: p.workflowDeleter(temporal), Logger: p.logger})
 	if err := w.Start(); err != nil {
 		return err
 	}
 	p.onStop(func(context.Context) error { w.Stop(); return nil })
 	return nil
+}
+
+// workflowDeleter returns a function that deletes both workflows of a job from Temporal.
+func (p *Party) workflowDeleter(temporal client.Client) func(ctx context.Context, jobID string) error {
+	return housekeeping.WorkflowDeleter(temporal, p.cfg.Temporal.Namespace, func(jobID string) []string {
+		return []string{workflows.SchedulerJobID(jobID), workflows.ParticipantJobID(jobID)}
+	})
 }
 
 func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store,
@@ -390,7 +397,8 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
-		Remote: bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), createTimeout), Logger: p.logger,
+		Remote:          bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), createTimeout),
+		DeleteWorkflows: p.workflowDeleter(temporal), Logger: p.logger,
 	})
 	p.onStop(p.api.Shutdown)
 	go func() {

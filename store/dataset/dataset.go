@@ -270,17 +270,24 @@ func (d *Datasets) Metadata(ctx context.Context, namespace, name string) (Metada
 	return m, err
 }
 
-// Delete removes a dataset; there may be none. An uploaded one loses its row now and its objects in a later
-// [Datasets.Sweep], since jobs may still read them.
+// Delete removes an uploaded dataset with all its generations. It returns CodeNotFound if there is none, and
+// CodeConflict, with the jobs, if unfinished jobs read it. If it fails after that, [Datasets.Sweep] removes
+// the rest.
 func (d *Datasets) Delete(ctx context.Context, namespace, name string) error {
-	key, err := Key(namespace, name)
+	if _, err := Key(namespace, name); err != nil {
+		return err
+	}
+	generations, err := d.rows.DeleteDataTable(ctx, namespace, name)
 	if err != nil {
 		return err
 	}
-	if err := d.rows.DeleteDataTable(ctx, namespace, name); err != nil {
-		return err
+	for _, g := range generations {
+		if err := d.removeGeneration(ctx, g); err != nil {
+			return fmt.Errorf("failed to remove generation %s of dataset %s#%s: %w", g.Generation, namespace,
+				name, err)
+		}
 	}
-	return d.blobs.DeletePrefix(ctx, key)
+	return nil
 }
 
 // Sweep removes what is older than age: half-written objects of dead processes, superseded generations that

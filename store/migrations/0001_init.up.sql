@@ -9,6 +9,7 @@ CREATE TABLE t_job_document (
 );
 --bun:split
 -- Jobs that this party schedules.
+--   removing           the ended job is removed
 --   outcome            how the job ended (bfia.Outcome); empty until then
 --   failure            why the job failed, as JSON (bfia.Failure)
 --   waiting            what the job waits for, as a JSON list (bfia.Waiting), unless the queue says it
@@ -27,6 +28,7 @@ CREATE TABLE t_schedule_job (
   participant_nodes TEXT        NOT NULL,
   sync_type         TEXT        NOT NULL,
   priority          INTEGER     NOT NULL,
+  removing          BOOLEAN     NOT NULL DEFAULT FALSE,
   reason            TEXT        NOT NULL,
   outcome           TEXT        NOT NULL,
   failure           TEXT,
@@ -85,10 +87,10 @@ CREATE TABLE t_schedule_part (
 --bun:split
 CREATE INDEX i_schedule_part_job ON t_schedule_part (job_id);
 --bun:split
--- Jobs in which this party takes part. removing is set once housekeeping removes an expired job; no other job may reuse
--- its outputs from then on. outcome and waiting are as in t_schedule_job. party_nodes holds the node ids of all parties of
--- the job, as a JSON list. removal_failure is why
--- the removal failed, until it succeeds.
+-- Jobs in which this party takes part. removing is set once an ended job is removed; no other job may reuse its outputs
+-- from then on. removal_failure is why the removal failed, until it succeeds. outcome and waiting are as in
+-- t_schedule_job. party_nodes holds the node ids of all parties of the job, as a JSON list. old_job_id is the job whose
+-- outputs it may reuse, or empty.
 CREATE TABLE t_job (
   job_id         TEXT        NOT NULL PRIMARY KEY,
   flow_id        TEXT        NOT NULL,
@@ -102,6 +104,7 @@ CREATE TABLE t_job (
   failure        TEXT,
   waiting        TEXT        NOT NULL,
   removing       BOOLEAN     NOT NULL DEFAULT FALSE,
+  old_job_id     TEXT        NOT NULL,
   removal_failure TEXT       NOT NULL DEFAULT '',
   created_at     TIMESTAMPTZ NOT NULL,
   started_at     TIMESTAMPTZ,

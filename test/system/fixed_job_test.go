@@ -50,12 +50,12 @@ func shellParties(t *testing.T) *partyPair {
 	return pair
 }
 
-// registerShell registers the provider sh with one component, whose script prints a word and names it in its
+// registerShell registers the provider sh with one component, whose script prints a text and writes it to its
 // outputs.
-func (n *testParty) registerShell(component, word, data, model string) {
+func (n *testParty) registerShell(component, text, data, model string) {
 	n.t.Helper()
 	script := filepath.Join(n.t.TempDir(), "run.sh")
-	require.NoError(n.t, os.WriteFile(script, fmt.Appendf(nil, shellProgram, word, word), 0o600))
+	require.NoError(n.t, os.WriteFile(script, fmt.Appendf(nil, shellProgram, text, text), 0o600))
 	registration, err := json.Marshal(map[string]any{"name": "sh", "version": "1", "device": "process",
 		"protocol": "bfia", "metadata": map[string]any{"command": []string{"/bin/sh", script}},
 		"components_description": map[string]any{component: map[string]any{
@@ -101,13 +101,19 @@ func TestJobKeepsItsProvider(t *testing.T) {
 	parties := []*testParty{pair.guest, pair.host}
 	remove := func(n *testParty) {
 		n.mustRequest(http.MethodPost, bfia.PathProviderDelete,
-			[]byte(`{"name":"sh","version":"1","device":"process"}`), nil)
+			[]byte(`{"name":"sh","version":"1","device":"process","force":true}`), nil)
 	}
 	for name, change := range map[string]func(*testParty){
-		"deleted":                                remove,
-		"registered again without the component": func(n *testParty) { n.registerShell("Other", "second", "out", "model") },
-		"registered again with renamed outputs":  func(n *testParty) { n.registerShell("Run", "second", "x", "y") },
-		"registered again with another program":  func(n *testParty) { n.registerShell("Run", "second", "out", "model") },
+		"deleted": remove,
+		"registered again without the component": func(n *testParty) {
+			n.registerShell("Other", "second", "out", "model")
+		},
+		"registered again with renamed outputs": func(n *testParty) {
+			n.registerShell("Run", "second", "x", "y")
+		},
+		"registered again with another program": func(n *testParty) {
+			n.registerShell("Run", "second", "out", "model")
+		},
 	} {
 		for when, first := range map[string]string{"while a task runs": "a", "between two tasks": "b"} {
 			t.Run(name+" "+when, func(t *testing.T) {

@@ -42,33 +42,6 @@ func TestParticipantSucceeds(t *testing.T) {
 	assert.InDelta(t, 10, c.times["release"].Seconds(), 0.9, "nothing is waited for")
 }
 
-// A part whose outputs can't be recorded has failed, in its row and at its scheduler, whatever its container
-// reported.
-func TestParticipantRecordsNoOutputs(t *testing.T) {
-	for name, reported := range map[string]bool{"exit 0": false, "SUCCESS": true} {
-		t.Run(name, func(t *testing.T) {
-			c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
-			c.errors["RecordOutputs"] = workflows.Refuse(bfia.CodeRefused, "output out: /s/out: permission denied")
-			c.at(time.Second, func() { c.start("a") })
-			if reported {
-				c.runs["a guest.0"] = container{after: 5 * time.Second}
-				c.at(3*time.Second, func() {
-					c.env.SignalWorkflow(workflows.SignalTaskCallback,
-						bfia.TaskReport{TaskID: c.taskID("a"), Role: "guest", Status: bfia.TaskSuccess})
-				})
-			}
-			c.at(10*time.Second, func() { c.stop("") })
-			r, err := c.play()
-			require.NoError(t, err)
-			assert.Equal(t, workflows.OutcomeFailed, r.Outcome)
-			assert.Contains(t, r.Reason, "output out: /s/out: permission denied")
-			assert.Equal(t, bfia.TaskFailed, c.rows["a guest.0"])
-			assert.Contains(t, c.log, "report a guest.0 FAILED")
-			assert.NotContains(t, c.log, "report a guest.0 SUCCESS")
-		})
-	}
-}
-
 // callbacks are the callbacks of a container, by time after its start.
 type callbacks map[time.Duration]bfia.TaskState
 
