@@ -103,7 +103,7 @@ func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"nothing"}, {"job"}, {"job", "nothing"}, {"job", "status"}, {"job", "status", "a", "b"},
 		{"job", "submit"},
-		{"job", "list", "--flaw", "x"}, {"--timeout", "soon", "job", "list"}, {"provider", "delete"},
+		{"job", "list", "--flaw", "x"}, {"--timeout", "soon", "job", "list"}, {"provider", "delete"}, {"job", "delete"},
 		{"data", "upload"},
 		{"data", "upload", "--file", "a", "--server-file", "b"}, {"data", "upload", "--server-file", "b"},
 		{"data", "download", "a"}, {"--url", "localhost", "job", "list"}, {"version", "x"},
