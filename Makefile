@@ -6,6 +6,10 @@ STATIC      := CGO_ENABLED=0
 LDFLAGS     := -s -w
 # The commit that hutong --version prints. go build can't find it in a worktree or with -buildvcs=false.
 COMMIT      := $(shell git describe --always --abbrev=12 --dirty --exclude='*' 2>/dev/null)
+# Without a C compiler the tests run without the race detector.
+RACE        := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
+# Runs go test and records which tests were skipped, and why, in bin/left-out.
+GOTEST      := $(CURDIR)/bin/gotest $(CURDIR)/bin/left-out $(GO) test
 # The embedded Temporal server takes minutes to build once; tests and linters leave it out.
 SLIM        := -tags slim
 # make build TAGS=slim leaves the Temporal server out of bin/hutong.
@@ -23,10 +27,13 @@ FOR         ?= 10m
 BENCH_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image interop chaos bench bench-peer pictures clean FORCE
+.PHONY: help setup build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image interop chaos bench bench-peer pictures clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what the tests use, on Debian, as root: Docker, PostgreSQL, a C compiler, Python
+	test/testenv/setup.sh
 
 build: bin/hutong bin/provider ## build bin/hutong and bin/provider (the first build takes some minutes)
 
@@ -41,32 +48,40 @@ bin/provider: FORCE
 demo: build ## run the reference job: two institutions train a model together (DEVICE=docker, process or auto)
 	bin/hutong demo --device $(DEVICE)
 
-test: build check test-race test-memory test-s3 test-k8s test-temporal ## run all tests, with the race detector, and the linters
+bin/gotest: FORCE
+	@mkdir -p bin
+	@$(STATIC) $(GO) build -o $@ ./test/gotest
 
-test-race:
-	$(GO) test -race $(SLIM) -timeout 20m $(TEST_FLAGS) $$($(GO) list $(SLIM) ./... | grep -v '^hutong/internal/devserver$$')
-	cd $(REFERENCE) && $(GO) test -race -timeout 20m $(TEST_FLAGS) ./...
+test: build bin/gotest check ## run all tests and the linters; needs Go only, and lists what it left out, and why
+	@rm -f bin/left-out
+	$(if $(RACE),,@bin/gotest -note bin/left-out "the race detector, with all tests" "no C compiler is installed")
+	@$(MAKE) --no-print-directory test-race test-memory test-s3 test-k8s test-temporal
+	@bin/gotest -print bin/left-out
+
+test-race: bin/gotest
+	$(GOTEST) $(RACE) $(SLIM) -timeout 20m $(TEST_FLAGS) $$($(GO) list $(SLIM) ./... | grep -v '^hutong/internal/devserver$$')
+	cd $(REFERENCE) && $(GOTEST) $(RACE) -timeout 20m $(TEST_FLAGS) ./...
 
 # The race detector changes how much memory a program uses, and makes the tests of 1,000 tasks take minutes.
-test-memory:
-	$(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^(TestMemoryIsBounded|TestLargeUpload|TestJobOfThousandTasks|TestThousandTasks)$$' \
+test-memory: bin/gotest
+	$(GOTEST) $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^(TestMemoryIsBounded|TestLargeUpload|TestJobOfThousandTasks|TestThousandTasks)$$' \
 		./store/dataset ./api ./workflows/scheduler ./test/system
 
 # Tests of the storage, and of a whole training, with an S3 server, which it installs.
-test-s3:
-	test/testenv/s3/with.sh "$(CACHE)" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) ./store/blob ./store/dataset
-	cd $(REFERENCE) && ../../test/testenv/s3/with.sh "$(CACHE)" $(GO) test -timeout 10m $(TEST_FLAGS) .
+test-s3: bin/gotest
+	test/testenv/s3/with.sh "$(CACHE)" $(GOTEST) $(SLIM) -timeout 10m $(TEST_FLAGS) ./store/blob ./store/dataset
+	cd $(REFERENCE) && ../../test/testenv/s3/with.sh "$(CACHE)" $(GOTEST) -timeout 10m $(TEST_FLAGS) .
 
 # Tests of the Kubernetes driver with a real API server, etcd and Job controller. Their first build takes three minutes.
-test-k8s:
+test-k8s: bin/gotest
 	test/testenv/k8s/install.sh "$(CACHE)"
-	HUTONG_TEST_K8S="$(CACHE)/bin/k8s-cluster" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) ./activities/driver/kubernetes
+	HUTONG_TEST_K8S="$(CACHE)/bin/k8s-cluster" $(GOTEST) $(SLIM) -timeout 10m $(TEST_FLAGS) ./activities/driver/kubernetes
 
-test-temporal:
-	$(STATIC) $(GO) test -timeout 10m $(TEST_FLAGS) ./internal/devserver
+test-temporal: bin/gotest
+	$(STATIC) $(GOTEST) -timeout 10m $(TEST_FLAGS) ./internal/devserver
 
 check: ## gofmt, go vet, staticcheck, the vocabulary of docs/glossary.md, the table of imports
-	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	@files=$$(find . -name '*.go' -exec gofmt -l {} +) && test -z "$$files" || { echo "not gofmt-clean: $$files"; exit 1; }
 	$(GO) vet $(SLIM) ./...
 	$(GO) tool staticcheck $(SLIM) ./...
 	cd $(REFERENCE) && $(GO) vet ./... && $(GO) tool staticcheck ./...

@@ -45,12 +45,13 @@ func newControlWorker(t testing.TB, p *partner) controlWorker {
 	partners := client.New("A", func(node string) (string, bool) { return p.URL, node == "B" || node == "C" },
 		httpclient.Direct(), 2*time.Second)
 
+	db := storetest.Open(t, storetest.SQLite(t))
 	return controlWorker{
 		scheduler: &scheduler.Activities{Node: "A", Client: partners, Logger: quiet,
-			Store:     storetest.Open(t, storetest.SQLite(t)),
+			Store:     db,
 			Documents: oneDocument(`{"job_id":"` + jobID + `","dag":{"components":[]},"config":{}}`)},
 		participant: &participant.Activities{Client: partners, Transport: p.URL, HTTP: http.DefaultClient,
-			Logger: quiet},
+			Store: db, Logger: quiet},
 	}
 }
 

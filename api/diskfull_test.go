@@ -12,8 +12,8 @@ import (
 	"hutong/test/testenv/disk"
 )
 
-// TestDiskFull uploads while the disk of the storage, or that of temporary files, is full. The answer asks the
-// client to try again, nothing is left behind, and the same upload succeeds once there is space.
+// TestDiskFull uploads while the disk of the storage, or that of temporary files, is full. The answer asks
+// the client to try again, nothing is left behind, and the same upload succeeds once there is space.
 func TestDiskFull(t *testing.T) {
 	large := "id,x\n" + strings.Repeat("0123456789,"+strings.Repeat("7", 1000)+"\n", 1)
 	file := []field{{"namespace", "n"}, {"name", "d"}, {"file", large}}

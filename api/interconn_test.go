@@ -148,7 +148,8 @@ func TestCreateWithoutARouteBack(t *testing.T) {
         "JG0100001100000010"`, `"host": [
         "JG999"`)
 	p.bad(post(bfia.PathCreate, far).from(guest), 200, bfia.CodeNotFound,
-		"task intersect_rsa_1 runs at JG999 too, and "+guest+" can't send to it", "the route table has no node JG999",
+		"task intersect_rsa_1 runs at JG999 too, and "+guest+" can't send to it",
+		"the route table has no node JG999",
 		"add it to routes in the configuration of "+guest)
 	p.bad(post(bfia.PathCreate, job(t, "j2")).from("JG999"), 200, bfia.CodeNotFound,
 		"the job's scheduler: the route table has no node JG999")

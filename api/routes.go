@@ -57,6 +57,7 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathPlatformLogLines, s.countLogLines, false},
 		{http.MethodGet, bfia.PathPlatformLog, s.readLog, false},
 		{http.MethodGet, bfia.PathJobOutputs, s.listOutputs, false},
+		{http.MethodGet, bfia.PathJobShow, s.showJob, false},
 		{http.MethodGet, bfia.PathJobDocument, s.jobDocument, false},
 
 		// Containers.

@@ -29,6 +29,7 @@ const (
 	PathPlatformPriority  = "/v1/platform/schedule/job/priority"       // Hutong's addition
 	PathPlatformCheck     = "/v1/platform/schedule/job/check"          // Hutong's addition
 	PathJobOutputs        = "/v2/job/output/query"
+	PathJobShow           = "/v2/job/show" // Hutong's addition
 	PathJobDelete         = "/v2/job/delete"
 	PathJobDocument       = "/v2/job/document" // Hutong's addition
 

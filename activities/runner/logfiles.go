@@ -168,16 +168,16 @@ func (f *logFiles) read(key string, file driver.LogFile, names []string) (more b
 // endLine adds the incomplete line of a file.
 func (f *logFiles) endLine(state *logFileState) {
 	if len(state.line) > 0 && state.source != nil {
-		f.add(state, state.line)
+		_, _ = state.source.Write(appendLine(nil, state.line))
 	}
 	state.line = nil
 }
 
-// add adds a line that was read now.
-func (f *logFiles) add(state *logFileState, line []byte) {
+// appendLine appends a line that was read now, with its time.
+func appendLine(batch, line []byte) []byte {
 	line = bytes.Trim(line, "\x00") // a hole, after a program truncated its file
-	stamped := append(time.Now().UTC().AppendFormat(nil, driver.LogTimeFormat), ' ')
-	_, _ = state.source.Write(append(append(stamped, line...), '\n'))
+	batch = append(time.Now().UTC().AppendFormat(batch, driver.LogTimeFormat), ' ')
+	return append(append(batch, line...), '\n')
 }
 
 // note adds a line about a problem to the log, once.
@@ -223,6 +223,7 @@ func (w *fileWriter) Write(b []byte) (int, error) {
 	s.offset += int64(n)
 	w.left -= int64(n)
 	w.files.bytes.Add(int64(n))
+	var batch []byte
 	for len(b) > 0 {
 		line, rest, ended := bytes.Cut(b, []byte("\n"))
 		if left := driver.MaxLogLine - len(s.line); len(line) > left {
@@ -231,11 +232,16 @@ func (w *fileWriter) Write(b []byte) (int, error) {
 		b = rest
 		s.line = append(s.line, line...)
 		if ended {
-			w.files.add(s, s.line)
+			batch = appendLine(batch, s.line)
 			s.line = s.line[:0]
 		} else {
 			s.line = logline.Compact(s.line)
 		}
+	}
+	// All at once: lines of other sources must not come between those of an entry.
+	if len(batch) > 0 {
+		w.files.merge.awaitQuiet(s.source)
+		_, _ = s.source.Write(batch)
 	}
 	return n, nil
 }

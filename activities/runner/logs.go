@@ -123,6 +123,8 @@ type logMerge struct {
 	mu      sync.Mutex
 	sources []*logSource
 	known   knownEntries
+	writer  *logSource // the last one that wrote
+	wroteAt time.Time
 	last    []string // the last lines, without their times
 }
 
@@ -152,6 +154,7 @@ func (m *logMerge) source() *logSource {
 func (s *logSource) Write(b []byte) (int, error) {
 	s.merge.mu.Lock()
 	defer s.merge.mu.Unlock()
+	s.merge.writer, s.merge.wroteAt = s, time.Now()
 	n := len(b)
 	for {
 		i := bytes.IndexByte(b, '\n')
@@ -213,6 +216,25 @@ func (m *logMerge) add(at, text []byte) {
 	m.last = append(m.last, string(text[:min(len(text), driver.MaxLogLine)]))
 	if len(m.last) > failureLogLines {
 		m.last = m.last[len(m.last)-failureLogLines:]
+	}
+}
+
+const (
+	// entryPause is a pause after which an entry is taken for complete.
+	entryPause = 20 * time.Millisecond
+	// maxEntryWait bounds the wait for it. A source may write without a pause.
+	maxEntryWait = 100 * time.Millisecond
+)
+
+// awaitQuiet waits until no other source is in the middle of an entry, such as a traceback.
+func (m *logMerge) awaitQuiet(source *logSource) {
+	for began := time.Now(); time.Since(began) < maxEntryWait; time.Sleep(entryPause / 4) {
+		m.mu.Lock()
+		quiet := m.writer == nil || m.writer == source || time.Since(m.wroteAt) > entryPause
+		m.mu.Unlock()
+		if quiet {
+			return
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -101,7 +103,7 @@ func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"nothing"}, {"job"}, {"job", "nothing"}, {"job", "status"}, {"job", "status", "a", "b"},
 		{"job", "submit"},
-		{"job", "list", "--flaw", "x"}, {"--timeout", "soon", "job", "list"}, {"provider", "delete"},
+		{"job", "list", "--flaw", "x"}, {"--timeout", "soon", "job", "list"}, {"provider", "delete"}, {"job", "delete"},
 		{"data", "upload"},
 		{"data", "upload", "--file", "a", "--server-file", "b"}, {"data", "upload", "--server-file", "b"},
 		{"data", "download", "a"}, {"--url", "localhost", "job", "list"}, {"version", "x"},
@@ -355,8 +357,11 @@ func TestStop(t *testing.T) {
 
 func TestApproveAndReject(t *testing.T) {
 	p := newParty(t,
-		map[string]http.HandlerFunc{"POST " + bfia.PathPlatformAudit: respond(`{"code":0,"msg":"success"}`)})
-	status, stdout, _ := p.run(t, "job", "approve", "j")
+		map[string]http.HandlerFunc{
+			"POST " + bfia.PathPlatformAudit: respond(`{"code":0,"msg":"success"}`),
+			"GET " + bfia.PathJobShow:        data(jobToApprove()),
+		})
+	status, stdout, _ := p.run(t, "job", "approve", "j", "--yes")
 	assert.Equal(t, exitOK, status)
 	assert.Equal(t, "job j is approved\n", stdout)
 	status, stdout, _ = p.run(t, "job", "reject", "j", "--reason", "no budget")
@@ -364,6 +369,78 @@ func TestApproveAndReject(t *testing.T) {
 	assert.Equal(t, "job j is rejected\n", stdout)
 	assert.JSONEq(t, `{"job_id":"j","status":"READY"}`, p.requests()[0].body)
 	assert.JSONEq(t, `{"job_id":"j","status":"REJECTED","reason":"no budget"}`, p.requests()[1].body)
+}
+
+// jobToApprove returns what the party B sees of a job that waits for its approval.
+func jobToApprove() *bfia.JobView {
+	return &bfia.JobView{JobID: "j", FlowID: "f", State: bfia.JobPending, Self: "B", Scheduler: "A",
+		Initiator: bfia.Initiator{Role: "guest", NodeID: "A"},
+		Waiting:   []bfia.Waiting{bfia.WaitForApproval("j", "B", time.Now().Add(-2*time.Minute))},
+		Parts:     []bfia.Part{{Role: "guest", NodeID: "A"}, {Role: "host", NodeID: "B"}},
+		Tasks: []bfia.TaskView{{Name: "psi", Component: "Intersection", Provider: "p:1",
+			Images: []bfia.ImageView{{Device: "docker", Image: "p@sha256:12"}},
+			Parts: []bfia.PartView{
+				{NodeID: "A", Role: "guest.0",
+					Parameters: map[string]json.RawMessage{"id": []byte(`"phone"`)},
+					Dataset:    &bfia.DatasetView{Namespace: "n", Name: "theirs"}},
+				{NodeID: "B", Role: "host.0",
+					Dataset: &bfia.DatasetView{Namespace: "n", Name: "ours", Rows: 7,
+						Columns: []bfia.ColumnView{{Name: "phone", Type: "string"},
+							{Name: "age", Type: "int64"}}}}},
+			Outputs: []bfia.OutputView{{Type: "dataset", Key: "ids",
+				Parties: []string{"A (guest.0)", "B (host.0)"}}}}}}
+}
+
+// TestApproverSeesJob checks that 'job show', and 'job approve' without --yes, show what a job does, and that
+// the latter approves nothing when it can't ask.
+func TestApproverSeesJob(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathJobShow: data(jobToApprove())})
+	status, shown, _ := p.run(t, "job", "show", "j")
+	assert.Equal(t, exitOK, status)
+	for _, text := range []string{
+		"submitted by A, scheduled by A", "parties: guest.0 A, host.0 B (this party is B)",
+		"waits for the approval of B: a person there runs 'hutong job approve j' or 'hutong job reject j', for 2m",
+		"task psi: Intersection of p:1", "runs     docker: p@sha256:12", "guest.0  A reads n#theirs\n",
+		`    id = "phone"`, "host.0   B reads n#ours: 7 rows of phone string, age int64",
+		"output   dataset ids: to A (guest.0), B (host.0)",
+	} {
+		assert.Contains(t, shown, text)
+	}
+	status, stdout, stderr := p.run(t, "job", "approve", "j")
+	assert.Equal(t, exitUsage, status)
+	assert.Equal(t, shown, stdout)
+	assert.Contains(t, stderr, "add --yes to approve job j")
+}
+
+// TestListOutcomes checks the list's outcomes and reasons, and its filters.
+func TestListOutcomes(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformJobList: data(bfia.JobList{
+		Jobs: []bfia.JobSummary{
+			{JobID: "j3", State: bfia.JobPending, Waiting: []bfia.Waiting{{Kind: bfia.WaitsForApproval,
+				Message: "waits for the approval of B", Since: time.Now().Add(-90 * time.Second)}}},
+			{JobID: "j2", State: bfia.JobFinished, Outcome: bfia.OutcomeFailed, Reason: "task a failed at B"},
+			{JobID: "j1", State: bfia.JobFinished, Outcome: bfia.OutcomeSuccess}}})})
+	status, stdout, _ := p.run(t, "job", "list", "--state", "PENDING", "--outcome", "FAILED,STOPPED",
+		"--flow",
+		"f", "--partner", "B", "--since", "2026-01-02T15:04:05Z", "--until", "1h")
+	assert.Equal(t, exitOK, status)
+	assert.Regexp(t, `(?m)^j3 +PENDING .*waits for the approval of B, for 1m30s$`, stdout)
+	assert.Regexp(t, `(?m)^j2 +FAILED .*task a failed at B$`, stdout)
+	assert.Regexp(t, `(?m)^j1 +SUCCESS`, stdout)
+	query, err := url.ParseQuery(p.requests()[0].query)
+	require.NoError(t, err)
+	assert.Equal(t, "PENDING", query.Get("job_status"))
+	assert.Equal(t, "FAILED,STOPPED", query.Get("outcome"))
+	assert.Equal(t, "f", query.Get("flow_id"))
+	assert.Equal(t, "B", query.Get("partner"))
+	assert.Equal(t, "2026-01-02T15:04:05Z", query.Get("since"))
+	until, err := time.Parse(time.RFC3339, query.Get("until"))
+	require.NoError(t, err)
+	assert.WithinDuration(t, time.Now().Add(-time.Hour), until, time.Minute)
+
+	status, _, stderr := p.run(t, "job", "list", "--since", "yesterday")
+	assert.Equal(t, exitUsage, status)
+	assert.Contains(t, stderr, `--since: "yesterday" is neither a time`)
 }
 
 func TestLogs(t *testing.T) {

@@ -257,8 +257,11 @@ func TestPrefixes(t *testing.T) {
 	for _, args := range [][]string{{"status"}, {"outputs"}, {"stop"}, {"approve"}, {"reject"},
 		{"priority"}} {
 		args = append([]string{"job"}, append(args, "20260102")...)
-		if args[1] == "priority" {
+		switch args[1] {
+		case "priority":
 			args = append(args, "5")
+		case "approve":
+			args = append(args, "--yes")
 		}
 		code, stdout, stderr := p.run(t, args...)
 		require.Equal(t, exitOK, code, "%v: %s", args, stderr)

@@ -62,9 +62,12 @@ func newProviderDelete(c *client) *cobra.Command {
 			if err := filter.setName(args[0]); err != nil {
 				return err
 			}
-			request := map[string]any{"force": force}
+			request := map[string]any{}
 			for name, value := range filter.values() {
 				request[name] = value
+			}
+			if force {
+				request["force"] = true
 			}
 			var data struct {
 				Count int `json:"count"`

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +17,7 @@ import (
 
 func newJobCommand(c *client) *cobra.Command {
 	return group("job", "Submit, watch and stop jobs; read their logs and outputs",
-		newJobSubmit(c), newJobStatus(c), newJobWatch(c), newJobList(c), newJobStop(c),
+		newJobSubmit(c), newJobStatus(c), newJobShow(c), newJobWatch(c), newJobList(c), newJobStop(c),
 		newJobAudit(c, "approve", bfia.JobReady), newJobAudit(c, "reject", bfia.JobRejected),
 		newJobPriority(c), newJobRerun(c), newJobDelete(c), newJobLogs(c), newJobOutputs(c), newJobProbe(c))
 }
@@ -95,64 +94,6 @@ func newJobWatch(c *client) *cobra.Command {
 	}
 }
 
-func newJobList(c *client) *cobra.Command {
-	var flow string
-	var limit int
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use: "list", Short: "List jobs, newest first", Args: cobra.NoArgs,
-		Example: "  hutong job list --limit 20\n  hutong job list --flow demo -o json",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			query := url.Values{}
-			if flow != "" {
-				query.Set("flow_id", flow)
-			}
-			if limit > 0 {
-				query.Set("limit", strconv.Itoa(limit))
-			}
-			var data json.RawMessage
-			if err := c.get(cmd.Context(), bfia.PathPlatformJobList, query, &data); err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), data)
-			}
-			var list bfia.JobList
-			if err := json.Unmarshal(data, &list); err != nil {
-				return fmt.Errorf("failed to decode the list of jobs: %w", err)
-			}
-			rows := [][]string{{"JOB", "STATE", "FLOW", "CREATED", "TOOK"}}
-			for _, j := range summaries(list) {
-				rows = append(rows, []string{j.JobID, string(j.State), j.FlowID, clock(j.CreatedAt),
-					took(j.StartedAt, j.EndedAt, time.Now())})
-			}
-			if err := printTable(cmd.OutOrStdout(), rows); err != nil || list.Next == "" {
-				return err
-			}
-			_, err := fmt.Fprintln(cmd.ErrOrStderr(), "There are more jobs: list them with --limit.")
-			return err
-		},
-	}
-	cmd.Flags().StringVar(&flow, "flow", "", "only the jobs of this flow")
-	cmd.Flags().IntVar(&limit, "limit", 0, "maximum number of jobs (default: chosen by the party)")
-	jsonFlag(cmd, &asJSON)
-	return cmd
-}
-
-// summaries returns the rows of a list. A party that implements only the specification sends ids and states;
-// sorting by id sorts by time, because ids begin with it.
-func summaries(list bfia.JobList) []bfia.JobSummary {
-	if list.Jobs != nil {
-		return list.Jobs
-	}
-	var rows []bfia.JobSummary
-	for id, state := range list.JobList {
-		rows = append(rows, bfia.JobSummary{JobID: id, State: state})
-	}
-	slices.SortFunc(rows, func(a, b bfia.JobSummary) int { return strings.Compare(b.JobID, a.JobID) })
-	return rows
-}
-
 func newJobPriority(c *client) *cobra.Command {
 	return &cobra.Command{
 		Use: "priority ID PRIORITY", Short: "Change the priority of a queued job, from 0 to 9",
@@ -177,28 +118,4 @@ func newJobPriority(c *client) *cobra.Command {
 			return err
 		},
 	}
-}
-
-// newJobAudit returns the command that approves or rejects a job for this party.
-func newJobAudit(c *client, verb string, status bfia.JobState) *cobra.Command {
-	audit := bfia.Audit{Status: status}
-	short, done := "Approve a job that needs this party's approval", "approved"
-	if status == bfia.JobRejected {
-		short, done = "Reject a job that needs this party's approval, which ends it at every party",
-			"rejected"
-	}
-	cmd := &cobra.Command{
-		Use: verb + " ID", Short: short, Args: exactly("ID"),
-		Example: "  hutong job " + verb + " 202601021200000000001 --reason 'contract 17'",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			audit.JobID = args[0]
-			if _, err := c.post(cmd.Context(), bfia.PathPlatformAudit, audit, nil); err != nil {
-				return err
-			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "job", args[0], "is", done)
-			return err
-		},
-	}
-	cmd.Flags().StringVar(&audit.Reason, "reason", "", "the reason, which the other parties can read")
-	return cmd
 }

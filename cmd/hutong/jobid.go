@@ -17,7 +17,7 @@ import (
 // takesJobID reports whether the first argument of a command is a job id.
 func takesJobID(cmd *cobra.Command) bool {
 	words := strings.Fields(cmd.Use)
-	return len(words) > 1 && slices.Contains([]string{"ID", "JOB", "JOB_ID"}, words[1])
+	return len(words) > 1 && slices.Contains([]string{"ID", "ID...", "JOB", "JOB_ID"}, words[1])
 }
 
 // acceptPrefixes lets every job command take the beginning of a job id. It runs the command with the argument

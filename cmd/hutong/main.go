@@ -28,6 +28,10 @@ const (
 const gcPercent = 200
 
 func main() {
+	if err := nameUser(); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "hutong:", err)
+		os.Exit(exitFailed)
+	}
 	if os.Getenv("GOGC") == "" { // the operator's value takes precedence
 		debug.SetGCPercent(gcPercent)
 	}

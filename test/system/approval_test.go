@@ -3,6 +3,8 @@ package system
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -42,7 +44,14 @@ func TestApproval(t *testing.T) {
 	for _, id := range []string{approved, rejected} {
 		require.Equal(t, bfia.JobPending, pair.guest.status(id).State)
 		require.Equal(t, bfia.JobPending, pair.host.status(id).State)
+		for _, n := range []*testParty{pair.guest, pair.host} {
+			requireWait(t, n.awaitJob(id, 10*time.Second, isWaiting(bfia.WaitsForApproval)).Waiting,
+				bfia.WaitsForApproval, hostNode, "hutong job approve "+id)
+			requireWait(t, n.listed(id, url.Values{}).Waiting,
+				bfia.WaitsForApproval, hostNode, "hutong job approve "+id)
+		}
 	}
+	requireShown(t, pair.host, approved)
 	// A scheduler that starts the job without the approval is refused.
 	env, _ := pair.host.request(http.MethodPost, bfia.PathStart, []byte(`{"job_id":"`+approved+`"}`),
 		"x-source-node-id", guestNode)
@@ -79,4 +88,41 @@ func TestApproval(t *testing.T) {
 	require.True(t, env.OK(), env.Text())
 	env, status = pair.guest.audit(rejected, bfia.JobReady, "")
 	require.Equal(t, http.StatusConflict, status, env.Text())
+}
+
+// isWaiting reports whether a job waits for a kind of thing.
+func isWaiting(kind bfia.WaitingKind) func(bfia.JobStatus) bool {
+	return func(s bfia.JobStatus) bool {
+		return slices.ContainsFunc(s.Waiting, func(w bfia.Waiting) bool { return w.Kind == kind })
+	}
+}
+
+// requireWait checks that a job waits for one thing, with the party, the reason and a time.
+func requireWait(t *testing.T, waits []bfia.Waiting, kind bfia.WaitingKind, node, text string) {
+	t.Helper()
+	require.Len(t, waits, 1)
+	require.Equal(t, kind, waits[0].Kind)
+	require.Equal(t, node, waits[0].NodeID)
+	require.Contains(t, waits[0].Message, text)
+	require.WithinDuration(t, time.Now(), waits[0].Since, time.Minute)
+}
+
+// requireShown checks what an approver sees of the job.
+func requireShown(t *testing.T, n *testParty, jobID string) {
+	t.Helper()
+	var view bfia.JobView
+	n.mustRequest(http.MethodGet, bfia.PathJobShow+"?job_id="+jobID, nil, &view)
+	require.Equal(t, n.cfg.NodeID, view.Self)
+	require.Len(t, view.Waiting, 1)
+	require.Len(t, view.Tasks, 1)
+	task := view.Tasks[0]
+	require.Equal(t, "Sleep", task.Component)
+	require.Equal(t, "test:1", task.Provider)
+	require.Equal(t, string(bfia.DeviceProcess), task.Images[0].Device)
+	require.NotEmpty(t, task.Images[0].Command)
+	require.Len(t, task.Parts, 2)
+	require.JSONEq(t, "0", string(task.Parts[0].Parameters["seconds"]))
+	require.Equal(t, []bfia.OutputView{{Type: "dataset", Key: "out",
+		Parties: []string{guestNode + " (guest.0)", hostNode + " (host.0)"}}}, task.Outputs)
+	require.Contains(t, string(view.Document), `"componentName"`)
 }

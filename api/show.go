@@ -1,0 +1,119 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/gofiber/fiber/v2"
+
+	"hutong/bfia"
+	"hutong/store"
+)
+
+// showJob returns what a job will do, for the person who approves it: its components and their images, its
+// datasets and parameters, and which party gets which output.
+func (s *Server) showJob(c *fiber.Ctx) error {
+	get, err := s.params(c)
+	if err != nil {
+		return err
+	}
+	jobID := get("job_id")
+	if err := bfia.CheckID("job_id", jobID); err != nil {
+		return err
+	}
+	record, err := s.store.JobRecord(c.UserContext(), jobID)
+	if err != nil {
+		return unknownJob(err, jobID, s.Node)
+	}
+	view := bfia.JobView{JobID: jobID, FlowID: record.Document.FlowID, Self: s.Node,
+		Initiator: record.Document.Config.Initiator, Parts: record.Document.Config.Parts(),
+		Tasks:    []bfia.TaskView{},
+		Document: record.Document.Bytes()}
+	status, err := s.jobStatus(c.UserContext(), jobID)
+	if err != nil {
+		return err
+	}
+	view.State, view.Waiting, view.Scheduler = status.State, status.Waiting, status.Scheduler
+	for _, component := range record.Document.DAG.Components {
+		task, err := s.viewTask(c.UserContext(), record, component)
+		if err != nil {
+			return err
+		}
+		view.Tasks = append(view.Tasks, task)
+	}
+	return ok(c, view)
+}
+
+// viewTask returns what a task will do.
+func (s *Server) viewTask(ctx context.Context, record *store.JobRecord, c bfia.Component,
+) (bfia.TaskView, error) {
+	task := bfia.TaskView{Name: c.Name, Component: c.ComponentName, Provider: c.Provider + ":" + c.Version,
+		Images: []bfia.ImageView{}, DependsOn: c.Upstreams(), Parts: []bfia.PartView{},
+		Outputs: []bfia.OutputView{}}
+	description, err := record.Registry.Describe(c.Provider, c.Version, c.ComponentName)
+	if err != nil {
+		return task, bfia.PrefixPlace("task "+c.Name, err)
+	}
+	for _, p := range record.Registry.Entries(c.Provider, c.Version, c.ComponentName) {
+		var metadata bfia.Metadata
+		if err := json.Unmarshal(p.Metadata, &metadata); err != nil {
+			return task, fmt.Errorf("failed to read the metadata of provider %s:%s: %w", p.Name, p.Version,
+				err)
+		}
+		image := bfia.ImageView{Device: p.Device, Image: metadata.Image, Command: metadata.Command}
+		if description.ImageURL != "" {
+			image.Image = description.ImageURL
+		}
+		task.Images = append(task.Images, image)
+	}
+
+	var parties []string
+	for _, part := range record.Document.Config.Parts() {
+		if !slices.Contains(description.RoleList, part.Role) {
+			continue
+		}
+		view, err := s.viewPart(ctx, record, c.Name, part)
+		if err != nil {
+			return task, err
+		}
+		task.Parts = append(task.Parts, view)
+		parties = append(parties, fmt.Sprintf("%s (%s)", part.NodeID, part.Self()))
+	}
+	for _, out := range c.Output {
+		task.Outputs = append(task.Outputs, bfia.OutputView{Type: out.Type, Key: out.Key, Parties: parties})
+	}
+	return task, nil
+}
+
+// viewPart returns the parameters and the dataset of a part.
+func (s *Server) viewPart(ctx context.Context, record *store.JobRecord, task string, part bfia.Part,
+) (bfia.PartView, error) {
+	view := bfia.PartView{NodeID: part.NodeID, Role: part.Self()}
+	var err error
+	if view.Parameters, err = record.Document.Config.TaskParameters(task, part); err != nil {
+		return view, err
+	}
+	address, err := record.Document.RootDataset(record.Registry.Describe, task, part)
+	if err != nil || address == nil {
+		return view, err
+	}
+	view.Dataset = &bfia.DatasetView{Namespace: address.Namespace, Name: address.Name}
+	if part.NodeID != s.Node {
+		return view, nil
+	}
+	table, err := s.store.DataTable(ctx, address.Namespace, address.Name)
+	if err != nil {
+		if bfia.CodeOf(err) == bfia.CodeNotFound { // stored without an upload, or deleted
+			err = nil
+		}
+		return view, err
+	}
+	view.Dataset.Rows = table.Rows
+	for _, column := range table.Columns {
+		view.Dataset.Columns = append(view.Dataset.Columns,
+			bfia.ColumnView{Name: column.Name, Type: column.Type})
+	}
+	return view, nil
+}

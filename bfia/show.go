@@ -1,0 +1,65 @@
+package bfia
+
+import "encoding/json"
+
+// JobView is all that a party knows of a job before it runs: what its approver decides on.
+type JobView struct {
+	JobID     string          `json:"job_id"`
+	FlowID    string          `json:"flow_id"`
+	State     JobState        `json:"job_status"`
+	Waiting   []Waiting       `json:"waiting,omitempty"`
+	Self      string          `json:"node_id"` // this party
+	Initiator Initiator       `json:"initiator"`
+	Scheduler string          `json:"scheduler"`
+	Parts     []Part          `json:"parts"` // the roles of all parties
+	Tasks     []TaskView      `json:"tasks"`
+	Document  json.RawMessage `json:"document"` // as it was submitted
+}
+
+// TaskView is a task of a [JobView].
+type TaskView struct {
+	Name      string `json:"task_name"`
+	Component string `json:"component"`
+	Provider  string `json:"provider"` // name:version
+	// Images are what this party runs for the component, by device.
+	Images    []ImageView  `json:"images"`
+	DependsOn []string     `json:"depends_on"`
+	Parts     []PartView   `json:"parts"`
+	Outputs   []OutputView `json:"outputs"`
+}
+
+// ImageView is what a provider runs on a device: an image, or a command.
+type ImageView struct {
+	Device  string   `json:"device"`
+	Image   string   `json:"image,omitempty"`
+	Command []string `json:"command,omitempty"`
+}
+
+// PartView is a part of a task, with what it gets.
+type PartView struct {
+	NodeID     string                     `json:"node_id"`
+	Role       string                     `json:"role"` // guest.0
+	Parameters map[string]json.RawMessage `json:"parameters"`
+	Dataset    *DatasetView               `json:"dataset,omitempty"`
+}
+
+// DatasetView is a dataset that a part reads. This party knows the columns and rows of its own datasets only.
+type DatasetView struct {
+	Namespace string       `json:"namespace"`
+	Name      string       `json:"name"`
+	Columns   []ColumnView `json:"columns,omitempty"`
+	Rows      int64        `json:"rows,omitempty"`
+}
+
+// ColumnView is a column of a dataset.
+type ColumnView struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
+}
+
+// OutputView is an output of a task, with the parties that get it: each stores that of its own part.
+type OutputView struct {
+	Type    string   `json:"type"`
+	Key     string   `json:"key"`
+	Parties []string `json:"parties"` // JG0100001100000010 (guest.0)
+}
