@@ -27,7 +27,7 @@ type plainDriver struct{ driver.Driver }
 
 // A party runs as an ordinary user. Its container leaves folders that only the container's user can read. The
 // party takes them over, so the task succeeds, its outputs are readable, and housekeeping removes them. Where
-// that is impossible, the task fails with the path, and housekeeping goes on to other jobs and reports the
+// that is impossible, the task fails with the path, and housekeeping continues to other jobs and reports the
 // path.
 func TestOutputsOfAnotherUser(t *testing.T) {
 	if prog.dockerErr != nil {

@@ -124,7 +124,8 @@ func (a *Activities) ReleaseSession(ctx context.Context, in ReleaseSessionInput)
 	if other, err := a.Store.HasUnfinishedJobLike(ctx, jobID+bfia.DerivedSession); err != nil {
 		return err
 	} else if other {
-		final = "true" // they can't be distinguished from the sessions of the other job; they expire when idle
+		// they can't be distinguished from the sessions of the other job; they expire when idle
+		final = "true"
 	}
 	req.Header.Set("x-ptp-final", final)
 	resp, err := a.HTTP.Do(req)

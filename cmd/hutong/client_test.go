@@ -103,8 +103,8 @@ func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"nothing"}, {"job"}, {"job", "nothing"}, {"job", "status"}, {"job", "status", "a", "b"},
 		{"job", "submit"},
-		{"job", "list", "--flaw", "x"}, {"--timeout", "soon", "job", "list"}, {"provider", "delete"}, {"job", "delete"},
-		{"data", "upload"},
+		{"job", "list", "--flaw", "x"}, {"--timeout", "soon", "job", "list"},
+		{"provider", "delete"}, {"job", "delete"}, {"data", "upload"},
 		{"data", "upload", "--file", "a", "--server-file", "b"}, {"data", "upload", "--server-file", "b"},
 		{"data", "download", "a"}, {"--url", "localhost", "job", "list"}, {"version", "x"},
 		{"worker", "--only", "nothing"},

@@ -396,8 +396,8 @@ func TestShortenNodes(t *testing.T) {
 	assert.False(t, distinct, "the columns get numbers, and a legend has the whole ids")
 }
 
-// TestStopIsShownOnce checks that people read only once who stopped a job: in the status, in the watched picture,
-// and in the lines of a watched job without a terminal.
+// TestStopIsShownOnce checks that people read only once who stopped a job: in the status, in the watched
+// picture, and in the lines of a watched job without a terminal.
 func TestStopIsShownOnce(t *testing.T) {
 	running := manyParties(3)
 	stopped := manyParties(3)
