@@ -76,3 +76,41 @@ func TestRunTaskWithGPU(t *testing.T) {
 		}
 	})
 }
+
+// A job runs the image to which its runner had resolved the reference when the job was created, although the
+// provider is registered again, and the reference names another image, while the job runs.
+func TestRunTaskRunsResolvedImage(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, d testDriver) { testResolvedImage(t, d) })
+}
+
+func testResolvedImage(t *testing.T, d testDriver) {
+	h := newTestParty(t, storetest.SQLite(t), d, []string{"exit", "0"}, nil)
+	ctx := t.Context()
+	found, err := h.db.Providers(ctx, store.ProviderFilter{Name: "vendor-a"})
+	require.NoError(t, err)
+	for runner, id := range map[string]string{"runner-1": "sha256:1", "runner-2": "sha256:2"} {
+		require.NoError(t, h.db.ResolveImages(ctx, found[0], runner, map[string]string{prog.image: id}))
+	}
+	record, err := h.db.JobRecord(ctx, jobID)
+	require.NoError(t, err)
+	registry, err := h.db.RegistryFor(ctx, record.Document)
+	require.NoError(t, err)
+	require.NoError(t, h.db.DeleteDocument(ctx, jobID))
+	require.NoError(t, h.db.PutJobRecord(ctx, jobID, record.Document.Bytes(), registry))
+
+	_, err = h.db.PutProvider(ctx, found[0])
+	require.NoError(t, err)
+	require.NoError(t, h.db.ResolveImages(ctx, found[0], "runner-1",
+		map[string]string{prog.image: "sha256:9"}))
+	h.claimTaskA()
+	var image string
+	result, err := h.runTaskA(ctx,
+		&specObserver{testDriver: d, seen: func(s driver.Spec) { image = s.Image }}, nil)
+	require.NoError(t, err)
+	require.Equal(t, "sha256:1", image)
+	if d.Device() == string(bfia.DeviceDocker) {
+		require.Equal(t, bfia.FailedImage, result.Failure.Kind,
+			"the id is run, not what the reference names now")
+	}
+}

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,7 +22,9 @@ func explainNoPlace(runners []Runner, slots []Slot) string {
 
 	for _, s := range slots {
 		if !fit(runners, []Slot{s}) {
-			return explainSlot(runners, s, func(r *Runner) string { return r.insufficient(s) })
+			return explainSlot(runners, s, func(r *Runner) string {
+				return cmp.Or(r.insufficient(s), r.lacksImages(s))
+			})
 		}
 	}
 
@@ -33,7 +36,9 @@ func explainNoPlace(runners []Runner, slots []Slot) string {
 func explainNeverFits(idle []Runner, slots []Slot) string {
 	for _, s := range slots {
 		if !fit(idle, []Slot{s}) {
-			return explainSlot(idle, s, func(r *Runner) string { return r.neverSuffices(s) })
+			return explainSlot(idle, s, func(r *Runner) string {
+				return cmp.Or(r.neverSuffices(s), r.lacksImages(s))
+			})
 		}
 	}
 
@@ -132,6 +137,19 @@ func (r *Runner) neverSuffices(s Slot) string {
 	}
 
 	return ""
+}
+
+// lacksImages names the images of a slot that the runner does not have, or returns "".
+func (r *Runner) lacksImages(s Slot) string {
+	var missing []string
+	for _, alternatives := range r.missingImages(s) {
+		missing = append(missing, strings.Join(alternatives, " or "))
+	}
+	if len(missing) == 0 {
+		return ""
+	}
+
+	return "lacks the image " + strings.Join(missing, ", ")
 }
 
 // free returns what the runner has free of what it has.

@@ -50,6 +50,11 @@ func TestPlace(t *testing.T) {
 	inUse.UsedSlots, full.UsedSlots = 2, 2
 	oneGPU, withGPUs := slot("host", 0, 0), runner("t", 9, 0, 0)
 	oneGPU.GPU, withGPUs.Total.GPU = 1, 2
+	withImage, imageSlot := runner("i", 1, 0, 0), slot("host", 0, 0)
+	withImage.Images, imageSlot.Images = map[string]string{"sha256:1": "sha256:1"}, [][]string{{"sha256:0",
+		"sha256:1"}}
+	busyImage, twoImages := withImage, imageSlot
+	busyImage.UsedSlots, twoImages.Images = 1, [][]string{{"sha256:1"}, {"sha256:2"}}
 	gpusInUse := withGPUs
 	gpusInUse.Used.GPU = 2
 	for _, c := range []struct {
@@ -92,6 +97,14 @@ func TestPlace(t *testing.T) {
 			"a task of the job needs 3 GPUs here, the runners have 2 (runner.gpus)"},
 		{"GPUs in use", []Runner{gpusInUse}, []Slot{oneGPU}, nil,
 			"no runner has the resources for host.0: runner t has 0 of 2 GPUs free, asked for 1"},
+		{"the image", []Runner{runner("free", 9, 0, 0), withImage}, []Slot{imageSlot}, []string{"i"}, ""},
+		{"the most images", []Runner{runner("free", 9, 0, 0), withImage}, []Slot{twoImages}, []string{"i"},
+			""},
+		{"an image that no runner has", []Runner{runner("a", 9, 0, 0)}, []Slot{imageSlot}, []string{"a"}, ""},
+		{"the runner with the image is busy", []Runner{runner("free", 9, 0, 0), busyImage}, []Slot{imageSlot},
+			nil,
+			"no runner has the resources for host.0: runner free lacks the image sha256:0 or sha256:1; " +
+				"runner i uses all its 1 slots"},
 		{"a puzzle", []Runner{runner("a", 2, 3000, 0), runner("b", 2, 3000, 0)},
 			[]Slot{slot("guest", 2000, 0), slot("host", 2000, 0), slot("arbiter", 2000, 0)}, nil,
 			"the 3 containers of a task do not fit together on idle runners: runner a has 2 of 2 slots, 3 of 3 " +

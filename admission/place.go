@@ -44,6 +44,9 @@ type Slot struct {
 	Role        string      `json:"role"`
 	Index       int         `json:"index"`
 	Constraints Constraints `json:"constraints"`
+	// Images of the tasks that use the slot. A runner needs one of the alternatives of each: ids, or a
+	// reference.
+	Images [][]string `json:"images,omitempty"`
 	bfia.Resources
 }
 
@@ -61,11 +64,43 @@ type Runner struct {
 	Labels  map[string]string
 	Slots   int
 	Total   bfia.Resources
+	// Images that the runner has, by reference and id. Only containers of Docker need them there.
+	Images map[string]string
 	// Draining runners get no new containers.
 	Draining bool
 
 	UsedSlots int
 	Used      bfia.Resources
+}
+
+// missingImages returns the images of a slot that the runner does not have.
+func (r *Runner) missingImages(s Slot) [][]string {
+	if !slices.Contains(r.Devices, string(bfia.DeviceDocker)) {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(s.Images), func(alternatives []string) bool {
+		return slices.ContainsFunc(alternatives, func(image string) bool { return r.Images[image] != "" })
+	})
+}
+
+// fewestMissing returns the smallest number of images of a slot that a runner lacks which could ever take the
+// slot. A slot waits for such a runner, since its containers would fail elsewhere.
+func fewestMissing(runners []Runner, s Slot) int {
+	fewest := len(s.Images)
+	for i := range runners {
+		if r := &runners[i]; !r.Draining && r.Slots > 0 && r.couldServe(s) {
+			fewest = min(fewest, len(r.missingImages(s)))
+		}
+	}
+	return fewest
+}
+
+// LacksImage returns which images of a slot one of the runners lacks while another one has them, or "".
+func LacksImage(runners []Runner, of int, s Slot) string {
+	if r := &runners[of]; len(r.missingImages(s)) > fewestMissing(runners, s) {
+		return r.lacksImages(s)
+	}
+	return ""
 }
 
 // Unmet returns a constraint that the runner can never meet, or "".
@@ -195,6 +230,11 @@ func place(runners []Runner, slots []Slot) (chosen []int) {
 			-cmp.Compare(x.Disk, y.Disk))
 	})
 
+	fewest := make([]int, len(slots))
+	for i, s := range slots {
+		fewest[i] = fewestMissing(runners, s)
+	}
+
 	chosen = make([]int, len(slots))
 	steps := 0
 	var search func(k int) bool
@@ -207,7 +247,7 @@ func place(runners []Runner, slots []Slot) (chosen []int) {
 			if steps++; steps > searchSteps {
 				return false
 			}
-			if runners[r].insufficient(s) != "" {
+			if runners[r].insufficient(s) != "" || len(runners[r].missingImages(s)) > fewest[order[k]] {
 				continue
 			}
 

@@ -22,8 +22,10 @@ type Provider struct {
 	Protocol   string                     `json:"protocol"`
 	Metadata   json.RawMessage            `json:"metadata,omitempty"`
 	Components map[string]json.RawMessage `json:"components"` // by the component's name
-	CreatedAt  time.Time                  `json:"-"`
-	UpdatedAt  time.Time                  `json:"-"`
+	// Images holds the ids of its images, by reference and by the runner that has resolved it.
+	Images    map[string]map[string]string `json:"images,omitempty"`
+	CreatedAt time.Time                    `json:"-"`
+	UpdatedAt time.Time                    `json:"-"`
 }
 
 // ProviderFilter selects providers; an empty field matches all.
@@ -34,13 +36,14 @@ type ProviderFilter struct {
 type providerRow struct {
 	bun.BaseModel `bun:"table:t_provider_info,alias:p"`
 
-	Name      string    `bun:"name,pk"`
-	Version   string    `bun:"version,pk"`
-	Device    string    `bun:"device,pk"`
-	Protocol  string    `bun:"protocol"`
-	Metadata  string    `bun:"metadata"`
-	CreatedAt time.Time `bun:"created_at"`
-	UpdatedAt time.Time `bun:"updated_at"`
+	Name      string                       `bun:"name,pk"`
+	Version   string                       `bun:"version,pk"`
+	Device    string                       `bun:"device,pk"`
+	Protocol  string                       `bun:"protocol"`
+	Metadata  string                       `bun:"metadata"`
+	Images    map[string]map[string]string `bun:"images"`
+	CreatedAt time.Time                    `bun:"created_at"`
+	UpdatedAt time.Time                    `bun:"updated_at"`
 }
 
 type componentRow struct {
@@ -71,6 +74,7 @@ func (s *Store) putProvider(ctx context.Context, p Provider, replace bool) (crea
 	row := providerRow{
 		Name: p.Name, Version: p.Version, Device: p.Device, Protocol: p.Protocol,
 		Metadata:  string(p.Metadata),
+		Images:    map[string]map[string]string{},
 		CreatedAt: now, UpdatedAt: now,
 	}
 	var components []componentRow
@@ -127,7 +131,7 @@ func upsertProvider(ctx context.Context, tx bun.Tx, row *providerRow, replace bo
 
 		update := tx.NewUpdate().Model(row).Column("updated_at").WherePK()
 		if replace {
-			update.Column("protocol", "metadata")
+			update.Column("protocol", "metadata", "images")
 		}
 		n, err = affected(update.Exec(ctx))
 		if err != nil || n == 1 {
@@ -171,6 +175,9 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 			Name: r.Name, Version: r.Version, Device: r.Device, Protocol: r.Protocol,
 			CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 			Components: byProvider[ProviderFilter{Name: r.Name, Version: r.Version, Device: r.Device}],
+		}
+		if len(r.Images) > 0 {
+			p.Images = r.Images
 		}
 		if r.Metadata != "" {
 			p.Metadata = json.RawMessage(r.Metadata)
@@ -243,4 +250,38 @@ func (f ProviderFilter) where(nameColumn string, add func(where string, arg any)
 	if f.Device != "" {
 		add("device = ?", f.Device)
 	}
+}
+
+// ResolveImages records the ids to which a runner resolves images of a provider, by reference, unless the
+// provider has been registered again since p was read. An image that the runner has resolved keeps its id.
+func (s *Store) ResolveImages(ctx context.Context, p Provider, runnerID string,
+	images map[string]string) error {
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		// The update locks the row: runners resolve at the same time.
+		n, err := affected(tx.NewUpdate().Model((*providerRow)(nil)).Set("updated_at = updated_at").
+			Where("name = ? AND version = ? AND device = ? AND metadata = ?", p.Name, p.Version, p.Device,
+				string(p.Metadata)).Exec(ctx))
+		if err != nil || n == 0 {
+			return err
+		}
+		var row providerRow
+		if err := tx.NewSelect().Model(&row).Where("name = ? AND version = ? AND device = ?", p.Name,
+			p.Version,
+			p.Device).Scan(ctx); err != nil {
+			return err
+		}
+		if row.Images == nil {
+			row.Images = map[string]map[string]string{}
+		}
+		for ref, id := range images {
+			if row.Images[ref] == nil {
+				row.Images[ref] = map[string]string{}
+			}
+			if row.Images[ref][runnerID] == "" {
+				row.Images[ref][runnerID] = id
+			}
+		}
+		_, err = tx.NewUpdate().Model(&row).Column("images").WherePK().Exec(ctx)
+		return err
+	}), "resolve the images of provider %s:%s@%s", p.Name, p.Version, p.Device)
 }

@@ -32,6 +32,11 @@ type Runner struct {
 	GPU      int64 `bun:"gpu"` // GPUs; 0 is none
 	// Labels are what a provider or a task can require, such as gpu: "1".
 	Labels map[string]string `bun:"labels"`
+	// Machine is the name of its machine, for people.
+	Machine string `bun:"machine"`
+	// Images holds the ids of the images that it has, by reference and by id, of those that registered
+	// providers name; nil without Docker.
+	Images map[string]string `bun:"images"`
 	// Draining: the runner gets no new containers. Heartbeats don't change it; see [Store.DrainRunner].
 	Draining bool `bun:"draining"`
 }
@@ -41,6 +46,9 @@ var _ bun.AfterScanRowHook = (*Runner)(nil)
 // AfterScanRow normalizes the time.
 func (r *Runner) AfterScanRow(context.Context) error {
 	normalizeTimes(&r.HeartbeatAt)
+	if len(r.Images) == 0 {
+		r.Images = nil
+	}
 	return nil
 }
 
@@ -56,6 +64,9 @@ func (s *Store) PutRunner(ctx context.Context, runner Runner) error {
 	}
 	if runner.Labels == nil {
 		runner.Labels = map[string]string{}
+	}
+	if runner.Images == nil {
+		runner.Images = map[string]string{}
 	}
 	for k, v := range runner.Labels {
 		if err := checkText("labels", k, "labels."+k, v); err != nil {
@@ -80,6 +91,7 @@ func (s *Store) PutRunner(ctx context.Context, runner Runner) error {
 	}
 	_, err := insert.On("CONFLICT (runner_id) DO UPDATE").
 		Set("node_id = EXCLUDED.node_id, devices = EXCLUDED.devices, task_queue = EXCLUDED.task_queue").
+		Set("machine = EXCLUDED.machine, images = EXCLUDED.images").
 		Set("slots = EXCLUDED.slots, heartbeat_at = EXCLUDED.heartbeat_at, clock_skew_ms = " +
 			"EXCLUDED.clock_skew_ms").
 		Set("cpu_milli = EXCLUDED.cpu_milli, memory = EXCLUDED.memory, disk = EXCLUDED.disk, gpu = EXCLUDED.gpu, labels = " +
@@ -185,6 +197,7 @@ func (r Runner) AdmissionRunner() admission.Runner {
 		Labels:   r.Labels,
 		Slots:    r.Slots,
 		Draining: r.Draining,
+		Images:   r.Images,
 		Total:    bfia.Resources{CPUMilli: r.CPUMilli, Memory: r.Memory, Disk: r.Disk, GPU: r.GPU},
 	}
 }

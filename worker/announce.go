@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"hutong/activities/driver"
 	"hutong/activities/runner"
 	"hutong/admission"
+	"hutong/bfia"
 	"hutong/store"
 	"hutong/workflows"
 )
@@ -38,8 +40,9 @@ type announcer struct {
 	offer  RunnerCapacity
 	logger *slog.Logger
 
-	mu   sync.Mutex
-	last driver.Capacity // announced last; zero before the first time
+	mu     sync.Mutex
+	last   driver.Capacity   // announced last; zero before the first time
+	images map[string]string // announced last
 }
 
 // announce writes the runner's row, with a heartbeat. If its capacity can't be read, it repeats the one
@@ -61,13 +64,77 @@ func (a *announcer) announce(ctx context.Context) error {
 			"runner_id", a.runner.RunnerID, "error", err)
 	}
 
+	images, err := a.findImages(ctx)
+	if err == nil {
+		a.images = images
+	} else {
+		a.logger.Warn("failed to look for the images of registered providers; keeping the last result",
+			"runner_id", a.runner.RunnerID, "error", err)
+	}
+
 	return a.runner.Store.PutRunner(ctx, store.Runner{
+		Machine: a.runner.Machine, Images: a.images,
 		RunnerID: a.runner.RunnerID, NodeID: a.runner.Node,
 		Devices:   slices.Sorted(maps.Keys(a.runner.Drivers)),
 		TaskQueue: activities.TaskQueueOfRunner(a.runner.RunnerID),
 		Slots:     a.offer.Slots, Clock: time.Now(),
 		CPUMilli: a.last.CPUMilli, Memory: a.last.Memory, Disk: a.last.Disk, GPU: a.last.GPU,
 		Labels: a.offer.Labels})
+}
+
+// findImages returns the images that registered providers name and this runner has: the id of each reference,
+// and each id that a provider was resolved to. It resolves the images that this runner has not resolved yet.
+func (a *announcer) findImages(ctx context.Context) (map[string]string, error) {
+	finder, ok := a.runner.Drivers[string(bfia.DeviceDocker)].(driver.ImageFinder)
+	if !ok {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, capacityTimeout)
+	defer cancel()
+	providers, err := a.runner.Store.Providers(ctx, store.ProviderFilter{Device: string(bfia.DeviceDocker)})
+	if err != nil {
+		return nil, err
+	}
+
+	asked, found := map[string]bool{}, map[string]string{}
+	find := func(ref string) error {
+		if ref == "" || asked[ref] {
+			return nil
+		}
+		asked[ref] = true
+		id, err := finder.ImageID(ctx, ref)
+		if err == nil {
+			found[ref], found[id] = id, id
+		}
+		if errors.Is(err, driver.ErrNoImage) {
+			return nil
+		}
+		return err
+	}
+	for _, p := range providers {
+		resolved := map[string]string{}
+		for component := range p.Components {
+			image, err := activities.ImageOf(p, component)
+			if err != nil {
+				return nil, err
+			}
+			for _, ref := range append(image.Alternatives(), image.Reference) {
+				if err := find(ref); err != nil {
+					return nil, err
+				}
+			}
+			if id := found[image.Reference]; id != "" && image.IDs[a.runner.RunnerID] == "" {
+				resolved[image.Reference] = id
+			}
+		}
+		if len(resolved) > 0 {
+			if err := a.runner.Store.ResolveImages(ctx, p, a.runner.RunnerID, resolved); err != nil {
+				return nil, err
+			}
+		}
+	}
+
+	return found, nil
 }
 
 // sendHeartbeats announces the runner at intervals, until ctx ends.

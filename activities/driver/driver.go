@@ -78,6 +78,13 @@ type Driver interface {
 	List(ctx context.Context) ([]Container, error)
 }
 
+// ImageFinder is implemented by drivers that run only images which the runner has.
+type ImageFinder interface {
+	// ImageID returns the id of an image by its reference or id. It returns ErrNoImage if the runner does not
+	// have the image.
+	ImageID(ctx context.Context, ref string) (string, error)
+}
+
 // OutputOwner is implemented by drivers whose containers may run as another user than this process.
 type OutputOwner interface {
 	// OwnOutputs makes this process's user the owner of what an ended container left in its writable mounts,

@@ -3,6 +3,7 @@ package participant
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"hutong/activities"
@@ -32,8 +33,9 @@ type Claim struct {
 type ClaimTaskInput struct {
 	Task          bfia.TaskRef `json:"task"`
 	Parts         []bfia.Part  `json:"parts"`
-	ParallelIndex int          `json:"parallel_index"`  // the set of the reservation's slots that the task uses
-	Avoid         string       `json:"avoid,omitempty"` // a runner that has not started its part
+	ParallelIndex int          `json:"parallel_index"`    // the set of the reservation's slots that the task uses
+	Avoid         string       `json:"avoid,omitempty"`   // a runner that has not started its part
+	Lacking       []string     `json:"lacking,omitempty"` // runners that turned out to lack the image
 	At            time.Time    `json:"at"`
 }
 
@@ -78,7 +80,12 @@ func (a *Activities) ClaimTask(ctx context.Context, in ClaimTaskInput) ([]Claim,
 		if err != nil {
 			return nil, activities.Classify(err)
 		}
-		if claims[i], err = a.claimPart(ctx, in, part, row, constraints, runners, slots); err != nil {
+		image, err := imageOf(record.Registry, component{row.Provider, row.Version, row.Component})
+		if err != nil {
+			return nil, activities.Classify(err)
+		}
+		needs := requirements{Constraints: constraints, image: image}
+		if claims[i], err = a.claimPart(ctx, in, part, row, needs, runners, slots); err != nil {
 			return nil, err
 		}
 	}
@@ -86,12 +93,17 @@ func (a *Activities) ClaimTask(ctx context.Context, in ClaimTaskInput) ([]Claim,
 	return claims, nil
 }
 
+// requirements is what a part requires of its runner.
+type requirements struct {
+	admission.Constraints
+	image []string // its alternatives; nil if it runs on no Docker
+}
+
 // claimPart returns the runner of one part.
 func (a *Activities) claimPart(ctx context.Context, in ClaimTaskInput, part bfia.Part, row store.Task,
-	constraints admission.Constraints,
-	runners []store.Runner, slots []store.ReservedSlot,
+	needs requirements, runners []store.Runner, slots []store.ReservedSlot,
 ) (Claim, error) {
-	attempt := in.Task.AttemptNumber()
+	attempt, constraints := in.Task.AttemptNumber(), needs.Constraints
 	if row.ContainerID != "" && row.Attempt == attempt {
 		claim, err := a.claimCreated(ctx, row, part, constraints, runners, in.Avoid)
 
@@ -104,7 +116,7 @@ func (a *Activities) claimPart(ctx context.Context, in ClaimTaskInput, part bfia
 		return Claim{}, activities.Refuse(bfia.Errorf(bfia.CodeConflict,
 			"the job has no reserved slot for %s of %s: its reservation was released", part.Self(), row.Name))
 	}
-	runnerID, err := a.placeSlot(ctx, slot, constraints, runners, in.Avoid, in.At)
+	runnerID, err := a.placeSlot(ctx, slot, needs, runners, in)
 	if err != nil {
 		return Claim{}, err
 	}
@@ -146,41 +158,47 @@ func (a *Activities) claimCreated(ctx context.Context, row store.Task, part bfia
 	return c, err
 }
 
-// placeSlot returns the runner of a slot. It moves the slot if its runner is unfit or is the one to avoid.
-func (a *Activities) placeSlot(ctx context.Context, slot store.ReservedSlot,
-	constraints admission.Constraints, runners []store.Runner, avoid string, at time.Time) (string, error) {
-	unfit := "is offline" // why the slot can't stay there
-	if k := slices.IndexFunc(runners,
-		func(r store.Runner) bool { return r.RunnerID == slot.RunnerID }); k >= 0 {
-		unfit = ""
-		if candidate := runners[k].AdmissionRunner(); runners[k].Draining {
-			unfit = "is draining"
-		} else if missing := candidate.Unmet(constraints); missing != "" {
-			unfit = "lacks " + missing
-		}
+// placeSlot returns the runner of a slot. It moves the slot if its runner is unfit, lacks the image while
+// another one has it, or is the one to avoid. If every runner that could run the part lacks its image, it
+// returns CodeNotFound.
+func (a *Activities) placeSlot(ctx context.Context, slot store.ReservedSlot, needs requirements,
+	runners []store.Runner, in ClaimTaskInput) (string, error) {
+	wanted := admission.Slot{Role: slot.Role, Index: slot.RoleIndex, Constraints: needs.Constraints,
+		Resources: bfia.Resources{CPUMilli: slot.CPUMilli, Memory: slot.Memory, Disk: slot.Disk,
+			GPU: slot.GPU}}
+	if len(needs.image) > 0 {
+		wanted.Images = [][]string{needs.image}
 	}
-	if unfit == "" && slot.RunnerID != avoid {
+
+	unfit := unfitness(slot.RunnerID, runners, wanted, in.Lacking)
+	if unfit == "" && slot.RunnerID != in.Avoid {
 		return slot.RunnerID, nil
+	}
+	if len(in.Lacking) > 0 && !slices.ContainsFunc(runners, func(r store.Runner) bool {
+		candidate := r.AdmissionRunner()
+		return !r.Draining && !slices.Contains(in.Lacking, r.RunnerID) &&
+			candidate.Unmet(needs.Constraints) == ""
+	}) {
+		return "", activities.Refuse(bfia.Errorf(bfia.CodeNotFound, "no other runner could have the image %s",
+			strings.Join(needs.image, " or ")))
 	}
 
 	unmet := ""
-	moved, err := a.Store.MoveSlot(ctx, slot, reservationTimes(at), func(runners []admission.Runner) string {
-		others := slices.DeleteFunc(runners,
-			func(r admission.Runner) bool { return r.ID == slot.RunnerID || r.ID == avoid })
-		if len(others) == 0 {
-			unmet = "no other runner is online"
-			return ""
-		}
-		var to []string
-		to, unmet = admission.Place(others, []admission.Slot{{Role: slot.Role, Index: slot.RoleIndex,
-			Constraints: constraints,
-			Resources: bfia.Resources{CPUMilli: slot.CPUMilli, Memory: slot.Memory, Disk: slot.Disk,
-				GPU: slot.GPU}}})
-		if unmet != "" {
-			return ""
-		}
-		return to[0]
-	})
+	moved, err := a.Store.MoveSlot(ctx, slot, reservationTimes(in.At),
+		func(runners []admission.Runner) string {
+			others := slices.DeleteFunc(runners, func(r admission.Runner) bool {
+				return r.ID == slot.RunnerID || r.ID == in.Avoid || slices.Contains(in.Lacking, r.ID)
+			})
+			if len(others) == 0 {
+				unmet = "no other runner is online"
+				return ""
+			}
+			var to []string
+			if to, unmet = admission.Place(others, []admission.Slot{wanted}); unmet != "" {
+				return ""
+			}
+			return to[0]
+		})
 	if err != nil {
 		return "", activities.Classify(err)
 	}
@@ -189,4 +207,28 @@ func (a *Activities) placeSlot(ctx context.Context, slot store.ReservedSlot,
 			slot.RunnerID, unfit, unmet))
 	}
 	return moved.RunnerID, nil
+}
+
+// unfitness returns why a runner can't run a part, or "".
+func unfitness(runnerID string, runners []store.Runner, wanted admission.Slot, lacking []string) string {
+	if slices.Contains(lacking, runnerID) {
+		return "lacks the image " + strings.Join(slices.Concat(wanted.Images...), " or ")
+	}
+	k := slices.IndexFunc(runners, func(r store.Runner) bool { return r.RunnerID == runnerID })
+	if k < 0 {
+		return "is offline"
+	}
+	own := runners[k].AdmissionRunner()
+	if own.Draining {
+		return "is draining"
+	}
+	if missing := own.Unmet(wanted.Constraints); missing != "" {
+		return "lacks " + missing
+	}
+	candidates := make([]admission.Runner, len(runners))
+	for i, r := range runners {
+		candidates[i] = r.AdmissionRunner()
+	}
+
+	return admission.LacksImage(candidates, k, wanted)
 }

@@ -196,7 +196,7 @@ func demandOf(ctx context.Context, db *store.Store, record *store.JobRecord,
 	parts []taskPart) (admission.Demand, error) {
 	var demand admission.Demand
 	tasks := map[string]bool{}
-	added := map[string]bool{}
+	added := map[string]int{} // indexes of slots
 	byComponent := map[component]admission.Constraints{}
 	for _, p := range parts {
 		tasks[p.task] = true
@@ -210,11 +210,20 @@ func demandOf(ctx context.Context, db *store.Store, record *store.JobRecord,
 		if err != nil {
 			return demand, err
 		}
+		image, err := imageOf(record.Registry, p.component)
+		if err != nil {
+			return demand, err
+		}
 		key := p.part.Self() + constraints.Key()
-		if added[key] {
+		if i, found := added[key]; found {
+			slot := &demand.Slots[i]
+			known := slices.ContainsFunc(slot.Images, func(o []string) bool { return slices.Equal(o, image) })
+			if len(image) > 0 && !known {
+				slot.Images = append(slot.Images, image)
+			}
 			continue
 		}
-		added[key] = true
+		added[key] = len(demand.Slots)
 		res, err := record.Document.Config.Resources(p.part)
 		if err != nil {
 			return demand, err
@@ -226,9 +235,23 @@ func demandOf(ctx context.Context, db *store.Store, record *store.JobRecord,
 		}
 		demand.Slots = append(demand.Slots, admission.Slot{Role: p.part.Role, Index: p.part.Index,
 			Constraints: constraints, Resources: res})
+		if len(image) > 0 {
+			demand.Slots[len(demand.Slots)-1].Images = [][]string{image}
+		}
 	}
 	demand.Parallelism = record.Document.DAG.Width(func(task string) bool { return tasks[task] })
 	return demand, nil
+}
+
+// imageOf returns the alternatives of the image that a component runs on Docker; nil if it runs on no Docker.
+func imageOf(registry *store.Registry, c component) ([]string, error) {
+	for _, provider := range registry.Entries(c.provider, c.version, c.name) {
+		if provider.Device == string(bfia.DeviceDocker) {
+			image, err := activities.ImageOf(provider, c.name)
+			return image.Alternatives(), err
+		}
+	}
+	return nil, nil
 }
 
 // gpuOfLabel returns the number of GPUs that a slot gets because its task requires the label of GPUs: one, if

@@ -49,9 +49,14 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
 		return nil, none, err
 	}
 
+	image, err := activities.ImageOf(provider, task.ComponentName)
+	if err != nil {
+		return nil, none, err
+	}
+
 	d := r.Drivers[provider.Device]
 	spec := driver.Spec{
-		Name: req.ContainerName(), Image: metadata.Image, Command: metadata.Command,
+		Name: req.ContainerName(), Image: image.RunOn(r.RunnerID), Command: metadata.Command,
 		Labels: map[string]string{"job_id": req.Key.JobID, "task_id": req.TaskID, "task": req.Key.Task,
 			"role": req.Part.Self(), "component": task.ComponentName},
 		Resources: container.Resources,
@@ -59,9 +64,6 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
 	spec.Resources.GPU, err = r.requestedGPUs(ctx, container.Resources.GPU, record, provider, req)
 	if err != nil {
 		return nil, none, err
-	}
-	if container.Image != "" {
-		spec.Image = container.Image
 	}
 	r.labelOwner(spec.Labels, req)
 	if spec.Mounts, err = r.mounts(container); err != nil {

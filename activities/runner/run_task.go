@@ -160,6 +160,9 @@ func (t *taskRun) createNew(ctx context.Context) error {
 		spec.Labels[labelGPUs] = strings.Join(spec.GPUs, ",")
 	}
 	id, err := d.Create(ctx, spec)
+	if errors.Is(err, driver.ErrNoImage) {
+		return t.missingImage(ctx, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -171,6 +174,49 @@ func (t *taskRun) createNew(ctx context.Context) error {
 
 	return nil
 }
+
+// missingImage returns an error that names the image as it was registered, and the machine.
+func (t *taskRun) missingImage(ctx context.Context, cause error) error {
+	record, err := activities.JobRecord(ctx, t.Store, t.req.Key.JobID)
+	if err != nil {
+		return err
+	}
+	container, err := activities.ContainerSpec(ctx, t.Store, t.req.Key, t.req.Part, t.req.TaskID)
+	if err != nil {
+		return err
+	}
+	task := container.Task
+	for _, provider := range record.Registry.Entries(task.Provider, task.Version, task.ComponentName) {
+		if provider.Device != string(bfia.DeviceDocker) {
+			continue
+		}
+		image, err := activities.ImageOf(provider, task.ComponentName)
+		if err != nil {
+			return err
+		}
+
+		return driver.WrapError("create", t.name, driver.NonRetryable(fmt.Errorf(
+			"the image %s is not on runner %s of machine %s; pull or load it there: docker pull %s%w",
+			describeImage(image), t.RunnerID, t.Machine, image.Reference, silent{driver.ErrNoImage})))
+	}
+
+	return cause
+}
+
+// describeImage returns the reference of an image, and the ids to which it was resolved.
+func describeImage(i activities.Image) string {
+	if len(i.IDs) == 0 {
+		return i.Reference
+	}
+
+	return fmt.Sprintf("%s (%s)", i.Reference, strings.Join(i.Alternatives(), " or "))
+}
+
+// silent is an error that adds nothing to a message.
+type silent struct{ error }
+
+func (silent) Error() string   { return "" }
+func (s silent) Unwrap() error { return s.error }
 
 // start starts the container, and stops it if that was requested meanwhile.
 func (t *taskRun) start(ctx context.Context) error {

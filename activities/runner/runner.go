@@ -21,6 +21,7 @@ import (
 type Runner struct {
 	Node     string
 	RunnerID string
+	Machine  string // its name, for people
 	Store    *store.Store
 	Blobs    blob.Store
 	Drivers  map[string]driver.Driver // by device

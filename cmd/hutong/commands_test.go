@@ -287,7 +287,7 @@ func TestPrefixes(t *testing.T) {
 	require.NoError(t, err)
 	for _, cmd := range job.Commands() {
 		switch cmd.Name() {
-		case "submit", "list", "probe":
+		case "submit", "list", "probe", "delete": // delete takes several ids, and resolves each
 		default:
 			require.True(t, takesJobID(cmd), cmd.Name())
 		}

@@ -39,7 +39,7 @@ func TestSummaryFailure(t *testing.T) {
 	}
 	lines := summary(s, view{width: 10})
 	require.Equal(t, []string{"FAILED  task a failed at B (host.0): exit code 3: no [2J column",
-		"        | reading[A", "        | no such column",
+		"        | reading", "        | no such column",
 		"        try: read its log: hutong job logs j1 --task a --role host.0",
 		"FAILED  a guest.0 at A: stopped, since the task failed at B"}, lines[:5], strings.Join(lines, "\n"))
 

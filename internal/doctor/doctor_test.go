@@ -1,6 +1,7 @@
 package doctor_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -135,6 +136,7 @@ func TestBroken(t *testing.T) {
 		"runners":                  {doctor.Failed, "", "database"},
 		"clocks":                   {doctor.Failed, "", "database"},
 		"housekeeping":             {doctor.Failed, "", "database"},
+		"images":                   {doctor.Failed, "", "database"},
 
 		"routes.IMPOSTOR.transport_url":  {doctor.Failed, "is not a transport", "transport's address"},
 		"routes.DUPLICATE.transport_url": {doctor.Failed, "is not a transport", "transport's address"},
@@ -214,6 +216,31 @@ func TestFailedRemovals(t *testing.T) {
 	assert.Equal(t, doctor.Warning, found.State)
 	assert.Contains(t, found.Detail, "job j1: open /srv/out/private: permission denied")
 	assert.Contains(t, found.Fix, "chown")
+}
+
+// TestMissingImages examines a party with two runners, of which one lacks the image of a provider.
+func TestMissingImages(t *testing.T) {
+	address := storetest.SQLite(t)
+	db := storetest.Open(t, address)
+	cfg := party.Default()
+	cfg.NodeID, cfg.DataDir, cfg.Database.URL = node, t.TempDir(), party.Secret(address)
+	cfg.Listen, cfg.Transport.Listen, cfg.Temporal.Address = freeAddress(t), freeAddress(t), freeAddress(t)
+	cfg.Runner.Docker.Enabled = party.SwitchOff
+	_, err := db.PutProvider(t.Context(), store.Provider{Name: "p", Version: "1", Device: "docker",
+		Metadata: []byte(`{"image":"p:1"}`), Components: map[string]json.RawMessage{"C": []byte(`{}`)}})
+	require.NoError(t, err)
+	put := func(id, device string, images map[string]string) {
+		require.NoError(t, db.PutRunner(t.Context(), store.Runner{RunnerID: id, Machine: "m-" + id,
+			Devices: []string{device}, Slots: 1, Images: images}))
+	}
+	put("a", "docker", map[string]string{"p:1": "sha256:1"})
+	put("b", "docker", nil)
+	put("c", "process", nil)
+	found := examine(t, cfg)["images"]
+	assert.Equal(t, doctor.Warning, found.State)
+	assert.Equal(t, "runner b (machine m-b) lacks the image p:1", found.Detail)
+	put("b", "docker", map[string]string{"p:1": "sha256:1"})
+	assert.Equal(t, doctor.OK, examine(t, cfg)["images"].State)
 }
 
 func TestPrivate(t *testing.T) {

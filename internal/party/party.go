@@ -326,8 +326,9 @@ func (p *Party) workflowDeleter(temporal client.Client) func(ctx context.Context
 
 func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store,
 	docker *docker.Driver) error {
-	runs := &runner.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Drivers: map[string]driver.Driver{},
-		System: p.system, OnReport: forwardReports(temporal), StopGrace: p.cfg.Runner.StopGrace,
+	runs := &runner.Runner{Node: p.cfg.NodeID, Machine: hostname(), Store: db, Blobs: blobs,
+		Drivers: map[string]driver.Driver{},
+		System:  p.system, OnReport: forwardReports(temporal), StopGrace: p.cfg.Runner.StopGrace,
 		GPUs: p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
 		Logger: p.logger}
 	var named driver.Driver // its id becomes the runner's id

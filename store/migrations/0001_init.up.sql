@@ -200,13 +200,15 @@ CREATE TABLE t_task_output (
   PRIMARY KEY (job_id, task_name, role, role_index, type, key)
 );
 --bun:split
--- Registered providers and their components.
+-- Registered providers and their components. images holds the ids of a provider's images, by reference and by the
+-- runner that resolved it first; a job runs these ids.
 CREATE TABLE t_provider_info (
   name       TEXT        NOT NULL,
   version    TEXT        NOT NULL,
   device     TEXT        NOT NULL,
   protocol   TEXT        NOT NULL,
   metadata   TEXT        NOT NULL,
+  images     TEXT        NOT NULL,
   created_at TIMESTAMPTZ NOT NULL,
   updated_at TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (name, version, device)
@@ -265,6 +267,7 @@ CREATE TABLE t_deployment (
 --              limits nothing
 --   gpu        GPUs for containers; 0 is none
 --   labels     a JSON object
+--   images     the ids of the images that it has, by reference and by id, of those that registered providers name
 --   draining   the runner gets no new containers
 --   heartbeat_at   of its last heartbeat, by the database's clock
 --   clock_skew_ms  milliseconds by which the runner's clock was ahead of the database's then
@@ -279,6 +282,8 @@ CREATE TABLE t_runner (
   memory       BIGINT      NOT NULL,
   disk         BIGINT      NOT NULL,
   gpu          BIGINT      NOT NULL,
+  machine      TEXT        NOT NULL,
+  images       TEXT        NOT NULL,
   draining     BOOLEAN     NOT NULL,
   heartbeat_at TIMESTAMPTZ NOT NULL,
   clock_skew_ms BIGINT     NOT NULL DEFAULT 0

@@ -145,7 +145,7 @@ func TestImageMissing(t *testing.T) {
 	pair.guest.register(editJSON(t, sleepProvider(t), func(f map[string]any) { f["name"] = "absent" }),
 		bfia.DeviceProcess)
 	jobID := pair.guest.submit(withProvider(t, hostJob(t, seconds(0)), "absent"))
-	failure := pair.requireFailure(jobID, bfia.FailedImage, absent, "not on this runner")
+	failure := pair.requireFailure(jobID, bfia.FailedImage, absent, "not on runner ", "of machine ")
 	require.Contains(t, failure.Hint, "load the image")
 	unharmed()
 }

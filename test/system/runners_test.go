@@ -32,6 +32,7 @@ type runnerMachine struct {
 	t      *testing.T
 	env    []string
 	file   string
+	host   string // the address of its Docker Engine
 	id     string // of its engine, and so of the host
 	worker *program
 }
@@ -80,6 +81,7 @@ func newRunnerMachine(t *testing.T, name, file string, settings ...string) *runn
 	return &runnerMachine{
 		t:    t,
 		file: file,
+		host: "unix://" + d.Socket(),
 		id:   info.ID,
 		env: append(settings, "DOCKER_HOST=unix://"+d.Socket(),
 			"HUTONG_DATA_DIR="+filepath.Join(dir, "hutong")),

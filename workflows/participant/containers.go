@@ -123,9 +123,13 @@ func (j *job) startContainer(ctx workflow.Context, t *task, part *taskPart) work
 	ref := j.ref(t)
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		var silentSince time.Time
+		var lacking lackingRunners
 		for wait := startWait; ; wait = min(2*wait, maxStartWait) {
 			tried := workflow.Now(ctx)
 			result, err := j.runOnRunner(ctx, t, part, wait)
+			if lacksImage(result) && j.claimRunnerWithImage(ctx, t, part, &lacking, result.Failure) {
+				continue
+			}
 			if !isNotStarted(err) || ctx.Err() != nil {
 				end.Set(result, err)
 

@@ -32,6 +32,8 @@ type fakeBackend struct {
 	runs   map[string]container // by "task guest.0"; without an entry it exits with 0 after a second
 	claims func(task string) error
 	errors map[string]error // by activity name
+	// missingImage are the reports of runners that lack the image of a part, by "task guest.0".
+	missingImage map[string]string
 
 	mu     sync.Mutex
 	over   bool
@@ -385,6 +387,9 @@ func (c *fakeBackend) run(ctx context.Context, req activities.PartRequest) (acti
 	}
 	if c.requested[key] { // as the activity does
 		return activities.PartResult{Failure: workflows.StoppedBy("its row")}, nil
+	}
+	if report := c.missingImage[key]; report != "" {
+		return activities.PartResult{Failure: &bfia.Failure{Kind: bfia.FailedImage, Message: report}}, nil
 	}
 	c.happens("run " + key)
 	c.running[key] = activity.GetInfo(ctx).TaskToken

@@ -2,6 +2,7 @@ package participant
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,6 +141,46 @@ func TestParticipantUnreadableOutputs(t *testing.T) {
 			if test.state == bfia.TaskFailed {
 				assert.Contains(t, c.reasons["a guest.0"], "open /data/private: permission denied")
 				assert.Equal(t, workflows.OutcomeFailed, r.Outcome)
+			}
+		})
+	}
+}
+
+// TestParticipantMissingImage runs a part on a runner that lacks its image. Another runner is tried. If none
+// has it, the failure names all.
+func TestParticipantMissingImage(t *testing.T) {
+	for name, others := range map[string]bool{"another runner": true, "no other runner": false} {
+		t.Run(name, func(t *testing.T) {
+			c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+			c.missingImage = map[string]string{"a guest.0": "the image p:1 is not on runner r1"}
+			claims := 0
+			c.claims = func(string) error {
+				if claims++; claims == 2 && !others {
+					return workflows.Refuse(bfia.CodeNotFound, "no other runner could have the image p:1")
+				}
+				if claims == 2 {
+					return workflows.Refuse(bfia.CodeUnavailable, "runner r2 uses all its slots")
+				}
+				if claims == 3 {
+					c.missingImage = nil
+				}
+				return nil
+			}
+			c.at(time.Second, func() { c.start("a") })
+			c.at(time.Minute, func() { c.stop("") })
+			r, err := c.play()
+			require.NoError(t, err)
+			if others {
+				assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
+				assert.Equal(t, 3, claims)
+				assert.True(t, slices.ContainsFunc(c.waited, func(w bfia.Waiting) bool {
+					return w.Kind == bfia.WaitsForImage && !w.Since.IsZero() &&
+						strings.Contains(w.Message, "runner r2 uses all its slots")
+				}), "%v", c.waited)
+				assert.Nil(t, c.partWaits["a guest.0"])
+			} else {
+				assert.Equal(t, workflows.OutcomeFailed, r.Outcome)
+				assert.Contains(t, r.Reason, "the image p:1 is not on runner r1")
 			}
 		})
 	}

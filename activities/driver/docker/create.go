@@ -111,6 +111,18 @@ type missingImage struct{ error }
 
 func (missingImage) Is(target error) bool { return target == driver.ErrNoImage }
 
+var _ driver.ImageFinder = (*Driver)(nil)
+
+// ImageID returns the id of an image by its reference or id.
+func (d *Driver) ImageID(ctx context.Context, ref string) (string, error) {
+	image, err := d.calls.ImageInspect(ctx, ref)
+	if cerrdefs.IsNotFound(err) {
+		err = driver.ErrNoImage
+	}
+
+	return image.ID, driver.WrapError("find image "+ref, "", err)
+}
+
 // checkImage returns a non-retryable error if the runner does not have the image, and otherwise err.
 func (d *Driver) checkImage(ctx context.Context, image string, err error) error {
 	if _, inspectErr := d.calls.ImageInspect(ctx, image); cerrdefs.IsNotFound(inspectErr) {
