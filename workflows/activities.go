@@ -172,6 +172,7 @@ func RefusalCode(err error) (bfia.Code, string, bool) {
 func Reason(err error) string {
 	var timeout *temporal.TimeoutError
 	var app *temporal.ApplicationError
+	var failed *temporal.ActivityError
 	switch {
 	case err == nil:
 		return ""
@@ -179,6 +180,8 @@ func Reason(err error) string {
 		return app.Message()
 	case errors.As(err, &timeout):
 		return "gave up: no answer within the limit"
+	case errors.As(err, &failed) && failed.Unwrap() != nil:
+		return failed.Unwrap().Error()
 	}
 
 	return err.Error()

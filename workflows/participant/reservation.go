@@ -234,10 +234,14 @@ func (j *job) waitForSlot() *bfia.Waiting {
 // task's parallel index, and a function that vacates it.
 func (j *job) occupy(ctx workflow.Context, parts []*taskPart, over func() bool) (index int, vacate func()) {
 	r := &j.reservation
-	free := func() bool { return over() || r.granted && slices.Contains(r.busy, false) }
-	if !free() {
-		j.wait(ctx, parts, j.waitForSlot())
-		_ = workflow.Await(ctx, free)
+	for free := false; !free && !over(); {
+		granted := r.granted
+		if free = granted && slices.Contains(r.busy, false); !free {
+			j.wait(ctx, parts, j.waitForSlot())
+			_ = workflow.Await(ctx, func() bool {
+				return over() || r.granted != granted || r.granted && slices.Contains(r.busy, false)
+			})
+		}
 	}
 	index = slices.Index(r.busy, false)
 	if over() || index < 0 {

@@ -261,7 +261,6 @@ func (j *job) walk(ctx workflow.Context) {
 		running++
 		j.inFlight.add(t)
 		workflow.Go(ctx, func(ctx workflow.Context) {
-			j.describe(ctx)
 			j.runTask(ctx, t)
 			t.endedAt = workflow.Now(ctx)
 			j.inFlight.remove(t)

@@ -102,6 +102,7 @@ func (j *job) runAttempt(ctx workflow.Context, t *task) {
 	for k := range t.parts {
 		j.report(t, k, bfia.TaskRunning, nil)
 	}
+	j.describe(ctx)
 
 	// A start that a party has not accepted yet is cancelled when the attempt is over.
 	startCtx, cancel := workflow.WithCancel(ctx)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	sdk "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
@@ -145,4 +146,15 @@ func DrawPlan(t *rapid.T, parts []bfia.Part, least, most int) bfia.Plan {
 	}
 
 	return p
+}
+
+// Details returns what Temporal's UI shows of a workflow.
+func Details(t T, env *testsuite.TestWorkflowEnvironment) string {
+	t.Helper()
+	value, err := env.QueryWorkflow("__temporal_workflow_metadata")
+	require.NoError(t, err)
+	var metadata sdk.WorkflowMetadata
+	require.NoError(t, value.Get(&metadata))
+
+	return metadata.CurrentDetails
 }
