@@ -111,9 +111,10 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	return accepted(bfia.JobReady, reuses), nil
 }
 
-// checkRoutesBack refuses a job for which this party lacks a route to its scheduler, or to a party with another
-// role in one of its tasks: it could not report, and its containers could not send. Parties of one role, such as
-// several hosts, may be unknown to each other, since the usual algorithms send between roles only.
+// checkRoutesBack refuses a job for which this party lacks a route to its scheduler, or to a party with
+// another role in one of its tasks: it could not report, and its containers could not send. Parties of one
+// role, such as several hosts, may be unknown to each other, since the usual algorithms send between roles
+// only.
 func (s *Server) checkRoutesBack(plan *bfia.Plan, scheduler string) error {
 	if _, ok := s.remote.Route(scheduler); !ok {
 		return bfia.PrefixPlace("the job's scheduler", client.NoRoute(scheduler, s.Node))
