@@ -128,7 +128,8 @@ func TestLogsOfAnAlgorithm(t *testing.T) {
 	inFile := "[ERROR][2024-11-22 06:36:01,003][7][psi.run][line:4]: in a file"
 	lastWords := "[ERROR][2024-11-22 06:36:01,004][7][psi.run][line:5]: last words in a file"
 	// A line without a level counts to the entry that was read just before it, here perhaps from the file.
-	errors := slices.DeleteFunc(logs("--level", "error"), func(line string) bool { return line == "all rows" })
+	errors := slices.DeleteFunc(logs("--level", "error"),
+		func(line string) bool { return line == "all rows" })
 	require.ElementsMatch(t, []string{secretFlow, inFile, lastWords},
 		without(errors, lastWords, secretFlow, inFile, true))
 	rest := strings.Join(without(errors, lastWords, secretFlow, inFile, false), "\n")
