@@ -82,7 +82,7 @@ func rootDataset(inputs []Binding, values map[string]json.RawMessage) (*Address,
 // namedDataset returns the dataset that parameters name, and the names of these parameters.
 func namedDataset(values map[string]json.RawMessage) (*Address, []string, error) {
 	var id string
-	if err := DecodeFields(values, Optional("dataset_id", &id)); err != nil {
+	if err := DecodeFields(values, Optional(datasetParam, &id)); err != nil {
 		return nil, nil, err
 	}
 	if id != "" {
@@ -90,7 +90,7 @@ func namedDataset(values map[string]json.RawMessage) (*Address, []string, error)
 		if CheckID("", namespace) != nil || CheckID("", name) != nil {
 			return nil, nil, Errorf(CodeBadRequest, "dataset_id: %q is not of the form namespace#name", id)
 		}
-		return &Address{Name: name, Namespace: namespace}, []string{"dataset_id"}, nil
+		return &Address{Name: name, Namespace: namespace}, []string{datasetParam}, nil
 	}
 	var address Address
 	err := DecodeFields(values, Optional("name", &address.Name), Optional("namespace", &address.Namespace))

@@ -172,6 +172,8 @@ func TestByteOrderMark(t *testing.T) {
 	}
 	_, err := readFile("-", strings.NewReader(""))
 	require.EqualError(t, err, "standard input: is empty; must be a JSON object")
+	_, err = readFile("-", strings.NewReader(`{"dag": {"version": "2.0", "version": "1.0"}}`))
+	require.EqualError(t, err, "standard input: dag.version is given more than once; keep one value")
 }
 
 // TestSubmitTakesAFile submits a job as argument, by flag and from standard input.

@@ -37,7 +37,7 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 func newDevCommand() *cobra.Command {
-	o := devserver.Options{Docker: party.SwitchAuto}
+	o := devserver.Options{Environ: os.Environ()}
 	var parties []string
 	var verbose, noDocker bool
 	var profile string
@@ -46,8 +46,12 @@ func newDevCommand() *cobra.Command {
 		Short: "Run Temporal and several parties in one process, for development",
 		Long: "Runs the embedded Temporal server with its web UI, and several parties. Each party has\n" +
 			"its own API port, namespace, database, storage, workers and transport. Unfinished jobs\n" +
-			"resume when it is started again on the same folder.",
+			"resume when it is started again on the same folder.\n\n" +
+			"The variables of the sections jobs, runner, upload and remote of a party's configuration,\n" +
+			"such as HUTONG_JOBS_APPROVAL and HUTONG_RUNNER_GPUS, hold for all parties. Flags override\n" +
+			"them. dev reads no other variable.",
 		Example: "  hutong dev --data-dir hutong-data\n" +
+			"  HUTONG_JOBS_APPROVAL=manual hutong dev\n" +
 			"  hutong dev --party A=127.0.0.1:9380 --party B=127.0.0.1:9480",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -64,7 +68,7 @@ func newDevCommand() *cobra.Command {
 			if noDocker {
 				o.Docker = party.SwitchOff
 			}
-			if len(o.Allow) == 0 {
+			if len(o.Allow) == 0 && os.Getenv("HUTONG_RUNNER_PROCESS_ALLOW") == "" {
 				o.Allow = referenceProvider()
 			}
 			level := slog.LevelWarn
