@@ -47,8 +47,9 @@ func RefuseWarnings(warnings []Warning) error {
 // CheckParameters compares the parameters of a job with the self-descriptions of its components: types,
 // bindingData, validator and dependsOn (part 2, 6.5).
 //
-// It also warns of a part whose dataset nothing names. It ignores a parameter that the description does not have, unless the name seems to be a misspelt one. With
-// a node it checks that node's parts only; an empty node checks all. The document must have a [Plan].
+// It also warns of a part whose dataset nothing names. It ignores a parameter that the description does not
+// have, unless the name seems to be a misspelt one. With a node it checks that node's parts only; an empty
+// node checks all. The document must have a [Plan].
 func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) ([]Warning, error) {
 	var warnings []Warning
 	for _, t := range plan.Tasks {
@@ -92,7 +93,7 @@ func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) 
 			meantDataset := false
 			for _, name := range sortedKeys(values) {
 				meant := desc.misspelt(name, values)
-				if meant == "" && port != "" && desc.meansDataset(name, values[name]) {
+				if port != "" && desc.meansDataset(name, values[name]) {
 					meant, meantDataset = datasetParam, true
 				}
 				if meant != "" {
@@ -123,8 +124,9 @@ func (d *Description) misspelt(name string, values map[string]json.RawMessage) s
 	return Closest(name, missing)
 }
 
-// missingDataset returns the dataset input of a part that neither another task nor a parameter feeds, or "". A
-// task that another one feeds with a dataset may leave its further inputs empty, and an arbiter has no data.
+// missingDataset returns the dataset input of a part that neither another task nor a parameter feeds, or "".
+// A task that another one feeds with a dataset may leave its further inputs empty, and an arbiter has no
+// data.
 func missingDataset(doc *Document, task string, desc *Description, part Part,
 	values map[string]json.RawMessage) (string, error) {
 	c, ok := doc.DAG.component(task)

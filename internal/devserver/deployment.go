@@ -49,8 +49,8 @@ type Options struct {
 	Allow []string
 	// Slots is the number of slots of each party's runner; 0 means the default.
 	Slots int
-	// Environ is the environment, of which the variables of [party.Config.ReadSharedEnv] hold for all parties.
-	// The other options override them.
+	// Environ is the environment, of which the variables of [party.Config.ReadSharedEnv] hold for all
+	// parties. The other options override them.
 	Environ []string
 	Logger  *slog.Logger
 }
