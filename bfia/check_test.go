@@ -173,7 +173,7 @@ func TestMissingDataset(t *testing.T) {
 		{"guest", ``, `{"dataset":"a#b"}`, meant("dataset")},
 		{"guest", ``, `{"DATASET_ID":"a#b"}`, meant("DATASET_ID")},
 		{"guest", ``, `{"table":"a#b"}`, meant("table")},
-		{"guest", ``, `{"table":"b","id":"a#b"}`, []string{absent}},
+		{"guest", ``, `{"frame":"b","id":"a#b"}`, []string{absent}},
 		{"guest", ``, `{}`, []string{absent}},
 		{"guest", ``, `{"dataset_id":""}`, []string{absent}},
 		{"arbiter", ``, `{}`, nil},
