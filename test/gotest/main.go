@@ -128,10 +128,13 @@ func follow(events io.Reader, out io.Writer, verbose bool) (results []leftOut, e
 // position is the place of a call of Skip, which go test prints before the reason.
 var position = regexp.MustCompile(`^\s*\S+\.go:\d+: `)
 
-// reason returns why a test was skipped.
+// reason returns why a test was skipped: what it printed last, without its log before that.
 func reason(output []string) string {
 	var words []string
 	for _, line := range output {
+		if position.MatchString(line) {
+			words = nil
+		}
 		if text := strings.TrimSpace(line); text != "" && !strings.HasPrefix(text, "=== ") &&
 			!strings.HasPrefix(text, "--- ") {
 			words = append(words, position.ReplaceAllString(text, ""))
