@@ -128,10 +128,13 @@ func follow(events io.Reader, out io.Writer, verbose bool) (results []leftOut, e
 // position is the place of a call of Skip, which go test prints before the reason.
 var position = regexp.MustCompile(`^\s*\S+\.go:\d+: `)
 
-// reason returns why a test was skipped: what it printed last, without its log before that.
+// reason returns why a test was skipped: what it printed last, without logs.
 func reason(output []string) string {
 	var words []string
 	for _, line := range output {
+		if strings.HasPrefix(line, "time=") { // a log line of another test
+			continue
+		}
 		if position.MatchString(line) {
 			words = nil
 		}

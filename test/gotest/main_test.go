@@ -20,7 +20,7 @@ func TestRunTests(t *testing.T) {
 import "testing"
 
 func TestPass(t *testing.T) { t.Log("silent") }
-func TestSkip(t *testing.T) { println("a log"); t.Log("note"); t.Skip("no tool: install it") }
+func TestSkip(t *testing.T) { println("time=1 a log"); t.Log("note"); t.Skip("no tool: install it") }
 func TestSub(t *testing.T)  { t.Run("one", func(t *testing.T) { t.Skipf("no %s", "disk") }) }
 `,
 		"b/b_test.go": `package b
