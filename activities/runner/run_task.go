@@ -289,6 +289,9 @@ func (t *taskRun) finish(ctx context.Context, exit waited) (activities.PartResul
 	if exit.Code == driver.StoppedExitCode && t.startErr != nil {
 		failure = &bfia.Failure{Kind: bfia.FailedStart, Message: t.startErr.Error()}
 	}
+	if failure == nil && t.storageWasFull(exit) {
+		failure = &bfia.Failure{Kind: bfia.FailedOutput, Log: exit.log, Message: activities.StorageFullMessage}
+	}
 	failure = withPlace(failure, t.req.Key, t.req.Part)
 
 	t.ownOutputs(ctx, t.driver, t.name, t.log)
@@ -301,6 +304,7 @@ func (t *taskRun) finish(ctx context.Context, exit waited) (activities.PartResul
 		exit.FinishedAt); err != nil {
 		return activities.PartResult{}, fmt.Errorf("failed to record the exit of %s: %w", t.name, err)
 	}
+	t.full.Delete(t.name)
 	if failure == nil {
 		if err := t.recordLateOutputs(ctx, exit.FinishedAt); err != nil {
 			return activities.PartResult{}, err
@@ -317,6 +321,17 @@ func (t *taskRun) finish(ctx context.Context, exit waited) (activities.PartResul
 	})
 
 	return activities.PartResult{Failure: failure}, nil
+}
+
+// storageWasFull reports whether the storage was full at the container's end. A component may ignore that and
+// exit with code 0. The database may be on the same disk. Then the next attempt of the activity records the
+// end, when there is space for the log again, so this process remembers it.
+func (t *taskRun) storageWasFull(exit waited) bool {
+	if exit.full {
+		t.full.Store(t.name, true)
+	}
+	_, full := t.full.Load(t.name)
+	return full
 }
 
 // recordLateOutputs records the outputs again of a part whose callback ended it before its container exited:
