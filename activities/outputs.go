@@ -17,8 +17,8 @@ import (
 )
 
 // RecordOutputs writes the outputs of a part that are in the storage: of those that the job's record
-// declares, all that the container wrote. An output that this party can't read, or data that is not whole, is a
-// refusal that names the object.
+// declares, all that the container wrote. An output that this party can't read, or data that is not whole, is
+// a refusal that names the object.
 func RecordOutputs(ctx context.Context, db *store.Store, blobs blob.Store, req PartRequest,
 	at time.Time) error {
 	spec, err := ContainerSpec(ctx, db, req.Key, req.Part, req.TaskID)
@@ -65,8 +65,8 @@ const StorageFullMessage = "the storage has no space left on its disk, so the ou
 // probeBytes is the size of an object that takes a block of any disk.
 const probeBytes = 4 << 10
 
-// checkSpace refuses outputs if the storage is full at their end: a component that ignores failed writes has
-// left outputs that can't be told from whole ones.
+// checkSpace refuses outputs if the storage is full at their end: a component that ignores failed writes may
+// have left incomplete outputs that look like whole ones.
 func checkSpace(ctx context.Context, blobs blob.Store, outputs []bfia.Binding) error {
 	if len(outputs) == 0 {
 		return nil

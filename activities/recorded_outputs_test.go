@@ -85,8 +85,9 @@ func TestRecordIncompleteData(t *testing.T) {
 				return
 			}
 			out := "guest-A-dataset-d/" + taskID
-			require.ErrorContains(t, err, "output out: the object "+out+"/metadata, as the algorithm wrote it,"+
-				strings.ReplaceAll(c.refusal, "OUT", out))
+			require.ErrorContains(t, err,
+				"output out: the object "+out+"/metadata, as the algorithm wrote it,"+
+					strings.ReplaceAll(c.refusal, "OUT", out))
 			var refusal *temporal.ApplicationError
 			require.ErrorAs(t, err, &refusal)
 			require.True(t, refusal.NonRetryable(), "it ends the part, and is not tried for a day")

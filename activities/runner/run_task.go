@@ -290,7 +290,8 @@ func (t *taskRun) finish(ctx context.Context, exit waited) (activities.PartResul
 		failure = &bfia.Failure{Kind: bfia.FailedStart, Message: t.startErr.Error()}
 	}
 	if failure == nil && t.storageWasFull(exit) {
-		failure = &bfia.Failure{Kind: bfia.FailedOutput, Log: exit.log, Message: activities.StorageFullMessage}
+		failure = &bfia.Failure{Kind: bfia.FailedOutput, Log: exit.log,
+			Message: activities.StorageFullMessage}
 	}
 	failure = withPlace(failure, t.req.Key, t.req.Part)
 

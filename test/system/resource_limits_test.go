@@ -316,7 +316,7 @@ func TestLogFlood(t *testing.T) {
 }
 
 // TestStorageFull fills the host's storage while its part runs, and the part then ends with exit code 0. It
-// fails, since nobody can tell whether its outputs are whole. A later job succeeds.
+// fails, since its outputs may be incomplete. A later job succeeds.
 func TestStorageFull(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
