@@ -52,9 +52,10 @@ func removeImage(id string) {
 	_, _ = docker.ImageRemove(context.Background(), id, dockerimage.RemoveOptions{Force: true})
 }
 
-// eachMovedImage runs f with a job that was created before any runner had resolved its image, and whose task a
-// has run since. Then the reference was moved to another image.
-func eachMovedImage(t *testing.T, f func(h *testParty, ref, id string, run func() (string, *bfia.Failure))) {
+// eachMovedImage runs f with a job that was created before any runner had resolved its image, and whose task
+// a has run since. Then the reference was moved to another image.
+func eachMovedImage(t *testing.T,
+	f func(h *testParty, ref, id string, run func() (string, *bfia.Failure))) {
 	eachDriver(t, func(t *testing.T, d testDriver) {
 		if d.Device() != string(bfia.DeviceDocker) || prog.path == "" {
 			t.Skip("only Docker runs images by id")

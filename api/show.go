@@ -52,7 +52,7 @@ func (s *Server) showJob(c *fiber.Ctx) error {
 func (s *Server) viewTask(ctx context.Context, record *store.JobRecord, c bfia.Component,
 ) (bfia.TaskView, error) {
 	task := bfia.TaskView{Name: c.Name, Component: c.ComponentName, Provider: c.Provider + ":" + c.Version,
-		Images: []bfia.ImageView{}, DependsOn: c.Upstreams(), Parts: []bfia.PartView{},
+		Images: []bfia.ImageView{}, DependsOn: append([]string{}, c.Upstreams()...), Parts: []bfia.PartView{},
 		Outputs: []bfia.OutputView{}}
 	description, err := record.Registry.Describe(c.Provider, c.Version, c.ComponentName)
 	if err != nil {

@@ -103,7 +103,8 @@ func TestFixImage(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx := t.Context()
 		stores := []*store.Store{storetest.Open(t, address), storetest.Open(t, address)}
-		p := store.Provider{Name: "p", Version: "1", Device: "docker", Metadata: json.RawMessage(`{"image":"p:1"}`),
+		p := store.Provider{Name: "p", Version: "1", Device: "docker",
+			Metadata:   json.RawMessage(`{"image": "p:1"}`),
 			Components: map[string]json.RawMessage{"C": json.RawMessage(`{}`)}}
 		_, err := stores[0].PutProvider(ctx, p)
 		require.NoError(t, err)
@@ -120,7 +121,8 @@ func TestFixImage(t *testing.T) {
 		for n := range fixed {
 			all.Go(func() error {
 				var err error
-				fixed[n], err = stores[n%2].FixImage(ctx, "j", p, "p:1", fmt.Sprint("r", n), fmt.Sprint("sha256:", n))
+				fixed[n], err = stores[n%2].FixImage(ctx, "j", p, "p:1", fmt.Sprint("r", n),
+					fmt.Sprint("sha256:", n))
 				return err
 			})
 		}

@@ -33,9 +33,9 @@ type JobRecord struct {
 }
 
 // PutJobRecord stores the record of a job: its document, byte for byte, and the providers of its components.
-// Only [Store.FixImage] changes a record. With the same document PutJobRecord does nothing, with another one it returns
-// CodeConflict. If the job is recorded with other providers, which happens when they are registered again
-// between two requests, it returns CodeUnavailable.
+// Only [Store.FixImage] changes a record. With the same document PutJobRecord does nothing, with another one
+// it returns CodeConflict. If the job is recorded with other providers, which happens when they are
+// registered again between two requests, it returns CodeUnavailable.
 func (s *Store) PutJobRecord(ctx context.Context, jobID string, doc []byte, registry *Registry) error {
 	if doc == nil {
 		doc = []byte{}
@@ -75,10 +75,10 @@ func (s *Store) putRecord(ctx context.Context, row document) error {
 	}), "store the document of job %s", row.JobID)
 }
 
-// FixImage fixes the ids of an image that nobody had resolved when a job was created, for the whole job: all its
-// containers with this reference run them, whatever the reference names later. The first call records them, and
-// all calls return them, by runner. They are the ids to which the provider has been resolved since, or else
-// the given one, of which the provider then takes note too. An empty id records nothing.
+// FixImage fixes the ids of an image that nobody had resolved when a job was created, for the whole job: all
+// its containers with this reference run them, whatever the reference names later. The first call records
+// them, and all calls return them, by runner. They are the ids to which the provider has been resolved since,
+// or else the given one, of which the provider then takes note too. An empty id records nothing.
 func (s *Store) FixImage(ctx context.Context, jobID string, p Provider, ref, runnerID, id string,
 ) (map[string]string, error) {
 	if err := checkText("image", ref, "runner_id", runnerID, "image id", id); err != nil {

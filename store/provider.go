@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -269,18 +270,31 @@ func (s *Store) ResolveImages(ctx context.Context, p Provider, runnerID string,
 // is not found if the provider was deleted, or registered again with other metadata.
 func lockProvider(ctx context.Context, tx bun.Tx, p Provider) (row providerRow, found bool, err error) {
 	n, err := affected(tx.NewUpdate().Model((*providerRow)(nil)).Set("updated_at = updated_at").
-		Where("name = ? AND version = ? AND device = ? AND metadata = ?", p.Name, p.Version, p.Device,
-			string(p.Metadata)).Exec(ctx))
+		Where("name = ? AND version = ? AND device = ?", p.Name, p.Version, p.Device).Exec(ctx))
 	if err != nil || n == 0 {
 		return row, false, err
 	}
 	err = tx.NewSelect().Model(&row).Where("name = ? AND version = ? AND device = ?", p.Name, p.Version,
 		p.Device).Scan(ctx)
-	return row, true, err
+	if err != nil || !sameJSON(row.Metadata, string(p.Metadata)) {
+		return providerRow{}, false, err
+	}
+	return row, true, nil
+}
+
+// sameJSON compares JSON texts without the space between tokens, of which the record of a job has none.
+func sameJSON(a, b string) bool {
+	if a == b {
+		return true
+	}
+	var x, y bytes.Buffer
+	return json.Compact(&x, []byte(a)) == nil && json.Compact(&y, []byte(b)) == nil &&
+		bytes.Equal(x.Bytes(), y.Bytes())
 }
 
 // resolve records the ids to which a runner resolves images of a locked provider.
-func (r *providerRow) resolve(ctx context.Context, tx bun.Tx, runnerID string, images map[string]string) error {
+func (r *providerRow) resolve(ctx context.Context, tx bun.Tx, runnerID string,
+	images map[string]string) error {
 	if r.Images == nil {
 		r.Images = map[string]map[string]string{}
 	}

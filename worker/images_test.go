@@ -50,7 +50,9 @@ func TestRegistrationResolvesImages(t *testing.T) {
 
 	for range 2 { // the second one replaces the first one, which forgets the ids
 		_, err := db.PutProvider(ctx, store.Provider{Name: "p", Version: "1", Device: "docker",
-			Metadata: json.RawMessage(`{"image":"p:1"}`), Components: map[string]json.RawMessage{"C": []byte("{}")}})
+			Metadata: json.RawMessage(`{"image":"p:1"}`),
+
+			Components: map[string]json.RawMessage{"C": []byte("{}")}})
 		require.NoError(t, err)
 		require.Eventually(t, func() bool {
 			found, err := db.Providers(ctx, store.ProviderFilter{Name: "p"})

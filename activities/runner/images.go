@@ -14,8 +14,8 @@ import (
 
 // fixImage returns the image of a container. If nobody had resolved its reference when the job was created,
 // this resolves it, for the whole job: an image that gets the same name later does not change a running job.
-func (r *Runner) fixImage(ctx context.Context, d driver.Driver, record *store.JobRecord, provider store.Provider,
-	req activities.PartRequest, component string) (activities.Image, error) {
+func (r *Runner) fixImage(ctx context.Context, d driver.Driver, record *store.JobRecord,
+	provider store.Provider, req activities.PartRequest, component string) (activities.Image, error) {
 	image, err := activities.ImageInJob(record, provider, component)
 	finder, finds := d.(driver.ImageFinder)
 	if err != nil || !finds || image.Reference == "" || len(image.IDs) > 0 {

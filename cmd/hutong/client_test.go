@@ -378,7 +378,8 @@ func jobToApprove() *bfia.JobView {
 		Waiting:   []bfia.Waiting{bfia.WaitForApproval("j", "B", time.Now().Add(-2*time.Minute))},
 		Parts:     []bfia.Part{{Role: "guest", NodeID: "A"}, {Role: "host", NodeID: "B"}},
 		Tasks: []bfia.TaskView{{Name: "psi", Component: "Intersection", Provider: "p:1",
-			Images: []bfia.ImageView{{Device: "docker", Image: "p@sha256:12", ImageIDs: []string{"sha256:34"}},
+			Images: []bfia.ImageView{{Device: "docker", Image: "p@sha256:12",
+				ImageIDs: []string{"sha256:34"}},
 				{Device: "k8s", Image: "p:2"}},
 			Parts: []bfia.PartView{
 				{NodeID: "A", Role: "guest.0",
@@ -401,7 +402,7 @@ func TestApproverSeesJob(t *testing.T) {
 	for _, text := range []string{
 		"submitted by A, scheduled by A", "parties: guest.0 A, host.0 B (this party is B)",
 		"waits for the approval of B: a person there runs 'hutong job approve j' or 'hutong job reject j', for 2m",
-		"task psi: Intersection of p:1", 
+		"task psi: Intersection of p:1",
 		"runs     docker: p@sha256:12 (sha256:34)\n", "runs     k8s: p:2\n", "guest.0  A reads n#theirs\n",
 		`    id = "phone"`, "host.0   B reads n#ours: 7 rows of phone string, age int64",
 		"output   dataset ids: to A (guest.0), B (host.0)",
