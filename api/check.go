@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -68,9 +69,13 @@ func (s *Server) askPartner(ctx context.Context, doc *bfia.Document, node string
 	var foreign *client.ForeignAnswer
 	switch {
 	case err == nil && check.Accepts != nil:
-	case err == nil, errors.As(err, &sent) && sent.Outcome == client.Refused,
-		errors.As(err, &foreign) && (foreign.Status == 404 || foreign.Status == 405): // no such endpoint
+	case err == nil, errors.As(err, &sent) && sent.Outcome == client.Refused:
 		check = bfia.PartyCheck{Reason: "its software can't check a job before the creation"}
+	case errors.As(err, &foreign) && (foreign.Status == 404 || foreign.Status == 405):
+		// Other software without this endpoint, or a gateway without its backend.
+		check = bfia.PartyCheck{Reason: fmt.Sprintf("its software can't check a job before the creation, "+
+			"or a gateway answered in its place: HTTP %d %s, %.100s", foreign.Status,
+			http.StatusText(foreign.Status), foreign.Type)}
 	case errors.As(err, &sent):
 		check = bfia.PartyCheck{Reason: fmt.Sprintf("it did not answer: %v", sent.Cause)}
 	default:

@@ -88,7 +88,8 @@ func TestCheckJobAtPartners(t *testing.T) {
 	require.Empty(t, other.engine.started())
 
 	asked := p.answering(host, http.StatusNotFound, `{"retcode":404,"retmsg":"404 Not Found"}`)
-	require.Equal(t, "its software can't check a job before the creation", ask().Reason)
+	require.Contains(t, ask().Reason, "its software can't check a job before the creation, or a gateway "+
+		"answered in its place: HTTP 404 Not Found, ")
 	require.Equal(t, []string{bfia.PathCheck}, asked())
 
 	body = edited(t, "", []string{"JG0199999900000000"}, "config", "role", "host")

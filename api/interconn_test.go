@@ -141,7 +141,7 @@ func TestStopAll(t *testing.T) {
 }
 
 // TestCreateWithoutARouteBack checks that a participant refuses a job for which it lacks a route to the
-// scheduler or to a party of its tasks.
+// scheduler or to a party with another role in its tasks. Hosts need no routes to each other.
 func TestCreateWithoutARouteBack(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	far := job(t, "j1", `"host": [
@@ -156,6 +156,13 @@ func TestCreateWithoutARouteBack(t *testing.T) {
 	require.Empty(t, p.engine.started())
 	_, err := p.store.Document(t.Context(), "j1")
 	require.Equal(t, bfia.CodeNotFound, bfia.CodeOf(err), "nothing of it is kept")
+
+	hosts := job(t, "j3", `"guest": [
+        "JG0100001100000010"`, `"guest": [
+        "`+host+`"`, `"host": [
+        "JG0100001100000010"`, `"host": [
+        "JG0100001100000010", "JG999"`)
+	p.good(post(bfia.PathCreate, hosts).from(host))
 }
 
 // TestStopAfterTheEnd checks that stopping a job that its scheduler has ended ends it at the participants

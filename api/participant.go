@@ -111,19 +111,17 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	return accepted(bfia.JobReady, reuses), nil
 }
 
-// checkRoutesBack refuses a job for which this party lacks a route to its scheduler, or to a party with which
-// it runs a task together: it could not report, and its containers could not send.
+// checkRoutesBack refuses a job for which this party lacks a route to its scheduler, or to a party with
+// another role in one of its tasks: it could not report, and its containers could not send. Parties of one
+// role, such as several hosts, may be unknown to each other, since the usual algorithms send between roles
+// only.
 func (s *Server) checkRoutesBack(plan *bfia.Plan, scheduler string) error {
 	if _, ok := s.remote.Route(scheduler); !ok {
 		return bfia.PrefixPlace("the job's scheduler", client.NoRoute(scheduler, s.Node))
 	}
 	for i := range plan.Tasks {
 		t := &plan.Tasks[i]
-		nodes := t.Nodes()
-		if !slices.Contains(nodes, s.Node) {
-			continue
-		}
-		for _, node := range nodes {
+		for _, node := range peers(t, s.Node) {
 			if _, ok := s.remote.Route(node); !ok {
 				return bfia.PrefixPlace("config.role: task "+t.Name+" runs at "+node+" too, and "+s.Node+
 					" can't send to it", client.NoRoute(node, s.Node))
@@ -131,6 +129,20 @@ func (s *Server) checkRoutesBack(plan *bfia.Plan, scheduler string) error {
 		}
 	}
 	return nil
+}
+
+// peers returns the nodes of a task's parts with another role than one of the given node's parts.
+func peers(t *bfia.PlannedTask, node string) []string {
+	own := t.PartsOf(node)
+	var nodes []string
+	for _, part := range t.Parts {
+		other := func(p bfia.Part) bool { return p.Role != part.Role }
+		if part.NodeID != node && slices.ContainsFunc(own, other) {
+			nodes = append(nodes, part.NodeID)
+		}
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
 }
 
 // accepted returns what this party answers to job/create in addition to the protocol.

@@ -294,4 +294,11 @@ func TestDownloadOutput(t *testing.T) {
 		require.Equal(t, 200, r.Status)
 		require.Equal(t, content, r.Body)
 	}
+
+	// An algorithm that wrote to a full disk leaves an empty file.
+	require.NoError(t, p.blobs.Put(t.Context(), "o/model/metadata", bytes.NewReader(nil)))
+	r := p.send(call{method: http.MethodGet, path: bfia.PathDataDownload,
+		body: map[string]any{"namespace": "o", "name": "model"}})
+	require.Equal(t, http.StatusConflict, r.Status)
+	require.Contains(t, string(r.Body), "the object o/model/metadata, as the algorithm wrote it, is empty")
 }

@@ -633,7 +633,7 @@ func TestProvider(t *testing.T) {
 	asked := p.requests()
 	assert.JSONEq(t, `{"name":"v"}`, asked[0].body)
 	assert.Equal(t, "device=docker&name=v", asked[1].query)
-	assert.JSONEq(t, `{"name":"v","version":"1","force":false}`, asked[3].body)
+	assert.JSONEq(t, `{"name":"v","version":"1"}`, asked[3].body)
 }
 
 func TestConfigAndVersion(t *testing.T) {

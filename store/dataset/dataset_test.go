@@ -381,10 +381,13 @@ func TestOpenOfContainersDatasets(t *testing.T) {
 		require.NoError(t, blobs.Delete(ctx, "n/d/data_0"))
 		_, err = d.Open(ctx, "n", "d")
 		requireCode(t, bfia.CodeNotFound, err)
-		for _, bad := range []string{`{"partitions": 0}`, `{"partitions": 1000000000}`, `{`, `[]`} {
+		for bad, why := range map[string]string{`{"partitions": 0}`: "has partitions 0, not 1 to",
+			`{"num_partitions": 1}`: "has partitions 0", `{`: "can't be parsed", `[]`: "can't be parsed",
+			`{"partitions": 1000000000}`: "has partitions 1000000000", "": "is empty"} {
 			put("metadata", bad)
 			_, err = d.Open(ctx, "n", "d")
-			require.Error(t, err, bad)
+			requireCode(t, bfia.CodeConflict, err)
+			require.ErrorContains(t, err, "the object n/d/metadata, as the algorithm wrote it, "+why)
 		}
 		put("metadata", `{"partitions": 1, "file_type": "tar.gz"}`)
 		_, err = d.Open(ctx, "n", "d")

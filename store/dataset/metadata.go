@@ -78,12 +78,19 @@ func (d *Datasets) metadata(ctx context.Context, namespace, name, key string) (M
 	var m Metadata
 	switch err := json.Unmarshal(raw, &m); {
 	case len(raw) > maxMetadata:
-		return m, nil, fmt.Errorf("the metadata of dataset %s is larger than %d bytes", key, maxMetadata)
+		return m, nil, invalid(key, "is larger than %d bytes", maxMetadata)
+	case len(raw) == 0:
+		return m, nil, invalid(key, "is empty")
 	case err != nil:
-		return m, nil, fmt.Errorf("failed to parse the metadata of dataset %s: %w", key, err)
+		return m, nil, invalid(key, "can't be parsed: %v", err)
 	case m.Partitions < 1 || m.Partitions > MaxPartitions:
-		return m, nil, fmt.Errorf("the metadata of dataset %s names %d partitions, not 1 to %d", key,
-			m.Partitions, MaxPartitions)
+		return m, nil, invalid(key, "has partitions %d, not 1 to %d", m.Partitions, MaxPartitions)
 	}
 	return m, raw, nil
+}
+
+// invalid is an error about the metadata under a key. It is for people to see: usually a container wrote it.
+func invalid(key, format string, args ...any) error {
+	return bfia.Errorf(bfia.CodeConflict, "the object %s/%s, as the algorithm wrote it, %s", key,
+		metadataObject, fmt.Sprintf(format, args...))
 }

@@ -8,13 +8,16 @@ import (
 
 	"hutong/bfia"
 	"hutong/internal/doctor"
+	"hutong/internal/party"
 )
 
 // TestDoctor examines a healthy party, then one whose partner is down, whose runner drains and whose worker
 // has stopped.
 func TestDoctor(t *testing.T) {
 	t.Parallel()
-	pair := newPartyPair(t, nil)
+	pair := newPartyPair(t, func(cfg *party.Config) {
+		cfg.Jobs.Retention = 24 * time.Hour // as long as Temporal's namespaces of tests keep histories
+	})
 	stop := pair.guest.start()
 	gone := pair.host.start()
 	for _, n := range []*testParty{pair.guest, pair.host} {

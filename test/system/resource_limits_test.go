@@ -35,6 +35,9 @@ const limitsImage = "hutong-test-limits:1"
 // startLimitedPair starts a guest and a host with the Sleep component. With inContainers the host runs it in
 // containers.
 func startLimitedPair(t *testing.T, inContainers bool, change func(*party.Config)) *partyPair {
+	if inContainers {
+		dockerClient(t)
+	}
 	pair := newPartyPair(t, func(cfg *party.Config) {
 		if change != nil {
 			change(cfg)
