@@ -96,8 +96,8 @@ func TestProviders(t *testing.T) {
 	})
 }
 
-// Two runners resolve an image of a job at once, for two tasks, each to another id. The first one fixes it for
-// both, and another image under the same name changes it no more.
+// Two runners resolve an image of a job at once, for two tasks, each to another id. The first one fixes it
+// for both, and another image under the same name changes it no more.
 func TestFixImage(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
