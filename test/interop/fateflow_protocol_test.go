@@ -166,7 +166,8 @@ func TestFateFlowProtocol(t *testing.T) {
 			_, _ = env.docker.ImageRemove(context.Background(), image, dockerimage.RemoveOptions{})
 		}
 		removeImage()
-		env.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("fixed", image), nil)
+		env.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("fixed", image),
+			nil)
 		id := env.submitFateFlow(t, fateFlowDAG{provider: "fixed", seconds: "1", sync: "callback"})
 		status := env.awaitFateFlowProtocol(t, id, "failed")
 		require.Equal(t, bfia.TaskFailed, statesByName(status)["s1"])
