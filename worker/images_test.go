@@ -35,9 +35,10 @@ func (d imageDriver) ImageID(_ context.Context, ref string) (string, error) {
 // A runner resolves the images of a provider soon after its registration, long before its next heartbeat.
 func TestRegistrationResolvesImages(t *testing.T) {
 	ctx, db := t.Context(), storetest.Open(t, storetest.SQLite(t))
+	docker := imageDriver{images: map[string]string{"p:1": "sha256:1"}}
 	a := &announcer{logger: slog.New(slog.DiscardHandler),
 		runner: &runner.Runner{RunnerID: "r", Node: "A", Store: db,
-			Drivers: map[string]driver.Driver{"docker": imageDriver{images: map[string]string{"p:1": "sha256:1"}}}},
+			Drivers: map[string]driver.Driver{"docker": docker}},
 		offer: RunnerCapacity{Slots: 1, Capacity: func(context.Context) (driver.Capacity, error) {
 			return driver.Capacity{Resources: bfia.Resources{CPUMilli: 1}}, nil
 		}}}
