@@ -62,7 +62,7 @@ func testControlPort(t *testing.T, d testDriver) {
 func TestControlPortOnABridge(t *testing.T) {
 	if prog.dockerErr != nil {
 		require.NotEqual(t, "1", os.Getenv("HUTONG_REQUIRE_DOCKER"), "Docker is required: %v", prog.dockerErr)
-		t.Skipf("no Docker: %v", prog.dockerErr)
+		t.Skipf("no Docker Engine answers: %v", prog.dockerErr)
 	}
 	r, err := docker.New(docker.Options{NodeID: "T" + rand.Text()})
 	require.NoError(t, err)

@@ -124,7 +124,7 @@ func eachDriver(t *testing.T, f func(t *testing.T, d testDriver)) {
 			t.Fatalf("Docker is required: %v", prog.dockerErr)
 		}
 		if prog.dockerErr != nil {
-			t.Skipf("no Docker: %v", prog.dockerErr)
+			t.Skipf("no Docker Engine answers: %v", prog.dockerErr)
 		}
 		r, err := docker.New(docker.Options{NodeID: "T" + rand.Text(), HostNetwork: true})
 		require.NoError(t, err)

@@ -31,7 +31,7 @@ type plainDriver struct{ driver.Driver }
 // path.
 func TestOutputsOfAnotherUser(t *testing.T) {
 	if prog.dockerErr != nil {
-		t.Skipf("no Docker: %v", prog.dockerErr)
+		t.Skipf("no Docker Engine answers: %v", prog.dockerErr)
 	}
 	if drivertest.AsOrdinaryUser(t, prog.image) == "" {
 		return

@@ -30,7 +30,7 @@ func TestLoad(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	if _, err := cli.Ping(ctx); err != nil {
-		t.Skipf("no Docker daemon: %v", err)
+		t.Skipf("no Docker Engine answers: %v", err)
 	}
 	binary := filepath.Join(t.TempDir(), "provider")
 	build := exec.Command("go", "build", "-trimpath", "-o", binary, ".")

@@ -1,8 +1,9 @@
-// Command gotest runs go test and records which tests were skipped, and why. It needs Go only.
+// Command gotest runs go test and records which tests were skipped, and why, and which failed. It needs Go
+// only.
 //
-//	gotest FILE go test ARGS...   runs the tests and appends what they skipped to FILE
+//	gotest FILE go test ARGS...   runs the tests and appends what they skipped and what failed to FILE
 //	gotest -note FILE WHAT WHY    appends something that was left out as a whole
-//	gotest -print FILE            prints what was left out, by reason
+//	gotest -print FILE            prints what was left out, by reason, and what failed
 //
 // A test that one run skips and another one passes is not left out.
 package main
@@ -41,11 +42,12 @@ func run(args []string, out io.Writer) (int, error) {
 	return 2, errors.New("usage: gotest FILE go test ARGS... | gotest -note FILE WHAT WHY | gotest -print FILE")
 }
 
-// leftOut is something that was not tested, or a test that passed.
+// leftOut is something that was not tested, or a test that passed or failed.
 type leftOut struct {
 	What   string `json:"what"`
 	Why    string `json:"why,omitempty"`
 	Passed bool   `json:"passed,omitempty"`
+	Failed bool   `json:"failed,omitempty"`
 }
 
 // runTests runs go test. Its output is that of go test without -json.
@@ -74,10 +76,11 @@ type event struct {
 	Action, Package, Test, Output string
 }
 
-// follow prints the output of tests that fail and of packages. It returns the tests that passed or were
-// skipped.
+// follow prints the output of tests that fail and of packages. It returns how each test ended, and the
+// packages that failed outside a test.
 func follow(events io.Reader, out io.Writer, verbose bool) (results []leftOut, err error) {
 	output := map[string][]string{} // by package and test
+	failed := map[string]bool{}     // packages with a failed test
 	lines := bufio.NewReader(events)
 	for {
 		line, err := lines.ReadString('\n')
@@ -103,6 +106,10 @@ func follow(events io.Reader, out io.Writer, verbose bool) (results []leftOut, e
 			}
 		case "fail":
 			_, _ = io.WriteString(out, strings.Join(output[key], ""))
+			if e.Test != "" || !failed[e.Package] {
+				results = append(results, leftOut{What: strings.TrimSpace(name), Failed: true})
+			}
+			failed[e.Package] = true
 			delete(output, key)
 		case "pass":
 			if e.Test != "" {
@@ -121,10 +128,16 @@ func follow(events io.Reader, out io.Writer, verbose bool) (results []leftOut, e
 // position is the place of a call of Skip, which go test prints before the reason.
 var position = regexp.MustCompile(`^\s*\S+\.go:\d+: `)
 
-// reason returns why a test was skipped.
+// reason returns why a test was skipped: what it printed last, without logs.
 func reason(output []string) string {
 	var words []string
 	for _, line := range output {
+		if strings.HasPrefix(line, "time=") { // a log line of another test
+			continue
+		}
+		if position.MatchString(line) {
+			words = nil
+		}
 		if text := strings.TrimSpace(line); text != "" && !strings.HasPrefix(text, "=== ") &&
 			!strings.HasPrefix(text, "--- ") {
 			words = append(words, position.ReplaceAllString(text, ""))
@@ -153,7 +166,7 @@ func record(file string, all []leftOut) error {
 	return f.Close()
 }
 
-// printLeftOut prints what was left out, grouped by reason.
+// printLeftOut prints what was left out, grouped by reason, and what failed.
 func printLeftOut(file string, out io.Writer) (int, error) {
 	content, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
@@ -172,10 +185,13 @@ func printLeftOut(file string, out io.Writer) (int, error) {
 		all = append(all, l)
 		passed[l.What] = passed[l.What] || l.Passed
 	}
-	var reasons []string
+	var reasons, failed []string
 	byReason := map[string][]string{}
 	for _, l := range all {
-		if passed[l.What] {
+		if l.Failed && !slices.Contains(failed, l.What) {
+			failed = append(failed, l.What)
+		}
+		if l.Failed || passed[l.What] {
 			continue
 		}
 		if byReason[l.Why] == nil {
@@ -185,17 +201,27 @@ func printLeftOut(file string, out io.Writer) (int, error) {
 			byReason[l.Why] = append(byReason[l.Why], l.What)
 		}
 	}
-	if len(reasons) == 0 {
+	if len(reasons)+len(failed) == 0 {
 		_, _ = fmt.Fprintln(out, "All tests ran; nothing was left out.")
 		return 0, nil
 	}
-	_, _ = fmt.Fprintln(out, "\nLeft out:")
-	for _, why := range reasons {
-		_, _ = fmt.Fprintf(out, "  %s\n", why)
-		for _, what := range byReason[why] {
-			_, _ = fmt.Fprintf(out, "    %s\n", what)
+	if len(reasons) > 0 {
+		_, _ = fmt.Fprintln(out, "\nLeft out:")
+		for _, why := range reasons {
+			printGroup(out, why, byReason[why])
 		}
+		_, _ = fmt.Fprintln(out, "'make setup' (as root, on Debian) installs what the tests use.")
 	}
-	_, _ = fmt.Fprintln(out, "'make setup' (as root, on Debian) installs what the tests use.")
+	if len(failed) > 0 {
+		_, _ = fmt.Fprintln(out)
+		printGroup(out, "Failed (see above):", failed)
+	}
 	return 0, nil
+}
+
+func printGroup(out io.Writer, title string, items []string) {
+	_, _ = fmt.Fprintf(out, "  %s\n", title)
+	for _, item := range items {
+		_, _ = fmt.Fprintf(out, "    %s\n", item)
+	}
 }

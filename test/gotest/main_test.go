@@ -20,7 +20,7 @@ func TestRunTests(t *testing.T) {
 import "testing"
 
 func TestPass(t *testing.T) { t.Log("silent") }
-func TestSkip(t *testing.T) { t.Skip("no tool: install it") }
+func TestSkip(t *testing.T) { println("time=1 a log"); t.Log("note"); t.Skip("no tool: install it") }
 func TestSub(t *testing.T)  { t.Run("one", func(t *testing.T) { t.Skipf("no %s", "disk") }) }
 `,
 		"b/b_test.go": `package b
@@ -29,6 +29,7 @@ import "testing"
 
 func TestFail(t *testing.T) { t.Fatal("the reason of the failure") }
 `,
+		"c/c_test.go": "package c\n\nvar x int = \"not built\"\n",
 	} {
 		path := filepath.Join(dir, name)
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
@@ -55,6 +56,8 @@ func TestFail(t *testing.T) { t.Fatal("the reason of the failure") }
 	require.Contains(t, list, "no tool: install it small TestSkip no disk small TestSub/one")
 	require.Contains(t, list, "no C compiler the race detector")
 	require.NotContains(t, list, "TestPass")
+	_, failed, _ := strings.Cut(out.String(), "Failed (see above):")
+	require.ElementsMatch(t, []string{"small/b", "TestFail", "small/c"}, strings.Fields(failed))
 
 	// Another run passes a test that was skipped.
 	require.NoError(t, record(file, []leftOut{{What: "small TestSkip", Passed: true}}))

@@ -40,6 +40,9 @@ func readmeScript(t *testing.T, name string) (script string) {
 // TestReadme runs the README's commands and curl examples as they are written, with the README's job. Only
 // the ports of the two parties differ, and the registration is for the process driver.
 func TestReadme(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skipf("there is no curl: %v", err)
+	}
 	t.Parallel()
 	pair := newPartyPair(t, nil)
 	pair.guest.start()

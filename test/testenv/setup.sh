@@ -1,21 +1,31 @@
 #!/usr/bin/env bash
-# Installs what the tests use besides Go: Docker, PostgreSQL, a C compiler for the race detector, Python for FATE-Flow, and
-# ip for network namespaces. It needs a Debian machine, and root. It starts no service.
+# Installs what the tests use besides Go: Docker, PostgreSQL, a C compiler for the race detector, Python for FATE-Flow,
+# curl, and ip for network namespaces. It needs a Debian machine, and root. It starts no service.
 set -euo pipefail
 
 packages=()
-command -v dockerd >/dev/null || packages+=(docker.io)
-command -v iptables >/dev/null || packages+=(iptables)
-command -v ip >/dev/null || packages+=(iproute2)
-command -v git >/dev/null || packages+=(git)
-command -v gcc >/dev/null || packages+=(gcc libc6-dev)
-command -v python3.11 >/dev/null || packages+=(python3.11)
-python3.11 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3.11-venv)
+need() { command -v "$1" >/dev/null || packages+=("${@:2}"); }
+need dockerd docker.io
+need iptables iptables
+need ip iproute2
+need git git
+need curl curl ca-certificates
+need gcc gcc libc6-dev
+need python3 python3
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages+=(postgresql)
-if ! command -v docker >/dev/null || [ "${#packages[@]}" -gt 0 ]; then
+python3.11 -c 'import ensurepip, venv' 2>/dev/null && python311=yes || python311=
+if [ "${#packages[@]}" -gt 0 ] || [ -z "$python311" ] || ! command -v docker >/dev/null; then
   apt-get update -qq
-  # Newer Debian releases package the docker command separately.
-  if ! command -v docker >/dev/null && apt-cache show docker-cli >/dev/null 2>&1; then packages+=(docker-cli); fi
+  available() { apt-cache show "$1" >/dev/null 2>&1; }
+  # Newer Debian releases package the docker command separately, and have no Python 3.11.
+  if available docker-cli; then need docker docker-cli; fi
+  if [ -z "$python311" ] && available python3.11-venv; then packages+=(python3.11 python3.11-venv) python311=yes; fi
+fi
+if [ "${#packages[@]}" -gt 0 ]; then
   echo "installing ${packages[*]}"
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+fi
+if [ -z "$python311" ]; then
+  echo "Python 3.11 is missing: this Debian release has no package of it. Only 'make interop' needs it, for FATE-Flow;"
+  echo "install Python 3.11 with its venv module, and name it in PYTHON."
 fi

@@ -139,7 +139,7 @@ func Namespace(t testing.TB, address, name string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := temporalns.Ensure(ctx, client.Options{HostPort: address}, name, 24*time.Hour); err != nil {
+	if err := temporalns.Ensure(ctx, client.Options{HostPort: address}, name, 30*24*time.Hour); err != nil {
 		t.Fatalf("failed to create namespace %s: %v", name, err)
 	}
 }

@@ -131,5 +131,5 @@ func needDocker(tb testing.TB) {
 	if os.Getenv("HUTONG_REQUIRE_DOCKER") == "1" {
 		tb.Fatalf("Docker is required: %v", prog.dockerErr)
 	}
-	tb.Skipf("no Docker: %v", prog.dockerErr)
+	tb.Skipf("no Docker Engine answers: %v", prog.dockerErr)
 }
