@@ -171,7 +171,7 @@ func (s *Server) deleteProvider(c *fiber.Ctx) error {
 	}
 	if n == 0 {
 		return bfia.Errorf(bfia.CodeNotFound,
-			"no provider matches the filter; GET /v2/provider/query lists all")
+			"no provider matches the filter")
 	}
 	return answer(c, "success", map[string]any{"count": n}, nil)
 }

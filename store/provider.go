@@ -225,8 +225,8 @@ func (s *Store) DeleteProvider(ctx context.Context, f ProviderFilter, force bool
 				return err
 			}
 			if len(users) > 0 {
-				return bfia.Errorf(bfia.CodeConflict, "provider %s:%s is used by %s; wait for their end, or "+
-					"delete it with force: they keep what was registered when they were created",
+				return bfia.Errorf(bfia.CodeConflict, "provider %s:%s is used by %s; delete it when no "+
+					"unfinished job uses it, or with force (--force): a job keeps what was registered when it was created",
 					row.Name, row.Version, DescribeUses(users))
 			}
 		}

@@ -156,6 +156,9 @@ func (c *client) confirmApproval(cmd *cobra.Command, jobID string) error {
 	if _, err := fmt.Fprint(out, showJob(view, time.Now())); err != nil {
 		return err
 	}
+	if view.State == bfia.JobFinished || view.State == bfia.JobRejected {
+		return fmt.Errorf("job %s has ended: it is %s, and needs no approval", jobID, view.State)
+	}
 	stdin, ok := cmd.InOrStdin().(*os.File)
 	if !ok || terminal(stdin) == nil || terminal(out) == nil {
 		return usagef("nobody was asked, since this is no terminal: add --yes to approve job %s", jobID)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -40,6 +41,13 @@ func printUses(w io.Writer, uses []jobUse) error {
 	return printTable(w, rows)
 }
 
+// noProvider returns the error of a provider that is not registered.
+func (c *client) noProvider(ctx context.Context, full, name string) error {
+	names := completer{c}.providers("name")(ctx, nil)
+	return fmt.Errorf("no provider %s is registered; 'hutong provider list' shows all%s", full,
+		bfia.DidYouMean(name, names))
+}
+
 func newProviderShow(c *client) *cobra.Command {
 	var filter providerFilter
 	var asJSON bool
@@ -73,7 +81,7 @@ func newProviderShow(c *client) *cobra.Command {
 			}
 			switch {
 			case len(providers) == 0:
-				return fmt.Errorf("no provider %s is registered; hutong provider list shows all", args[0])
+				return c.noProvider(cmd.Context(), args[0], filter.name)
 			case asJSON:
 				return printJSON(cmd.OutOrStdout(), data)
 			}

@@ -269,6 +269,8 @@ func TestIngestRefuses(t *testing.T) {
 		"no column name": {good, "id,,y\n1,2,3\n", "line 1: column 2 has no name"},
 		"name in two lines": {good, "id,\"a\nb\"\n1,2\n",
 			"line 1: the name of column 2 contains a control character"},
+		"tabs": {good, "id\tx\n1\t2\n", `line 1: the name of column 1 contains a tab; ` +
+			"if tabs separate the columns, set the delimiter to \\t"},
 		"sid": {with(func(r *IngestRequest) { r.ExtendSID = true }), "id,sid\n1,2\n",
 			`extend_sid: the file has a column "sid" already`},
 		"short row":     {good, "id,x\n1,2\nSECRET\n", "line 3: 1 fields, the header has 2"},
