@@ -143,14 +143,17 @@ func (s *screen) leave() {
 	s.current, s.back = nil, 0
 }
 
-// erase removes what the cursor moved back over, once something else is written there. From the start on, that
-// is a new state.
+// erase removes what the cursor moved back over, once something else is written there. From the start on,
+// that is a new state.
 func (s *screen) erase() {
 	if s.back == 0 {
 		return
 	}
 	end := withoutColours(s.current)
 	for ; s.back > 0 && end > 0; s.back-- {
+		for bytes.HasSuffix(s.current[:end], savedMark) {
+			end = withoutColours(s.current[:end-len(savedMark)])
+		}
 		_, size := utf8.DecodeLastRune(s.current[:end])
 		end = withoutColours(s.current[:end-size])
 	}

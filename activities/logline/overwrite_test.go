@@ -93,8 +93,8 @@ func TestRows(t *testing.T) {
 
 // TestCompactBoundsBars draws bars of several libraries a million bytes long.
 func TestCompactBoundsBars(t *testing.T) {
-	for _, state := range []string{"\r50%", "\x1b[2K\x1b[1G50%", "\x1b[G\x1b[K50%", "50%\x1b[1000D", "50%\x1b[u",
-		"50%\b\b\b", "\x1b[32m50%\x1b[0m\b\b\b", "\x1b[2A\x1b[2K\r50%\r\x1b[2B"} {
+	for _, state := range []string{"\r50%", "\x1b[2K\x1b[1G50%", "\x1b[G\x1b[K50%", "50%\x1b[1000D",
+		"50%\x1b[u", "50%\b\b\b", "\x1b[32m50%\x1b[0m\b\b\b", "\x1b[2A\x1b[2K\r50%\r\x1b[2B"} {
 		var line []byte
 		for range 20_000 {
 			line = Compact(append(line, state...))
@@ -112,6 +112,7 @@ func FuzzResolve(f *testing.F) {
 	f.Add([]byte("a\x1b[\r\x1b[K\r"), 1)
 	f.Add([]byte("\x1b[2K\x1b[1G1\x1b[s2\x1b[u\x1b[3D\x1b[9G"), 2)
 	f.Add([]byte("\x1b[7G"), 2)
+	f.Add([]byte("\x1b[0C0\x1b[s0\x1b[u\x1b[2D0000"), 4)
 	f.Add([]byte("a\x1b[2Ab\r\x1b[Bc\b\x1b7\x1b8\x1b]0;x\a"), 3)
 	f.Fuzz(func(t *testing.T, text []byte, size int) {
 		want := Resolve(bytes.Clone(text))

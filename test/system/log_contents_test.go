@@ -34,11 +34,11 @@ if not os.path.exists(gate + ".first"):
     log("[ERROR][2024-11-22 06:36:00,002][7][psi.run][line:2]: in a file of the first attempt", "ERROR")
     os.kill(os.getpid(), signal.SIGKILL)
 print("2024-11-22 06:36:01,001|alice|INFO|secretflow|psi.py:3| of the second attempt", flush=True)
+print("layer 0%", flush=True)
 print("2024-11-22 06:36:01,002|alice|ERROR|secretflow|psi.py:88| key column not found", flush=True)
 for name in ("DEBUG", "INFO", "WARNING", "ERROR"):
     log("[ERROR][2024-11-22 06:36:01,003][7][psi.run][line:4]: in a file", name)
 i = 0
-print("layer 0%", file=sys.stderr, flush=True)
 while not os.path.exists(gate):
     print("\033[2K\033[1G%d rows" % i, end="", file=sys.stderr, flush=True)
     i += 1
