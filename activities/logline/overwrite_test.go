@@ -106,7 +106,8 @@ func TestCompactBoundsBars(t *testing.T) {
 	}
 }
 
-// FuzzResolve checks that no input makes a line much longer, and that compacting pieces never changes the result.
+// FuzzResolve checks that no input makes a line much longer, and that compacting pieces never changes what is
+// left.
 func FuzzResolve(f *testing.F) {
 	f.Add([]byte("\r 10%\r 20%\b\b"), 3)
 	f.Add([]byte("a\x1b[\r\x1b[K\r"), 1)
