@@ -31,6 +31,7 @@ const (
 	WaitsForSlot      WaitingKind = "slot"      // the end of another task of the same job
 	WaitsForRunner    WaitingKind = "runner"    // one that is online and meets the constraints
 	WaitsForImage     WaitingKind = "image"     // to be pulled or loaded
+	WaitsForGPU       WaitingKind = "gpu"       // the end of a container that has it
 	WaitsForPartner   WaitingKind = "partner"   // its answer to a command
 	WaitsForRetry     WaitingKind = "retry"     // the next try of something that failed
 	WaitsForDatabase  WaitingKind = "database"
@@ -46,6 +47,7 @@ var defaultWaiting = map[WaitingKind]string{
 	WaitsForSlot:      "waits for a slot",
 	WaitsForRunner:    "waits for a runner",
 	WaitsForImage:     "waits for its image",
+	WaitsForGPU:       "waits for a GPU",
 	WaitsForPartner:   "waits for a partner",
 	WaitsForRetry:     "waits for the next try",
 	WaitsForDatabase:  "waits for the database",

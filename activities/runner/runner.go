@@ -45,6 +45,8 @@ type Runner struct {
 	watched  nameSet    // containers that a RunTask of this process handles
 	gpus     sync.Mutex // held from the choice of GPUs until their container exists
 	removing sync.WaitGroup
+	// full has the names of containers at whose end the storage was full, until that is recorded.
+	full sync.Map
 }
 
 // Activities are the activities of a runner. All exported methods are registered with Temporal.

@@ -66,6 +66,7 @@ func newProviderShow(c *client) *cobra.Command {
 				Metadata    json.RawMessage            `json:"metadata"`
 				Description map[string]json.RawMessage `json:"components_description"`
 				Jobs        []jobUse                   `json:"jobs"`
+				Images      []bfia.ProviderImage       `json:"images"`
 			}
 			if err := json.Unmarshal(data, &providers); err != nil {
 				return fmt.Errorf("failed to decode the providers: %w", err)
@@ -87,6 +88,9 @@ func newProviderShow(c *client) *cobra.Command {
 					strings.Join(slices.Sorted(maps.Keys(p.Description)), ", ")); err != nil {
 					return err
 				}
+				if err := printImages(cmd.OutOrStdout(), p.Images); err != nil {
+					return err
+				}
 				if err := printUses(cmd.OutOrStdout(), p.Jobs); err != nil {
 					return err
 				}
@@ -97,6 +101,28 @@ func newProviderShow(c *client) *cobra.Command {
 	filter.versionFlags(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// printImages prints the ids of a provider's images, and which runners resolved them.
+func printImages(w io.Writer, images []bfia.ProviderImage) error {
+	for _, image := range images {
+		ids := "not resolved yet"
+		runners := map[string][]string{}
+		for _, runner := range slices.Sorted(maps.Keys(image.IDs)) {
+			runners[image.IDs[runner]] = append(runners[image.IDs[runner]], runner)
+		}
+		var texts []string
+		for _, id := range slices.Sorted(maps.Keys(runners)) {
+			texts = append(texts, id+" on "+strings.Join(runners[id], ", "))
+		}
+		if len(texts) > 0 {
+			ids = strings.Join(texts, "; ")
+		}
+		if _, err := fmt.Fprintf(w, "image       %s: %s\n", plain(image.Reference), plain(ids)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func newDataShow(c *client) *cobra.Command {

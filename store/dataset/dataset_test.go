@@ -382,13 +382,25 @@ func TestOpenOfContainersDatasets(t *testing.T) {
 		_, err = d.Open(ctx, "n", "d")
 		requireCode(t, bfia.CodeNotFound, err)
 		for bad, why := range map[string]string{`{"partitions": 0}`: "has partitions 0, not 1 to",
-			`{"num_partitions": 1}`: "has partitions 0", `{`: "can't be parsed", `[]`: "can't be parsed",
-			`{"partitions": 1000000000}`: "has partitions 1000000000", "": "is empty"} {
+			`{"partitions": 1.5}`: "has partitions 1.5", `{"partitions": "1"}`: "can't be parsed",
+			`{"num_partitions": 1}`: "has no partitions, and the object n/d/data_0 does not exist",
+			`{`:                     "can't be parsed", `[]`: "can't be parsed", `{"file_type": 1}`: "can't be parsed",
+			`{"partitions": 1000000000}`: "has partitions 1e+09", "": "is empty"} {
 			put("metadata", bad)
 			_, err = d.Open(ctx, "n", "d")
 			requireCode(t, bfia.CodeConflict, err)
 			require.ErrorContains(t, err, "the object n/d/metadata, as the algorithm wrote it, "+why)
 		}
+		put("data_0", "id,x\n1,2\n")
+		put("data_2", "id,x\n5,6\n")
+		for _, good := range []string{`{}`, `null`, `{"partitions": null}`, `{"partitions": 3.0}`,
+			`{"count": "3", "metadata": [], "column_info": 1}`} {
+			put("metadata", good)
+			require.Equal(t, "id,x\n1,2\n3,4\r\n5,6\n", whole(t, d, "n", "d"), good)
+		}
+		require.NoError(t, blobs.Delete(ctx, "n/d/data_1"))
+		put("metadata", `{}`)
+		require.Equal(t, "id,x\n1,2\n", whole(t, d, "n", "d"), "the objects up to the first that is missing")
 		put("metadata", `{"partitions": 1, "file_type": "tar.gz"}`)
 		_, err = d.Open(ctx, "n", "d")
 		requireCode(t, bfia.CodeBadRequest, err)
