@@ -122,14 +122,15 @@ func WaitForApproval(jobID, node string, since time.Time) Waiting {
 // the job's reservation at a party, or its scheduler if node is empty, lets no more tasks run at once.
 func WaitForSlot(node string, parallelism int, since time.Time) Waiting {
 	by, tasks := "the reservation at "+node, "tasks"
+	why := " (it takes more only while at least half of the free resources stay for other jobs)"
 	if node == "" {
-		by = "the scheduler"
+		by, why = "the scheduler", ""
 	}
 	if parallelism == 1 {
 		tasks = "task"
 	}
 	return Waiting{Kind: WaitsForSlot, NodeID: node, Since: since, Message: fmt.Sprintf(
-		"waits for a slot: %s runs %d %s of the job at a time", by, parallelism, tasks)}
+		"waits for a slot: %s runs %d %s of the job at a time%s", by, parallelism, tasks, why)}
 }
 
 // WaitForScheduler describes a job that is created at a participant and that its scheduler has not started.

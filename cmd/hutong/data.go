@@ -87,7 +87,8 @@ func newDataUpload(c *client) *cobra.Command {
 	f.StringVar(&u.name, "name", "", "the dataset's name")
 	numberFlag(f, &u.partitions, "partitions", 0, 0, "number of partitions to store (default: chosen by the party)")
 	f.BoolVar(&u.noHeader, "no-header", false, "the first line holds data, not column names")
-	f.BoolVar(&u.extendSID, "extend-sid", false, "add a column sid that numbers the rows")
+	f.BoolVar(&u.extendSID, "extend-sid", false,
+		"add a column sid that numbers the rows, and permit repeated ids")
 	f.StringVar(&u.id, "id", "", "the column that identifies rows")
 	f.StringVar(&u.label, "label", "", "the column that holds labels")
 	f.StringVar(&u.delimiter, "delimiter", "", "the separator of columns; '\\t' is a tab (default: a comma)")

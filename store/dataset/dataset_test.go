@@ -293,7 +293,8 @@ func TestIngestRefuses(t *testing.T) {
 		"nul in the header": {good, "id,x\x00\n1,2\n", "line 1: field 2 contains a NUL"},
 		"no id":             {good, "id,x\n1,2\n,SECRET\n", `line 3: the id (column "id") is empty`},
 		"same id": {good, "id,x\n1,2\nSECRET,3\n2,2\nSECRET,4\n1,1\nSECRET,5\n",
-			`line 5: has the same id (column "id") as line 3`},
+			`line 5: has the same id (column "id") as line 3; remove one of them, ` +
+				`or upload with extend_sid, which permits repeated ids`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
