@@ -150,8 +150,8 @@ const (
 )
 
 // awaitLog waits for the end of the log after the container's exit, as long as more of it arrives. A log that
-// can't be read or stored loses lines; only a full storage fails the task then. It returns why lines are lost,
-// and whether the worker shuts down first.
+// can't be read or stored loses lines; only a full storage fails the task then. It returns why lines are
+// lost, and whether the worker shuts down first.
 func awaitLog(ctx context.Context, logs <-chan error, logged *atomic.Int64, log *slog.Logger) (lost error,
 	stops bool) {
 	started := time.Now()
