@@ -72,6 +72,13 @@ type PartResult struct {
 	Failure *bfia.Failure `json:"failure,omitempty"` // nil if it succeeded
 }
 
+// PartWait is what an attempt of a part waits for, as its runner knows it.
+type PartWait struct {
+	TaskID  string        `json:"task_id"`
+	Part    string        `json:"part"`              // such as "guest.0"
+	Waiting *bfia.Waiting `json:"waiting,omitempty"` // nil if it no longer waits
+}
+
 // JobRecord reads what this party fixed of a job at its creation.
 func JobRecord(ctx context.Context, db *store.Store, jobID string) (*store.JobRecord, error) {
 	record, err := db.JobRecord(ctx, jobID)

@@ -54,7 +54,8 @@ func (s *Store) setJobWaiting(ctx context.Context, model any, jobID string, wait
 
 // SetTaskWaiting records what one attempt of a part waits for, or that it no longer waits. A wait of the same
 // kind keeps the time of its beginning. It does nothing if the part has ended or has another attempt.
-func (s *Store) SetTaskWaiting(ctx context.Context, key TaskKey, taskID string, w *bfia.Waiting) error {
+func (s *Store) SetTaskWaiting(ctx context.Context, key TaskKey, taskID string, w *bfia.Waiting,
+	shown bool) error {
 	row, err := s.Task(ctx, key)
 	if err != nil {
 		return err
@@ -62,8 +63,14 @@ func (s *Store) SetTaskWaiting(ctx context.Context, key TaskKey, taskID string, 
 	if row.TaskID != "" && row.TaskID != taskID || row.State.Terminal() {
 		return nil
 	}
-	q := s.w.NewUpdate().Where(taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
-	return wrap(setWaiting(ctx, q, (*Task)(nil), row.Waiting, w), "record what %s waits for", key)
+	where := func() *bun.UpdateQuery {
+		return s.w.NewUpdate().Where(taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
+	}
+	if err := setWaiting(ctx, where(), (*Task)(nil), row.Waiting, w); err != nil || row.WaitingShown == shown {
+		return wrap(err, "record what %s waits for", key)
+	}
+	_, err = where().Model((*Task)(nil)).Set("waiting_shown = ?", shown).Exec(ctx)
+	return wrap(err, "record that a wait of %s is shown", key)
 }
 
 // SetSchedulePartWaiting records what a party reports of its part of a task, at the scheduler. See

@@ -55,6 +55,8 @@ const (
 	SignalTaskStart = "task-start"
 	// SignalTaskCallback is a container's callback: a bfia.TaskReport.
 	SignalTaskCallback = "task-callback"
+	// SignalTaskWait is a runner's report of a wait that began or ended: an activities.PartWait.
+	SignalTaskWait = "task-wait"
 )
 
 // Outcomes of a job that has ended. [AttributeState] has them in place of the state FINISHED, which does not

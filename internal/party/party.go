@@ -15,6 +15,7 @@ import (
 	temporallog "go.temporal.io/sdk/log"
 	"google.golang.org/grpc"
 
+	"hutong/activities"
 	"hutong/activities/driver"
 	"hutong/activities/driver/docker"
 	"hutong/activities/driver/process"
@@ -328,8 +329,9 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 	docker *docker.Driver) error {
 	runs := &runner.Runner{Node: p.cfg.NodeID, Machine: hostname(), Store: db, Blobs: blobs,
 		Drivers: map[string]driver.Driver{},
-		System:  p.system, OnReport: forwardReports(temporal), StopGrace: p.cfg.Runner.StopGrace,
-		GPUs: p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
+		System:  p.system, OnReport: forwardReports(temporal), OnWait: forwardWaits(temporal),
+		StopGrace: p.cfg.Runner.StopGrace,
+		GPUs:      p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
 		Logger: p.logger}
 	var named driver.Driver // its id becomes the runner's id
 	if len(p.cfg.Runner.Process.Allow) > 0 {
@@ -382,6 +384,14 @@ func forwardReports(temporal client.Client) func(context.Context, string, bfia.T
 	return func(ctx context.Context, jobID string, report bfia.TaskReport) error {
 		return temporal.SignalWorkflow(ctx, workflows.ParticipantJobID(jobID), "",
 			workflows.SignalTaskCallback, report)
+	}
+}
+
+// forwardWaits tells a job's workflow what a part waits for.
+func forwardWaits(temporal client.Client) func(context.Context, string, activities.PartWait) error {
+	return func(ctx context.Context, jobID string, wait activities.PartWait) error {
+		return temporal.SignalWorkflow(ctx, workflows.ParticipantJobID(jobID), "", workflows.SignalTaskWait,
+			wait)
 	}
 }
 
