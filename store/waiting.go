@@ -140,3 +140,44 @@ func (s *Store) RequestsOf(ctx context.Context, jobIDs []string) ([]ReservationR
 	}
 	return requests, nil
 }
+
+// PartWait is what a part of a task waits for.
+type PartWait struct {
+	JobID     string        `bun:"job_id"`
+	Task      string        `bun:"name"`
+	NodeID    string        `bun:"node_id"`
+	Role      string        `bun:"role"`
+	RoleIndex int           `bun:"role_index"`
+	Waiting   *bfia.Waiting `bun:"waiting"`
+}
+
+// PartWaits returns what parts of these jobs wait for, by job id: this party's own parts as it knows them,
+// and the others of the jobs that it schedules as their parties report them.
+func (s *Store) PartWaits(ctx context.Context, node string, jobIDs []string) (map[string][]PartWait, error) {
+	waits := map[string][]PartWait{}
+	ended := bun.List([]bfia.TaskState{bfia.TaskSuccess, bfia.TaskFailed})
+	const chunk = 500
+	for ids := range slices.Chunk(jobIDs, chunk) {
+		var own, others []PartWait
+		err := s.r.NewSelect().TableExpr("t_task AS t").
+			ColumnExpr("t.job_id, t.name, ? AS node_id, t.role, t.role_index, t.waiting", node).
+			Where("t.job_id IN (?) AND t.waiting IS NOT NULL AND t.state NOT IN (?)", bun.List(ids), ended).
+			OrderExpr("t.job_id, t.seq, t.role, t.role_index").Scan(ctx, &own)
+		if err != nil {
+			return nil, wrap(err, "read what parts wait for")
+		}
+		err = s.r.NewSelect().TableExpr("t_schedule_part AS p").
+			Join("JOIN t_schedule_task AS t ON t.task_id = p.task_id").
+			ColumnExpr("p.job_id, t.name, p.node_id, p.role, p.role_index, p.waiting").
+			Where("p.job_id IN (?) AND p.waiting IS NOT NULL AND p.state NOT IN (?)", bun.List(ids), ended).
+			Where("p.node_id <> ?", node).
+			OrderExpr("p.job_id, t.seq, p.role, p.role_index").Scan(ctx, &others)
+		if err != nil {
+			return nil, wrap(err, "read what parts of other parties wait for")
+		}
+		for _, w := range append(own, others...) {
+			waits[w.JobID] = append(waits[w.JobID], w)
+		}
+	}
+	return waits, nil
+}

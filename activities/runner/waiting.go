@@ -12,11 +12,6 @@ import (
 	"hutong/bfia"
 )
 
-// showAfter is how long a part must have waited before its workflow is told, which shows that in Temporal's UI.
-// It is more than the longest pause between two tries of RunTask: a container that starts and fails in turns
-// must not fill the history of the workflow.
-const showAfter = 20 * time.Second
-
 // noteWait records why a part's container does not run yet, or that it no longer waits if w is nil. It also
 // tells the job's workflow of the beginning and the end of a wait that lasts. The workflow keeps the first
 // message; later ones are those of the pending activity.
@@ -40,11 +35,12 @@ func (t *taskRun) noteWait(ctx context.Context, w *bfia.Waiting) {
 // showWait tells the job's workflow what a part waits for, if it should show another wait than it does. It
 // reports whether the workflow now shows a wait.
 func (t *taskRun) showWait(ctx context.Context, w *bfia.Waiting, shown bool) bool {
-	lasts := w != nil && time.Since(w.Since) >= showAfter
+	lasts := w != nil && time.Since(w.Since) >= activities.ShowWaitAfter
 	if lasts == shown || t.OnWait == nil {
 		return shown
 	}
-	wait := activities.PartWait{TaskID: t.req.TaskID, Part: t.req.Part.Self()}
+	wait := activities.PartWait{TaskID: t.req.TaskID, NodeID: t.req.Part.NodeID,
+		Part: t.req.Part.Self()}
 	if lasts {
 		wait.Waiting = w
 	}

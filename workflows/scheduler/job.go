@@ -40,6 +40,7 @@ func Job(ctx workflow.Context, in workflows.SchedulerJobInput) (workflows.Result
 	}
 	workflow.Go(ctx, j.recordProgress)
 	workflow.Go(ctx, j.receiveCallbacks)
+	workflow.Go(ctx, j.receiveTaskWaits)
 	workflow.Go(ctx, j.receiveStops)
 	workflow.Go(ctx, j.receiveAudits)
 	workflow.Go(ctx, j.receiveQueueChanges)
