@@ -72,6 +72,19 @@ type PartResult struct {
 	Failure *bfia.Failure `json:"failure,omitempty"` // nil if it succeeded
 }
 
+// ShowWaitAfter is how long a part must have waited before its workflow is told, which shows that in
+// Temporal's UI. It is more than the longest pause between two tries of RunTask: a container that starts and
+// fails in turns must not fill the history of the workflow.
+const ShowWaitAfter = 20 * time.Second
+
+// PartWait is what an attempt of a part waits for, as its runner or a poll knows it.
+type PartWait struct {
+	TaskID  string        `json:"task_id"`
+	NodeID  string        `json:"node_id"`
+	Part    string        `json:"part,omitempty"`    // such as "guest.0"; a poll asks for all parts at a party
+	Waiting *bfia.Waiting `json:"waiting,omitempty"` // nil if it no longer waits
+}
+
 // JobRecord reads what this party fixed of a job at its creation.
 func JobRecord(ctx context.Context, db *store.Store, jobID string) (*store.JobRecord, error) {
 	record, err := db.JobRecord(ctx, jobID)

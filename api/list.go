@@ -33,6 +33,9 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if err := s.addPartWaits(c.UserContext(), jobs, waits); err != nil {
+		return err
+	}
 
 	list := bfia.JobList{JobList: map[string]bfia.JobState{}, Jobs: []bfia.JobSummary{}}
 	for _, j := range jobs {

@@ -56,6 +56,32 @@ func (s *Server) jobWaits(ctx context.Context, jobs []store.Job) (map[string][]b
 	return waits, nil
 }
 
+// listedParts bounds the parts of a job that a list names.
+const listedParts = 3
+
+// addPartWaits adds what parts of running jobs wait for, with the names of the parts. The status has them at
+// the parts.
+func (s *Server) addPartWaits(ctx context.Context, jobs []store.Job, waits map[string][]bfia.Waiting) error {
+	var running []string
+	for _, j := range jobs {
+		if j.State == bfia.JobRunning {
+			running = append(running, j.JobID)
+		}
+	}
+	parts, err := s.store.PartWaits(ctx, s.Node, running)
+	if err != nil {
+		return err
+	}
+	for jobID, parts := range parts {
+		for _, p := range parts[:min(len(parts), listedParts)] {
+			w := *p.Waiting
+			w.Message = fmt.Sprintf("%s %s.%d at %s %s", p.Task, p.Role, p.RoleIndex, p.NodeID, w.Text())
+			waits[jobID] = append(waits[jobID], w)
+		}
+	}
+	return nil
+}
+
 // scheduledWaits returns what the jobs that this party schedules wait for, by job id. It leaves out others.
 func (s *Server) scheduledWaits(ctx context.Context, jobIDs []string) (map[string][]bfia.Waiting, error) {
 	jobs, err := s.store.ScheduleJobs(ctx, jobIDs)

@@ -49,6 +49,7 @@ type Task struct {
 	Progress      string         `bun:"progress"` // as the container reports it
 	Failure       *bfia.Failure  `bun:"failure"`
 	Waiting       *bfia.Waiting  `bun:"waiting"`        // what it waits for, if its container does not run
+	WaitingShown  bool           `bun:"waiting_shown"`  // whether the job's workflow shows a wait
 	ReusedJobID   string         `bun:"reused_job_id"`  // the earlier job whose outputs it reuses
 	ReusedTaskID  string         `bun:"reused_task_id"` // the task id under which they are stored
 	// Dataset is the dataset that it reads, as namespace#name, and DatasetGeneration the generation that was
@@ -199,7 +200,8 @@ func resetEarlierAttempts(ctx context.Context, tx bun.Tx, jobID, name, taskID st
 	if _, err := tx.NewUpdate().Model((*Task)(nil)).
 		Set("state = ?, task_id = '', stop_requested = ?", bfia.TaskReady, false).
 		Set("runner_id = '', container_name = '', container_id = '', exit_code = NULL, exited_at = NULL").
-		Set("reason = '', progress = '', failure = NULL, waiting = NULL, reused_job_id = '', reused_task_id = ''").
+		Set("reason = '', progress = '', failure = NULL, waiting = NULL").
+		Set("waiting_shown = ?, reused_job_id = '', reused_task_id = ''", false).
 		Set("started_at = NULL, ended_at = NULL").
 		Where("job_id = ? AND name = ? AND task_id <> ? AND attempt < ?", jobID, name, taskID,
 			attempt).Exec(ctx); err != nil {

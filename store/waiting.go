@@ -54,7 +54,8 @@ func (s *Store) setJobWaiting(ctx context.Context, model any, jobID string, wait
 
 // SetTaskWaiting records what one attempt of a part waits for, or that it no longer waits. A wait of the same
 // kind keeps the time of its beginning. It does nothing if the part has ended or has another attempt.
-func (s *Store) SetTaskWaiting(ctx context.Context, key TaskKey, taskID string, w *bfia.Waiting) error {
+func (s *Store) SetTaskWaiting(ctx context.Context, key TaskKey, taskID string, w *bfia.Waiting,
+	shown bool) error {
 	row, err := s.Task(ctx, key)
 	if err != nil {
 		return err
@@ -62,8 +63,14 @@ func (s *Store) SetTaskWaiting(ctx context.Context, key TaskKey, taskID string, 
 	if row.TaskID != "" && row.TaskID != taskID || row.State.Terminal() {
 		return nil
 	}
-	q := s.w.NewUpdate().Where(taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
-	return wrap(setWaiting(ctx, q, (*Task)(nil), row.Waiting, w), "record what %s waits for", key)
+	where := func() *bun.UpdateQuery {
+		return s.w.NewUpdate().Where(taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
+	}
+	if err := setWaiting(ctx, where(), (*Task)(nil), row.Waiting, w); err != nil || row.WaitingShown == shown {
+		return wrap(err, "record what %s waits for", key)
+	}
+	_, err = where().Model((*Task)(nil)).Set("waiting_shown = ?", shown).Exec(ctx)
+	return wrap(err, "record that a wait of %s is shown", key)
 }
 
 // SetSchedulePartWaiting records what a party reports of its part of a task, at the scheduler. See
@@ -132,4 +139,45 @@ func (s *Store) RequestsOf(ctx context.Context, jobIDs []string) ([]ReservationR
 		requests = append(requests, some...)
 	}
 	return requests, nil
+}
+
+// PartWait is what a part of a task waits for.
+type PartWait struct {
+	JobID     string        `bun:"job_id"`
+	Task      string        `bun:"name"`
+	NodeID    string        `bun:"node_id"`
+	Role      string        `bun:"role"`
+	RoleIndex int           `bun:"role_index"`
+	Waiting   *bfia.Waiting `bun:"waiting"`
+}
+
+// PartWaits returns what parts of these jobs wait for, by job id: this party's own parts as it knows them,
+// and the others of the jobs that it schedules as their parties report them.
+func (s *Store) PartWaits(ctx context.Context, node string, jobIDs []string) (map[string][]PartWait, error) {
+	waits := map[string][]PartWait{}
+	ended := bun.List([]bfia.TaskState{bfia.TaskSuccess, bfia.TaskFailed})
+	const chunk = 500
+	for ids := range slices.Chunk(jobIDs, chunk) {
+		var own, others []PartWait
+		err := s.r.NewSelect().TableExpr("t_task AS t").
+			ColumnExpr("t.job_id, t.name, ? AS node_id, t.role, t.role_index, t.waiting", node).
+			Where("t.job_id IN (?) AND t.waiting IS NOT NULL AND t.state NOT IN (?)", bun.List(ids), ended).
+			OrderExpr("t.job_id, t.seq, t.role, t.role_index").Scan(ctx, &own)
+		if err != nil {
+			return nil, wrap(err, "read what parts wait for")
+		}
+		err = s.r.NewSelect().TableExpr("t_schedule_part AS p").
+			Join("JOIN t_schedule_task AS t ON t.task_id = p.task_id").
+			ColumnExpr("p.job_id, t.name, p.node_id, p.role, p.role_index, p.waiting").
+			Where("p.job_id IN (?) AND p.waiting IS NOT NULL AND p.state NOT IN (?)", bun.List(ids), ended).
+			Where("p.node_id <> ?", node).
+			OrderExpr("p.job_id, t.seq, p.role, p.role_index").Scan(ctx, &others)
+		if err != nil {
+			return nil, wrap(err, "read what parts of other parties wait for")
+		}
+		for _, w := range append(own, others...) {
+			waits[w.JobID] = append(waits[w.JobID], w)
+		}
+	}
+	return waits, nil
 }

@@ -24,7 +24,16 @@ func Close(ctx workflow.Context, result Result) (Result, error) {
 		err = temporal.NewCanceledError(result)
 	}
 
+	finishWaits(ctx)
+
 	return result, AwaitHandlers(ctx, err)
+}
+
+// finishWaits makes sure that a workflow which has ended shows no wait.
+func finishWaits(ctx workflow.Context) {
+	if waits := waitsOf(ctx); waits != nil {
+		waits.Finish(ctx)
+	}
 }
 
 // Refused closes the workflow of a job that was not created. The caller of [UpdateCreate] has the reason as
@@ -32,6 +41,7 @@ func Close(ctx workflow.Context, result Result) (Result, error) {
 func Refused(ctx workflow.Context, reason error) (Result, error) {
 	_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(string(OutcomeRefused)))
 	result := Result{Outcome: OutcomeRefused, Reason: Reason(reason)}
+	finishWaits(ctx)
 
 	return result, AwaitHandlers(ctx, nil)
 }

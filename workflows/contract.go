@@ -33,12 +33,14 @@ const (
 	SignalStop = "stop"
 	// SignalAudit reports a party's approval or rejection: an [Audit].
 	SignalAudit = "audit"
+	// SignalTaskWait tells a job, also at a participant, what a part waits for: an activities.PartWait.
+	SignalTaskWait = "task-wait"
 	// SignalQueueChanged makes a queued job look at the queue again, before its next poll. It has no input.
 	SignalQueueChanged = "queue-changed"
 )
 
 // Updates and signals of a job at a participant, which also has [UpdateCreate] (it returns once the job is
-// created here) and [SignalStop].
+// created here), [SignalStop] and [SignalTaskWait].
 const (
 	// UpdateAudit approves or rejects a job: an [Audit]. It returns once that is recorded.
 	UpdateAudit = "audit"

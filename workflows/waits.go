@@ -25,7 +25,10 @@ type Waits struct {
 	waits    map[string]bfia.Waiting
 	recorded []bfia.Waiting
 	memo     string
+	hasRow   bool // in which the waits are recorded
+	keeping  bool // Keep runs
 	writing  bool
+	finished bool
 }
 
 // NewWaits returns the waits of a workflow of a party.
@@ -35,6 +38,9 @@ func NewWaits(node string) *Waits {
 
 // Begin sets what the workflow waits for under a key.
 func (w *Waits) Begin(ctx workflow.Context, key string, waiting bfia.Waiting) {
+	if w.finished && waiting.Kind != bfia.WaitsForDatabase {
+		return
+	}
 	before, known := w.waits[key]
 	if !known {
 		w.keys = append(w.keys, key)
@@ -71,13 +77,29 @@ func (w *Waits) ToRecord() []bfia.Waiting {
 	})
 }
 
-// SetRecorded sets what the job's new row says.
-func (w *Waits) SetRecorded(waits []bfia.Waiting) { w.recorded = waits }
+// SetRecorded sets what the job's new row says. Before, the waits are only shown.
+func (w *Waits) SetRecorded(waits []bfia.Waiting) { w.recorded, w.hasRow = waits, true }
 
-// Idle reports whether the rows say what the workflow waits for.
-func (w *Waits) Idle() bool { return !w.writing && w.same() }
+// Finish ends all waits and waits until nothing shows one any more: neither the job's row nor the workflow's
+// memo. From then on, only records count as waits: of commands that are still under way, nobody needs the
+// answer.
+func (w *Waits) Finish(ctx workflow.Context) {
+	w.finished = true
+	for _, key := range slices.Clone(w.keys) {
+		w.End(key)
+	}
+	_ = workflow.Await(ctx, func() bool {
+		return !w.keeping || !w.writing && w.same() && w.memo == w.memoText()
+	})
+}
 
-func (w *Waits) same() bool { return slices.EqualFunc(w.ToRecord(), w.recorded, sameWaiting) }
+// Forget is called before the job's row is deleted.
+func (w *Waits) Forget() { w.hasRow = false }
+
+// same reports whether the row says what the workflow waits for.
+func (w *Waits) same() bool {
+	return !w.hasRow || slices.EqualFunc(w.ToRecord(), w.recorded, sameWaiting)
+}
 
 func sameWaiting(a, b bfia.Waiting) bool { return a.Same(&b) }
 
@@ -98,6 +120,8 @@ func (w *Waits) Markdown() string {
 // of the workflow, and by calling show.
 func (w *Waits) Keep(ctx workflow.Context, show func(),
 	record func(ctx workflow.Context, now []bfia.Waiting)) {
+	w.keeping = true
+	defer func() { w.keeping = false }()
 	for {
 		changed := func() bool { return w.memo != w.memoText() || !w.same() }
 		if err := workflow.Await(ctx, changed); err != nil {

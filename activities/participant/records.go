@@ -108,7 +108,8 @@ type RecordTaskWaitInput struct {
 
 // RecordTaskWait writes what an attempt of a part waits for.
 func (a *Activities) RecordTaskWait(ctx context.Context, in RecordTaskWaitInput) error {
-	return activities.Classify(a.Store.SetTaskWaiting(ctx, in.Key.Row(), in.TaskID, in.Waiting))
+	return activities.Classify(a.Store.SetTaskWaiting(ctx, in.Key.Row(), in.TaskID, in.Waiting,
+		in.Waiting != nil))
 }
 
 // RequestStopInput names an attempt of a part.

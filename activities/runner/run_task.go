@@ -201,7 +201,7 @@ func (t *taskRun) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("failed to read the row of %s: %w", t.name, err)
 	}
-	if row.Waiting != nil {
+	if row.Waiting != nil || row.WaitingShown {
 		t.noteWait(ctx, nil)
 	}
 	if row.StopRequested || row.Attempt > t.req.Attempt {

@@ -31,6 +31,8 @@ type Runner struct {
 	// OnReport passes on the end that a container reports when it is polled; nil leaves it to its callback
 	// and exit.
 	OnReport func(ctx context.Context, jobID string, report bfia.TaskReport) error
+	// OnWait tells the job's workflow what a part waits for; nil leaves that to the rows.
+	OnWait func(ctx context.Context, jobID string, wait activities.PartWait) error
 	// StopGrace is the time between SIGTERM and SIGKILL if RunTask or Sweep stops a container.
 	StopGrace time.Duration
 	// LogFilesLimit bounds the files of a container below config.log.path, in bytes; 0: no limit. A container

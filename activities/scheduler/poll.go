@@ -42,7 +42,7 @@ func (a *Activities) PollTask(ctx context.Context, in PollTaskInput) ([]PollTask
 		}
 	}
 
-	noted := map[string]*bfia.Waiting{}
+	noted := notedWaits{}
 	tick := time.NewTicker(in.Every)
 	defer tick.Stop()
 	for {
@@ -68,7 +68,7 @@ func (a *Activities) PollTask(ctx context.Context, in PollTaskInput) ([]PollTask
 
 // pollParty asks one party for the state of a task, and reports whether the task has ended there.
 func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node string,
-	silentSince map[string]time.Time, noted map[string]*bfia.Waiting,
+	silentSince map[string]time.Time, noted notedWaits,
 ) (PollTaskResult, bool) {
 	stop := keepHeartbeat(ctx, maps.Clone(silentSince)) // a slow party must not look like a dead worker
 	result, err := a.Client.TaskPoll(ctx, node, in.TaskID, "")
@@ -93,6 +93,7 @@ func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node strin
 
 		return PollTaskResult{}, false
 	}
+	a.showWait(ctx, in, node, noted)
 	if time.Since(silentSince[node]) <= in.GiveUpAfter {
 		return PollTaskResult{}, false
 	}
@@ -101,23 +102,64 @@ func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node strin
 		NodeID: node, Message: fmt.Sprintf("no good answer for %s: %v", in.GiveUpAfter, err)}}, true
 }
 
+// notedWaits are what a task waits for, as far as a poll has recorded it, by party.
+type notedWaits map[string]*notedWait
+
+type notedWait struct {
+	waiting *bfia.Waiting
+	since   time.Time // by this worker's clock; the party's may differ
+	shown   bool      // the job's workflow shows it
+}
+
 // recordWait writes what a task waits for at a party, if that has changed. A poll that can't write it
 // continues.
-func (a *Activities) recordWait(ctx context.Context, in PollTaskInput, node string,
-	noted map[string]*bfia.Waiting, w *bfia.Waiting,
+func (a *Activities) recordWait(ctx context.Context, in PollTaskInput, node string, noted notedWaits,
+	w *bfia.Waiting,
 ) {
+	defer a.showWait(ctx, in, node, noted)
 	before, known := noted[node]
-	if node == a.Node || known && before.Same(w) {
-		return // this party reads its own rows
+	if known && before.waiting.Same(w) {
+		return
 	}
+	now := &notedWait{waiting: w, since: time.Now()}
+	if known {
+		now.shown = before.shown
+		if before.waiting != nil && w != nil && before.waiting.Kind == w.Kind {
+			now.since = before.since
+		}
+	}
+	if node != a.Node { // this party reads its own rows
+		if err := a.Store.SetSchedulePartWaiting(ctx, in.TaskID, node, w); err != nil {
+			a.Logger.Warn("failed to record what a task waits for", "job_id", in.JobID, "task_id", in.TaskID,
+				"node_id", node, "error", err)
 
-	if err := a.Store.SetSchedulePartWaiting(ctx, in.TaskID, node, w); err != nil {
-		a.Logger.Warn("failed to record what a task waits for", "job_id", in.JobID, "task_id", in.TaskID,
-			"node_id", node, "error", err)
+			return
+		}
+	}
+	noted[node] = now
+}
+
+// showWait tells the job's workflow of the beginning and the end of a wait that lasts.
+func (a *Activities) showWait(ctx context.Context, in PollTaskInput, node string, noted notedWaits) {
+	n := noted[node]
+	if n == nil || a.OnWait == nil {
+		return
+	}
+	lasts := n.waiting != nil && time.Since(n.since) >= activities.ShowWaitAfter
+	if lasts == n.shown {
+		return
+	}
+	wait := activities.PartWait{TaskID: in.TaskID, NodeID: node}
+	if lasts {
+		wait.Waiting = n.waiting
+	}
+	if err := a.OnWait(ctx, in.JobID, wait); err != nil {
+		a.Logger.Warn("failed to tell the job's workflow what a task waits for", "job_id", in.JobID, "task_id",
+			in.TaskID, "node_id", node, "error", err)
 
 		return
 	}
-	noted[node] = w
+	n.shown = lasts
 }
 
 // keepHeartbeat sends heartbeats with details, at once and then at intervals, until it is stopped.

@@ -15,6 +15,7 @@ import (
 	temporallog "go.temporal.io/sdk/log"
 	"google.golang.org/grpc"
 
+	"hutong/activities"
 	"hutong/activities/driver"
 	"hutong/activities/driver/docker"
 	"hutong/activities/driver/process"
@@ -300,8 +301,7 @@ func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob
 	partners := bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), p.cfg.Remote.Timeout)
 	w := worker.NewControl(temporal,
 		&scheduler.Activities{Node: p.cfg.NodeID, Store: db, Documents: db, Limits: p.limits(),
-			Client: partners,
-			Logger: p.logger},
+			Client: partners, OnWait: forwardWaits(temporal, workflows.SchedulerJobID), Logger: p.logger},
 		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(),
 			CheckDatasets: p.cfg.Jobs.CheckDatasets,
 			Client:        partners,
@@ -328,8 +328,10 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 	docker *docker.Driver) error {
 	runs := &runner.Runner{Node: p.cfg.NodeID, Machine: hostname(), Store: db, Blobs: blobs,
 		Drivers: map[string]driver.Driver{},
-		System:  p.system, OnReport: forwardReports(temporal), StopGrace: p.cfg.Runner.StopGrace,
-		GPUs: p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
+		System:  p.system, OnReport: forwardReports(temporal),
+		OnWait:    forwardWaits(temporal, workflows.ParticipantJobID),
+		StopGrace: p.cfg.Runner.StopGrace,
+		GPUs:      p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
 		Logger: p.logger}
 	var named driver.Driver // its id becomes the runner's id
 	if len(p.cfg.Runner.Process.Allow) > 0 {
@@ -382,6 +384,14 @@ func forwardReports(temporal client.Client) func(context.Context, string, bfia.T
 	return func(ctx context.Context, jobID string, report bfia.TaskReport) error {
 		return temporal.SignalWorkflow(ctx, workflows.ParticipantJobID(jobID), "",
 			workflows.SignalTaskCallback, report)
+	}
+}
+
+// forwardWaits tells a job's workflow what a part waits for.
+func forwardWaits(temporal client.Client, workflowID func(jobID string) string,
+) func(context.Context, string, activities.PartWait) error {
+	return func(ctx context.Context, jobID string, wait activities.PartWait) error {
+		return temporal.SignalWorkflow(ctx, workflowID(jobID), "", workflows.SignalTaskWait, wait)
 	}
 }
 

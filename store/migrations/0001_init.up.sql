@@ -128,6 +128,7 @@ CREATE INDEX i_job_ended ON t_job (ended_at);
 --   task_id         the scheduler's id of the attempt; empty until the task starts
 --   runner_id       the runner of the attempt's container, with the container's name and id
 --   waiting         what a part without a running container waits for, as JSON (bfia.Waiting)
+--   waiting_shown   whether the job's workflow shows a wait of the part in Temporal's UI
 --   reused_job_id   the earlier job whose outputs the part reuses instead of running a container
 --   reused_task_id  the task id under which these outputs are stored
 --   dataset         the dataset that the part reads, as namespace#name; empty where it reads none
@@ -154,6 +155,7 @@ CREATE TABLE t_task (
   reason         TEXT    NOT NULL,
   failure        TEXT,
   waiting        TEXT,
+  waiting_shown  BOOLEAN NOT NULL DEFAULT FALSE,
   progress       TEXT    NOT NULL,
   reused_job_id  TEXT    NOT NULL,
   reused_task_id TEXT    NOT NULL,

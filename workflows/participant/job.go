@@ -32,15 +32,16 @@ func Job(ctx workflow.Context, in workflows.ParticipantJobInput) (workflows.Resu
 	j.createdAt = workflow.Now(ctx)
 	j.readySince = j.createdAt
 	workflow.Go(ctx, j.receiveStops) // also those that come before the job is recorded
+	workflow.Go(ctx, j.keepWaits)
 	if j.create(ctx); j.createError != nil {
 		return workflows.Refused(ctx, j.createError)
 	}
-	workflow.Go(ctx, j.keepWaits)
 	j.describe(ctx)
 
 	workflow.Go(ctx, j.receiveStart)
 	workflow.Go(ctx, j.receiveTaskStarts)
 	workflow.Go(ctx, j.receiveCallbacks)
+	workflow.Go(ctx, j.receiveTaskWaits)
 	workflow.Go(ctx, j.receiveCapacityHints)
 	workflow.Go(ctx, j.reportDecision)
 	workflow.Go(ctx, j.watchScheduler)
@@ -156,7 +157,6 @@ func (j *job) create(ctx workflow.Context) {
 		j.waits.Begin(ctx, approvalWait, bfia.WaitForApproval(j.Plan.JobID, j.Node, j.createdAt))
 	}
 	waiting := j.waits.List()
-	j.waits.SetRecorded(waiting)
 	if j.Before == nil {
 		in := participant.RecordJobInput{Plan: j.Plan, Roles: j.Roles, Scheduler: j.Scheduler,
 			Nodes: j.Nodes, State: j.state, Waiting: waiting, At: j.createdAt}
@@ -164,6 +164,9 @@ func (j *job) create(ctx workflow.Context) {
 	} else {
 		j.createError = workflows.Record(ctx, "reopen the job", act.ReopenJob,
 			participant.ReopenJobInput{JobID: j.Plan.JobID}).Get(ctx, nil)
+	}
+	if j.createError == nil {
+		j.waits.SetRecorded(waiting)
 	}
 	j.created = true
 }
@@ -254,9 +257,8 @@ func (j *job) stop(s workflows.Stop) {
 
 // undo removes the job's rows. The same job may be created again.
 func (j *job) undo(ctx workflow.Context) (workflows.Result, error) {
-	j.waits.End(approvalWait)
-	j.waits.End(schedulerWait)
-	_ = workflow.Await(ctx, j.waits.Idle)
+	j.waits.Finish(ctx)
+	j.waits.Forget()
 	if err := workflows.Record(ctx, "forget the job", act.ForgetJob,
 		participant.ForgetJobInput{JobID: j.Plan.JobID}).Get(ctx, nil); err != nil {
 		return workflows.Result{}, workflows.AwaitHandlers(ctx, err)
@@ -289,7 +291,8 @@ func (j *job) end(ctx workflow.Context) (workflows.Result, error) {
 	_ = workflow.Await(ctx, func() bool { return j.active == 0 })
 	j.releaseAtEnd(ctx, failure.String())
 	j.releaseSessions(ctx)
-	_ = workflow.Await(ctx, func() bool { return j.active == 0 && j.waits.Idle() })
+	_ = workflow.Await(ctx, func() bool { return j.active == 0 })
+	j.waits.Finish(ctx)
 	workflow.SetCurrentDetails(ctx, workflows.EndDetails(outcome, failure, j.Node, j.Plan.JobID)+j.table())
 
 	return workflows.Close(ctx,
@@ -334,9 +337,10 @@ func (j *job) endRejected(ctx workflow.Context) (workflows.Result, error) {
 	_ = workflow.UpsertTypedSearchAttributes(ctx, workflows.AttributeState.ValueSet(string(outcome)))
 	j.recordState(ctx, j.state, outcome, j.failure)
 	workflows.SetFailureMemo(ctx, j.failure)
-	workflow.SetCurrentDetails(ctx, workflows.EndDetails(outcome, j.failure, j.Node, j.Plan.JobID))
-	_ = workflow.Await(ctx, func() bool { return j.active == 0 && j.waits.Idle() })
+	_ = workflow.Await(ctx, func() bool { return j.active == 0 })
 	j.releaseSessions(ctx)
+	j.waits.Finish(ctx)
+	workflow.SetCurrentDetails(ctx, workflows.EndDetails(outcome, j.failure, j.Node, j.Plan.JobID))
 
 	return workflows.Close(ctx,
 		workflows.Result{State: j.state, Outcome: outcome, Reason: j.failure.String()})

@@ -7,6 +7,7 @@ import (
 
 	"go.temporal.io/sdk/workflow"
 
+	"hutong/activities"
 	"hutong/activities/participant"
 	"hutong/bfia"
 	"hutong/workflows"
@@ -326,6 +327,26 @@ func (j *job) receiveCallbacks(ctx workflow.Context) {
 			for _, part := range t.parts {
 				if part.cancel != nil && (r.Role == part.part.Role || r.Role == part.part.Self()) {
 					part.reported = part.reported.Next(r.Status)
+				}
+			}
+		}
+	}
+}
+
+// receiveTaskWaits receives what runners know of the waits of parts, and shows it. Their rows have it already.
+func (j *job) receiveTaskWaits(ctx workflow.Context) {
+	ch := workflow.GetSignalChannel(ctx, workflows.SignalTaskWait)
+	for {
+		var w activities.PartWait
+		if !ch.Receive(ctx, &w) {
+			return
+		}
+		for _, planned := range j.Plan.Tasks {
+			t := j.tasks[planned.Name]
+			for _, part := range t.parts {
+				if t.id == w.TaskID && part.part.Self() == w.Part {
+					part.waiting = w.Waiting
+					j.describe(ctx)
 				}
 			}
 		}

@@ -46,6 +46,9 @@ func (j *job) table() string {
 func (t *task) partDetails() (parts []string) {
 	for k, p := range t.plan.Parts {
 		text := fmt.Sprintf("%s at %s: %s", p.Self(), p.NodeID, t.parts[k])
+		if waiting := t.waits[p.NodeID]; waiting != nil && t.parts[k] == bfia.TaskRunning {
+			text += ": " + waiting.String()
+		}
 		if why := t.failures[k].Text(); why != "" && t.failures[k].Kind != bfia.FailedStopped {
 			text += " (" + why + ")"
 		}

@@ -40,15 +40,16 @@ func Job(ctx workflow.Context, in workflows.SchedulerJobInput) (workflows.Result
 	}
 	workflow.Go(ctx, j.recordProgress)
 	workflow.Go(ctx, j.receiveCallbacks)
+	workflow.Go(ctx, j.receiveTaskWaits)
 	workflow.Go(ctx, j.receiveStops)
 	workflow.Go(ctx, j.receiveAudits)
 	workflow.Go(ctx, j.receiveQueueChanges)
 	workflow.Go(ctx, j.watchSilence)
+	workflow.Go(ctx, j.keepWaits)
 
 	if err := j.create(ctx); err != nil {
 		return workflows.Refused(ctx, err)
 	}
-	workflow.Go(ctx, j.keepWaits)
 	j.awaitApprovals(ctx)
 	j.queue(ctx)
 	j.start(ctx)
@@ -136,6 +137,7 @@ func (j *job) create(ctx workflow.Context) error {
 	if err := workflows.Record(ctx, "record the job", act.RecordScheduleJob, in).Get(ctx, nil); err != nil {
 		return answer(err)
 	}
+	j.waits.SetRecorded(nil)
 
 	undo, refusal := j.createAtParties(workflows.WithoutWaits(ctx))
 	if refusal == nil {
@@ -155,6 +157,8 @@ func (j *job) create(ctx workflow.Context) error {
 	workflows.AwaitFor(ctx, undoWait, func() bool {
 		return !slices.ContainsFunc(undone, func(f workflow.Future) bool { return !f.IsReady() })
 	})
+	j.waits.Finish(ctx)
+	j.waits.Forget()
 	if err := workflows.Record(ctx, "forget the job", act.ForgetScheduleJob,
 		scheduler.ForgetScheduleJobInput{JobID: j.Plan.JobID}).Get(ctx, nil); err != nil {
 		return answer(err)
@@ -335,8 +339,9 @@ func (j *job) end(ctx workflow.Context) (workflows.Result, error) {
 		})
 	}
 	_ = workflow.Await(ctx, func() bool {
-		return len(left) == 0 && j.unwritten.empty() && j.notifying == 0 && j.waits.Idle()
+		return len(left) == 0 && j.unwritten.empty() && j.notifying == 0
 	})
+	j.waits.Finish(ctx)
 	details := workflows.EndDetails(j.outcome, j.failure, j.Node, j.Plan.JobID)
 	workflow.SetCurrentDetails(ctx, details+j.table())
 

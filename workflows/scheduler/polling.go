@@ -75,9 +75,17 @@ func (j *job) poll(ctx workflow.Context, t *task, over func() bool) {
 		}
 	}
 
-	ctx, cancel := workflow.WithCancel(ctx)
+	t.polled = true
+	defer func() {
+		t.polled = false
+		if len(t.waits) > 0 {
+			clear(t.waits) // nobody follows them now
+			j.describe(ctx)
+		}
+	}()
+	pollCtx, cancel := workflow.WithCancel(ctx)
 	defer cancel()
-	f := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+	f := workflow.ExecuteActivity(workflow.WithActivityOptions(pollCtx, workflow.ActivityOptions{
 		ActivityID:          fmt.Sprintf("poll %s (%d)", t.plan.Name, t.reports),
 		TaskQueue:           activities.ControlQueue,
 		Summary:             "poll " + strings.Join(nodes, ", ") + " for " + t.plan.Name,

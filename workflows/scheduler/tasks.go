@@ -7,6 +7,7 @@ import (
 
 	"go.temporal.io/sdk/workflow"
 
+	"hutong/activities"
 	"hutong/activities/scheduler"
 	"hutong/bfia"
 	"hutong/workflows"
@@ -25,14 +26,16 @@ type task struct {
 	failure    *bfia.Failure   // of the part whose failure made the task FAILED
 	stopReason string          // why it must not start, or must end
 	stoppedBy  string
-	reports    int           // counts reports, to detect silence
-	lost       *bfia.Failure // the retryable failure of its attempt; nil while that runs
+	waits      map[string]*bfia.Waiting // by party, as a poll that runs knows them
+	polled     bool                     // a poll runs
+	reports    int                      // counts reports, to detect silence
+	lost       *bfia.Failure            // the retryable failure of its attempt; nil while that runs
 }
 
 func newTask(plan *bfia.Plan, p *bfia.PlannedTask) *task {
 	t := &task{plan: p, nodes: p.Nodes(),
 		id: bfia.TaskID(plan.JobID, p.Name), attempt: 1, state: bfia.TaskReady,
-		parts: make([]bfia.TaskState, len(p.Parts)), failures: make([]*bfia.Failure, len(p.Parts))}
+		waits: map[string]*bfia.Waiting{}, parts: make([]bfia.TaskState, len(p.Parts)), failures: make([]*bfia.Failure, len(p.Parts))}
 	for k := range t.parts {
 		t.parts[k] = bfia.TaskReady
 	}
@@ -268,6 +271,21 @@ func (j *job) receiveCallbacks(ctx workflow.Context) {
 			continue
 		}
 		j.reportNode(t, c.Node, c.Role, c.State, c.Failure)
+	}
+}
+
+// receiveTaskWaits receives what a task waits for at its parties, as a poll learns it, and shows it.
+func (j *job) receiveTaskWaits(ctx workflow.Context) {
+	ch := workflow.GetSignalChannel(ctx, workflows.SignalTaskWait)
+	for {
+		var w activities.PartWait
+		if !ch.Receive(ctx, &w) {
+			return
+		}
+		if t, ok := j.byID[w.TaskID]; ok && t.polled {
+			t.waits[w.NodeID] = w.Waiting
+			j.describe(ctx)
+		}
 	}
 }
 
