@@ -29,8 +29,8 @@ type expectedWait struct {
 	kind  bfia.WaitingKind
 	node  string // for which, or at which, it waits
 	words string
-	// workflow is the id of the workflow that shows it in its details, and memo whether lists of Temporal have
-	// it. Nothing does if it is empty.
+	// workflow is the id of the workflow that shows it in its details, and memo whether lists of Temporal
+	// have it. Nothing does if it is empty.
 	workflow string
 	memo     bool
 	unlisted bool // the job has other tasks that run
@@ -129,7 +129,8 @@ func testWaitForAbsentRunner(t *testing.T) {
 		NodeID: hostNode, Devices: []string{"process"}, TaskQueue: "host/gone", Slots: 2}))
 	jobID := pair.guest.submit(sleepFor(t, time.Hour, nil))
 	atHost := expectedWait{kind: bfia.WaitsForRunner, node: hostNode,
-		words: "waits for a runner: gone has not started its container", workflow: workflows.ParticipantJobID(jobID)}
+		words:    "waits for a runner: gone has not started its container",
+		workflow: workflows.ParticipantJobID(jobID)}
 	pair.host.requireShownWait(jobID, atHost)
 	// The scheduler learns of it by polling, and has it in Temporal's UI once it has lasted.
 	atGuest := atHost
@@ -173,7 +174,10 @@ func testWaitForPartnerAtStart(t *testing.T) {
 
 // The host is away while a task runs.
 func testWaitForPartnerInTask(t *testing.T) {
-	pair := newPartyPair(t, func(c *party.Config) { c.Jobs.PollAfter, c.Jobs.PollEvery = time.Second, time.Second })
+	pair := newPartyPair(t, func(c *party.Config) {
+		c.Jobs.PollAfter, c.Jobs.PollEvery = time.Second,
+			time.Second
+	})
 	pair.guest.start()
 	stopHost := pair.host.start()
 	for _, n := range []*testParty{pair.guest, pair.host} {
@@ -277,7 +281,8 @@ func (w expectedWait) find(s bfia.JobStatus) *bfia.Waiting {
 	return nil
 }
 
-// requireShownWait waits until the status of a job has a wait, and checks that all views show it, with a time.
+// requireShownWait waits until the status of a job has a wait, and checks that all views show it, with a
+// time.
 func (n *testParty) requireShownWait(jobID string, w expectedWait) {
 	n.t.Helper()
 	begun := time.Now()
