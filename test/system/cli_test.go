@@ -31,6 +31,12 @@ func (n *testParty) hutong(args ...string) (string, error) {
 	return string(out), err
 }
 
+// lastLine returns the last line of a command's output. Warnings are before it, on the standard error.
+func lastLine(out string) string {
+	out = strings.TrimSpace(out)
+	return out[strings.LastIndexByte(out, '\n')+1:]
+}
+
 // TestDryRunFindsTypingErrors checks a misspelt job at both parties with the command line, which creates
 // nothing.
 func TestDryRunFindsTypingErrors(t *testing.T) {
@@ -121,7 +127,7 @@ func TestUploadFromWindows(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, append([]byte("\uFEFF"), sleepJob(t, 1, nil, nil)...), 0o600))
 	out, err = pair.guest.hutong("job", "submit", path)
 	require.NoError(t, err, out)
-	jobID := strings.TrimSpace(out)
+	jobID := lastLine(out)
 	out, err = pair.guest.hutong("job", "watch", jobID[:20]) // it is the only job that begins so
 	require.NoError(t, err, out)
 	out, err = pair.guest.hutong("job", "stop", jobID[:4])
@@ -138,7 +144,7 @@ func TestRerunReuses(t *testing.T) {
 	pair.guest.awaitJob(job, time.Minute, isFinished)
 	out, err := pair.guest.hutong("job", "rerun", job[:18])
 	require.NoError(t, err, out)
-	again := out[:len(out)-1]
+	again := lastLine(out)
 	status := pair.guest.awaitJob(again, time.Minute, isFinished)
 	require.Equal(t, job, status.Tasks[0].Parties[0].ReusedFrom)
 	require.Equal(t, bfia.TaskFailed, status.Tasks[1].State)
