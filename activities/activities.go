@@ -72,7 +72,7 @@ type PartResult struct {
 	Failure *bfia.Failure `json:"failure,omitempty"` // nil if it succeeded
 }
 
-// ShowWaitAfter is how long a part must have waited before its workflow is told, which shows that in
+// ShowWaitAfter is how long a part must have waited before its workflow is notified, which shows that in
 // Temporal's UI. It is more than the longest pause between two tries of RunTask: a container that starts and
 // fails in turns must not fill the history of the workflow.
 const ShowWaitAfter = 20 * time.Second

@@ -31,7 +31,7 @@ type Runner struct {
 	// OnReport passes on the end that a container reports when it is polled; nil leaves it to its callback
 	// and exit.
 	OnReport func(ctx context.Context, jobID string, report bfia.TaskReport) error
-	// OnWait tells the job's workflow what a part waits for; nil leaves that to the rows.
+	// OnWait notifies the job's workflow of what a part waits for; nil leaves that to the rows.
 	OnWait func(ctx context.Context, jobID string, wait activities.PartWait) error
 	// StopGrace is the time between SIGTERM and SIGKILL if RunTask or Sweep stops a container.
 	StopGrace time.Duration

@@ -13,7 +13,7 @@ import (
 )
 
 // noteWait records why a part's container does not run yet, or that it no longer waits if w is nil. It also
-// tells the job's workflow of the beginning and the end of a wait that lasts. The workflow keeps the first
+// notifies the job's workflow of the beginning and the end of a wait that lasts. The workflow keeps the first
 // message; later ones are those of the pending activity.
 func (t *taskRun) noteWait(ctx context.Context, w *bfia.Waiting) {
 	row, err := t.Store.Task(ctx, t.req.Key.Row())
@@ -32,7 +32,7 @@ func (t *taskRun) noteWait(ctx context.Context, w *bfia.Waiting) {
 	}
 }
 
-// showWait tells the job's workflow what a part waits for, if it should show another wait than it does. It
+// showWait notifies the job's workflow of what a part waits for, if it should show another wait than it does. It
 // reports whether the workflow now shows a wait.
 func (t *taskRun) showWait(ctx context.Context, w *bfia.Waiting, shown bool) bool {
 	lasts := w != nil && time.Since(w.Since) >= activities.ShowWaitAfter
@@ -45,7 +45,7 @@ func (t *taskRun) showWait(ctx context.Context, w *bfia.Waiting, shown bool) boo
 		wait.Waiting = w
 	}
 	if err := t.OnWait(ctx, t.req.Key.JobID, wait); err != nil {
-		t.log.Warn("failed to tell the job's workflow what the part waits for", "error", err)
+		t.log.Warn("failed to notify the job's workflow of what the part waits for", "error", err)
 
 		return shown
 	}

@@ -139,7 +139,7 @@ func (a *Activities) recordWait(ctx context.Context, in PollTaskInput, node stri
 	noted[node] = now
 }
 
-// showWait tells the job's workflow of the beginning and the end of a wait that lasts.
+// showWait notifies the job's workflow of the beginning and the end of a wait that lasts.
 func (a *Activities) showWait(ctx context.Context, in PollTaskInput, node string, noted notedWaits) {
 	n := noted[node]
 	if n == nil || a.OnWait == nil {
@@ -154,8 +154,8 @@ func (a *Activities) showWait(ctx context.Context, in PollTaskInput, node string
 		wait.Waiting = n.waiting
 	}
 	if err := a.OnWait(ctx, in.JobID, wait); err != nil {
-		a.Logger.Warn("failed to tell the job's workflow what a task waits for", "job_id", in.JobID, "task_id",
-			in.TaskID, "node_id", node, "error", err)
+		a.Logger.Warn("failed to notify the job's workflow of a wait", "job_id", in.JobID, "task_id", in.TaskID,
+			"node_id", node, "error", err)
 
 		return
 	}

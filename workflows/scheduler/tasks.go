@@ -26,16 +26,18 @@ type task struct {
 	failure    *bfia.Failure   // of the part whose failure made the task FAILED
 	stopReason string          // why it must not start, or must end
 	stoppedBy  string
-	waits      map[string]*bfia.Waiting // by party, as a poll that runs knows them
-	polled     bool                     // a poll runs
-	reports    int                      // counts reports, to detect silence
-	lost       *bfia.Failure            // the retryable failure of its attempt; nil while that runs
+	polled     bool // a poll runs
+	// waits are what it waits for, by party, as that poll knows them.
+	waits   map[string]*bfia.Waiting
+	reports int           // counts reports, to detect silence
+	lost    *bfia.Failure // the retryable failure of its attempt; nil while that runs
 }
 
 func newTask(plan *bfia.Plan, p *bfia.PlannedTask) *task {
 	t := &task{plan: p, nodes: p.Nodes(),
 		id: bfia.TaskID(plan.JobID, p.Name), attempt: 1, state: bfia.TaskReady,
-		waits: map[string]*bfia.Waiting{}, parts: make([]bfia.TaskState, len(p.Parts)), failures: make([]*bfia.Failure, len(p.Parts))}
+		waits: map[string]*bfia.Waiting{},
+		parts: make([]bfia.TaskState, len(p.Parts)), failures: make([]*bfia.Failure, len(p.Parts))}
 	for k := range t.parts {
 		t.parts[k] = bfia.TaskReady
 	}
