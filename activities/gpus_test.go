@@ -1,13 +1,18 @@
 package activities_test
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"hutong/activities"
 	"hutong/activities/driver"
+	"hutong/activities/participant"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/storetest"
@@ -60,20 +65,67 @@ func TestRunTaskWithGPU(t *testing.T) {
 		}
 		occupy(gpus[0])
 		second := occupy(gpus[1])
-		_, err = h.runTaskA(t.Context(), d, nil)
-		require.ErrorContains(t, err, "it waits for 1 GPUs of runner runner-1: 0 of 2 are free")
-
-		require.NoError(t, d.Remove(t.Context(), second))
 		var created driver.Spec
-		result, err := h.runTaskA(t.Context(),
-			&specObserver{testDriver: d, seen: func(s driver.Spec) { created = s }}, nil)
+		var result activities.PartResult
+		var running sync.WaitGroup
+		running.Go(func() {
+			result, err = h.runTaskA(t.Context(),
+				&specObserver{testDriver: d, seen: func(s driver.Spec) { created = s }}, nil)
+		})
+		h.requireGPUWait("waits for 1 of the GPUs of runner runner-1: 0 of 2 are free", second)
+		require.NoError(t, d.Remove(t.Context(), second))
+		running.Wait()
 		require.NoError(t, err)
 		require.Nil(t, result.Failure)
+		require.Nil(t, h.taskRow("a").Waiting)
 		require.Equal(t, gpus[1:], created.GPUs)
 		require.Equal(t, gpus[1], created.Labels["gpus"])
 		if d.Device() == string(bfia.DeviceProcess) {
 			require.Contains(t, h.readLog("a"), `"CUDA_VISIBLE_DEVICES" 6 `)
 		}
+	})
+}
+
+// requireGPUWait waits until task a waits for a GPU, with these words.
+func (h *testParty) requireGPUWait(words ...string) {
+	h.t.Helper()
+	require.Eventually(h.t, func() bool {
+		w := h.taskRow("a").Waiting
+		return w != nil && w.Kind == bfia.WaitsForGPU
+	}, time.Minute, 10*time.Millisecond)
+	for _, word := range words {
+		require.Contains(h.t, h.taskRow("a").Waiting.Message, word)
+	}
+}
+
+// A part that is stopped while it waits for a GPU ends as stopped, and never gets a container.
+func TestStopWhileWaitingForGPU(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, d testDriver) {
+		h := newTestParty(t, storetest.SQLite(t), d, []string{"env"}, nil)
+		h.requireGPULabel()
+		h.gpus = []string{"/dev/fuse"}
+		h.offers = store.Runner{Labels: map[string]string{"gpu": "1"}, GPU: 1}
+		h.claimTaskA()
+		_, err := d.Create(t.Context(), driver.Spec{Name: "other-" + rand.Text(), Image: prog.image,
+			Command: []string{d.program, "forever"}, Labels: map[string]string{"gpus": h.gpus[0]}})
+		require.NoError(t, err)
+
+		ctx, cancel := context.WithCancel(t.Context())
+		var result activities.PartResult
+		var running sync.WaitGroup
+		running.Go(func() { result, err = h.runTaskA(ctx, d, nil) })
+		h.requireGPUWait("waits for 1 of the GPUs")
+		require.NoError(t, h.participant.RequestStop(t.Context(),
+			participant.RequestStopInput{Key: h.taskKey("a"), TaskID: bfia.TaskID(jobID, "a")}))
+		cancel()
+		running.Wait()
+		if err == nil { // the worker may also report the cancellation
+			require.Equal(t, bfia.FailedStopped, result.Failure.Kind)
+		}
+		containers, err := d.List(t.Context())
+		require.NoError(t, err)
+		require.Len(t, containers, 1, "only the one that has the GPU")
 	})
 }
 

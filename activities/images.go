@@ -39,6 +39,17 @@ func (i Image) RunOn(runnerID string) string {
 	return i.Alternatives()[0]
 }
 
+// ImageInJob returns the image that a job runs for a component of a provider in its record: with the ids that
+// were known at the job's creation, or else the one to which the first container of the job with this
+// reference has resolved it.
+func ImageInJob(record *store.JobRecord, p store.Provider, component string) (Image, error) {
+	image, err := ImageOf(p, component)
+	if len(image.IDs) == 0 && p.Device == string(bfia.DeviceDocker) {
+		image.IDs = record.Images[image.Reference]
+	}
+	return image, err
+}
+
 // ImageOf returns the image that a provider runs for a component; empty if it names none.
 func ImageOf(p store.Provider, component string) (Image, error) {
 	var m bfia.Metadata

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -35,6 +36,12 @@ func TestCheckJob(t *testing.T) {
 		{edited(t, "", map[string]any{"network": 1}, "config", "job_params", "guest", "0", "resources"),
 			"config.job_params.guest.0.resources.network",
 			"is not a field of a job and is ignored; known are"},
+		{edited(t, "", "arbiter", "config", "initiator", "role"), "config.initiator.role",
+			"is \"arbiter\", but config.role does not list " + guest + " there; its role is guest, host"},
+		{edited(t, "", "j0", "old_job"), "old_job", "did you mean old_job_id?"},
+		{edited(t, "", map[string]any{}, "conf"), "conf", "did you mean config?"},
+		{strings.Replace(job(t, ""), "{", `{"flow_id": "a", "flow_id": "b",`, 1), "flow_id",
+			"is given more than once; only the last value has an effect"},
 		{edited(t, "", []string{guest}, "config", "role", "gust"), "config.role.gust",
 			"no component of the job runs at this role; did you mean guest?"},
 	} {
@@ -46,6 +53,29 @@ func TestCheckJob(t *testing.T) {
 			}
 		}
 		require.True(t, found, c.field)
+	}
+
+	// So are a misspelt and a missing dataset_id, at the submission too.
+	for _, path := range []string{bfia.PathPlatformCheck, bfia.PathPlatformCreateAll} {
+		for name, message := range map[string]string{"datasetid": "did you mean dataset_id?",
+			"dataset-id": "did you mean dataset_id?", "dataset": "did you mean dataset_id?",
+			"dataset_id": "is not given, and no other task feeds the component's input"} {
+			params := map[string]any{name: "testspace#test_guest"}
+			if name == "dataset_id" {
+				params = map[string]any{}
+			}
+			var answer struct{ Warnings []bfia.Warning }
+			fresh := newParty(t).withProvider().withData()
+			fresh.good(post(path, edited(t, "", params, "config", "task_params", "guest", "0",
+				"intersect_rsa_1"))).into(&answer)
+			found := ""
+			for _, w := range answer.Warnings {
+				if w.Task == "intersect_rsa_1" && w.Role == "guest.0" && w.Parameter == name {
+					found = w.Message
+				}
+			}
+			require.Contains(t, found, message, "%s %s", path, name)
+		}
 	}
 
 	p.bad(post(bfia.PathPlatformCheck, edited(t, "", []any{}, "dag", "components")), 400, bfia.CodeBadRequest,

@@ -56,6 +56,37 @@ func TestDocumentIsValid(t *testing.T) {
 		openapi3.EnableSchemaDefaultsValidation()))
 }
 
+// TestDocumentOfRegistrations checks that the document allows the registrations that the API accepts.
+func TestDocumentOfRegistrations(t *testing.T) {
+	doc, err := document()
+	require.NoError(t, err)
+	schema := doc.Components.Schemas["Registration"].Value
+	for _, c := range []struct{ device, metadata, refused string }{
+		{"docker", `{"image": "a:1"}`, ""},
+		{"k8s", `{"image": "a:1", "session": "task"}`, ""},
+		{"process", `{"command": ["/a", "b"], "session": "job", "requires": {"gpu": "1"}}`, ""},
+		{"mainframe", `{}`, "device:"},
+		{"k8s", `{"image": "a:1", "session": "party"}`, "metadata.session:"},
+	} {
+		body := []byte(`{"name": "p", "version": "1", "device": "` + c.device +
+			`", "metadata": ` + c.metadata + `, "components_description": {"C": {"componentName": "C", "title": "", "provider": "p",
+			"version": "1", "roleList": ["guest"], "storageEngine": [], "inputParam": [], "inputData": [],
+			"outputData": [], "result": []}}}`)
+		var value any
+		require.NoError(t, json.Unmarshal(body, &value))
+		_, parsed := bfia.ParseRegistration(body)
+		described := doc.ValidateSchemaJSON(schema, value)
+		if c.refused == "" {
+			require.NoError(t, parsed, "%s", body)
+			require.NoError(t, described, "%s", body)
+			continue
+		}
+		require.ErrorContains(t, parsed, c.refused)
+		require.Error(t, described, "%s", body)
+	}
+	require.NotNil(t, schema.Properties["metadata"].Value.Properties["session"])
+}
+
 // The document describes exactly the routes.
 func TestDocumentHasTheRoutes(t *testing.T) {
 	doc, err := document()

@@ -2,9 +2,12 @@ package api
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 
 	"github.com/gofiber/fiber/v2"
 
+	"hutong/activities"
 	"hutong/bfia"
 	"hutong/store"
 )
@@ -107,6 +110,11 @@ func (s *Server) queryProviders(c *fiber.Ctx) error {
 			"create_time":            p.CreatedAt.UnixMilli(),
 			"update_time":            p.UpdatedAt.UnixMilli(),
 		}
+		if p.Device == string(bfia.DeviceDocker) {
+			if entry["images"], err = imagesOf(p); err != nil {
+				return err
+			}
+		}
 		if get("jobs") == "true" {
 			if entry["jobs"], err = s.store.JobsWithProvider(c.UserContext(),
 				store.ProviderFilter{Name: p.Name, Version: p.Version}); err != nil {
@@ -116,6 +124,27 @@ func (s *Server) queryProviders(c *fiber.Ctx) error {
 		list = append(list, entry)
 	}
 	return answer(c, "success", list, nil)
+}
+
+// imagesOf returns the images of a provider for Docker, with the ids to which its runners resolved them.
+func imagesOf(p store.Provider) ([]bfia.ProviderImage, error) {
+	images := []bfia.ProviderImage{}
+	for _, component := range slices.Sorted(maps.Keys(p.Components)) {
+		image, err := activities.ImageOf(p, component)
+		if err != nil {
+			return nil, err
+		}
+		if image.Reference == "" || slices.ContainsFunc(images,
+			func(i bfia.ProviderImage) bool { return i.Reference == image.Reference }) {
+			continue
+		}
+		ids := image.IDs
+		if ids == nil {
+			ids = map[string]string{}
+		}
+		images = append(images, bfia.ProviderImage{Reference: image.Reference, IDs: ids})
+	}
+	return images, nil
 }
 
 // deleteProvider deletes the providers that match the filter. It refuses those that unfinished jobs use,
@@ -142,7 +171,7 @@ func (s *Server) deleteProvider(c *fiber.Ctx) error {
 	}
 	if n == 0 {
 		return bfia.Errorf(bfia.CodeNotFound,
-			"no provider matches the filter; GET /v2/provider/query lists all")
+			"no provider matches the filter")
 	}
 	return answer(c, "success", map[string]any{"count": n}, nil)
 }

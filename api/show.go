@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/gofiber/fiber/v2"
 
+	"hutong/activities"
 	"hutong/bfia"
 	"hutong/store"
 )
@@ -50,7 +52,7 @@ func (s *Server) showJob(c *fiber.Ctx) error {
 func (s *Server) viewTask(ctx context.Context, record *store.JobRecord, c bfia.Component,
 ) (bfia.TaskView, error) {
 	task := bfia.TaskView{Name: c.Name, Component: c.ComponentName, Provider: c.Provider + ":" + c.Version,
-		Images: []bfia.ImageView{}, DependsOn: c.Upstreams(), Parts: []bfia.PartView{},
+		Images: []bfia.ImageView{}, DependsOn: append([]string{}, c.Upstreams()...), Parts: []bfia.PartView{},
 		Outputs: []bfia.OutputView{}}
 	description, err := record.Registry.Describe(c.Provider, c.Version, c.ComponentName)
 	if err != nil {
@@ -65,6 +67,15 @@ func (s *Server) viewTask(ctx context.Context, record *store.JobRecord, c bfia.C
 		image := bfia.ImageView{Device: p.Device, Image: metadata.Image, Command: metadata.Command}
 		if description.ImageURL != "" {
 			image.Image = description.ImageURL
+		}
+		if p.Device == string(bfia.DeviceDocker) {
+			fixed, err := activities.ImageInJob(record, p, c.ComponentName)
+			if err != nil {
+				return task, err
+			}
+			image.ImageIDs = slices.AppendSeq([]string{}, maps.Values(fixed.IDs))
+			slices.Sort(image.ImageIDs)
+			image.ImageIDs = slices.Compact(image.ImageIDs)
 		}
 		task.Images = append(task.Images, image)
 	}

@@ -64,6 +64,45 @@ func TestStatus(t *testing.T) {
 	p.bad(post(bfia.PathStatusAll, `{`), 400, bfia.CodeBadRequest, "body:")
 }
 
+// An approver, and who registered a provider, see the ids of images next to their references, or that no
+// runner has resolved them yet.
+func TestImageIDsAreShown(t *testing.T) {
+	const ref, id = "unionpay:2.0.0", "sha256:1"
+	p := newParty(t).withProvider().withData()
+	parts := [2]string{guest + `"
+      ]
+    },`, host + `"
+      ]
+    },`}
+	p.good(post(bfia.PathCreate, job(t, "j1", parts[0], parts[1])).from(host))
+	shown := func(jobID string) []string {
+		r := p.good(get(bfia.PathJobShow + "?job_id=" + jobID))
+		require.Contains(t, string(r.Body), `"image_ids":[`)
+		var view bfia.JobView
+		r.into(&view)
+		require.Equal(t, ref, view.Tasks[0].Images[0].Image)
+		return view.Tasks[0].Images[0].ImageIDs
+	}
+	registered := func() []bfia.ProviderImage {
+		var list []struct {
+			Images []bfia.ProviderImage `json:"images"`
+		}
+		p.good(get(bfia.PathProviderQuery + "?provider_name=unionpay:2.0.0@docker")).into(&list)
+		return list[0].Images
+	}
+	require.Empty(t, shown("j1"))
+	require.Equal(t, []bfia.ProviderImage{{Reference: ref, IDs: map[string]string{}}}, registered())
+
+	record, err := p.store.JobRecord(t.Context(), "j1")
+	require.NoError(t, err)
+	_, err = p.store.FixImage(t.Context(), "j1", record.Registry.Providers()[0], ref, "r1", id)
+	require.NoError(t, err)
+	require.Equal(t, []string{id}, shown("j1"))
+	require.Equal(t, []bfia.ProviderImage{{Reference: ref, IDs: map[string]string{"r1": id}}}, registered())
+	p.good(post(bfia.PathCreate, job(t, "j2", parts[0], parts[1])).from(host))
+	require.Equal(t, []string{id}, shown("j2"), "known at its creation")
+}
+
 // A party that is only a participant reports its own parts.
 func TestStatusAtAParticipant(t *testing.T) {
 	p := newParty(t).withProvider().withData()

@@ -91,7 +91,7 @@ func (s *Server) record(ctx context.Context, doc *bfia.Document) (*store.JobReco
 	known, err := s.store.JobRecord(ctx, doc.JobID)
 	switch {
 	case err == nil:
-		return &store.JobRecord{Document: doc, Registry: known.Registry}, nil
+		return &store.JobRecord{Document: doc, Registry: known.Registry, Images: known.Images}, nil
 	case bfia.CodeOf(err) != bfia.CodeNotFound:
 		return nil, err
 	}

@@ -31,7 +31,8 @@ func TestExplainUnstarted(t *testing.T) {
 		text        string
 	}{
 		{bfia.TaskRunning, map[string]int{"A": 2, "B": 1}, 32, bfia.WaitsForSlot,
-			"waits for a slot: the reservation at B runs 1 task of the job at a time"},
+			"waits for a slot: the reservation at B runs 1 task of the job at a time " +
+				"(it takes more only while at least half of the free resources stay for other jobs)"},
 		{bfia.TaskRunning, nil, 1, bfia.WaitsForSlot,
 			"waits for a slot: the scheduler runs 1 task of the job at a time"},
 		{bfia.TaskRunning, map[string]int{"A": 2, "B": 2}, 32, bfia.WaitsForScheduler,

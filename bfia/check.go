@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// datasetParam is the parameter that names the dataset of a part that no other task feeds.
+const datasetParam = "dataset_id"
+
 // Warning is a parameter that contradicts its component's self-description, or a field of the document that
 // has no effect.
 //
@@ -44,8 +47,9 @@ func RefuseWarnings(warnings []Warning) error {
 // CheckParameters compares the parameters of a job with the self-descriptions of its components: types,
 // bindingData, validator and dependsOn (part 2, 6.5).
 //
-// It ignores a parameter that the description does not have, unless the name seems to be a misspelt one. With
-// a node it checks that node's parts only; an empty node checks all. The document must have a [Plan].
+// It also warns of a part whose dataset nothing names. It ignores a parameter that the description does not
+// have, unless the name seems to be a misspelt one. With a node it checks that node's parts only; an empty
+// node checks all. The document must have a [Plan].
 func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) ([]Warning, error) {
 	var warnings []Warning
 	for _, t := range plan.Tasks {
@@ -82,10 +86,23 @@ func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) 
 					warn(part, p.Name, message)
 				}
 			}
+			port, err := missingDataset(doc, t.Name, desc, part, values)
+			if err != nil {
+				return nil, PrefixPlace("task "+t.Name, err)
+			}
+			meantDataset := false
 			for _, name := range sortedKeys(values) {
-				if meant := desc.misspelt(name, values); meant != "" {
+				meant := desc.misspelt(name, values)
+				if port != "" && desc.meansDataset(name, values[name]) {
+					meant, meantDataset = datasetParam, true
+				}
+				if meant != "" {
 					warn(part, name, "is not in the component's description; did you mean "+meant+"?")
 				}
+			}
+			if port != "" && !meantDataset {
+				warn(part, datasetParam, "is not given, and no other task feeds the component's input "+port+
+					"; add it, with the value namespace#name")
 			}
 		}
 	}
@@ -105,6 +122,52 @@ func (d *Description) misspelt(name string, values map[string]json.RawMessage) s
 		}
 	}
 	return Closest(name, missing)
+}
+
+// missingDataset returns the dataset input of a part that neither another task nor a parameter feeds, or "".
+// A task that another one feeds with a dataset may leave its further inputs empty, and an arbiter has no
+// data.
+func missingDataset(doc *Document, task string, desc *Description, part Part,
+	values map[string]json.RawMessage) (string, error) {
+	c, ok := doc.DAG.component(task)
+	if !ok || part.Role == "arbiter" {
+		return "", nil
+	}
+	inputs, err := BindInputs(c, desc, true)
+	if err != nil {
+		return "", err
+	}
+	port := ""
+	for _, in := range inputs {
+		if in.Key != "" && familyOf(in.Type) == familyData {
+			return "", nil
+		}
+		if in.Key == "" {
+			port = in.Port
+		}
+	}
+	if named, _, err := rootDataset(inputs, values); named != nil || err != nil {
+		return "", nil // the check of the dataset itself refuses a wrong value
+	}
+	return port, nil
+}
+
+// meansDataset reports whether a parameter that the description does not have is a misspelt dataset_id, by
+// its name or by a value of the form namespace#name.
+func (d *Description) meansDataset(name string, raw json.RawMessage) bool {
+	described := slices.ContainsFunc(d.InputParam, func(p InputParam) bool { return p.Name == name })
+	if described || name == datasetParam {
+		return false
+	}
+	if DidYouMean(name, []string{datasetParam}) != "" {
+		return true
+	}
+	var text string
+	if json.Unmarshal(raw, &text) != nil {
+		return false
+	}
+	namespace, dataset, _ := strings.Cut(text, "#")
+	return CheckID("", namespace) == nil && CheckID("", dataset) == nil
 }
 
 // contradiction returns how a value contradicts the description, or "" if it does not.

@@ -151,6 +151,49 @@ func TestMisspeltParameters(t *testing.T) {
 	}
 }
 
+// TestMissingDataset warns of a root part whose dataset nothing names, and names what was meant for it.
+func TestMissingDataset(t *testing.T) {
+	const absent = "parameter dataset_id is not given, and no other task feeds the component's input train; " +
+		"add it, with the value namespace#name"
+	desc := &Description{ComponentName: "psi", InputParam: []InputParam{
+		inputParam(t, `{"name":"id","type":"string"}`), inputParam(t, `{"name":"label","type":"string"}`)},
+		InputData:  []DataPort{{"train", "dataset"}, {"validate", "dataset"}},
+		OutputData: []DataPort{{"out", "dataset"}}}
+	meant := func(name string) []string {
+		return []string{"parameter " + name + " is not in the component's description; did you mean dataset_id?"}
+	}
+	for _, c := range []struct {
+		role, input, params string
+		warned              []string
+	}{
+		{"guest", ``, `{"dataset_id":"a#b"}`, nil},
+		{"guest", ``, `{"name":"b","namespace":"a"}`, nil},
+		{"guest", ``, `{"datasetid":"a#b"}`, meant("datasetid")},
+		{"guest", ``, `{"dataset-id":"a#b"}`, meant("dataset-id")},
+		{"guest", ``, `{"dataset":"a#b"}`, meant("dataset")},
+		{"guest", ``, `{"DATASET_ID":"a#b"}`, meant("DATASET_ID")},
+		{"guest", ``, `{"table":"a#b"}`, meant("table")},
+		{"guest", ``, `{"frame":"b","id":"a#b"}`, []string{absent}},
+		{"guest", ``, `{}`, []string{absent}},
+		{"guest", ``, `{"dataset_id":""}`, []string{absent}},
+		{"arbiter", ``, `{}`, nil},
+		{"guest", `{"type":"dataset","key":"a.out"}`, `{}`, nil},
+	} {
+		doc := parse(t, []byte(`{"dag":{"components":[{"name":"t","componentName":"psi","input":[`+c.input+`]}]},
+			"config":{"task_params":{"`+c.role+`":{"0":{"t":`+c.params+`}}}}}`))
+		plan := &Plan{Tasks: []PlannedTask{{Name: "t", Component: "psi",
+			Parts: []Part{{Role: c.role, NodeID: "A"}}}}}
+		describe := func(string, string, string) (*Description, error) { return desc, nil }
+		warnings, err := CheckParameters(doc, plan, describe, "")
+		require.NoError(t, err)
+		var warned []string
+		for _, w := range warnings {
+			warned = append(warned, strings.TrimPrefix(w.String(), "task t at "+c.role+".0: "))
+		}
+		require.Equal(t, c.warned, warned, "%s %s %s", c.role, c.input, c.params)
+	}
+}
+
 func FuzzContradiction(f *testing.F) {
 	for _, seed := range [][3]string{
 		{`{"type":"int","validator":"(0,1000)","bindingData":[{"value":1}],"dependsOn":["a.b"]}`, `5`,

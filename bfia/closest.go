@@ -24,12 +24,32 @@ func Closest(name string, candidates []string) string {
 	return closest
 }
 
-// DidYouMean returns "; did you mean X?" for a name that resembles a candidate, or "".
+// DidYouMean returns "; did you mean X?" for a name that resembles a candidate, or with which only one
+// candidate begins, or "".
 func DidYouMean(name string, candidates []string) string {
-	if meant := Closest(name, candidates); meant != "" {
-		return "; did you mean " + meant + "?"
+	meant := Closest(name, candidates)
+	if meant == "" {
+		meant = onlyLonger(name, candidates)
 	}
-	return ""
+	if meant == "" {
+		return ""
+	}
+	return "; did you mean " + meant + "?"
+}
+
+// onlyLonger returns the only candidate that begins with a name, as config begins with conf, or "".
+func onlyLonger(name string, candidates []string) string {
+	longer := ""
+	for _, c := range candidates {
+		if len(name) < 4 || len(c) <= len(name) || !strings.EqualFold(c[:len(name)], name) {
+			continue
+		}
+		if longer != "" {
+			return ""
+		}
+		longer = c
+	}
+	return longer
 }
 
 // editDistance returns how many bytes must be inserted, removed or replaced, or neighbours swapped, to get

@@ -26,5 +26,8 @@ func TestClosest(t *testing.T) {
 		assert.Equal(t, c.want, Closest(c.name, c.candidates), c.name)
 	}
 	assert.Equal(t, "; did you mean label?", DidYouMean("lable", []string{"label"}))
+	assert.Equal(t, "; did you mean config?", DidYouMean("conf", []string{"config", "dag"}))
+	assert.Equal(t, "; did you mean old_job_id?", DidYouMean("old_job", []string{"job_id", "old_job_id"}))
+	assert.Empty(t, DidYouMean("num_", []string{"num_trees", "num_bins"}))
 	assert.Empty(t, DidYouMean("x", []string{"label"}))
 }

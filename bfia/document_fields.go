@@ -83,6 +83,10 @@ func (f fieldNames) unknown(path string, value any) []Warning {
 // roles at which no task runs. The document must have a [Plan].
 func CheckDocument(doc *Document, plan *Plan) []Warning {
 	warnings := UnknownFields(doc.fields)
+	for _, field := range doc.repeated {
+		warnings = append(warnings, Warning{Field: field,
+			Message: "is given more than once; only the last value has an effect"})
+	}
 	for _, v := range []struct{ field, version string }{{"dag.version", doc.DAG.Version},
 		{"config.version", doc.Config.Version}} {
 		if major, _, _ := strings.Cut(v.version, "."); v.version != "" && major != "1" && major != "2" {
@@ -92,6 +96,7 @@ func CheckDocument(doc *Document, plan *Plan) []Warning {
 		}
 	}
 	warnings = append(warnings, checkSyncType(doc)...)
+	warnings = append(warnings, checkInitiatorRole(&doc.Config)...)
 
 	used := map[string]bool{}
 	for _, t := range plan.Tasks {
@@ -112,6 +117,26 @@ func CheckDocument(doc *Document, plan *Plan) []Warning {
 			Message: "no component of the job runs at this role" + hint})
 	}
 	return warnings
+}
+
+// checkInitiatorRole warns of a role that the initiator does not have in the job.
+func checkInitiatorRole(c *Config) []Warning {
+	role, node := c.Initiator.Role, c.Initiator.NodeID
+	if role == "" || slices.Contains(c.Role[role], node) {
+		return nil
+	}
+	var roles []string
+	for _, r := range c.Roles() {
+		if slices.Contains(c.Role[r], node) {
+			roles = append(roles, r)
+		}
+	}
+	has := "; it has no role in this job"
+	if len(roles) > 0 {
+		has = "; its role is " + strings.Join(roles, ", ")
+	}
+	return []Warning{{Field: "config.initiator.role", Message: "is " + strconv.Quote(shorten(role, 20)) +
+		", but config.role does not list " + node + " there" + has}}
 }
 
 func checkSyncType(doc *Document) []Warning {

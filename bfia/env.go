@@ -82,7 +82,7 @@ func rootDataset(inputs []Binding, values map[string]json.RawMessage) (*Address,
 // namedDataset returns the dataset that parameters name, and the names of these parameters.
 func namedDataset(values map[string]json.RawMessage) (*Address, []string, error) {
 	var id string
-	if err := DecodeFields(values, Optional("dataset_id", &id)); err != nil {
+	if err := DecodeFields(values, Optional(datasetParam, &id)); err != nil {
 		return nil, nil, err
 	}
 	if id != "" {
@@ -90,7 +90,7 @@ func namedDataset(values map[string]json.RawMessage) (*Address, []string, error)
 		if CheckID("", namespace) != nil || CheckID("", name) != nil {
 			return nil, nil, Errorf(CodeBadRequest, "dataset_id: %q is not of the form namespace#name", id)
 		}
-		return &Address{Name: name, Namespace: namespace}, []string{"dataset_id"}, nil
+		return &Address{Name: name, Namespace: namespace}, []string{datasetParam}, nil
 	}
 	var address Address
 	err := DecodeFields(values, Optional("name", &address.Name), Optional("namespace", &address.Namespace))
@@ -181,8 +181,7 @@ func BindInputs(c Component, desc *Description, root bool) ([]Binding, error) {
 	for j, port := range assign(desc.InputData, kinds) {
 		in := c.Input[j]
 		if port < 0 {
-			return nil, Errorf(CodeBadRequest, "input[%d]: %s has no further input for a %s (its inputs: %s)",
-				j, c.ComponentName, in.Type, DescribePorts(desc.InputData))
+			return nil, noPort("input", c, kinds, j, desc.InputData)
 		}
 		bound = append(bound, Binding{Port: desc.InputData[port].Name, Type: in.Type, Key: in.Key})
 		fed[port] = true
@@ -212,13 +211,35 @@ func bindOutputs(c Component, desc *Description) ([]Binding, error) {
 	for j, port := range assign(desc.OutputData, kinds) {
 		out := c.Output[j]
 		if port < 0 {
-			return nil, Errorf(CodeBadRequest,
-				"output[%d]: %s has no further output for a %s (its outputs: %s)", j, c.ComponentName,
-				out.Type, DescribePorts(desc.OutputData))
+			return nil, noPort("output", c, kinds, j, desc.OutputData)
 		}
 		bound = append(bound, Binding{Port: desc.OutputData[port].Name, Type: out.Type, Key: out.Key})
 	}
 	return bound, nil
+}
+
+// noPort returns the error for the j-th input or output of a task, for which the component has no port left.
+//
+// If a type counts as a metric only because it is nothing else, such as "Data" instead of "data", that one is
+// at fault, wherever it is: it may have taken the port of a report.
+func noPort(what string, c Component, kinds []string, j int, ports []DataPort) error {
+	described := DescribePorts(ports)
+	for i, kind := range kinds {
+		named := strings.Contains(kind, "metric") || strings.Contains(kind, "report") ||
+			slices.ContainsFunc(ports, func(p DataPort) bool { return p.Category == kind })
+		if named || familyOf(kind) != familyMetric || familyOf(kinds[j]) != familyMetric {
+			continue
+		}
+		left := ""
+		if i != j {
+			left = fmt.Sprintf(" for %s[%d] (%s)", what, j, kinds[j])
+		}
+		return Errorf(CodeBadRequest, "%s[%d].type: %q counts as a metric, because it contains "+
+			"neither \"data\" nor \"model\" in lower case; so %s has no further %[1]s%[5]s (its %[1]ss: %[6]s)",
+			what, i, kind, c.ComponentName, left, described)
+	}
+	return Errorf(CodeBadRequest, "%s[%d]: %s has no further %[1]s for a %[4]s (its %[1]ss: %[5]s)",
+		what, j, c.ComponentName, kinds[j], described)
 }
 
 // DescribePorts lists ports for a message.

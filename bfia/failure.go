@@ -33,7 +33,7 @@ const (
 	FailedImage    FailureKind = "image_missing"
 	FailedStart    FailureKind = "not_started"   // the container could not be created or started
 	FailedInput    FailureKind = "input_missing" // a dataset or a provider is missing
-	// the container wrote an output that its party can't read or record
+	// the container wrote an output that its party can't read or record, or that is or may be incomplete
 	FailedOutput   FailureKind = "output_unreadable"
 	FailedReported FailureKind = "reported" // the component reported it
 	FailedVanished FailureKind = "vanished" // the container was removed from outside
@@ -236,7 +236,8 @@ func (f *Failure) hint(self, jobID string) string {
 		return fmt.Sprintf("ask %s to load the provider's image", f.NodeID)
 	case FailedOutput:
 		if ours {
-			return "have the component write its outputs so that the user of this party's processes can read them"
+			return "have the component write each output whole, and so that the user of this party's processes can " +
+				"read it; if the storage is full, free space on its disk; " + resubmit
 		}
 		return ask
 	case FailedStart, FailedInput, FailedInternal:

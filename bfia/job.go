@@ -21,7 +21,8 @@ type Document struct {
 	DAG      DAG
 	Config   Config
 
-	fields map[string]json.RawMessage // all fields, as they arrived
+	fields   map[string]json.RawMessage // all fields, as they arrived
+	repeated []string                   // the fields that arrived more than once
 }
 
 // DAG holds the components and how their outputs feed each other (part 2, 6.7).
@@ -71,6 +72,7 @@ func ParseDocument(body []byte) (*Document, error) {
 	if d.fields == nil {
 		return nil, Errorf(CodeBadRequest, "body: is null, must be an object")
 	}
+	d.repeated = RepeatedFields(body)
 	err := DecodeFields(d.fields, Optional("job_id", &d.JobID), Optional("flow_id", &d.FlowID),
 		Optional("old_job_id", &d.OldJobID), Required("dag", &d.DAG), Required("config", &d.Config))
 	if err != nil {

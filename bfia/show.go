@@ -30,9 +30,19 @@ type TaskView struct {
 
 // ImageView is what a provider runs on a device: an image, or a command.
 type ImageView struct {
-	Device  string   `json:"device"`
-	Image   string   `json:"image,omitempty"`
-	Command []string `json:"command,omitempty"`
+	Device string `json:"device"`
+	Image  string `json:"image,omitempty"`
+	// ImageIDs are the ids of the image, of which each container runs one; none while no runner has resolved
+	// the reference. They are absent for devices that do not run ids.
+	ImageIDs []string `json:"image_ids,omitzero"`
+	Command  []string `json:"command,omitempty"`
+}
+
+// ProviderImage is an image of a provider for Docker.
+type ProviderImage struct {
+	Reference string `json:"reference"`
+	// IDs are the ids to which runners have resolved the reference since the registration, by runner.
+	IDs map[string]string `json:"ids"`
 }
 
 // PartView is a part of a task, with what it gets.

@@ -31,6 +31,7 @@ const (
 	WaitsForSlot      WaitingKind = "slot"      // the end of another task of the same job
 	WaitsForRunner    WaitingKind = "runner"    // one that is online and meets the constraints
 	WaitsForImage     WaitingKind = "image"     // to be pulled or loaded
+	WaitsForGPU       WaitingKind = "gpu"       // the end of a container that has it
 	WaitsForPartner   WaitingKind = "partner"   // its answer to a command
 	WaitsForRetry     WaitingKind = "retry"     // the next try of something that failed
 	WaitsForDatabase  WaitingKind = "database"
@@ -46,6 +47,7 @@ var defaultWaiting = map[WaitingKind]string{
 	WaitsForSlot:      "waits for a slot",
 	WaitsForRunner:    "waits for a runner",
 	WaitsForImage:     "waits for its image",
+	WaitsForGPU:       "waits for a GPU",
 	WaitsForPartner:   "waits for a partner",
 	WaitsForRetry:     "waits for the next try",
 	WaitsForDatabase:  "waits for the database",
@@ -120,14 +122,15 @@ func WaitForApproval(jobID, node string, since time.Time) Waiting {
 // the job's reservation at a party, or its scheduler if node is empty, lets no more tasks run at once.
 func WaitForSlot(node string, parallelism int, since time.Time) Waiting {
 	by, tasks := "the reservation at "+node, "tasks"
+	why := " (it takes more only while at least half of the free resources stay for other jobs)"
 	if node == "" {
-		by = "the scheduler"
+		by, why = "the scheduler", ""
 	}
 	if parallelism == 1 {
 		tasks = "task"
 	}
 	return Waiting{Kind: WaitsForSlot, NodeID: node, Since: since, Message: fmt.Sprintf(
-		"waits for a slot: %s runs %d %s of the job at a time", by, parallelism, tasks)}
+		"waits for a slot: %s runs %d %s of the job at a time%s", by, parallelism, tasks, why)}
 }
 
 // WaitForScheduler describes a job that is created at a participant and that its scheduler has not started.

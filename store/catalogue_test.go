@@ -96,6 +96,64 @@ func TestProviders(t *testing.T) {
 	})
 }
 
+// Two runners resolve an image of a job at once, for two tasks, each to another id. The first one fixes it
+// for both, and another image under the same name changes it no more.
+func TestFixImage(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx := t.Context()
+		stores := []*store.Store{storetest.Open(t, address), storetest.Open(t, address)}
+		p := store.Provider{Name: "p", Version: "1", Device: "docker",
+			Metadata:   json.RawMessage(`{"image": "p:1"}`),
+			Components: map[string]json.RawMessage{"C": json.RawMessage(`{}`)}}
+		_, err := stores[0].PutProvider(ctx, p)
+		require.NoError(t, err)
+		for _, jobID := range []string{"j", "later"} {
+			require.NoError(t, stores[0].PutJobRecord(ctx, jobID, fixDocument(jobID),
+				store.NewRegistry([]store.Provider{p})))
+		}
+		none, err := stores[0].FixImage(ctx, "j", p, "p:1", "r0", "")
+		require.NoError(t, err)
+		require.Empty(t, none, "a runner that lacks the image fixes nothing")
+
+		fixed := make([]map[string]string, 8)
+		var all errgroup.Group
+		for n := range fixed {
+			all.Go(func() error {
+				var err error
+				fixed[n], err = stores[n%2].FixImage(ctx, "j", p, "p:1", fmt.Sprint("r", n),
+					fmt.Sprint("sha256:", n))
+				return err
+			})
+		}
+		require.NoError(t, all.Wait())
+		require.Len(t, fixed[0], 1)
+		for _, f := range fixed {
+			require.Equal(t, fixed[0], f)
+		}
+		record, err := stores[1].JobRecord(ctx, "j")
+		require.NoError(t, err)
+		require.Equal(t, fixed[0], record.Images["p:1"])
+		require.NoError(t, stores[0].PutJobRecord(ctx, "j", fixDocument("j"), record.Registry),
+			"the creation may be repeated")
+
+		// Another job of the same registration runs the same id, although its runner has another image now.
+		later, err := stores[0].FixImage(ctx, "later", p, "p:1", "r9", "sha256:9")
+		require.NoError(t, err)
+		require.Equal(t, fixed[0], later)
+
+		_, err = stores[0].FixImage(ctx, "unknown", p, "p:1", "r9", "sha256:9")
+		require.Equal(t, bfia.CodeNotFound, bfia.CodeOf(err))
+	})
+}
+
+func fixDocument(jobID string) []byte {
+	return []byte(`{"job_id":"` + jobID + `","flow_id":"f","dag":{"version":"2.0","components":[
+		{"name":"a","componentName":"C","provider":"p","version":"1","input":[],"output":[]}]},
+		"config":{"initiator":{"role":"guest","node_id":"A"},"role":{"guest":["A"]},
+			"job_params":{},"task_params":{}}}`)
+}
+
 // Two stores replace the components of a provider at once, and delete it. In the end it has the components of
 // one of them.
 func TestStoresRaceOnAProvider(t *testing.T) {

@@ -142,7 +142,7 @@ func (s *Store) DeleteDataTable(ctx context.Context, namespace, name string) ([]
 			return err
 		}
 		if len(users) > 0 {
-			return bfia.Errorf(bfia.CodeConflict, "dataset %s#%s is read by %s; stop them, or wait for their end",
+			return bfia.Errorf(bfia.CodeConflict, "dataset %s#%s is read by %s; delete it when no unfinished job reads it",
 				namespace, name, DescribeUses(users))
 		}
 

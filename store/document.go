@@ -18,6 +18,7 @@ type document struct {
 	JobID     string    `bun:"job_id,pk"`
 	Document  []byte    `bun:"document"`
 	Providers []byte    `bun:"providers"`
+	Images    string    `bun:"images"`
 	CreatedAt time.Time `bun:"created_at"`
 }
 
@@ -26,12 +27,15 @@ type document struct {
 type JobRecord struct {
 	Document *bfia.Document
 	Registry *Registry
+	// Images holds the ids of images that were not resolved at the job's creation, by reference and by the
+	// runner that has resolved it since; see [Store.FixImage].
+	Images map[string]map[string]string
 }
 
 // PutJobRecord stores the record of a job: its document, byte for byte, and the providers of its components.
-// A record never changes. With the same document PutJobRecord does nothing, with another one it returns
-// CodeConflict. If the job is recorded with other providers, which happens when they are registered again
-// between two requests, it returns CodeUnavailable.
+// Only [Store.FixImage] changes a record. With the same document PutJobRecord does nothing, with another one
+// it returns CodeConflict. If the job is recorded with other providers, which happens when they are
+// registered again between two requests, it returns CodeUnavailable.
 func (s *Store) PutJobRecord(ctx context.Context, jobID string, doc []byte, registry *Registry) error {
 	if doc == nil {
 		doc = []byte{}
@@ -47,7 +51,7 @@ func (s *Store) putRecord(ctx context.Context, row document) error {
 	if err := checkText("job_id", row.JobID); err != nil {
 		return err
 	}
-	row.CreatedAt = normalizeTime(time.Now())
+	row.CreatedAt, row.Images = normalizeTime(time.Now()), "{}"
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		n, err := affected(tx.NewInsert().Model(&row).On("CONFLICT (job_id) DO NOTHING").Exec(ctx))
 		if err != nil || n == 1 {
@@ -69,6 +73,75 @@ func (s *Store) putRecord(ctx context.Context, row document) error {
 		}
 		return nil
 	}), "store the document of job %s", row.JobID)
+}
+
+// FixImage fixes the ids of an image that nobody had resolved when a job was created, for the whole job: all
+// its containers with this reference run them, whatever the reference names later. The first call records
+// them, and all calls return them, by runner. They are the ids to which the provider has been resolved since,
+// or else the given one, of which the provider then takes note too. An empty id records nothing.
+func (s *Store) FixImage(ctx context.Context, jobID string, p Provider, ref, runnerID, id string,
+) (map[string]string, error) {
+	if err := checkText("image", ref, "runner_id", runnerID, "image id", id); err != nil {
+		return nil, err
+	}
+	var fixed map[string]string
+	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		// The update locks the row: runners resolve at the same time.
+		if _, err := tx.NewUpdate().Model((*document)(nil)).Set("images = images").
+			Where("job_id = ?", jobID).Exec(ctx); err != nil {
+			return err
+		}
+		var row document
+		if err := selectOne(ctx, tx.NewSelect().Where("job_id = ?", jobID), &row,
+			"job_id: the document of job %q", jobID); err != nil {
+			return err
+		}
+		images, err := row.images()
+		if err != nil {
+			return err
+		}
+		if fixed = images[ref]; len(fixed) > 0 {
+			return nil
+		}
+		if fixed, err = resolveIfNobodyHas(ctx, tx, p, ref, runnerID, id); err != nil || len(fixed) == 0 {
+			return err
+		}
+		images[ref] = fixed
+		_, err = tx.NewUpdate().Model((*document)(nil)).Set("images = ?", encode(images)).
+			Where("job_id = ?", jobID).Exec(ctx)
+		return err
+	})
+	return fixed, wrap(err, "record the id of image %s in job %s", ref, jobID)
+}
+
+// resolveIfNobodyHas returns the ids of a provider's image, by runner. If it has none, it gets the given one.
+func resolveIfNobodyHas(ctx context.Context, tx bun.Tx, p Provider, ref, runnerID, id string,
+) (map[string]string, error) {
+	row, found, err := lockProvider(ctx, tx, p)
+	if err != nil {
+		return nil, err
+	}
+	if ids := row.Images[ref]; len(ids) > 0 {
+		return ids, nil
+	}
+	if id == "" {
+		return nil, nil
+	}
+	if found {
+		if err := row.resolve(ctx, tx, runnerID, map[string]string{ref: id}); err != nil {
+			return nil, err
+		}
+	}
+	return map[string]string{runnerID: id}, nil
+}
+
+// images decodes the column of that name.
+func (d document) images() (map[string]map[string]string, error) {
+	images := map[string]map[string]string{}
+	if err := json.Unmarshal([]byte(d.Images), &images); err != nil {
+		return nil, fmt.Errorf("store: failed to decode the images of job %s: %w", d.JobID, err)
+	}
+	return images, nil
 }
 
 // Document returns the document of a job, byte for byte, or CodeNotFound if there is none.

@@ -26,7 +26,9 @@ type cachedDocument struct {
 	record *JobRecord
 }
 
-func (e cachedDocument) size() int { return len(e.row.Document) + len(e.row.Providers) }
+func (e cachedDocument) size() int {
+	return len(e.row.Document) + len(e.row.Providers) + len(e.row.Images)
+}
 
 // JobDocument returns the parsed document of a job, or CodeNotFound if there is none. The caller must not
 // change it.
@@ -57,7 +59,11 @@ func (s *Store) JobRecord(ctx context.Context, jobID string) (*JobRecord, error)
 	if err := json.Unmarshal(row.Providers, &providers); err != nil {
 		return nil, fmt.Errorf("store: failed to decode the providers of job %s: %w", jobID, err)
 	}
-	record := &JobRecord{Document: doc, Registry: NewRegistry(providers)}
+	images, err := row.images()
+	if err != nil {
+		return nil, err
+	}
+	record := &JobRecord{Document: doc, Registry: NewRegistry(providers), Images: images}
 	s.documents.put(cachedDocument{row, record})
 	return record, nil
 }
@@ -67,7 +73,7 @@ func (p *documentCache) get(row document) *JobRecord {
 	defer p.mu.Unlock()
 	i := slices.IndexFunc(p.entries, func(e cachedDocument) bool { return e.row.JobID == row.JobID })
 	if i < 0 || !bytes.Equal(p.entries[i].row.Document, row.Document) ||
-		!bytes.Equal(p.entries[i].row.Providers, row.Providers) {
+		!bytes.Equal(p.entries[i].row.Providers, row.Providers) || p.entries[i].row.Images != row.Images {
 		return nil
 	}
 	e := p.entries[i]

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -224,8 +225,8 @@ func (s *Store) DeleteProvider(ctx context.Context, f ProviderFilter, force bool
 				return err
 			}
 			if len(users) > 0 {
-				return bfia.Errorf(bfia.CodeConflict, "provider %s:%s is used by %s; wait for their end, or "+
-					"delete it with force: they keep what was registered when they were created",
+				return bfia.Errorf(bfia.CodeConflict, "provider %s:%s is used by %s; delete it when no "+
+					"unfinished job uses it, or with force (--force): a job keeps what was registered when it was created",
 					row.Name, row.Version, DescribeUses(users))
 			}
 		}
@@ -257,31 +258,69 @@ func (f ProviderFilter) where(nameColumn string, add func(where string, arg any)
 func (s *Store) ResolveImages(ctx context.Context, p Provider, runnerID string,
 	images map[string]string) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		// The update locks the row: runners resolve at the same time.
-		n, err := affected(tx.NewUpdate().Model((*providerRow)(nil)).Set("updated_at = updated_at").
-			Where("name = ? AND version = ? AND device = ? AND metadata = ?", p.Name, p.Version, p.Device,
-				string(p.Metadata)).Exec(ctx))
-		if err != nil || n == 0 {
+		row, found, err := lockProvider(ctx, tx, p)
+		if err != nil || !found {
 			return err
 		}
-		var row providerRow
-		if err := tx.NewSelect().Model(&row).Where("name = ? AND version = ? AND device = ?", p.Name,
-			p.Version,
-			p.Device).Scan(ctx); err != nil {
-			return err
-		}
-		if row.Images == nil {
-			row.Images = map[string]map[string]string{}
-		}
-		for ref, id := range images {
-			if row.Images[ref] == nil {
-				row.Images[ref] = map[string]string{}
-			}
-			if row.Images[ref][runnerID] == "" {
-				row.Images[ref][runnerID] = id
-			}
-		}
-		_, err = tx.NewUpdate().Model(&row).Column("images").WherePK().Exec(ctx)
-		return err
+		return row.resolve(ctx, tx, runnerID, images)
 	}), "resolve the images of provider %s:%s@%s", p.Name, p.Version, p.Device)
+}
+
+// lockProvider locks and returns the row of a provider, since runners resolve its images at the same time. It
+// is not found if the provider was deleted, or registered again with other metadata.
+func lockProvider(ctx context.Context, tx bun.Tx, p Provider) (row providerRow, found bool, err error) {
+	n, err := affected(tx.NewUpdate().Model((*providerRow)(nil)).Set("updated_at = updated_at").
+		Where("name = ? AND version = ? AND device = ?", p.Name, p.Version, p.Device).Exec(ctx))
+	if err != nil || n == 0 {
+		return row, false, err
+	}
+	err = tx.NewSelect().Model(&row).Where("name = ? AND version = ? AND device = ?", p.Name, p.Version,
+		p.Device).Scan(ctx)
+	if err != nil || !sameJSON(row.Metadata, string(p.Metadata)) {
+		return providerRow{}, false, err
+	}
+	return row, true, nil
+}
+
+// sameJSON compares JSON texts without the space between tokens, of which the record of a job has none.
+func sameJSON(a, b string) bool {
+	if a == b {
+		return true
+	}
+	var x, y bytes.Buffer
+	return json.Compact(&x, []byte(a)) == nil && json.Compact(&y, []byte(b)) == nil &&
+		bytes.Equal(x.Bytes(), y.Bytes())
+}
+
+// resolve records the ids to which a runner resolves images of a locked provider.
+func (r *providerRow) resolve(ctx context.Context, tx bun.Tx, runnerID string,
+	images map[string]string) error {
+	if r.Images == nil {
+		r.Images = map[string]map[string]string{}
+	}
+	for ref, id := range images {
+		if r.Images[ref] == nil {
+			r.Images[ref] = map[string]string{}
+		}
+		if r.Images[ref][runnerID] == "" {
+			r.Images[ref][runnerID] = id
+		}
+	}
+	_, err := tx.NewUpdate().Model(r).Column("images").WherePK().Exec(ctx)
+	return err
+}
+
+// Registrations returns when the providers of a device were registered last, by name and version.
+func (s *Store) Registrations(ctx context.Context, device string) (map[ProviderFilter]time.Time, error) {
+	var rows []providerRow
+	if err := s.r.NewSelect().Model(&rows).Column("name", "version", "device", "updated_at").
+		Where("device = ?", device).Scan(ctx); err != nil {
+		return nil, wrap(err, "read when the providers were registered")
+	}
+	registered := map[ProviderFilter]time.Time{}
+	for _, r := range rows {
+		normalizeTimes(&r.UpdatedAt)
+		registered[ProviderFilter{Name: r.Name, Version: r.Version, Device: r.Device}] = r.UpdatedAt
+	}
+	return registered, nil
 }

@@ -66,8 +66,8 @@ func (s *Store) SetTaskWaiting(ctx context.Context, key TaskKey, taskID string, 
 	where := func() *bun.UpdateQuery {
 		return s.w.NewUpdate().Where(taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
 	}
-	err = setWaiting(ctx, where(), (*Task)(nil), row.Waiting, w)
-	if err != nil || row.WaitingShown == shown {
+	if err := setWaiting(ctx, where(), (*Task)(nil), row.Waiting, w); err != nil ||
+		row.WaitingShown == shown {
 		return wrap(err, "record what %s waits for", key)
 	}
 	_, err = where().Model((*Task)(nil)).Set("waiting_shown = ?", shown).Exec(ctx)

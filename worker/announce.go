@@ -43,6 +43,8 @@ type announcer struct {
 	mu     sync.Mutex
 	last   driver.Capacity   // announced last; zero before the first time
 	images map[string]string // announced last
+	// registered is when each provider of Docker had been registered at the last check
+	registered map[store.ProviderFilter]time.Time
 }
 
 // announce writes the runner's row, with a heartbeat. If its capacity can't be read, it repeats the one
@@ -137,18 +139,40 @@ func (a *announcer) findImages(ctx context.Context) (map[string]string, error) {
 	return found, nil
 }
 
-// sendHeartbeats announces the runner at intervals, until ctx ends.
+// providersChanged reports whether a provider of Docker was registered since the last call.
+func (a *announcer) providersChanged(ctx context.Context) bool {
+	if _, finds := a.runner.Drivers[string(bfia.DeviceDocker)].(driver.ImageFinder); !finds {
+		return false
+	}
+	registered, err := a.runner.Store.Registrations(ctx, string(bfia.DeviceDocker))
+	if err != nil {
+		return false // the next heartbeat looks, and reports a database that fails
+	}
+	changed := !maps.Equal(a.registered, registered)
+	a.registered = registered
+
+	return changed
+}
+
+// sendHeartbeats announces the runner at intervals, and soon after the registration of a provider, whose
+// images it resolves then, until ctx ends.
 func (a *announcer) sendHeartbeats(ctx context.Context) {
 	tick := time.NewTicker(heartbeatInterval)
 	defer tick.Stop()
+	look := time.NewTicker(registrationInterval)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-			if err := a.announce(ctx); err != nil && ctx.Err() == nil {
-				a.logger.Warn("failed to send a heartbeat", "runner_id", a.runner.RunnerID, "error", err)
+		case <-look.C:
+			if !a.providersChanged(ctx) {
+				continue
 			}
+		case <-tick.C:
+		}
+		if err := a.announce(ctx); err != nil && ctx.Err() == nil {
+			a.logger.Warn("failed to send a heartbeat", "runner_id", a.runner.RunnerID, "error", err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +30,37 @@ func (d imageDriver) ImageID(_ context.Context, ref string) (string, error) {
 		}
 	}
 	return "", driver.WrapError("find image", "", driver.ErrNoImage)
+}
+
+// A runner resolves the images of a provider soon after its registration, long before its next heartbeat.
+func TestRegistrationResolvesImages(t *testing.T) {
+	ctx, db := t.Context(), storetest.Open(t, storetest.SQLite(t))
+	docker := imageDriver{images: map[string]string{"p:1": "sha256:1"}}
+	a := &announcer{logger: slog.New(slog.DiscardHandler),
+		runner: &runner.Runner{RunnerID: "r", Node: "A", Store: db,
+			Drivers: map[string]driver.Driver{"docker": docker}},
+		offer: RunnerCapacity{Slots: 1, Capacity: func(context.Context) (driver.Capacity, error) {
+			return driver.Capacity{Resources: bfia.Resources{CPUMilli: 1}}, nil
+		}}}
+	require.NoError(t, a.announce(ctx))
+	ctx, cancel := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	background.Go(func() { a.sendHeartbeats(ctx) })
+	defer background.Wait()
+	defer cancel()
+
+	for range 2 { // the second one replaces the first one, which forgets the ids
+		_, err := db.PutProvider(ctx, store.Provider{Name: "p", Version: "1", Device: "docker",
+			Metadata: json.RawMessage(`{"image":"p:1"}`),
+
+			Components: map[string]json.RawMessage{"C": []byte("{}")}})
+		require.NoError(t, err)
+		require.Eventually(t, func() bool {
+			found, err := db.Providers(ctx, store.ProviderFilter{Name: "p"})
+			require.NoError(t, err)
+			return found[0].Images["p:1"]["r"] == "sha256:1"
+		}, heartbeatInterval/2, 10*time.Millisecond)
+	}
 }
 
 // A heartbeat reports which images of registered providers the runner has. Each runner resolves them to ids.

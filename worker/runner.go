@@ -17,6 +17,8 @@ import (
 const (
 	// heartbeatInterval is the interval of a runner's heartbeats.
 	heartbeatInterval = 15 * time.Second
+	// registrationInterval is how often a runner looks for new registrations of providers.
+	registrationInterval = time.Second
 	// duplicateMargin is how long the runner's previous worker may seem to poll after it was replaced, since
 	// clocks differ.
 	duplicateMargin = 30 * time.Second

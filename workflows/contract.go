@@ -33,7 +33,7 @@ const (
 	SignalStop = "stop"
 	// SignalAudit reports a party's approval or rejection: an [Audit].
 	SignalAudit = "audit"
-	// SignalTaskWait notifies a job, also at a participant, of what a part waits for: an activities.PartWait.
+	// SignalTaskWait reports to a job, also at a participant, what a part waits for: an activities.PartWait.
 	SignalTaskWait = "task-wait"
 	// SignalQueueChanged makes a queued job look at the queue again, before its next poll. It has no input.
 	SignalQueueChanged = "queue-changed"

@@ -1,6 +1,7 @@
 package logline
 
 import (
+	"regexp"
 	"strings"
 	"time"
 )
@@ -103,6 +104,12 @@ func ownLevel(bare string, indented bool) (Level, bool) {
 		}
 		return 0, false
 	}
+	if bare[0] == '|' && strings.HasSuffix(strings.TrimRight(bare, " \t\r"), "|") {
+		return 0, false // a row of a table
+	}
+	if isMetric(bare) {
+		return Info, !indented
+	}
 	h := parseHeader(bare)
 	if h.found && indented && !h.timed {
 		// rich leaves out a time that equals the one before, and pads.
@@ -120,6 +127,22 @@ func ownLevel(bare string, indented bool) (Level, bool) {
 		return Info, true
 	}
 	return 0, false
+}
+
+// metricLine matches a line of metrics that begins with one whose name is a level's: "error: 0.234, loss: 2".
+var metricLine = regexp.MustCompile(`^[A-Za-z]+\s*[:=|]?\s*` + metricValue +
+	`([\s,;|/±(-]+([A-Za-z][\w.@-]*\s*[:=|]\s*)?` + metricValue + `)*[\s|.,;]*$`)
+
+const metricValue = `[-+]?(\d+(\.\d*)?|\.\d+|(?i:nan|inf))([eE][-+]?\d+)?\s?(%|ms|s)?\)?`
+
+// isMetric reports whether a line is of metrics, such as an error rate.
+func isMetric(line string) bool {
+	word := strings.TrimRight(line[:min(len(line), maxLevelWord+1)], ":=|")
+	if i := strings.IndexAny(word, " \t:=|"); i >= 0 {
+		word = word[:i]
+	}
+	_, isLevel := ParseLevel(word)
+	return isLevel && len(line) <= maxHeader && metricLine.MatchString(line)
 }
 
 // isWarning reports whether a line is one of Python's warnings: "x.py:3: UserWarning: deprecated".

@@ -80,7 +80,7 @@ func (a *Activities) ClaimTask(ctx context.Context, in ClaimTaskInput) ([]Claim,
 		if err != nil {
 			return nil, activities.Classify(err)
 		}
-		image, err := imageOf(record.Registry, component{row.Provider, row.Version, row.Component})
+		image, err := imageOf(record, component{row.Provider, row.Version, row.Component})
 		if err != nil {
 			return nil, activities.Classify(err)
 		}

@@ -210,7 +210,7 @@ func demandOf(ctx context.Context, db *store.Store, record *store.JobRecord,
 		if err != nil {
 			return demand, err
 		}
-		image, err := imageOf(record.Registry, p.component)
+		image, err := imageOf(record, p.component)
 		if err != nil {
 			return demand, err
 		}
@@ -244,10 +244,10 @@ func demandOf(ctx context.Context, db *store.Store, record *store.JobRecord,
 }
 
 // imageOf returns the alternatives of the image that a component runs on Docker; nil if it runs on no Docker.
-func imageOf(registry *store.Registry, c component) ([]string, error) {
-	for _, provider := range registry.Entries(c.provider, c.version, c.name) {
+func imageOf(record *store.JobRecord, c component) ([]string, error) {
+	for _, provider := range record.Registry.Entries(c.provider, c.version, c.name) {
 		if provider.Device == string(bfia.DeviceDocker) {
-			image, err := activities.ImageOf(provider, c.name)
+			image, err := activities.ImageInJob(record, provider, c.name)
 			return image.Alternatives(), err
 		}
 	}

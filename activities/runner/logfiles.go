@@ -215,7 +215,7 @@ func (w *fileWriter) Write(b []byte) (int, error) {
 	if w.left <= 0 {
 		return 0, errQuantum
 	}
-	if s.offset == 0 && bytes.IndexByte(b[:min(len(b), 4<<10)], 0) >= 0 {
+	if s.offset == 0 && isBinary(b[:min(len(b), 4<<10)]) {
 		s.binary = true
 		return 0, errQuantum
 	}
@@ -247,6 +247,21 @@ func (w *fileWriter) Write(b []byte) (int, error) {
 }
 
 var _ io.Writer = (*fileWriter)(nil)
+
+// isBinary reports whether the start of a file is not of text. Text of no encoding has many control
+// characters, but not every log is in UTF-8.
+func isBinary(start []byte) bool {
+	controls := 0
+	for _, c := range start {
+		switch {
+		case c == 0:
+			return true
+		case c == 0x7f || c < ' ' && (c < '\a' || c > '\r') && c != '\x1b':
+			controls++
+		}
+	}
+	return controls*50 > len(start)
+}
 
 // dataSuffixes lists the ends of names of files that are no logs. Data must not get into a log.
 var dataSuffixes = []string{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,9 +47,19 @@ func TestMergeResolvesProgressBars(t *testing.T) {
 		{"nested bars",
 			[]string{"t \router 0%\nt \rinner 10%\x1b[A\nt \rinner 20%\x1b[A\nt \rinner 30%\nt end\n"},
 			[]string{"outer 0%", "inner 30%", "end"}},
-		{"nested bars that end so", []string{"t \rinner 20%\x1b[A\n"}, []string{"inner 20%\x1b[A"}},
+		{"nested bars that end so", []string{"t \rinner 20%\x1b[A\n"}, []string{"inner 20%"}},
 		{"nested bars before an empty line", []string{"t \rinner 20%\x1b[A\nt \n"},
-			[]string{"inner 20%\x1b[A"}},
+			[]string{"inner 20%"}},
+		{"bars above in one line, as of Docker",
+			[]string{"t a: 0%\nt b: 0%\nt \x1b[2A\x1b[2K\ra: 9%\r\x1b[2B\x1b[1A\x1b[2K\rb: 8%\r\x1b[1B" +
+				"\x1b[2A\x1b[2K\ra: 99%\r\x1b[2Bdone\n"},
+			[]string{"a: 0%", "b: 0%", "a: 99%", "b: 8%", "done"}},
+		{"bars above in lines of their own",
+			[]string{"t a: 0%\nt b: 0%\n", "t \x1b[2A\x1b[2Ka: 9%\nt \x1b[2Kb: 8%\n",
+				"t \x1b[2A\x1b[2Ka: 99%\nt \x1b[2Kb: 98%\nt \x1b[1Fb: 100%\nt done\n"},
+			[]string{"a: 0%", "b: 0%", "a: 99%", "b: 100%", "done"}},
+		{"bars by the cursor's column", []string{"t \x1b[2K\x1b[1G1/2\x1b[2K", "\x1b[1G2/2\nt done\n"},
+			[]string{"2/2", "done"}},
 	} {
 		var out bytes.Buffer
 		m := &logMerge{out: &out}
@@ -183,9 +194,25 @@ func TestLogFilesAreOnlyLogs(t *testing.T) {
 		r.append(name, "data\n")
 	}
 	r.append("core", "ELF\x00\x01\n")
+	noise := rand.NewChaCha8([32]byte{})
+	for i := range 200 {
+		random := make([]byte, 1000)
+		_, _ = noise.Read(random)
+		r.append(fmt.Sprint("random", i), strings.ReplaceAll(string(random), "\x00", "\x01"))
+	}
 	r.append("psi.log", "line\n")
 	r.append("jobs/7/guest/output/task_execute", "what the process printed\n")
 	require.Equal(t, []string{"what the process printed", "line"}, r.new())
+}
+
+// TestIsBinary distinguishes logs, in any encoding, from data.
+func TestIsBinary(t *testing.T) {
+	for text, want := range map[string]bool{"": false, "epoch 1\n": false, "\t任务完成\r\n": false,
+		"\xc8\xce\xce\xf1\xcd\xea\xb3\xc9\n": false, "\x1b[32m50%\x1b[0m\b\b\f": false, "a\x00b": true,
+		"\x89PNG\r\n\x1a\n": true, "\x1f\x8b\x08": true, "PAR1\x15\x04\x15": true,
+		strings.Repeat("a long line of a log ", 20) + "\x01": false} {
+		assert.Equal(t, want, isBinary([]byte(text)), "%q", text)
+	}
 }
 
 // TestLogFilesOfFATE reads the files of FATE's BFIA container. Each entry is in up to eight of them.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -65,7 +67,7 @@ func (l *containerLog) follow(ctx context.Context) error {
 	sideCtx, cancel := context.WithCancel(ctx)
 	background.Go(func() {
 		err := l.driver.Unfinished(sideCtx, l.name, func(line []byte) {
-			l.out.setUnfinished(strings.ToValidUTF8(string(line), "\uFFFD"))
+			l.out.setUnfinished(strings.ToValidUTF8(string(lastRow(line)), "\uFFFD"))
 		})
 		if err != nil && sideCtx.Err() == nil && !errors.Is(err, driver.ErrNotFound) {
 			l.logger.Warn("failed to follow the container's unfinished lines", "error", err)
@@ -102,6 +104,18 @@ func (l *containerLog) lastLines() (lines []string) {
 	return lines
 }
 
+// lastRow returns the lowest row of an unfinished line, with the line's time.
+func lastRow(line []byte) []byte {
+	at, text := splitTime(line)
+	if !logline.Overwrites(text) {
+		return line
+	}
+	if rows, _ := logline.Rows(text); len(rows) > 0 {
+		return slices.Concat(at, []byte{' '}, rows[len(rows)-1].Text)
+	}
+	return nil
+}
+
 // countingWriter counts the bytes that it passes on.
 type countingWriter struct {
 	io.Writer
@@ -133,10 +147,18 @@ type logSource struct {
 	merge   *logMerge
 	number  int
 	partial []byte
-	// overwritten is a line that the next one overwrites, since it moved the cursor up.
-	overwritten []byte
+	// held has the rows that lines redraw by moving the cursor up, until a line is below them all. bottom is
+	// the lowest of them, row that of the next line.
+	held        map[int]heldLine
+	row, bottom int
 	skipping    bool // the current entry is left out
 }
+
+// heldLine is a line that later ones may overwrite.
+type heldLine struct{ at, text []byte }
+
+// maxHeldLines bounds the lines that are held. More rows than that are no progress bars.
+const maxHeldLines = 200
 
 // failureLogLines is the number of last log lines in a failure.
 const failureLogLines = 5
@@ -172,24 +194,45 @@ func (s *logSource) Write(b []byte) (int, error) {
 	}
 }
 
-// line adds a line, which it may change.
+// line adds a line, which it may change. One that moves the cursor to rows above changes those that are held.
 func (s *logSource) line(line []byte) {
 	at, text := splitTime(line)
-	above := logline.EndsBelow(text)
-	if bytes.ContainsAny(text, "\r\b") {
-		text = logline.Resolve(text)
-	}
-	if above {
-		s.overwritten = append(append(append(s.overwritten[:0], at...), ' '), text...)
+	rows, end := logline.Rows(text)
+	moves := end != 0 || len(rows) > 0 && (rows[0].Offset != 0 || len(rows) > 1)
+	if !moves && (len(s.held) == 0 || s.row > s.bottom) {
+		s.release()
+		text = nil
+		if len(rows) > 0 {
+			text = rows[0].Text
+		}
+		s.emit(at, text)
 		return
 	}
-	if len(s.overwritten) > 0 {
-		old := s.overwritten
-		s.overwritten = nil
-		if len(bytes.TrimSpace(text)) == 0 {
-			at, text = splitTime(old)
+	if s.held == nil {
+		s.held, s.row, s.bottom = map[int]heldLine{}, 0, 0
+	}
+	for _, row := range rows {
+		if len(bytes.TrimSpace(row.Text)) > 0 {
+			s.held[s.row+row.Offset] = heldLine{bytes.Clone(at), bytes.Clone(row.Text)}
+			s.bottom = max(s.bottom, s.row+row.Offset)
 		}
 	}
+	s.row += end + 1
+	if len(s.held) > maxHeldLines {
+		s.release()
+	}
+}
+
+// release adds the lines that are held.
+func (s *logSource) release() {
+	for _, row := range slices.Sorted(maps.Keys(s.held)) {
+		s.emit(s.held[row].at, s.held[row].text)
+	}
+	s.held = nil
+}
+
+// emit adds a line to the log if no other source had it.
+func (s *logSource) emit(at, text []byte) {
 	if !s.isKnown(text) {
 		s.merge.add(at, text)
 	}
@@ -247,11 +290,7 @@ func (m *logMerge) finish() {
 			s.line(s.partial)
 			s.partial = nil
 		}
-		if len(s.overwritten) > 0 {
-			at, text := splitTime(s.overwritten)
-			s.overwritten = nil
-			m.add(at, text)
-		}
+		s.release()
 	}
 }
 

@@ -49,12 +49,11 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
 		return nil, none, err
 	}
 
-	image, err := activities.ImageOf(provider, task.ComponentName)
+	d := r.Drivers[provider.Device]
+	image, err := r.fixImage(ctx, d, record, provider, req, task.ComponentName)
 	if err != nil {
 		return nil, none, err
 	}
-
-	d := r.Drivers[provider.Device]
 	spec := driver.Spec{
 		Name: req.ContainerName(), Image: image.RunOn(r.RunnerID), Command: metadata.Command,
 		Labels: map[string]string{"job_id": req.Key.JobID, "task_id": req.TaskID, "task": req.Key.Task,

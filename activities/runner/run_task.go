@@ -45,7 +45,7 @@ func (t *taskRun) run(ctx context.Context) (activities.PartResult, error) {
 	if result != nil || err != nil {
 		return resultOf(result, err)
 	}
-	if result, err = t.create(ctx); result != nil || err != nil {
+	if result, err = t.create(cancellable); result != nil || err != nil {
 		return resultOf(result, err)
 	}
 	if err := t.start(ctx); err != nil {
@@ -117,17 +117,17 @@ func (t *taskRun) settle(ctx context.Context) (*activities.PartResult, error) {
 
 // create creates and records the container, or finds the one of an earlier attempt of the activity, whatever
 // became of its provider and inputs since. It returns the result of a part that can never be created.
-func (t *taskRun) create(ctx context.Context) (*activities.PartResult, error) {
+func (t *taskRun) create(cancellable context.Context) (*activities.PartResult, error) {
 	if t.begun {
-		return nil, t.find(ctx)
+		return nil, t.find(context.WithoutCancel(cancellable))
 	}
 
-	err := t.createNew(ctx)
+	result, err := t.createWithGPUs(cancellable)
 	if f := startFailure(err); f != nil {
 		return t.failed(f), nil
 	}
 
-	return nil, err
+	return result, err
 }
 
 // find finds the driver that has the container. If none has it, any driver will report that.
@@ -174,49 +174,6 @@ func (t *taskRun) createNew(ctx context.Context) error {
 
 	return nil
 }
-
-// missingImage returns an error that names the image as it was registered, and the machine.
-func (t *taskRun) missingImage(ctx context.Context, cause error) error {
-	record, err := activities.JobRecord(ctx, t.Store, t.req.Key.JobID)
-	if err != nil {
-		return err
-	}
-	container, err := activities.ContainerSpec(ctx, t.Store, t.req.Key, t.req.Part, t.req.TaskID)
-	if err != nil {
-		return err
-	}
-	task := container.Task
-	for _, provider := range record.Registry.Entries(task.Provider, task.Version, task.ComponentName) {
-		if provider.Device != string(bfia.DeviceDocker) {
-			continue
-		}
-		image, err := activities.ImageOf(provider, task.ComponentName)
-		if err != nil {
-			return err
-		}
-
-		return driver.WrapError("create", t.name, driver.NonRetryable(fmt.Errorf(
-			"the image %s is not on runner %s of machine %s; pull or load it there: docker pull %s%w",
-			describeImage(image), t.RunnerID, t.Machine, image.Reference, silent{driver.ErrNoImage})))
-	}
-
-	return cause
-}
-
-// describeImage returns the reference of an image, and the ids to which it was resolved.
-func describeImage(i activities.Image) string {
-	if len(i.IDs) == 0 {
-		return i.Reference
-	}
-
-	return fmt.Sprintf("%s (%s)", i.Reference, strings.Join(i.Alternatives(), " or "))
-}
-
-// silent is an error that adds nothing to a message.
-type silent struct{ error }
-
-func (silent) Error() string   { return "" }
-func (s silent) Unwrap() error { return s.error }
 
 // start starts the container, and stops it if that was requested meanwhile.
 func (t *taskRun) start(ctx context.Context) error {
@@ -289,6 +246,10 @@ func (t *taskRun) finish(ctx context.Context, exit waited) (activities.PartResul
 	if exit.Code == driver.StoppedExitCode && t.startErr != nil {
 		failure = &bfia.Failure{Kind: bfia.FailedStart, Message: t.startErr.Error()}
 	}
+	if failure == nil && t.storageWasFull(exit) {
+		failure = &bfia.Failure{Kind: bfia.FailedOutput, Log: exit.log,
+			Message: activities.StorageFullMessage}
+	}
 	failure = withPlace(failure, t.req.Key, t.req.Part)
 
 	t.ownOutputs(ctx, t.driver, t.name, t.log)
@@ -301,6 +262,7 @@ func (t *taskRun) finish(ctx context.Context, exit waited) (activities.PartResul
 		exit.FinishedAt); err != nil {
 		return activities.PartResult{}, fmt.Errorf("failed to record the exit of %s: %w", t.name, err)
 	}
+	t.full.Delete(t.name)
 	if failure == nil {
 		if err := t.recordLateOutputs(ctx, exit.FinishedAt); err != nil {
 			return activities.PartResult{}, err
@@ -317,6 +279,17 @@ func (t *taskRun) finish(ctx context.Context, exit waited) (activities.PartResul
 	})
 
 	return activities.PartResult{Failure: failure}, nil
+}
+
+// storageWasFull reports whether the storage was full at the container's end. A component may ignore that and
+// exit with code 0. The database may be on the same disk. Then the next attempt of the activity records the
+// end, when there is space for the log again, so this process remembers it.
+func (t *taskRun) storageWasFull(exit waited) bool {
+	if exit.full {
+		t.full.Store(t.name, true)
+	}
+	_, full := t.full.Load(t.name)
+	return full
 }
 
 // recordLateOutputs records the outputs again of a part whose callback ended it before its container exited:

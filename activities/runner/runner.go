@@ -31,7 +31,7 @@ type Runner struct {
 	// OnReport passes on the end that a container reports when it is polled; nil leaves it to its callback
 	// and exit.
 	OnReport func(ctx context.Context, jobID string, report bfia.TaskReport) error
-	// OnWait notifies the job's workflow of what a part waits for; nil leaves that to the rows.
+	// OnWait reports to the job's workflow what a part waits for; nil leaves that to the rows.
 	OnWait func(ctx context.Context, jobID string, wait activities.PartWait) error
 	// StopGrace is the time between SIGTERM and SIGKILL if RunTask or Sweep stops a container.
 	StopGrace time.Duration
@@ -47,6 +47,8 @@ type Runner struct {
 	watched  nameSet    // containers that a RunTask of this process handles
 	gpus     sync.Mutex // held from the choice of GPUs until their container exists
 	removing sync.WaitGroup
+	// full has the names of containers at whose end the storage was full, until that is recorded.
+	full sync.Map
 }
 
 // Activities are the activities of a runner. All exported methods are registered with Temporal.

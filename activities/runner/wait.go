@@ -16,12 +16,14 @@ import (
 
 	"hutong/activities"
 	"hutong/activities/driver"
+	"hutong/store/blob"
 )
 
 // waited is how a container ended.
 type waited struct {
 	driver.Exit
 	log      []string // its last lines
+	full     bool     // the party's storage had no space left for its log
 	overflow int64    // the size of its log files, for which it was stopped; 0: it was not
 }
 
@@ -64,7 +66,8 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 			if e.err != nil {
 				return waited{Exit: e.exit}, fmt.Errorf("failed to wait for %s: %w", name, e.err)
 			}
-			if !awaitLog(ctx, logs, &follower.bytes, log) {
+			logErr, stops := awaitLog(ctx, logs, &follower.bytes, log)
+			if stops {
 				return waited{}, fmt.Errorf(
 					"the worker is shutting down; another worker reads the exit of %s", name)
 			}
@@ -72,7 +75,7 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 			case overflow = <-follower.overflow:
 			default:
 			}
-			return waited{e.exit, follower.lastLines(), overflow}, nil
+			return waited{e.exit, follower.lastLines(), blob.IsStorageFull(logErr), overflow}, nil
 
 		case overflow = <-follower.overflow:
 			log.Info("stopping the container, since its log files exceed their limit", "bytes", overflow,
@@ -147,8 +150,10 @@ const (
 )
 
 // awaitLog waits for the end of the log after the container's exit, as long as more of it arrives. A log that
-// can't be read loses lines, but does not fail the task. It returns false if the worker shuts down first.
-func awaitLog(ctx context.Context, logs <-chan error, logged *atomic.Int64, log *slog.Logger) bool {
+// can't be read or stored loses lines; only a full storage fails the task then. It returns why lines are
+// lost, and whether the worker shuts down first.
+func awaitLog(ctx context.Context, logs <-chan error, logged *atomic.Int64, log *slog.Logger) (lost error,
+	stops bool) {
 	started := time.Now()
 	beat := time.NewTicker(activities.HeartbeatInterval)
 	defer beat.Stop()
@@ -156,11 +161,11 @@ func awaitLog(ctx context.Context, logs <-chan error, logged *atomic.Int64, log 
 		select {
 		case err := <-logs:
 			if err != nil && !errors.Is(err, driver.ErrNotFound) {
-				log.Warn("failed to read the whole log", "error", err)
+				log.Warn("failed to keep the whole log", "error", err)
 			}
-			return true
+			return err, false
 		case <-activity.GetWorkerStopChannel(ctx):
-			return false
+			return nil, true
 		case <-beat.C:
 			activity.RecordHeartbeat(ctx)
 			if n := logged.Load(); n != seen {
@@ -168,7 +173,7 @@ func awaitLog(ctx context.Context, logs <-chan error, logged *atomic.Int64, log 
 			}
 			if time.Since(since) >= logEndTimeout || time.Since(started) >= logEndLimit {
 				log.Warn("the log did not end with the container; its end is lost")
-				return true
+				return nil, false
 			}
 		}
 	}

@@ -32,8 +32,8 @@ func (t *taskRun) noteWait(ctx context.Context, w *bfia.Waiting) {
 	}
 }
 
-// showWait notifies the job's workflow of what a part waits for, if it should show another wait than it does. It
-// reports whether the workflow now shows a wait.
+// showWait reports to the job's workflow what a part waits for, if it should show another wait than it does.
+// It reports whether the workflow now shows a wait.
 func (t *taskRun) showWait(ctx context.Context, w *bfia.Waiting, shown bool) bool {
 	lasts := w != nil && time.Since(w.Since) >= activities.ShowWaitAfter
 	if lasts == shown || t.OnWait == nil {

@@ -21,7 +21,7 @@ type Activities struct {
 	// Limits bound what runs at once at this scheduler.
 	Limits admission.Limits
 	Client *client.Client
-	// OnWait notifies the job's workflow of what a task waits for at a party; nil leaves that to the rows.
+	// OnWait reports to the job's workflow what a task waits for at a party; nil leaves that to the rows.
 	OnWait func(ctx context.Context, jobID string, wait activities.PartWait) error
 	Logger *slog.Logger
 }

@@ -154,8 +154,8 @@ func (a *Activities) showWait(ctx context.Context, in PollTaskInput, node string
 		wait.Waiting = n.waiting
 	}
 	if err := a.OnWait(ctx, in.JobID, wait); err != nil {
-		a.Logger.Warn("failed to notify the job's workflow of a wait", "job_id", in.JobID, "task_id", in.TaskID,
-			"node_id", node, "error", err)
+		a.Logger.Warn("failed to notify the workflow of what a task waits for", "job_id", in.JobID, "task_id",
+			in.TaskID, "node_id", node, "error", err)
 
 		return
 	}

@@ -17,7 +17,7 @@ func newVersionCommand() *cobra.Command {
 		Use:     "version",
 		Short:   "Print the versions of Hutong, Go and the embedded Temporal server, and the commit",
 		Example: "  hutong version",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), version())
 			return err
@@ -67,7 +67,7 @@ func (m Main) newConfigCommand() *cobra.Command {
 		Long: "Prints the configuration that a party would use if it started now: the defaults, then\n" +
 			"the file, then the environment. Secrets are shown as ***.",
 		Example: "  HUTONG_LISTEN=0.0.0.0:9380 hutong config -c party.yaml",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := party.Load(file, m.Environ)
 			if err != nil {
@@ -98,7 +98,7 @@ func newTemporalCommand() *cobra.Command {
 			"server is started again on the same folder.",
 		Example: "  hutong temporal --data-dir data/temporal --namespace hutong-jg0100001100000010 " +
 			"--ui-port 8233",
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := untilSignal(cmd.Context())
 			defer cancel()
@@ -122,8 +122,8 @@ func newTemporalCommand() *cobra.Command {
 
 	f := cmd.Flags()
 	f.StringVar(&o.DataDir, "data-dir", "hutong-data/temporal", "folder of the server's database")
-	f.IntVar(&o.Port, "port", 7233, "port on 127.0.0.1; 0 chooses a free port")
-	f.IntVar(&o.UIPort, "ui-port", 0, "port of the web UI on 127.0.0.1; 0 disables the UI")
+	numberFlag(f, &o.Port, "port", 7233, 0, "port on 127.0.0.1; 0 chooses a free port")
+	numberFlag(f, &o.UIPort, "ui-port", 0, 0, "port of the web UI on 127.0.0.1; 0 disables the UI")
 	f.StringArrayVar(&o.Namespaces, "namespace", []string{"default"},
 		"a namespace to create if it is missing; repeatable")
 	durationflag.Flag(f, &o.Retention, "retention", devserver.DefaultRetention,

@@ -21,9 +21,9 @@ func newJobShow(c *client) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "show ID", Short: "Show what a job does, before it is approved", Args: exactly("ID"),
-		Long: "Shows what an approver decides on: the components with the images that this party runs, the\n" +
-			"datasets with the columns of this party's own, the parameters, and which party gets which\n" +
-			"output. --json also has the document as it was submitted.",
+		Long: "Shows what an approver decides on: the components with the images that this party runs and\n" +
+			"their ids, the datasets with the columns of this party's own, the parameters, and which party\n" +
+			"gets which output. --json also has the document as it was submitted.",
 		Example: "  hutong job show 202601021200000000001\n  hutong job show 202601021200000000001 --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var data json.RawMessage
@@ -66,7 +66,8 @@ func showJob(view *bfia.JobView, now time.Time) string {
 			line("  after    %s", plain(strings.Join(t.DependsOn, ", ")))
 		}
 		for _, i := range t.Images {
-			line("  runs     %s: %s", plain(i.Device), plain(valueOr(i.Image, strings.Join(i.Command, " "))))
+			line("  runs     %s: %s%s", plain(i.Device),
+				plain(valueOr(i.Image, strings.Join(i.Command, " "))), imageIDsText(i))
 		}
 		for _, p := range t.Parts {
 			line("  %-8s %s%s", p.Role, plain(p.NodeID), datasetText(p.Dataset, p.NodeID == view.Self))
@@ -79,6 +80,17 @@ func showJob(view *bfia.JobView, now time.Time) string {
 		}
 	}
 	return b.String()
+}
+
+// imageIDsText returns the ids of an image that runs by id.
+func imageIDsText(i bfia.ImageView) string {
+	switch {
+	case i.ImageIDs == nil:
+		return ""
+	case len(i.ImageIDs) == 0:
+		return " (not resolved yet: the first container of the job resolves it to an id)"
+	}
+	return " (" + plain(strings.Join(i.ImageIDs, " or ")) + ")"
 }
 
 // datasetText describes the dataset of a part. The columns are known of this party's own.
@@ -143,6 +155,9 @@ func (c *client) confirmApproval(cmd *cobra.Command, jobID string) error {
 	out := cmd.OutOrStdout()
 	if _, err := fmt.Fprint(out, showJob(view, time.Now())); err != nil {
 		return err
+	}
+	if view.State == bfia.JobFinished || view.State == bfia.JobRejected {
+		return fmt.Errorf("job %s has ended: it is %s, and needs no approval", jobID, view.State)
 	}
 	stdin, ok := cmd.InOrStdin().(*os.File)
 	if !ok || terminal(stdin) == nil || terminal(out) == nil {

@@ -212,6 +212,9 @@ func openEnvelope(response *http.Response, body []byte) (bfia.Envelope, error) {
 			response.Request.URL.Host, response.Request.URL.Host)
 	}
 	text := fmt.Sprintf("%s answered %s", response.Request.URL.Host, response.Status)
+	if response.StatusCode == http.StatusNotFound {
+		text += ": check that --url or HUTONG_URL is the address of a party's API, not of its transport"
+	}
 
 	return envelope, &refused{response.StatusCode, envelope.Code, text}
 }

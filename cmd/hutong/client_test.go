@@ -378,7 +378,9 @@ func jobToApprove() *bfia.JobView {
 		Waiting:   []bfia.Waiting{bfia.WaitForApproval("j", "B", time.Now().Add(-2*time.Minute))},
 		Parts:     []bfia.Part{{Role: "guest", NodeID: "A"}, {Role: "host", NodeID: "B"}},
 		Tasks: []bfia.TaskView{{Name: "psi", Component: "Intersection", Provider: "p:1",
-			Images: []bfia.ImageView{{Device: "docker", Image: "p@sha256:12"}},
+			Images: []bfia.ImageView{{Device: "docker", Image: "p@sha256:12",
+				ImageIDs: []string{"sha256:34"}},
+				{Device: "k8s", Image: "p:2"}},
 			Parts: []bfia.PartView{
 				{NodeID: "A", Role: "guest.0",
 					Parameters: map[string]json.RawMessage{"id": []byte(`"phone"`)},
@@ -400,7 +402,8 @@ func TestApproverSeesJob(t *testing.T) {
 	for _, text := range []string{
 		"submitted by A, scheduled by A", "parties: guest.0 A, host.0 B (this party is B)",
 		"waits for the approval of B: a person there runs 'hutong job approve j' or 'hutong job reject j', for 2m",
-		"task psi: Intersection of p:1", "runs     docker: p@sha256:12", "guest.0  A reads n#theirs\n",
+		"task psi: Intersection of p:1",
+		"runs     docker: p@sha256:12 (sha256:34)\n", "runs     k8s: p:2\n", "guest.0  A reads n#theirs\n",
 		`    id = "phone"`, "host.0   B reads n#ours: 7 rows of phone string, age int64",
 		"output   dataset ids: to A (guest.0), B (host.0)",
 	} {
@@ -410,6 +413,29 @@ func TestApproverSeesJob(t *testing.T) {
 	assert.Equal(t, exitUsage, status)
 	assert.Equal(t, shown, stdout)
 	assert.Contains(t, stderr, "add --yes to approve job j")
+}
+
+// TestApproverSeesUnresolvedImage checks that 'job show' says that the id of an image is not known yet.
+func TestApproverSeesUnresolvedImage(t *testing.T) {
+	job := jobToApprove()
+	job.Tasks[0].Images[0].ImageIDs = []string{}
+	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathJobShow: data(job)})
+	status, shown, _ := p.run(t, "job", "show", "j")
+	assert.Equal(t, exitOK, status)
+	assert.Contains(t, shown, "runs     docker: p@sha256:12 (not resolved yet: ")
+}
+
+// TestProviderShowsImages checks that 'provider show' says which runner has resolved an image to which id.
+func TestProviderShowsImages(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathProviderQuery: data([]map[string]any{{
+		"provider_name": "p:1@docker", "metadata": map[string]any{"image": "p:1"},
+		"components_description": map[string]any{"C": map[string]any{}},
+		"images": []bfia.ProviderImage{{Reference: "p:1", IDs: map[string]string{"r2": "sha256:1",
+			"r1": "sha256:1", "r3": "sha256:2"}}, {Reference: "own:1"}}}})})
+	status, shown, _ := p.run(t, "provider", "show", "p")
+	assert.Equal(t, exitOK, status)
+	assert.Contains(t, shown, "image       p:1: sha256:1 on r1, r2; sha256:2 on r3\n")
+	assert.Contains(t, shown, "image       own:1: not resolved yet\n")
 }
 
 // TestListOutcomes checks the list's outcomes and reasons, and its filters.

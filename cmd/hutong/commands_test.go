@@ -97,6 +97,24 @@ func TestTypingErrors(t *testing.T) {
 		{[]string{"job", "outputs", "1", "-o", "file"}, []string{"-o: needs --output"}},
 		{[]string{"--timeout", "30", "job", "list"},
 			[]string{`"30" is not a duration: write numbers with units`}},
+		{[]string{"list"},
+			[]string{"did you mean hutong data list or hutong job list or hutong provider list or hutong runner list?"}},
+		{[]string{"watch"}, []string{"did you mean hutong job watch?"}},
+		{[]string{"submit", "f"}, []string{"did you mean hutong job submit?"}},
+		{[]string{"job", "list", "extra"}, []string{`"extra" is one argument too many`}},
+		{[]string{"job", "submit", "a", "b"}, []string{`"b" is one argument too many`}},
+		{[]string{"job", "delete"}, []string{"ID is missing"}},
+		{[]string{"job", "probe"}, []string{"NODE_ID is missing"}},
+		{[]string{"job", "priority"}, []string{"ID and PRIORITY are missing"}},
+		{[]string{"data", "upload", "d.csv"},
+			[]string{`"d.csv" is one argument too many; name the file with --file`}},
+		{[]string{"job", "list", "--limit", "x"}, []string{"must be a whole number, at least 0"}},
+		{[]string{"job", "list", "--limit", "-1"}, []string{"must be a whole number, at least 0"}},
+		{[]string{"job", "logs", "1", "--attempt", "one"}, []string{"must be a whole number, at least 0"}},
+		{[]string{"job", "list", "--state", "SUCCESS"},
+			[]string{"--state: SUCCESS", "use --outcome SUCCESS"}},
+		{[]string{"job", "list", "--outcome", "FAILED,pending"}, []string{"use --state PENDING"}},
+		{[]string{"job", "list", "--state", "RUNING"}, []string{"did you mean RUNNING?"}},
 		{[]string{"dev", "--party", "A"}, []string{"--party:", "See 'hutong dev --help'."}},
 		{[]string{"worker", "--only", "runer"},
 			[]string{"did you mean runner?", "See 'hutong worker --help'."}},
@@ -172,6 +190,8 @@ func TestByteOrderMark(t *testing.T) {
 	}
 	_, err := readFile("-", strings.NewReader(""))
 	require.EqualError(t, err, "standard input: is empty; must be a JSON object")
+	_, err = readFile("-", strings.NewReader(`{"dag": {"version": "2.0", "version": "1.0"}}`))
+	require.EqualError(t, err, "standard input: dag.version is given more than once; keep one value")
 }
 
 // TestSubmitTakesAFile submits a job as argument, by flag and from standard input.
@@ -337,7 +357,8 @@ func TestCompletion(t *testing.T) {
 	p := newParty(t, map[string]http.HandlerFunc{
 		"GET " + bfia.PathPlatformJobList: data(bfia.JobList{Jobs: []bfia.JobSummary{{JobID: "j1",
 			FlowID: "F",
-			State:  bfia.JobRunning}, {JobID: "k2"}}}),
+			State:  bfia.JobRunning, Parties: []string{"A", "B"}}, {JobID: "k2"}}}),
+		"GET " + bfia.PathHealth:            data(map[string]string{"node_id": "A"}),
 		"GET " + bfia.PathPlatformStatusAll: data(twoTasks()),
 		"GET " + bfia.PathJobOutputs: data(map[string]any{"outputs": []bfia.Output{{TaskName: "a",
 			Type:   "dataset",
@@ -359,6 +380,12 @@ func TestCompletion(t *testing.T) {
 		{[]string{"job", "outputs", "j1", "--output", ""}, []string{"predictions\ta dataset"}},
 		{[]string{"job", "list", "--flow", ""}, []string{"F"}},
 		{[]string{"job", "list", "-o", ""}, []string{"json", "yaml", "wide"}},
+		{[]string{"job", "list", "--state", ""}, []string{"PENDING\n", "REJECTED\n", ":4"}},
+		{[]string{"job", "list", "--outcome", "FAILED,"}, []string{"FAILED,STOPPED\n", ":4"}},
+		{[]string{"job", "list", "--since", ""}, []string{":4"}},
+		{[]string{"job", "list", "--limit", ""}, []string{":4"}},
+		{[]string{"job", "list", "--partner", ""}, []string{"B\n", ":4"}},
+		{[]string{"job", "probe", ""}, []string{"B\n", ":4"}},
 		{[]string{"job", "submit", ""}, []string{"json", ":8"}},
 		{[]string{"runner", "drain", ""}, []string{"worker-3\tonline"}},
 		{[]string{"data", "download", ""}, []string{"n"}},
@@ -528,4 +555,58 @@ func TestOutputByName(t *testing.T) {
 	}
 	_, stdout, _ = p.run(t, "job", "outputs", "j", "--task", "b", "--json")
 	require.NotContains(t, stdout, "n1")
+}
+
+// TestNothingFound checks that commands say what they did not find, and what was meant.
+func TestNothingFound(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{
+		"GET " + bfia.PathProviderQuery: func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Get("name") != "" {
+				data([]any{})(w, r)
+				return
+			}
+			data([]any{map[string]any{"name": "reference", "version": "1.0.0"}})(w, r)
+		},
+		"POST " + bfia.PathProviderDelete: respond(`{"code":4040,"msg":"no provider matches the filter"}`),
+		"GET " + bfia.PathPlatformJobList: func(w http.ResponseWriter, r *http.Request) {
+			list := bfia.JobList{Jobs: []bfia.JobSummary{{JobID: "j1", State: bfia.JobRunning,
+				Roles: []string{"guest.0"}, Initiator: "JGA1", Parties: []string{"JGA1", "JGB2"}}}}
+			if r.URL.Query().Get("partner") != "" {
+				list.Jobs = []bfia.JobSummary{}
+			}
+			data(list)(w, r)
+		},
+	})
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"provider", "show", "referense"},
+			"no provider referense is registered; 'hutong provider list' shows all; did you mean reference?"},
+		{[]string{"provider", "delete", "referense"}, "did you mean reference?"},
+		{[]string{"job", "list", "--partner", "JGB3"},
+			"No recent job has the party JGB3; their parties are JGA1, JGB2; did you mean JGB2?"},
+	} {
+		_, _, stderr := p.run(t, c.args...)
+		require.Contains(t, stderr, c.want, c.args)
+	}
+	_, _, stderr := p.run(t, "job", "list", "--partner", "JGB2")
+	require.Empty(t, stderr)
+	_, stdout, _ := p.run(t, "job", "list", "-o", "wide")
+	require.Regexp(t, `ROLES +INITIATOR +PARTIES\n.*guest\.0 +JGA1 +JGA1, JGB2\n`, stdout)
+
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	_, _, stderr = runMain(t, t.Context(), []string{"HUTONG_URL=" + other.URL}, "", "job", "list")
+	require.Contains(t, stderr,
+		"404 Not Found: check that --url or HUTONG_URL is the address of a party's API")
+}
+
+// TestHowAJobHasEnded checks the words of a stopped job, which is FINISHED on the wire.
+func TestHowAJobHasEnded(t *testing.T) {
+	job := twoTasks()
+	job.State, job.Outcome, job.Reason = bfia.JobFinished, bfia.OutcomeStopped, "stopped by JGA1"
+	require.Contains(t, alreadyEnded(job, ""), "it is STOPPED (stopped by JGA1)")
+	job.Outcome, job.Reason = bfia.OutcomeFailed, "x"
+	require.Contains(t, alreadyEnded(job, ""), "it is FAILED (a task failed or did not run)")
 }

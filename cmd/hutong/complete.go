@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"hutong/bfia"
 )
@@ -55,6 +56,8 @@ func (c completer) arguments(cmd *cobra.Command) cobra.CompletionFunc {
 		return c.firstArgument(c.jobs)
 	case parent == "job" && first == "ID...":
 		return c.anywhere(c.jobs)
+	case first == "NODE_ID...":
+		return c.anywhere(c.partners)
 	case parent == "runner" && first == "RUNNER":
 		return c.firstArgument(c.runners)
 	case parent == "provider" && first == "NAME":
@@ -82,11 +85,20 @@ func (c completer) flags(cmd *cobra.Command) map[string]cobra.CompletionFunc {
 		"device": cobra.FixedCompletions([]string{string(bfia.DeviceDocker), string(bfia.DeviceProcess),
 			string(bfia.DeviceKubernetes)}, cobra.ShellCompDirectiveNoFileComp),
 		"flow":     c.anywhere(c.flows),
+		"state":    severalOf(stateNames),
+		"outcome":  severalOf(outcomeNames),
+		"partner":  c.anywhere(c.partners),
 		"encoding": cobra.FixedCompletions(encodings, cobra.ShellCompDirectiveNoFileComp),
 		"config": func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
 		},
 	}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		switch kind := f.Value.Type(); {
+		case kind == "int", kind == "duration", slices.Contains(freeText, f.Name):
+			all[f.Name] = cobra.NoFileCompletions
+		}
+	})
 	if takesJobID(cmd) {
 		all["task"], all["role"] = c.anywhere(c.tasks), c.anywhere(c.roles)
 		all["output"] = c.anywhere(c.outputs)
@@ -105,6 +117,23 @@ func (c completer) flags(cmd *cobra.Command) map[string]cobra.CompletionFunc {
 // encodings are the encodings of uploads that the shell offers; others work too.
 var encodings = []string{"utf-8", "gbk", "gb18030", "big5", "utf-16", "windows-1252", "iso-8859-1",
 	"shift_jis", "euc-kr"}
+
+// freeText are the flags whose values only the user knows: neither files nor names at the party.
+var freeText = []string{"since", "until", "reason", "url", "delimiter", "label"}
+
+// severalOf completes the last of several values, separated by commas.
+func severalOf(values []string) cobra.CompletionFunc {
+	return func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		before := typed[:strings.LastIndex(typed, ",")+1]
+		var found []string
+		for _, value := range values {
+			if !slices.Contains(strings.Split(before, ","), value) {
+				found = append(found, before+value)
+			}
+		}
+		return found, cobra.ShellCompDirectiveNoFileComp
+	}
+}
 
 func (c completer) firstArgument(complete func(context.Context, []string) []string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -206,6 +235,27 @@ func (c completer) namespaces(ctx context.Context, _ []string) []string {
 		found = append(found, t.Namespace)
 	}
 	return distinct(found)
+}
+
+// parties returns the node ids of the newest jobs' parties.
+func (c completer) parties(ctx context.Context, _ []string) []string {
+	jobs, _ := c.jobsBeginning(ctx, "", maxCompletions)
+	var found []string
+	for _, j := range jobs {
+		found = append(found, j.Parties...)
+	}
+	return distinct(found)
+}
+
+// partners returns the node ids of the newest jobs' other parties that are not given yet.
+func (c completer) partners(ctx context.Context, given []string) []string {
+	var own struct {
+		NodeID string `json:"node_id"`
+	}
+	_ = c.get(ctx, bfia.PathHealth, nil, &own)
+	return slices.DeleteFunc(c.parties(ctx, nil), func(id string) bool {
+		return id == own.NodeID || slices.Contains(given, id)
+	})
 }
 
 func (c completer) flows(ctx context.Context, _ []string) []string {

@@ -31,7 +31,7 @@ func newConformanceCommand(c *client) *cobra.Command {
 			"times. They are skipped without it. The checks also register an unused component of\n" +
 			"provider \"conformance\".",
 		Example: "  hutong conformance --url http://127.0.0.1:9380 --job job.json --markdown",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if node == "" {
 				var who struct {

@@ -48,7 +48,7 @@ func newDataUpload(c *client) *cobra.Command {
 		Example: "  hutong data upload --file guest.csv --namespace demo --name breast_guest --id id " +
 			"--label y\n" +
 			"  hutong data upload --file customers.txt --namespace demo --name customers --delimiter '\\t' --encoding gbk",
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			fields, err := u.fields(cmd)
 			if err != nil {
@@ -85,9 +85,10 @@ func newDataUpload(c *client) *cobra.Command {
 	f.StringVarP(&u.request, "request", "f", "", "the request (JSON); - reads standard input")
 	f.StringVar(&u.namespace, "namespace", "", "the dataset's namespace")
 	f.StringVar(&u.name, "name", "", "the dataset's name")
-	f.IntVar(&u.partitions, "partitions", 0, "number of partitions to store (default: chosen by the party)")
+	numberFlag(f, &u.partitions, "partitions", 0, 0, "number of partitions to store (default: chosen by the party)")
 	f.BoolVar(&u.noHeader, "no-header", false, "the first line holds data, not column names")
-	f.BoolVar(&u.extendSID, "extend-sid", false, "add a column sid that numbers the rows")
+	f.BoolVar(&u.extendSID, "extend-sid", false,
+		"add a column sid that numbers the rows, and permit repeated ids")
 	f.StringVar(&u.id, "id", "", "the column that identifies rows")
 	f.StringVar(&u.label, "label", "", "the column that holds labels")
 	f.StringVar(&u.delimiter, "delimiter", "", "the separator of columns; '\\t' is a tab (default: a comma)")
@@ -262,7 +263,7 @@ func newDataList(c *client) *cobra.Command {
 	var namespace string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "list", Short: "List the uploaded datasets", Args: cobra.NoArgs,
+		Use: "list", Short: "List the uploaded datasets", Args: noArguments,
 		Example: "  hutong data list --namespace demo",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query := url.Values{}

@@ -161,3 +161,9 @@ func TestDataListAndDownload(t *testing.T) {
 	require.NoError(t, err)
 	assert.False(t, info.Mode().IsRegular(), "a device is not replaced by a file")
 }
+
+func TestHelpOfRepeatedIDs(t *testing.T) {
+	status, stdout, _ := runMain(t, t.Context(), []string{}, "", "data", "upload", "--help")
+	require.Equal(t, exitOK, status)
+	require.Contains(t, stdout, "add a column sid that numbers the rows, and permit repeated ids")
+}

@@ -72,10 +72,15 @@ func newProviderDelete(c *client) *cobra.Command {
 			var data struct {
 				Count int `json:"count"`
 			}
-			if _, err := c.post(cmd.Context(), bfia.PathProviderDelete, request, &data); err != nil {
+			_, err := c.post(cmd.Context(), bfia.PathProviderDelete, request, &data)
+			var no *refused
+			if errors.As(err, &no) && no.code == bfia.CodeNotFound {
+				return c.noProvider(cmd.Context(), args[0], filter.name)
+			}
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d deleted\n", data.Count)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d deleted\n", data.Count)
 			return err
 		},
 	}
@@ -102,7 +107,7 @@ func newJobDelete(c *client) *cobra.Command {
 			"Temporal. Other parties keep theirs. The party refuses a job that has not ended, and one\n" +
 			"whose outputs another job reuses, unless that is deleted, too.",
 		Example: "  hutong job delete 202601021200000000001",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    atLeastOne("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			refusals := map[string]error{}
 			for left := args; len(left) > 0; { // a job that reuses another's outputs goes first

@@ -42,7 +42,7 @@ func (m Main) newDemoCommand() *cobra.Command {
 			"watches it and shows its results. Run it in the repository's root. The data is in the\n" +
 			"folder of 'hutong dev', which shows it afterwards.",
 		Example: "  hutong demo --keep",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d := demo{main: m, device: device, dataDir: dataDir, keep: keep,
 				out: cmd.OutOrStdout(), errOut: cmd.ErrOrStderr()}

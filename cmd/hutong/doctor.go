@@ -21,7 +21,7 @@ func newDoctorCommand() *cobra.Command {
 			"party need not run. Run it as the party's user on the party's machine. The exit status\n" +
 			"is 1 if a check failed.",
 		Example: "  hutong doctor -c party.yaml",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var found []doctor.Check
 			if cfg, err := party.Load(file, os.Environ()); err != nil {

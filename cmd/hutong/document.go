@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
+
+	"hutong/bfia"
 )
 
 // readFile reads a JSON object from a file, or from standard input if name is "-". It keeps the values as
@@ -37,6 +39,10 @@ func readFile(name string, stdin io.Reader) (map[string]json.RawMessage, error) 
 	}
 	if object == nil {
 		return nil, fmt.Errorf("%s: must be a JSON object, but is null", name)
+	}
+	// The request would carry only one of the values.
+	if repeated := bfia.RepeatedFields(document); len(repeated) > 0 {
+		return nil, fmt.Errorf("%s: %s is given more than once; keep one value", name, repeated[0])
 	}
 	return object, nil
 }

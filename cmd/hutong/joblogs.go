@@ -55,7 +55,7 @@ func newJobLogs(c *client) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&l.task, "task", "", "only this task, by its name or by the id of one of its attempts")
-	cmd.Flags().IntVar(&l.attempt, "attempt", 0, "this attempt of the tasks (default: the latest)")
+	numberFlag(cmd.Flags(), &l.attempt, "attempt", 0, 0, "this attempt of the tasks (default: the latest)")
 	cmd.Flags().StringVar(&l.role, "role", "",
 		"only this role, such as guest.0 (default: all roles of this party)")
 	choiceFlag(cmd, &l.level, "level", "", "info", "lowest level to print", "debug", "info", "warning",

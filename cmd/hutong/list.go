@@ -23,13 +23,49 @@ var jobFilters = []struct{ flag, parameter, usage string }{
 	{"partner", "partner", "only jobs with this party"},
 }
 
+// The values of --state and --outcome.
+var (
+	stateNames = []string{string(bfia.JobPending), string(bfia.JobReady), string(bfia.JobRunning),
+		string(bfia.JobFinished), string(bfia.JobRejected)}
+	outcomeNames = []string{string(bfia.OutcomeSuccess), string(bfia.OutcomeFailed),
+		string(bfia.OutcomeStopped), string(bfia.OutcomeRejected)}
+)
+
+// checkFilter checks the values of --state and --outcome, which people confuse, because a list shows the
+// outcome of an ended job in the place of its state. It returns them as the party expects them.
+func checkFilter(flag, text string) (string, error) {
+	names, others, other := stateNames, outcomeNames, "outcome"
+	switch {
+	case text == "" || (flag != "state" && flag != "outcome"):
+		return text, nil
+	case flag == "outcome":
+		names, others, other = outcomeNames, stateNames, "state"
+	}
+	var values []string
+	for value := range strings.SplitSeq(text, ",") {
+		value = strings.ToUpper(strings.TrimSpace(value))
+		switch {
+		case slices.Contains(names, value):
+			values = append(values, value)
+		case slices.Contains(others, value):
+			return "", usagef("--%s: %s is no %s of a job, it is its %s: use --%s %s", flag, value, flag,
+				other,
+				other, value)
+		default:
+			return "", usagef("--%s: %q is none of %s%s", flag, value, strings.Join(names, ", "),
+				bfia.DidYouMean(value, names))
+		}
+	}
+	return strings.Join(values, ","), nil
+}
+
 func newJobList(c *client) *cobra.Command {
 	values := map[string]*string{}
 	var since, until string
 	var limit int
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "list", Short: "List jobs, newest first", Args: cobra.NoArgs,
+		Use: "list", Short: "List jobs, newest first", Args: noArguments,
 		Long: "Lists the jobs of this party, newest first, with their outcomes and the reason why they\n" +
 			"failed or wait. --state and --outcome take several values, separated by commas. --since\n" +
 			"and --until take a time (2026-01-02T15:04:05Z), a day (2026-01-02), or an age (90m, 24h).",
@@ -38,7 +74,11 @@ func newJobList(c *client) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query := url.Values{}
 			for _, f := range jobFilters {
-				if value := *values[f.flag]; value != "" {
+				value, err := checkFilter(f.flag, *values[f.flag])
+				if err != nil {
+					return err
+				}
+				if value != "" {
 					query.Set(f.parameter, value)
 				}
 			}
@@ -61,7 +101,7 @@ func newJobList(c *client) *cobra.Command {
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), data)
 			}
-			return printJobs(cmd, data)
+			return c.printJobs(cmd, data, *values["partner"])
 		},
 	}
 	for _, f := range jobFilters {
@@ -69,7 +109,7 @@ func newJobList(c *client) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&since, "since", "", "only jobs created at this time or later")
 	cmd.Flags().StringVar(&until, "until", "", "only jobs created before this time")
-	cmd.Flags().IntVar(&limit, "limit", 0, "maximum number of jobs (default: chosen by the party)")
+	numberFlag(cmd.Flags(), &limit, "limit", 0, 0, "maximum number of jobs (default: chosen by the party)")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -92,23 +132,43 @@ func parseWhen(text string, now time.Time) (time.Time, error) {
 		"nor an age (90m, 24h)", text)
 }
 
-func printJobs(cmd *cobra.Command, data json.RawMessage) error {
+// printJobs prints a list of jobs. If it is empty because no job has the partner, it says so.
+func (c *client) printJobs(cmd *cobra.Command, data json.RawMessage, partner string) error {
 	var list bfia.JobList
 	if err := json.Unmarshal(data, &list); err != nil {
 		return fmt.Errorf("failed to decode the list of jobs: %w", err)
 	}
 	now := time.Now()
 	rows := [][]string{{"JOB", "STATE", "FLOW", "CREATED", "TOOK", "REASON"}}
+	if c.wide {
+		rows[0] = append(rows[0], "ROLES", "INITIATOR", "PARTIES")
+	}
 	for _, j := range summaries(list) {
 		state := string(j.State)
 		if j.Outcome != "" {
 			state = string(j.Outcome)
 		}
-		rows = append(rows, []string{j.JobID, state, j.FlowID, clock(j.CreatedAt),
-			took(j.StartedAt, j.EndedAt, now), listReason(j, now)})
+		row := []string{j.JobID, state, j.FlowID, clock(j.CreatedAt),
+			took(j.StartedAt, j.EndedAt, now), listReason(j, now)}
+		if c.wide {
+			row = append(row, strings.Join(j.Roles, ", "), j.Initiator, strings.Join(j.Parties, ", "))
+		}
+		rows = append(rows, row)
 	}
-	if err := printTable(cmd.OutOrStdout(), rows); err != nil || list.Next == "" {
+	if err := printTable(cmd.OutOrStdout(), rows); err != nil {
 		return err
+	}
+	if len(rows) == 1 && partner != "" {
+		parties := completer{c}.parties(cmd.Context(), nil)
+		if len(parties) > 0 && !slices.Contains(parties, partner) {
+			_, err := fmt.Fprintf(cmd.ErrOrStderr(),
+				"No recent job has the party %s; their parties are %s%s\n",
+				plain(partner), plain(strings.Join(parties, ", ")), bfia.DidYouMean(partner, parties))
+			return err
+		}
+	}
+	if list.Next == "" {
+		return nil
 	}
 	_, err := fmt.Fprintln(cmd.ErrOrStderr(), "There are more jobs: list them with --limit.")
 	return err

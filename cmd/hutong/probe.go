@@ -49,7 +49,7 @@ func newJobProbe(c *client) *cobra.Command {
 			"transport in both directions and the clocks. Every party needs the reference provider\n" +
 			"(providers/reference). The exit status is 0 if all checks pass.",
 		Example: "  hutong job probe JG0110017800000000",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    atLeastOne("NODE_ID"),
 		RunE: func(cmd *cobra.Command, nodes []string) error {
 			var own struct {
 				NodeID string `json:"node_id"`

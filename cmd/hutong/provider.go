@@ -27,7 +27,7 @@ func newProviderRegister(c *client) *cobra.Command {
 			"component.",
 		Example: "  hutong provider register providers/reference/provider.json\n" +
 			"  generate-registration | hutong provider register -f -",
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := fileArgument(args, "-f", file)
 			if err != nil {
@@ -76,7 +76,7 @@ func newProviderList(c *client) *cobra.Command {
 	var filter providerFilter
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "list", Short: "List providers and their components", Args: cobra.NoArgs,
+		Use: "list", Short: "List providers and their components", Args: noArguments,
 		Example: "  hutong provider list -o wide",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query := url.Values{}

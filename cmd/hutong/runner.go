@@ -26,7 +26,7 @@ func newRunnerList(c *client) *cobra.Command {
 			"jobs have reserved of the total. RUNNING counts containers. Only a runner in state online\n" +
 			"gets new tasks.",
 		Example: "  hutong runner list\n  hutong runner list -o yaml",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var data json.RawMessage
 			if err := c.get(cmd.Context(), bfia.PathRunnerQuery, nil, &data); err != nil {

@@ -37,7 +37,7 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 func newDevCommand() *cobra.Command {
-	o := devserver.Options{Docker: party.SwitchAuto}
+	o := devserver.Options{Environ: os.Environ()}
 	var parties []string
 	var verbose, noDocker bool
 	var profile string
@@ -46,10 +46,14 @@ func newDevCommand() *cobra.Command {
 		Short: "Run Temporal and several parties in one process, for development",
 		Long: "Runs the embedded Temporal server with its web UI, and several parties. Each party has\n" +
 			"its own API port, namespace, database, storage, workers and transport. Unfinished jobs\n" +
-			"resume when it is started again on the same folder.",
+			"resume when it is started again on the same folder.\n\n" +
+			"The variables of the sections jobs, runner, upload and remote of a party's configuration,\n" +
+			"such as HUTONG_JOBS_APPROVAL and HUTONG_RUNNER_GPUS, hold for all parties. Flags override\n" +
+			"them. dev reads no other variable.",
 		Example: "  hutong dev --data-dir hutong-data\n" +
+			"  HUTONG_JOBS_APPROVAL=manual hutong dev\n" +
 			"  hutong dev --party A=127.0.0.1:9380 --party B=127.0.0.1:9480",
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, text := range parties {
 				a, err := devserver.ParsePartyAddress(text)
@@ -64,7 +68,7 @@ func newDevCommand() *cobra.Command {
 			if noDocker {
 				o.Docker = party.SwitchOff
 			}
-			if len(o.Allow) == 0 {
+			if len(o.Allow) == 0 && os.Getenv("HUTONG_RUNNER_PROCESS_ALLOW") == "" {
 				o.Allow = referenceProvider()
 			}
 			level := slog.LevelWarn
@@ -82,12 +86,12 @@ func newDevCommand() *cobra.Command {
 	f.StringVar(&o.DataDir, "data-dir", defaultDataDir, "folder of Temporal and the parties")
 	f.StringArrayVar(&parties, "party", nil, "a party as NODE_ID=HOST:PORT; repeatable "+
 		"(default: JG0100001100000010 on port 9380, JG0110017800000000 on port 9480)")
-	f.IntVar(&o.TemporalPort, "temporal-port", defaultTemporalPort, "port of Temporal on 127.0.0.1")
-	f.IntVar(&o.UIPort, "ui-port", defaultUIPort, "port of Temporal's web UI on 127.0.0.1")
+	numberFlag(f, &o.TemporalPort, "temporal-port", defaultTemporalPort, 0, "port of Temporal on 127.0.0.1")
+	numberFlag(f, &o.UIPort, "ui-port", defaultUIPort, 0, "port of Temporal's web UI on 127.0.0.1")
 	f.StringArrayVar(&o.Allow, "allow", nil,
 		"a program that providers of device process may run; repeatable "+
 			"(default: the reference provider next to this program)")
-	f.IntVar(&o.Slots, "slots", 0, "slots of each party's runner (default: the number of cores, at least 2)")
+	numberFlag(f, &o.Slots, "slots", 0, 0, "slots of each party's runner (default: the number of cores, at least 2)")
 	f.BoolVar(&o.HostNetwork, "host-network", false, "run containers on the machine's network")
 	f.BoolVar(&noDocker, "no-docker", false, "run tasks as processes only")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log at level info")
@@ -151,7 +155,7 @@ func stopWithin(stop func(context.Context)) {
 func newServerCommand(use, short, long string, roles func() party.Roles) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use: use, Short: short, Long: long, Args: cobra.NoArgs,
+		Use: use, Short: short, Long: long, Args: noArguments,
 		Example: "  hutong " + use + " -c party.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := party.Load(file, os.Environ())
@@ -223,7 +227,7 @@ func newMigrateCommand() *cobra.Command {
 			"with Hutong's search attributes. It is idempotent. Run it before the first start and\n" +
 			"after each upgrade.",
 		Example: "  hutong migrate -c party.yaml",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := party.Load(file, os.Environ())
 			if err != nil {
@@ -259,7 +263,7 @@ func newMigrateCommand() *cobra.Command {
 // supervisor outlives the worker.
 func newSuperviseCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "supervise DIR", Hidden: true, Args: cobra.ExactArgs(1),
+		Use: "supervise DIR", Hidden: true, Args: exactly("DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if code := process.Supervise(args); code != 0 {
 				return errors.New("failed to supervise the process")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -40,6 +41,13 @@ func printUses(w io.Writer, uses []jobUse) error {
 	return printTable(w, rows)
 }
 
+// noProvider returns the error of a provider that is not registered.
+func (c *client) noProvider(ctx context.Context, full, name string) error {
+	names := completer{c}.providers("name")(ctx, nil)
+	return fmt.Errorf("no provider %s is registered; 'hutong provider list' shows all%s", full,
+		bfia.DidYouMean(name, names))
+}
+
 func newProviderShow(c *client) *cobra.Command {
 	var filter providerFilter
 	var asJSON bool
@@ -66,13 +74,14 @@ func newProviderShow(c *client) *cobra.Command {
 				Metadata    json.RawMessage            `json:"metadata"`
 				Description map[string]json.RawMessage `json:"components_description"`
 				Jobs        []jobUse                   `json:"jobs"`
+				Images      []bfia.ProviderImage       `json:"images"`
 			}
 			if err := json.Unmarshal(data, &providers); err != nil {
 				return fmt.Errorf("failed to decode the providers: %w", err)
 			}
 			switch {
 			case len(providers) == 0:
-				return fmt.Errorf("no provider %s is registered; hutong provider list shows all", args[0])
+				return c.noProvider(cmd.Context(), args[0], filter.name)
 			case asJSON:
 				return printJSON(cmd.OutOrStdout(), data)
 			}
@@ -87,6 +96,9 @@ func newProviderShow(c *client) *cobra.Command {
 					strings.Join(slices.Sorted(maps.Keys(p.Description)), ", ")); err != nil {
 					return err
 				}
+				if err := printImages(cmd.OutOrStdout(), p.Images); err != nil {
+					return err
+				}
 				if err := printUses(cmd.OutOrStdout(), p.Jobs); err != nil {
 					return err
 				}
@@ -97,6 +109,28 @@ func newProviderShow(c *client) *cobra.Command {
 	filter.versionFlags(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// printImages prints the ids of a provider's images, and which runners resolved them.
+func printImages(w io.Writer, images []bfia.ProviderImage) error {
+	for _, image := range images {
+		ids := "not resolved yet"
+		runners := map[string][]string{}
+		for _, runner := range slices.Sorted(maps.Keys(image.IDs)) {
+			runners[image.IDs[runner]] = append(runners[image.IDs[runner]], runner)
+		}
+		var texts []string
+		for _, id := range slices.Sorted(maps.Keys(runners)) {
+			texts = append(texts, id+" on "+strings.Join(runners[id], ", "))
+		}
+		if len(texts) > 0 {
+			ids = strings.Join(texts, "; ")
+		}
+		if _, err := fmt.Fprintf(w, "image       %s: %s\n", plain(image.Reference), plain(ids)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func newDataShow(c *client) *cobra.Command {

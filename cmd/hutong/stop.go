@@ -50,12 +50,15 @@ func alreadyEnded(status *bfia.JobStatus, task string) string {
 		if succeeded(status) {
 			outcome = "all tasks succeeded"
 		}
+		if status.Outcome == bfia.OutcomeStopped && status.Reason != "" {
+			outcome = plain(status.Reason)
+		}
 		at := ""
 		if status.EndedAt != nil {
 			at = " at " + clock(status.EndedAt)
 		}
-		return fmt.Sprintf("job %s has already ended%s: it is %s (%s)", status.JobID, at, status.State,
-			outcome)
+		return fmt.Sprintf("job %s has already ended%s: it is %s (%s)", status.JobID, at,
+			valueOr(string(status.Outcome), string(status.State)), outcome)
 	}
 	if task == "" {
 		return ""

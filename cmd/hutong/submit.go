@@ -45,7 +45,7 @@ func newJobSubmit(c *client) *cobra.Command {
 		Example: "  hutong job submit job.json --watch\n" +
 			"  hutong job submit job.json --dry-run\n" +
 			"  generate-job | hutong job submit -f -",
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := fileArgument(args, "-f", s.file)
 			if err != nil {

@@ -32,9 +32,24 @@ func subcommandsOnly(mayBeBare bool) cobra.PositionalArgs {
 				names = append(names, sub.Name())
 			}
 		}
-		return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(),
-			bfia.DidYouMean(args[0], names))
+		meant := bfia.DidYouMean(args[0], names)
+		if below := commandsBelow(cmd, args[0]); meant == "" && len(below) > 0 {
+			meant = "; did you mean " + strings.Join(below, " or ") + "?"
+		}
+		return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), meant)
 	}
+}
+
+// commandsBelow returns the paths of the subcommands of a command's subcommands that have a name.
+func commandsBelow(cmd *cobra.Command, name string) (paths []string) {
+	for _, sub := range cmd.Commands() {
+		for _, leaf := range sub.Commands() {
+			if leaf.Name() == name && leaf.IsAvailableCommand() {
+				paths = append(paths, leaf.CommandPath())
+			}
+		}
+	}
+	return paths
 }
 
 // explainFlagError adds the flag that was probably meant to the error of an unknown one.
@@ -57,9 +72,44 @@ func exactly(names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
 		case len(args) < len(names):
-			return fmt.Errorf("%s is missing", strings.Join(names[len(args):], " and "))
+			verb := "is"
+			if len(args)+1 < len(names) {
+				verb = "are"
+			}
+			return fmt.Errorf("%s %s missing", strings.Join(names[len(args):], " and "), verb)
 		case len(args) > len(names):
-			return fmt.Errorf("%q is one argument too many", args[len(names)])
+			return tooMany(args[len(names)])
+		}
+		return nil
+	}
+}
+
+func tooMany(argument string) error { return fmt.Errorf("%q is one argument too many", argument) }
+
+// noArguments is the check of a command without arguments. A file may belong to its flag --file.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if cmd.Flags().Lookup("file") != nil && !cmd.Flags().Changed("file") {
+		return fmt.Errorf("%w; name the file with --file", tooMany(args[0]))
+	}
+	return tooMany(args[0])
+}
+
+// atMostOne is the check of a command with one argument that may be left out.
+func atMostOne(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return tooMany(args[1])
+	}
+	return nil
+}
+
+// atLeastOne returns the check of a command that takes one or more arguments of a kind.
+func atLeastOne(name string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return fmt.Errorf("%s is missing", name)
 		}
 		return nil
 	}

@@ -48,8 +48,11 @@ type Options struct {
 	// Allow lists the programs that providers of device process may run.
 	Allow []string
 	// Slots is the number of slots of each party's runner; 0 means the default.
-	Slots  int
-	Logger *slog.Logger
+	Slots int
+	// Environ is the environment, of which the variables of [party.Config.ReadSharedEnv] hold for all
+	// parties. The other options override them.
+	Environ []string
+	Logger  *slog.Logger
 }
 
 // Deployment is a running development deployment: Temporal and several parties in one process. Each party has
@@ -115,14 +118,12 @@ func configs(o Options) ([]*party.Config, error) {
 	var all []*party.Config
 	for _, a := range o.Parties {
 		cfg := party.Default()
+		if err := cfg.ReadSharedEnv(o.Environ); err != nil {
+			return nil, fmt.Errorf("invalid configuration in the environment: %w", err)
+		}
+		o.apply(cfg)
 		cfg.NodeID, cfg.Listen = a.NodeID, a.Listen
 		cfg.DataDir = filepath.Join(o.DataDir, a.NodeID)
-		cfg.Runner.Docker.Enabled = o.Docker
-		cfg.Runner.Docker.HostNetwork = o.HostNetwork
-		cfg.Runner.Process.Allow = o.Allow
-		if o.Slots > 0 {
-			cfg.Runner.Slots = o.Slots
-		}
 
 		host, portText, err := net.SplitHostPort(a.Listen)
 		if err != nil {
@@ -157,6 +158,22 @@ func configs(o Options) ([]*party.Config, error) {
 		}
 	}
 	return all, nil
+}
+
+// apply sets what the options say of every party. An option that is not given leaves the configuration.
+func (o *Options) apply(cfg *party.Config) {
+	if o.Docker != "" {
+		cfg.Runner.Docker.Enabled = o.Docker
+	}
+	if o.HostNetwork {
+		cfg.Runner.Docker.HostNetwork = true
+	}
+	if len(o.Allow) > 0 {
+		cfg.Runner.Process.Allow = o.Allow
+	}
+	if o.Slots > 0 {
+		cfg.Runner.Slots = o.Slots
+	}
 }
 
 // checkPartyPorts checks that the ports of all parties are free, because the errors of their servers would

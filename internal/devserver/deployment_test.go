@@ -10,6 +10,33 @@ import (
 	"hutong/internal/party"
 )
 
+// TestSharedEnvironment checks which variables hold for all parties, and that options override them.
+func TestSharedEnvironment(t *testing.T) {
+	o := Options{DataDir: t.TempDir(), Parties: DefaultParties(), Environ: []string{
+		"HUTONG_JOBS_APPROVAL=manual", "HUTONG_RUNNER_GPUS=0,1", "HUTONG_RUNNER_SLOTS=3",
+		"HUTONG_NODE_ID=X", "HUTONG_LISTEN=127.0.0.1:1", "HUTONG_DATABASE_URL=postgres://x", "HUTONG_URL=y"}}
+	parties, err := configs(o)
+	require.NoError(t, err)
+	require.Len(t, parties, 2)
+	for i, cfg := range parties {
+		require.Equal(t, party.ApprovalManual, cfg.Jobs.Approval)
+		require.Equal(t, []string{"0", "1"}, cfg.Runner.GPUs)
+		require.Equal(t, 3, cfg.Runner.Slots)
+		require.Equal(t, o.Parties[i].NodeID, cfg.NodeID)
+		require.Equal(t, o.Parties[i].Listen, cfg.Listen)
+		require.NotContains(t, cfg.Database.URL, "postgres")
+	}
+
+	o.Slots = 5
+	parties, err = configs(o)
+	require.NoError(t, err)
+	require.Equal(t, 5, parties[1].Runner.Slots)
+
+	o.Environ = []string{"HUTONG_JOBS_APPROVAL=manully"}
+	_, err = configs(o)
+	require.ErrorContains(t, err, "jobs.approval")
+}
+
 // TestPartyPortInUse checks that the error names the flag with which the port is changed.
 func TestPartyPortInUse(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -75,6 +75,19 @@ func Load(path string, environ []string) (*Config, error) {
 	return c, nil
 }
 
+// sharedSections are the sections of the configuration that several parties in one process may share. The
+// other sections name what each party must have for itself, such as its address and its database.
+var sharedSections = []string{"JOBS_", "RUNNER_", "UPLOAD_", "REMOTE_"}
+
+// ReadSharedEnv reads the variables in environ of the sections jobs, runner, upload and remote.
+func (c *Config) ReadSharedEnv(environ []string) error {
+	return c.readEnv(slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
+		return !slices.ContainsFunc(sharedSections, func(section string) bool {
+			return strings.HasPrefix(v, EnvPrefix+section)
+		})
+	}))
+}
+
 func (c *Config) readEnv(environ []string) error {
 	vars := env.ToMap(slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
 		return !strings.HasPrefix(v, EnvPrefix)

@@ -387,7 +387,7 @@ func forwardReports(temporal client.Client) func(context.Context, string, bfia.T
 	}
 }
 
-// forwardWaits tells a job's workflow what a part waits for.
+// forwardWaits reports to a job's workflow what a part waits for.
 func forwardWaits(temporal client.Client, workflowID func(jobID string) string,
 ) func(context.Context, string, activities.PartWait) error {
 	return func(ctx context.Context, jobID string, wait activities.PartWait) error {

@@ -203,7 +203,8 @@ func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Rea
 		return 0, err
 	}
 	if second > 0 {
-		return 0, bfia.Errorf(bfia.CodeBadRequest, "line %d: has the same id (column %q) as line %d",
+		return 0, bfia.Errorf(bfia.CodeBadRequest, "line %d: has the same id (column %q) as line %d; "+
+			"remove one of them, or upload with extend_sid, which permits repeated ids",
 			second, t.names[t.id], first)
 	}
 

@@ -269,6 +269,8 @@ func TestIngestRefuses(t *testing.T) {
 		"no column name": {good, "id,,y\n1,2,3\n", "line 1: column 2 has no name"},
 		"name in two lines": {good, "id,\"a\nb\"\n1,2\n",
 			"line 1: the name of column 2 contains a control character"},
+		"tabs": {good, "id\tx\n1\t2\n", `line 1: the name of column 1 contains a tab; ` +
+			"if tabs separate the columns, set the delimiter to \\t"},
 		"sid": {with(func(r *IngestRequest) { r.ExtendSID = true }), "id,sid\n1,2\n",
 			`extend_sid: the file has a column "sid" already`},
 		"short row":     {good, "id,x\n1,2\nSECRET\n", "line 3: 1 fields, the header has 2"},
@@ -291,7 +293,8 @@ func TestIngestRefuses(t *testing.T) {
 		"nul in the header": {good, "id,x\x00\n1,2\n", "line 1: field 2 contains a NUL"},
 		"no id":             {good, "id,x\n1,2\n,SECRET\n", `line 3: the id (column "id") is empty`},
 		"same id": {good, "id,x\n1,2\nSECRET,3\n2,2\nSECRET,4\n1,1\nSECRET,5\n",
-			`line 5: has the same id (column "id") as line 3`},
+			`line 5: has the same id (column "id") as line 3; remove one of them, ` +
+				`or upload with extend_sid, which permits repeated ids`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -382,13 +385,25 @@ func TestOpenOfContainersDatasets(t *testing.T) {
 		_, err = d.Open(ctx, "n", "d")
 		requireCode(t, bfia.CodeNotFound, err)
 		for bad, why := range map[string]string{`{"partitions": 0}`: "has partitions 0, not 1 to",
-			`{"num_partitions": 1}`: "has partitions 0", `{`: "can't be parsed", `[]`: "can't be parsed",
-			`{"partitions": 1000000000}`: "has partitions 1000000000", "": "is empty"} {
+			`{"partitions": 1.5}`: "has partitions 1.5", `{"partitions": "1"}`: "can't be parsed",
+			`{"num_partitions": 1}`: "has no partitions, and the object n/d/data_0 does not exist",
+			`{`:                     "can't be parsed", `[]`: "can't be parsed", `{"file_type": 1}`: "can't be parsed",
+			`{"partitions": 1000000000}`: "has partitions 1e+09", "": "is empty"} {
 			put("metadata", bad)
 			_, err = d.Open(ctx, "n", "d")
 			requireCode(t, bfia.CodeConflict, err)
 			require.ErrorContains(t, err, "the object n/d/metadata, as the algorithm wrote it, "+why)
 		}
+		put("data_0", "id,x\n1,2\n")
+		put("data_2", "id,x\n5,6\n")
+		for _, good := range []string{`{}`, `null`, `{"partitions": null}`, `{"partitions": 3.0}`,
+			`{"count": "3", "metadata": [], "column_info": 1}`} {
+			put("metadata", good)
+			require.Equal(t, "id,x\n1,2\n3,4\r\n5,6\n", whole(t, d, "n", "d"), good)
+		}
+		require.NoError(t, blobs.Delete(ctx, "n/d/data_1"))
+		put("metadata", `{}`)
+		require.Equal(t, "id,x\n1,2\n", whole(t, d, "n", "d"), "the objects up to the first that is missing")
 		put("metadata", `{"partitions": 1, "file_type": "tar.gz"}`)
 		_, err = d.Open(ctx, "n", "d")
 		requireCode(t, bfia.CodeBadRequest, err)

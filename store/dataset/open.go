@@ -43,6 +43,10 @@ func (d *Datasets) Open(ctx context.Context, namespace, name string) (io.ReadClo
 			"dataset %q in namespace %q is not CSV: its file_type is %q", name, namespace, m.FileType)
 	}
 
+	partitions, err := d.countPartitions(ctx, key, m)
+	if err != nil {
+		return nil, err
+	}
 	r := &reader{
 		ctx:        ctx,
 		d:          d,
@@ -50,7 +54,7 @@ func (d *Datasets) Open(ctx context.Context, namespace, name string) (io.ReadClo
 		name:       name,
 		key:        key,
 		metadata:   raw,
-		partitions: m.Partitions,
+		partitions: partitions,
 	}
 	// The first partition is opened here, so that the caller sees the error if it is missing.
 	if err := r.nextPartition(); err != nil {
@@ -92,7 +96,7 @@ func (r *reader) nextPartition() error {
 	if err := r.Close(); err != nil {
 		return err
 	}
-	key := fmt.Sprintf("%s/data_%d", r.key, r.next)
+	key := partitionKey(r.key, r.next)
 	open, err := r.d.blobs.Get(r.ctx, key)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		if changed := r.checkUnchanged(); changed != nil {

@@ -247,6 +247,9 @@ func (t *table) checkNames(line int) error {
 		switch {
 		case name == "":
 			return bfia.Errorf(bfia.CodeBadRequest, "%s: column %d has no name", where, i+1)
+		case strings.Contains(name, "\t"):
+			return bfia.Errorf(bfia.CodeBadRequest, "%s: the name of column %d contains a tab; "+
+				"if tabs separate the columns, set the delimiter to \\t", where, i+1)
 		case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
 			return bfia.Errorf(bfia.CodeBadRequest, "%s: the name of column %d contains a control character",
 				where, i+1)

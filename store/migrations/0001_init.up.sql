@@ -1,10 +1,13 @@
 -- What this party fixed of a job at its creation.
 --   document   the DAG and configuration, byte for byte as received
 --   providers  the registered providers of its components as they were then, as a JSON list (store.Provider)
+--   images     the ids of images that no runner had resolved then, by reference and by the runner that has resolved
+--              each since, as JSON: the first one to start a container of the job with it
 CREATE TABLE t_job_document (
   job_id     TEXT        NOT NULL PRIMARY KEY,
   document   BYTEA       NOT NULL,
   providers  BYTEA       NOT NULL,
+  images     TEXT        NOT NULL,
   created_at TIMESTAMPTZ NOT NULL
 );
 --bun:split

@@ -1,12 +1,14 @@
 package interop
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
+	dockerimage "github.com/docker/docker/api/types/image"
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
@@ -158,13 +160,19 @@ func TestFateFlowProtocol(t *testing.T) {
 			statesByName(status))
 	})
 	t.Run("run again", func(t *testing.T) {
-		env.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister,
-			sleepProvider("fixed", failingImage), nil)
+		// The job is fixed with its provider, but not the image that no runner has yet.
+		const image = "hutong/interop-later:1"
+		removeImage := func() {
+			_, _ = env.docker.ImageRemove(context.Background(), image, dockerimage.RemoveOptions{})
+		}
+		removeImage()
+		env.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("fixed", image),
+			nil)
 		id := env.submitFateFlow(t, fateFlowDAG{provider: "fixed", seconds: "1", sync: "callback"})
 		status := env.awaitFateFlowProtocol(t, id, "failed")
 		require.Equal(t, bfia.TaskFailed, statesByName(status)["s1"])
-		env.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister,
-			sleepProvider("fixed", providerImage), nil)
+		require.NoError(t, env.docker.ImageTag(t.Context(), providerImage, image))
+		t.Cleanup(removeImage)
 		a := env.fateFlow.request(t, http.MethodPost, "/v2/job/rerun", map[string]any{"job_id": id})
 		require.True(t, a.OK(), a.raw)
 		require.Eventually(t, func() bool { return env.fateFlow.scheduledState(t, id) == "success" },

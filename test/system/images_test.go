@@ -1,6 +1,10 @@
 package system
 
 import (
+	"archive/tar"
+	"bytes"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"testing"
@@ -43,6 +47,41 @@ func TestImageOnOneRunner(t *testing.T) {
 	for _, word := range []string{large.id, small.id, "of machine ", referenceImage} {
 		assert.Contains(t, s.Failure.Text(), word)
 	}
+}
+
+// TestImageTagMovedWhileJobRuns moves the tag of a provider's image to an empty image while a job runs. The
+// job's later task runs the image that its first one ran. 'job show' has its id.
+func TestImageTagMovedWhileJobRuns(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("dockerd"); err != nil || os.Geteuid() != 0 {
+		t.Skip("this test runs dockerd for each runner, which needs dockerd and root")
+	}
+	b, file := newMultiRunnerParty(t)
+	machine := newRunnerMachine(t, "imt", file)
+	cli := machine.client()
+	before, err := cli.ImageInspect(t.Context(), referenceImage)
+	require.NoError(t, err)
+	machine.start()
+	jobID := b.submit(b.document(nil, 5, 0))
+	b.awaitJob(jobID, time.Minute, isTaskRunning("s1"))
+
+	var layer bytes.Buffer
+	require.NoError(t, tar.NewWriter(&layer).Close())
+	out, err := cli.ImageImport(t.Context(), dockerimage.ImportSource{Source: &layer, SourceName: "-"},
+		referenceImage, dockerimage.ImportOptions{})
+	require.NoError(t, err)
+	_, err = io.Copy(io.Discard, out)
+	require.NoError(t, err)
+	require.NoError(t, out.Close())
+	after, err := cli.ImageInspect(t.Context(), referenceImage)
+	require.NoError(t, err)
+	require.NotEqual(t, before.ID, after.ID)
+
+	s := b.awaitJob(jobID, time.Minute, isFinished)
+	require.Nil(t, s.Failure)
+	var view bfia.JobView
+	b.mustRequest(http.MethodGet, bfia.PathJobShow+"?job_id="+jobID, nil, &view)
+	require.Equal(t, []string{before.ID}, view.Tasks[0].Images[0].ImageIDs)
 }
 
 // client returns a client of the machine's Docker Engine.

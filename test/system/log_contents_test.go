@@ -34,15 +34,21 @@ if not os.path.exists(gate + ".first"):
     log("[ERROR][2024-11-22 06:36:00,002][7][psi.run][line:2]: in a file of the first attempt", "ERROR")
     os.kill(os.getpid(), signal.SIGKILL)
 print("2024-11-22 06:36:01,001|alice|INFO|secretflow|psi.py:3| of the second attempt", flush=True)
+print("layer 0%", flush=True)
 print("2024-11-22 06:36:01,002|alice|ERROR|secretflow|psi.py:88| key column not found", flush=True)
 for name in ("DEBUG", "INFO", "WARNING", "ERROR"):
     log("[ERROR][2024-11-22 06:36:01,003][7][psi.run][line:4]: in a file", name)
 i = 0
 while not os.path.exists(gate):
-    print("\r%d rows" % i, end="", file=sys.stderr, flush=True)
+    print("\033[2K\033[1G%d rows" % i, end="", file=sys.stderr, flush=True)
     i += 1
     time.sleep(0.02)
-print("\rall rows", file=sys.stderr, flush=True)
+print("\033[2K\033[1Gall rows", file=sys.stderr, flush=True)
+for i in range(101):
+    print("\033[2A\033[2K\rlayer %d%%\r\033[2B" % i, end="", file=sys.stderr, flush=True)
+print("error: 0.234", file=sys.stderr, flush=True)
+with open(folder + "/state", "wb") as f:
+    f.write(bytes(range(1, 256)) * 4)
 log("[ERROR][2024-11-22 06:36:01,004][7][psi.run][line:5]: last words in a file", "DEBUG")
 {}["key"]
 `
@@ -128,8 +134,9 @@ func TestLogsOfAnAlgorithm(t *testing.T) {
 	inFile := "[ERROR][2024-11-22 06:36:01,003][7][psi.run][line:4]: in a file"
 	lastWords := "[ERROR][2024-11-22 06:36:01,004][7][psi.run][line:5]: last words in a file"
 	// A line without a level counts to the entry that was read just before it, here perhaps from the file.
-	errors := slices.DeleteFunc(logs("--level", "error"),
-		func(line string) bool { return line == "all rows" })
+	errors := slices.DeleteFunc(logs("--level", "error"), func(line string) bool {
+		return line == "all rows" || strings.HasPrefix(line, "layer ")
+	})
 	require.ElementsMatch(t, []string{secretFlow, inFile, lastWords},
 		without(errors, lastWords, secretFlow, inFile, true))
 	rest := strings.Join(without(errors, lastWords, secretFlow, inFile, false), "\n")
@@ -138,8 +145,10 @@ func TestLogsOfAnAlgorithm(t *testing.T) {
 
 	all := logs()
 	require.Contains(t, all, "2024-11-22 06:36:01,001|alice|INFO|secretflow|psi.py:3| of the second attempt")
-	require.Contains(t, all, "all rows")
-	require.Len(t, all, len(errors)+2, "a bar is one line in the end, and copies of an entry are one")
+	for _, line := range []string{"layer 0%", "all rows", "layer 100%", "error: 0.234"} {
+		require.Contains(t, all, line)
+	}
+	require.Len(t, all, len(errors)+5, "bars are a line each, copies of an entry are one, and data is none")
 
 	first := []string{"2024-11-22 06:36:00,001|alice|ERROR|secretflow|psi.py:1| of the first attempt",
 		"[ERROR][2024-11-22 06:36:00,002][7][psi.run][line:2]: in a file of the first attempt"}

@@ -315,6 +315,28 @@ func TestLogFlood(t *testing.T) {
 	requireNoContainers(t, pair.host, jobID, bfia.DeviceDocker)
 }
 
+// TestStorageFull fills the host's storage while its part runs, and the part then ends with exit code 0. It
+// fails, since its outputs may be incomplete. A later job succeeds.
+func TestStorageFull(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	disk.Mount(t, dir, "16m")
+	pair := startLimitedPair(t, false, func(cfg *party.Config) {
+		if cfg.NodeID == hostNode {
+			cfg.Storage.URL = party.Secret("file://" + dir)
+		}
+	})
+	jobID := pair.guest.submit(hostJob(t, map[string]any{"seconds": 3, "write_mib": 1}))
+	require.Eventually(t, func() bool { return strings.Contains(pair.host.log(jobID, "s1"), "sleeping") },
+		time.Minute, 20*time.Millisecond)
+	empty := disk.Fill(t, dir)
+	failure := pair.requireFailure(jobID, bfia.FailedOutput, activities.StorageFullMessage)
+	require.Contains(t, failure.Hint, "free space on its disk")
+	require.NotContains(t, pair.host.outputs(jobID), "s1 host.0 out")
+	empty()
+	requireSuccess(t, pair.guest.awaitJob(pair.guest.submit(hostJob(t, seconds(0))), time.Minute, isFinished))
+}
+
 // TestDiskFull fills the disk with all of the host's data, its database too. A task that writes more than
 // fits fails and reports it. Jobs that run meanwhile wait until there is free space again, and succeed.
 func TestDiskFull(t *testing.T) {
@@ -333,8 +355,8 @@ func TestDiskFull(t *testing.T) {
 	unharmed()
 
 	jobID := pair.guest.submit(
-		sleepJob(t, 2,
-			map[string]any{"s1": seconds(3), "s2": map[string]any{"seconds": 0, "write_mib": 1}}, nil),
+		sleepJob(t, 2, map[string]any{"s2": map[string]any{"seconds": 0, "write_mib": 1}},
+			map[string]map[string]any{"guest": {"s1": seconds(3)}, "host": {"s1": seconds(20)}}),
 	)
 	db := pair.host.database()
 	require.Eventually(t, func() bool {
@@ -342,7 +364,7 @@ func TestDiskFull(t *testing.T) {
 		return err == nil && tasks[0].ContainerID != ""
 	}, time.Minute, 20*time.Millisecond)
 	empty := disk.Fill(t, dir)
-	// The guest's part has ended, and the host has no disk space to record its own.
+	// The guest's part has ended. The host's part runs on: it would fail if it ended now.
 	pair.guest.awaitJob(jobID, time.Minute, func(s bfia.JobStatus) bool {
 		return slices.ContainsFunc(s.Tasks[0].Parties,
 			func(p bfia.PartStatus) bool { return p.NodeID == guestNode && p.State == bfia.TaskSuccess })

@@ -29,7 +29,8 @@ type expectedWait struct {
 	kind  bfia.WaitingKind
 	node  string // for which, or at which, it waits
 	words string
-	// workflow is the id of the workflow that shows it in its details; with memo, Temporal's lists have it too.
+	// workflow is the id of the workflow that shows it in its details, and memo whether lists of Temporal
+	// have it. Nothing does if it is empty.
 	workflow string
 	memo     bool
 	unlisted bool // the job proceeds all the same, or has ended
@@ -174,7 +175,8 @@ func testWaitForPartnerAtStart(t *testing.T) {
 // The host is away while a task runs.
 func testWaitForPartnerInTask(t *testing.T) {
 	pair := newPartyPair(t, func(c *party.Config) {
-		c.Jobs.PollAfter, c.Jobs.PollEvery = time.Second, time.Second
+		c.Jobs.PollAfter, c.Jobs.PollEvery = time.Second,
+			time.Second
 	})
 	pair.guest.start()
 	stopHost := pair.host.start()
@@ -279,7 +281,8 @@ func (w expectedWait) find(s bfia.JobStatus) *bfia.Waiting {
 	return nil
 }
 
-// requireShownWait waits until the status of a job has a wait. It checks that all views show it, with a time.
+// requireShownWait waits until the status of a job has a wait, and checks that all views show it, with a
+// time.
 func (n *testParty) requireShownWait(jobID string, w expectedWait) {
 	n.t.Helper()
 	begun := time.Now()

@@ -333,7 +333,8 @@ func (j *job) receiveCallbacks(ctx workflow.Context) {
 	}
 }
 
-// receiveTaskWaits receives what runners know of the waits of parts, and shows it. The rows have it already.
+// receiveTaskWaits receives what runners know of the waits of parts, and shows it. Their rows have it
+// already.
 func (j *job) receiveTaskWaits(ctx workflow.Context) {
 	ch := workflow.GetSignalChannel(ctx, workflows.SignalTaskWait)
 	for {

@@ -36,8 +36,8 @@ type task struct {
 func newTask(plan *bfia.Plan, p *bfia.PlannedTask) *task {
 	t := &task{plan: p, nodes: p.Nodes(),
 		id: bfia.TaskID(plan.JobID, p.Name), attempt: 1, state: bfia.TaskReady,
-		waits: map[string]*bfia.Waiting{},
-		parts: make([]bfia.TaskState, len(p.Parts)), failures: make([]*bfia.Failure, len(p.Parts))}
+		waits: map[string]*bfia.Waiting{}, parts: make([]bfia.TaskState, len(p.Parts)),
+		failures: make([]*bfia.Failure, len(p.Parts))}
 	for k := range t.parts {
 		t.parts[k] = bfia.TaskReady
 	}

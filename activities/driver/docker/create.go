@@ -13,6 +13,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/network"
 	"github.com/dustin/go-humanize"
 
 	"hutong/activities/driver"
@@ -36,7 +37,7 @@ func (d *Driver) create(ctx context.Context, spec driver.Spec) (string, error) {
 		return "", err
 	}
 
-	network, err := d.ensureNetwork(ctx)
+	info, err := d.ensureNetwork(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -47,12 +48,12 @@ func (d *Driver) create(ctx context.Context, spec driver.Spec) (string, error) {
 	}
 	defer unlock()
 
-	config, host := d.containerConfig(spec, network)
+	config, host := d.containerConfig(spec, info)
 	if host.ShmSize, err = d.sharedMemory(ctx, spec.Resources.Memory); err != nil {
 		return "", err
 	}
 	for attempt := 0; ; attempt++ {
-		created, err := d.calls.ContainerCreate(ctx, config, host, nil, nil, spec.Name)
+		created, err := d.calls.ContainerCreate(ctx, config, host, d.endpoint(info), nil, spec.Name)
 		switch {
 		case err == nil:
 			return created.ID, nil
@@ -133,7 +134,19 @@ func (d *Driver) checkImage(ctx context.Context, image string, err error) error 
 	return err
 }
 
-func (d *Driver) containerConfig(spec driver.Spec, network networkInfo,
+// endpoint names the party's network by its id. With the mode alone, Docker Engine looks the network up by
+// its name when it starts the container, and fails if another network has that name too.
+func (d *Driver) endpoint(info networkInfo) *network.NetworkingConfig {
+	if d.opts.HostNetwork {
+		return nil
+	}
+
+	return &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{
+		d.opts.Network: {NetworkID: info.id},
+	}}
+}
+
+func (d *Driver) containerConfig(spec driver.Spec, info networkInfo,
 ) (*container.Config, *container.HostConfig) {
 	initProcess, limit := false, int64(pidsLimit)
 	config := &container.Config{
@@ -144,8 +157,8 @@ func (d *Driver) containerConfig(spec driver.Spec, network networkInfo,
 		Healthcheck: &container.HealthConfig{Test: []string{"NONE"}},
 	}
 	host := &container.HostConfig{
-		NetworkMode:   container.NetworkMode(network.id),
-		ExtraHosts:    []string{d.opts.PartyHost + ":" + network.gateway.String()},
+		NetworkMode:   container.NetworkMode(info.id),
+		ExtraHosts:    []string{d.opts.PartyHost + ":" + info.gateway.String()},
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
 		CapDrop:       []string{"ALL"},
 		SecurityOpt:   []string{"no-new-privileges"},

@@ -69,6 +69,8 @@ type Driver struct {
 	mu      sync.Mutex
 	network *networkInfo // nil until it is ensured
 	machine machine      // zero until it is read
+
+	foreign sync.Map // by id, the networks of others with the same name that the log reported
 }
 
 // machine is what the driver needs to know of Docker Engine's machine.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -142,8 +143,59 @@ func TestDockerForeignNetwork(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { _ = r.Close() }()
 	_, err = r.EnsureNetwork(t.Context())
-	require.ErrorContains(t, err, n.Name)
+	require.ErrorContains(t, err,
+		"the network "+n.Name+" (id "+n.ID[:12]+") was not created by Hutong for node T")
 	require.True(t, driver.IsNonRetryable(err))
+}
+
+// TestDockerForeignDuplicate runs containers while a network that is not the party's has the name of the
+// party's network: the older one, and a newer one that appears after the container was created.
+func TestDockerForeignDuplicate(t *testing.T) {
+	t.Parallel()
+	r, opts := newBridged(t)
+	engine, ctx := dockerClient(t), t.Context()
+	name := "hutong-" + strings.ToLower(opts.NodeID)
+	foreign := func() {
+		before := networksNamed(t, engine, name)
+		require.NoError(t, createDuplicate(ctx, engine, name, "another"))
+		for _, id := range networksNamed(t, engine, name) {
+			if !slices.Contains(before, id) {
+				t.Cleanup(func() { require.NoError(t, engine.NetworkRemove(context.Background(), id)) })
+			}
+		}
+	}
+	foreign()
+	require.NoError(t, createDuplicate(ctx, engine, name, opts.NodeID))
+
+	spec := dockerSpec("exit", "0")
+	_, err := r.Create(ctx, spec)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.Remove(context.Background(), spec.Name)) })
+	foreign()
+	require.Len(t, networksNamed(t, engine, name), 3)
+	require.NoError(t, r.Start(ctx, spec.Name))
+	require.Equal(t, 0, drivertest.Await(t, ctx, r, spec.Name).Code)
+	c, err := engine.ContainerInspect(ctx, spec.Name)
+	require.NoError(t, err)
+	require.Len(t, c.NetworkSettings.Networks, 1)
+
+	_, err = r.EnsureNetwork(ctx)
+	require.NoError(t, err)
+	require.Len(t, networksNamed(t, engine, name), 3, "a network of somebody else was removed")
+}
+
+// TestDockerNetworkWithSubnetOnly uses a network for which Docker Engine lists no gateway.
+func TestDockerNetworkWithSubnetOnly(t *testing.T) {
+	t.Parallel()
+	r, opts := newBridged(t)
+	engine, ctx := dockerClient(t), t.Context()
+	_, err := engine.NetworkCreate(ctx, "hutong-"+strings.ToLower(opts.NodeID), network.CreateOptions{
+		Driver: "bridge", Labels: map[string]string{"hutong.node_id": opts.NodeID},
+		IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: "10.78.3.0/24"}}}})
+	require.NoError(t, err)
+	gateway, err := r.EnsureNetwork(ctx)
+	require.NoError(t, err)
+	require.Equal(t, "10.78.3.1", gateway.String())
 }
 
 func TestDockerReachesParty(t *testing.T) {

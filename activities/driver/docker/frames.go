@@ -120,7 +120,7 @@ func (f *frameWriter) take(stream int, frame []byte) {
 
 // compact shortens a line that overwrites itself, such as a progress bar, to its last state.
 func (f *frameWriter) compact(line *bytes.Buffer, stamp int) {
-	if b := line.Bytes(); len(b) > stamp && bytes.IndexByte(b, '\r') >= 0 {
+	if b := line.Bytes(); len(b) > stamp && logline.Overwrites(b[stamp:]) {
 		line.Truncate(stamp + len(logline.Compact(b[stamp:])))
 	}
 }

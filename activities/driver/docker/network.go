@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -67,12 +69,13 @@ func (d *Driver) ensureNetwork(ctx context.Context) (networkInfo, error) {
 	return *d.network, nil
 }
 
-// findNetwork finds the party's network.
+// findNetwork finds the party's network, by its name and label.
 //
 // Docker Engine allows several networks of one name. Without a common lock, such as from two machines that
-// share a remote Docker Engine, several can be created at once. Everybody picks the oldest one and removes
-// the others. A container that was created on one of the others fails to start and is removed, and the
-// caller's next attempt creates it on the right one.
+// share a remote Docker Engine, several can be created at once. Everybody picks the oldest one with the
+// party's label and removes the others with that label. A container that was created on one of those fails to
+// start and is removed, and the caller's next attempt creates it on the right one. A network without the
+// label is somebody else's: it is left alone.
 func (d *Driver) findNetwork(ctx context.Context) (network.Inspect, error) {
 	// The filter also matches parts of names.
 	list, err := d.calls.NetworkList(ctx, network.ListOptions{
@@ -82,30 +85,42 @@ func (d *Driver) findNetwork(ctx context.Context) (network.Inspect, error) {
 		return network.Inspect{}, classify(err)
 	}
 
-	list = slices.DeleteFunc(list, func(n network.Summary) bool { return n.Name != d.opts.Network })
-	if len(list) == 0 {
-		return network.Inspect{}, driver.ErrNotFound
-	}
-
-	slices.SortFunc(list, func(a, b network.Summary) int {
-		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
-	})
+	var own, foreign []network.Summary
 	for _, n := range list {
-		if n.Labels[labelNode] != d.opts.NodeID {
-			return network.Inspect{}, driver.NonRetryablef(
-				"the network %s was not created by Hutong for node %s; remove it or configure another name",
-				d.opts.Network,
-				d.opts.NodeID,
-			)
+		switch {
+		case n.Name != d.opts.Network:
+		case n.Labels[labelNode] == d.opts.NodeID:
+			own = append(own, n)
+		default:
+			foreign = append(foreign, n)
 		}
 	}
+	switch {
+	case len(own) == 0 && len(foreign) == 0:
+		return network.Inspect{}, driver.ErrNotFound
+	case len(own) == 0:
+		return network.Inspect{}, driver.NonRetryablef(
+			"the network %s (id %.12s) was not created by Hutong for node %s: remove it with "+
+				"'docker network rm %.12[2]s', or give another name as runner.docker.network",
+			d.opts.Network, foreign[0].ID, d.opts.NodeID)
+	}
 
-	for _, other := range list[1:] {
+	slices.SortFunc(own, func(a, b network.Summary) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	for _, n := range foreign {
+		if _, known := d.foreign.LoadOrStore(n.ID, true); !known {
+			slog.WarnContext(ctx,
+				"another network has the name of the party's network; Hutong does not use it",
+				"node_id", d.opts.NodeID, "network", d.opts.Network, "foreign", n.ID, "own", own[0].ID)
+		}
+	}
+	for _, other := range own[1:] {
 		// It may be in use, or gone already. Both are fine.
 		_ = d.calls.NetworkRemove(ctx, other.ID)
 	}
 
-	return list[0], nil
+	return own[0], nil
 }
 
 func (d *Driver) createNetwork(ctx context.Context) error {
@@ -124,6 +139,9 @@ func (d *Driver) createNetwork(ctx context.Context) error {
 	return classify(err)
 }
 
+// gatewayOf returns the address of the machine on a network. A network may list none, such as one that was
+// created with a subnet only: the bridge has it then, or it is the first address of the subnet, which Docker
+// Engine takes by default.
 func gatewayOf(n network.Inspect) (netip.Addr, error) {
 	for _, config := range n.IPAM.Config {
 		if addr, err := netip.ParseAddr(config.Gateway); err == nil && addr.Is4() {
@@ -136,7 +154,50 @@ func gatewayOf(n network.Inspect) (netip.Addr, error) {
 		}
 	}
 
-	return netip.Addr{}, fmt.Errorf("the network %s has no IPv4 gateway", n.Name)
+	for _, config := range n.IPAM.Config {
+		subnet, err := netip.ParsePrefix(config.Subnet)
+		if err != nil || !subnet.Addr().Is4() {
+			continue
+		}
+		if addr, found := bridgeAddress(n, subnet); found {
+			return addr, nil
+		}
+		pool := subnet
+		if within, err := netip.ParsePrefix(config.IPRange); err == nil && within.Addr().Is4() {
+			pool = within
+		}
+		first := pool.Masked().Addr()
+		if first == subnet.Masked().Addr() {
+			first = first.Next() // the subnet's own address is no machine's
+		}
+		return first, nil
+	}
+
+	return netip.Addr{}, fmt.Errorf("the network %s has no IPv4 gateway and no IPv4 subnet", n.Name)
+}
+
+// bridgeAddress returns the address of the network's bridge in a subnet. This process sees the bridge only if
+// it runs on the machine of Docker Engine, outside of a container.
+func bridgeAddress(n network.Inspect, subnet netip.Prefix) (netip.Addr, bool) {
+	name := n.Options["com.docker.network.bridge.name"]
+	if name == "" {
+		name = fmt.Sprintf("br-%.12s", n.ID)
+	}
+	bridge, err := net.InterfaceByName(name)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	addresses, err := bridge.Addrs()
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	for _, address := range addresses {
+		if prefix, err := netip.ParsePrefix(address.String()); err == nil && subnet.Contains(prefix.Addr()) {
+			return prefix.Addr(), true
+		}
+	}
+
+	return netip.Addr{}, false
 }
 
 // RemoveNetwork removes the party's network. Containers on it must be removed first.

@@ -53,7 +53,7 @@ func (c *lineCopier) copyFrom(r io.Reader, complete bool) error {
 			}
 		}
 
-		if bytes.IndexByte(part, '\r') >= 0 {
+		if logline.Overwrites(part) {
 			// Of a progress bar, only the last state counts.
 			part, text = logline.Compact(append(bytes.Clone(text), part...)), text[:0]
 		}

@@ -63,7 +63,7 @@ func (l *logWriter) add(b []byte, now time.Time) {
 		}
 		b = rest
 
-		overwrites := bytes.IndexByte(line, '\r') >= 0
+		overwrites := logline.Overwrites(line)
 		if len(l.text) == 0 || overwrites {
 			l.stamp = append(l.stamp[:0], stamp...) // of a progress bar, the time of the newest state
 		}
