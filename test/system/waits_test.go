@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/enums/v1"
 	sdk "go.temporal.io/api/sdk/v1"
 	temporal "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
@@ -75,6 +76,7 @@ func testWaitForApproval(t *testing.T) {
 	pair.guest.requireNoWait(jobID, w, isTaskRunning("s1"))
 	w.workflow = workflows.ParticipantJobID(jobID)
 	pair.host.requireNoWait(jobID, w, isTaskRunning("s1"))
+	pair.endJob(jobID)
 }
 
 func testWaitInQueue(t *testing.T) {
@@ -93,6 +95,7 @@ func testWaitInQueue(t *testing.T) {
 		words: "waits for its scheduler " + guestNode, workflow: workflows.ParticipantJobID(second)})
 	pair.guest.stopJob(first)
 	pair.guest.requireNoWait(second, w, isTaskRunning("s1"))
+	pair.endJob(second)
 }
 
 func testWaitForDrainedRunner(t *testing.T) {
@@ -115,6 +118,7 @@ func testWaitForDrainedRunner(t *testing.T) {
 	drain(false)
 	pair.guest.requireNoWait(jobID, w, isTaskRunning("s1"))
 	pair.host.requireNoWait(jobID, atHost, isTaskRunning("s1"))
+	pair.endJob(jobID)
 }
 
 // A task is claimed by a runner that does not start it.
@@ -140,6 +144,7 @@ func testWaitForAbsentRunner(t *testing.T) {
 	pair.host.startAs(party.Roles{Runner: true})
 	pair.host.requireNoWait(jobID, atHost, isTaskRunning("s1"))
 	pair.guest.requireNoWait(jobID, atGuest, isTaskRunning("s1"))
+	pair.endJob(jobID)
 }
 
 // The host is away when the job's turn comes.
@@ -170,6 +175,7 @@ func testWaitForPartnerAtStart(t *testing.T) {
 	pair.host.start()
 	pair.guest.requireNoWait(first, stopping, isFinished)
 	pair.guest.requireNoWait(second, queued, isTaskRunning("s1"))
+	pair.endJob(second)
 }
 
 // The host is away while a task runs.
@@ -191,6 +197,7 @@ func testWaitForPartnerInTask(t *testing.T) {
 	pair.guest.requireShownWait(jobID, w)
 	pair.host.start()
 	pair.guest.requireNoWait(jobID, w, isTaskRunning("s1"))
+	pair.endJob(jobID)
 }
 
 // One slot runs one branch after the other.
@@ -206,6 +213,7 @@ func testWaitForSlot(t *testing.T) {
 	pair.guest.requireShownWait(jobID, w)
 	pair.guest.stopJob(jobID)
 	pair.guest.requireNoWait(jobID, w, isFinished)
+	pair.endJob(jobID)
 }
 
 // The host's runner can't create containers for a while.
@@ -225,6 +233,7 @@ func testWaitForRetry(t *testing.T) {
 	require.NoError(t, os.Rename(runs+".away", runs))
 	pair.host.requireNoWait(jobID, w, isTaskRunning("s1"))
 	pair.guest.requireNoWait(jobID, atGuest, isTaskRunning("s1"))
+	pair.endJob(jobID)
 }
 
 // The host's database takes no writes for a while: the host can't say so in its rows, but its workflow can.
@@ -248,11 +257,22 @@ func testWaitForDatabase(t *testing.T) {
 	pair.host.requireWaitInTemporal(w)
 	readOnly("off")
 	pair.host.requireNoWait(jobID, w, isTaskRunning("s2"))
+	pair.endJob(jobID)
 }
 
 func (n *testParty) stopJob(jobID string) {
 	n.t.Helper()
 	n.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
+}
+
+// endJob stops a job, and waits until its containers are gone at both parties.
+func (pair *partyPair) endJob(jobID string) {
+	pair.t.Helper()
+	pair.guest.stopJob(jobID)
+	for _, n := range []*testParty{pair.guest, pair.host} {
+		n.requireWorkflowStatus(workflows.ParticipantJobID(jobID), enums.WORKFLOW_EXECUTION_STATUS_CANCELED,
+			bfia.OutcomeStopped)
+	}
 }
 
 // matches reports whether a wait is the expected one.
