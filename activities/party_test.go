@@ -64,6 +64,8 @@ type testParty struct {
 	gpus         []string     // their names
 	// receives the reports of containers that are asked on their control port
 	onReport func(context.Context, string, bfia.TaskReport) error
+	// receives what parts wait for
+	onWait func(context.Context, string, activities.PartWait) error
 }
 
 // newTestParty creates a party with one job of the tasks a and b, where b reads the output of a.
@@ -137,7 +139,7 @@ func (h *testParty) newRunner(r driver.Driver) *runner.Runner {
 		System: func(string) bfia.System {
 			return bfia.System{Transport: "hutong:9381",
 				Callback: "http://hutong:9380"}
-		}, StopGrace: time.Second, GPUs: h.gpus, Logger: quiet, OnReport: h.onReport}
+		}, StopGrace: time.Second, GPUs: h.gpus, Logger: quiet, OnReport: h.onReport, OnWait: h.onWait}
 }
 
 // activities returns the structs whose methods are registered anywhere.

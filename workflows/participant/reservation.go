@@ -89,6 +89,7 @@ func (j *job) reserveLocked(ctx workflow.Context, in participant.ReserveInput) (
 	if grant.Granted && !j.reservation.granted {
 		j.reservation.granted, j.reservation.busy = true, make([]bool, grant.Parallelism)
 	}
+	j.describe(ctx)
 
 	return grant, nil
 }
@@ -106,7 +107,8 @@ func (j *job) release(ctx workflow.Context, request bfia.ReleaseRequest) error {
 	if !j.FateFlow && request.Generation < j.reservation.generation || j.state != bfia.JobReady {
 		return nil
 	}
-	j.reservation.granted, j.reservation.busy = false, nil
+	j.reservation.granted, j.reservation.busy, j.reservation.denied = false, nil, ""
+	j.describe(ctx)
 	j.reservation.generation = request.Generation + 1 // fences late requests of this generation
 
 	return j.releaseLocked(ctx, "")

@@ -26,10 +26,11 @@ type task struct {
 	failure    *bfia.Failure   // of the part whose failure made the task FAILED
 	stopReason string          // why it must not start, or must end
 	stoppedBy  string
-	waits      map[string]*bfia.Waiting // by party, as a poll that runs knows them
-	polled     bool                     // a poll runs
-	reports    int                      // counts reports, to detect silence
-	lost       *bfia.Failure            // the retryable failure of its attempt; nil while that runs
+	polled     bool // a poll runs
+	// waits are what it waits for, by party, as that poll knows them.
+	waits   map[string]*bfia.Waiting
+	reports int           // counts reports, to detect silence
+	lost    *bfia.Failure // the retryable failure of its attempt; nil while that runs
 }
 
 func newTask(plan *bfia.Plan, p *bfia.PlannedTask) *task {
