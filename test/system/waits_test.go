@@ -21,7 +21,6 @@ import (
 	"hutong/bfia"
 	"hutong/internal/party"
 	"hutong/store"
-	"hutong/store/storetest"
 	"hutong/workflows"
 )
 
@@ -46,7 +45,6 @@ func TestEveryWaitHasAReason(t *testing.T) {
 		"approval": testWaitForApproval, "queue": testWaitInQueue, "drained runner": testWaitForDrainedRunner,
 		"absent runner": testWaitForAbsentRunner, "partner at the start": testWaitForPartnerAtStart,
 		"partner during a task": testWaitForPartnerInTask, "slot": testWaitForSlot, "retry": testWaitForRetry,
-		"database": testWaitForDatabase,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -233,30 +231,6 @@ func testWaitForRetry(t *testing.T) {
 	require.NoError(t, os.Rename(runs+".away", runs))
 	pair.host.requireNoWait(jobID, w, isTaskRunning("s1"))
 	pair.guest.requireNoWait(jobID, atGuest, isTaskRunning("s1"))
-	pair.endJob(jobID)
-}
-
-// The host's database takes no writes for a while: the host can't say so in its rows, but its workflow can.
-func testWaitForDatabase(t *testing.T) {
-	server := storetest.StartServer(t, nil)
-	pair := startSleepPair(t, func(c *party.Config) {
-		c.Jobs.PollAfter, c.Jobs.PollEvery = time.Second, time.Second
-		if c.NodeID == hostNode {
-			c.Database.URL = party.Secret(server.Address())
-		}
-	})
-	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(3), "s2": seconds(3600)}, nil))
-	pair.guest.awaitJob(jobID, time.Minute, isTaskRunning("s1"))
-	readOnly := func(value string) {
-		server.Exec(t, "ALTER SYSTEM SET default_transaction_read_only = "+value)
-		server.Exec(t, "SELECT pg_reload_conf()")
-	}
-	readOnly("on")
-	w := expectedWait{kind: bfia.WaitsForDatabase, node: hostNode, memo: true,
-		words: "waits for the database: failed to ", workflow: workflows.ParticipantJobID(jobID)}
-	pair.host.requireWaitInTemporal(w)
-	readOnly("off")
-	pair.host.requireNoWait(jobID, w, isTaskRunning("s2"))
 	pair.endJob(jobID)
 }
 
