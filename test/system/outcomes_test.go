@@ -56,7 +56,7 @@ func TestOutcomes(t *testing.T) {
 		pair.guest.listedIDs(url.Values{"outcome": {"failed,stopped"}}))
 	require.Len(t, pair.guest.listedIDs(url.Values{"partner": {hostNode}}), 3)
 	require.Empty(t, pair.guest.listedIDs(url.Values{"partner": {"JG9999999999999999"}}))
-	now := time.Now().UTC().Format(time.RFC3339)
+	now := time.Now().Add(2 * time.Second).UTC().Format(time.RFC3339) // in whole seconds
 	require.Empty(t, pair.guest.listedIDs(url.Values{"since": {now}}))
 	require.Len(t, pair.guest.listedIDs(url.Values{"until": {now}}), 3)
 	env, _ := pair.guest.request(http.MethodGet, bfia.PathPlatformJobList+"?outcome=lost", nil)
