@@ -59,33 +59,42 @@ func (f *frameWriter) skip(frame []byte) bool {
 	return false
 }
 
-func (f *frameWriter) copyFrom(r io.Reader) error {
+// readFrame reads the next frame of Docker Engine's multiplexed output into buf, or a larger buffer. It returns
+// io.EOF at the end between two frames.
+func readFrame(r io.Reader, buf []byte) (stream int, frame []byte, err error) {
 	var header [frameHeader]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
+		return 0, nil, err
+	}
+	size := binary.BigEndian.Uint32(header[4:])
+	if header[0] > 2 || size > maxFrame {
+		return 0, nil, fmt.Errorf("not a frame of output: stream %d of %d bytes", header[0], size)
+	}
+	frame = append(buf[:0], make([]byte, size)...)
+	if _, err := io.ReadFull(r, frame); err != nil {
+		return 0, nil, fmt.Errorf("a frame is cut off (%v): %w", err, io.ErrUnexpectedEOF)
+	}
+	return int(header[0]), frame, nil
+}
+
+func (f *frameWriter) copyFrom(r io.Reader) error {
 	var frame []byte
 
 	for {
-		switch _, err := io.ReadFull(r, header[:]); {
+		stream, next, err := readFrame(r, frame)
+		switch {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err
 		}
-
-		size := binary.BigEndian.Uint32(header[4:])
-		if header[0] > 2 || size > maxFrame {
-			return fmt.Errorf("not a log frame: stream %d of %d bytes", header[0], size)
-		}
-
-		frame = append(frame[:0], make([]byte, size)...)
-		if _, err := io.ReadFull(r, frame); err != nil {
-			return errors.Join(io.ErrUnexpectedEOF, err)
-		}
+		frame = next
 
 		if f.skip(frame) {
 			continue
 		}
 
-		f.take(int(header[0]), frame)
+		f.take(stream, frame)
 		if f.err != nil {
 			return f.err
 		}

@@ -3,9 +3,7 @@ package docker
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -81,25 +79,18 @@ func (d *Driver) attach(ctx context.Context, id string, show func(line []byte)) 
 
 // readUnfinished reads the frames of an attached container, and shows what follows the last newline.
 func readUnfinished(r io.Reader, now func() time.Time, show func(line []byte)) error {
-	var header [frameHeader]byte
 	var frame []byte
 	var text [3][]byte // by stream
 	shown, since, taken := false, now(), 0
 	for {
-		switch _, err := io.ReadFull(r, header[:]); {
+		stream, next, err := readFrame(r, frame)
+		switch {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err
 		}
-		size := binary.BigEndian.Uint32(header[4:])
-		if header[0] > 2 || size > maxFrame {
-			return fmt.Errorf("not a frame of output: stream %d of %d bytes", header[0], size)
-		}
-		frame = append(frame[:0], make([]byte, size)...)
-		if _, err := io.ReadFull(r, frame); err != nil {
-			return errors.Join(io.ErrUnexpectedEOF, err)
-		}
+		frame = next
 
 		if now().Sub(since) > attachPeriod {
 			since, taken = now(), 0
@@ -108,7 +99,7 @@ func readUnfinished(r io.Reader, now func() time.Time, show func(line []byte)) e
 			return errTooMuchOutput
 		}
 
-		line := &text[header[0]]
+		line := &text[stream]
 		*line = appendUnfinished(*line, frame)
 		if len(*line) > 0 || shown {
 			shown = len(*line) > 0
