@@ -59,8 +59,8 @@ func (f *frameWriter) skip(frame []byte) bool {
 	return false
 }
 
-// readFrame reads the next frame of Docker Engine's multiplexed output into buf, or a larger buffer. It returns
-// io.EOF at the end between two frames.
+// readFrame reads the next frame of Docker Engine's multiplexed output into buf, or a larger buffer. It
+// returns io.EOF at the end between two frames.
 func readFrame(r io.Reader, buf []byte) (stream int, frame []byte, err error) {
 	var header [frameHeader]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
