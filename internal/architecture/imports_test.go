@@ -69,6 +69,7 @@ var imports = []struct {
 		[]string{"bfia", "activities/...", "store/...", "internal/party", "internal/temporalns",
 			"internal/httpclient", "internal/duration"}},
 	{"internal/httpclient", nil},
+	{"internal/identity", nil},
 	{"internal/temporalns", []string{"workflows/..."}},
 	{"internal/duration", nil},
 	{"internal/httpguard", nil},

@@ -194,7 +194,7 @@ func TestTemporalServerKilled(t *testing.T) {
 	require.NoError(t, c.GetWorkflow(t.Context(), "w", "").Get(t.Context(), &sum))
 	assert.Equal(t, 10, sum)
 	t.Logf("started after a kill and completed the workflow in %s", time.Since(started))
-	assert.Less(t, time.Since(started), 20*time.Second)
+	assert.Less(t, time.Since(started), time.Minute, "an unfinished workflow task is retried after 10 s, twice at most")
 }
 
 func TestTemporalServerRejectsOptions(t *testing.T) {

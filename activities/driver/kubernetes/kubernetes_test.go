@@ -319,7 +319,7 @@ func TestKubernetesJob(t *testing.T) {
 			"config.token": "very secret",
 		},
 		Labels:    map[string]string{"task_id": long, "role": "互通"},
-		Resources: bfia.Resources{CPUMilli: 250, Memory: 64 << 20, Disk: 1 << 30},
+		Resources: bfia.Resources{CPUMilli: 250, Memory: 64 << 20, Disk: 1 << 30, GPU: 2},
 	}
 	id, err := r.Create(t.Context(), spec)
 	require.NoError(t, err)
