@@ -56,14 +56,16 @@ func drawFacts(t *rapid.T) (caller string, verb Verb, job JobFacts) {
 		Known: rapid.Bool().Draw(t, "known"), Initiator: node.Draw(t, "initiator"),
 		Scheduler: node.Draw(t, "scheduler"),
 		Delegates: rapid.SliceOfN(node, 0, 3).Draw(t, "delegates"),
-		Role:      rapid.SampledFrom([]string{"", "guest", "guest.0", "host", "host.0", "host.1"}).Draw(t, "role")}
+		Role: rapid.SampledFrom([]string{"", "guest", "guest.0", "host", "host.0", "host.1"}).
+			Draw(t, "role")}
 	for i, n := range rapid.SliceOfN(rapid.SampledFrom(nodes[1:]), 0, 3).Draw(t, "hosts") {
 		job.Parts = append(job.Parts, Part{"host", i, n})
 	}
 	if n := node.Draw(t, "guest"); n != "" {
 		job.Parts = append(job.Parts, Part{"guest", 0, n})
 	}
-	return node.Draw(t, "caller"), rapid.SampledFrom(append(Verbs(), "", "job/delete")).Draw(t, "verb"), job
+	verb = rapid.SampledFrom(append(Verbs(), "", "job/delete")).Draw(t, "verb")
+	return node.Draw(t, "caller"), verb, job
 }
 
 func TestPropertyMayEqualsThePlainModel(t *testing.T) {
