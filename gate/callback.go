@@ -93,8 +93,13 @@ func (g *Gate) takeReport(w http.ResponseWriter, r *http.Request, token string) 
 	key := report.TaskID + "/" + report.Role
 	if run.known() {
 		if report.TaskID != run.TaskID || !run.mayReportAs(report.Role) {
-			return bfia.Errorf(bfia.CodeForbidden, "task_id, role: this container runs task %s as %s, and reports "+
-				"nothing else", run.TaskID, run.Role)
+			return bfia.Errorf(
+				bfia.CodeForbidden,
+				"task_id, role: this container runs task %s as %s, and reports "+
+					"nothing else",
+				run.TaskID,
+				run.Role,
+			)
 		}
 		report.Role, key = run.Role, run.ID
 	}
@@ -110,8 +115,12 @@ func (g *Gate) passOn(r *http.Request, key string, report *bfia.TaskReport) erro
 	case report.Status == last.state || last.state.Terminal():
 		return nil
 	case last.count >= maxReports:
-		return bfia.Errorf(bfia.CodeRefused, "status: this container has reported %d changes of its state, and can "+
-			"report no more", maxReports)
+		return bfia.Errorf(
+			bfia.CodeRefused,
+			"status: this container has reported %d changes of its state, and can "+
+				"report no more",
+			maxReports,
+		)
 	}
 	if err := g.cfg.Report(r.Context(), *report); err != nil {
 		return err

@@ -60,14 +60,28 @@ func (g *Gate) channel(w http.ResponseWriter, r *http.Request, token string) {
 		err = forbiddenf("header %s: the session of this container is %s", wire.HeaderSessionID, run.Session)
 	}
 	if refusal, ok := errors.AsType[*errForbidden](err); ok {
-		g.cfg.Logger.Info("refused a container's call of the transport", "remote", r.RemoteAddr, "path", r.URL.Path,
-			"session_id", session, "error", err)
+		g.cfg.Logger.Info(
+			"refused a container's call of the transport",
+			"remote",
+			r.RemoteAddr,
+			"path",
+			r.URL.Path,
+			"session_id",
+			session,
+			"error",
+			err,
+		)
 		refuseChannel(w, r, http.StatusForbidden, refusal.text)
 		return
 	}
 	if err != nil {
 		g.cfg.Logger.Error("failed to identify a container", "remote", r.RemoteAddr, "error", err)
-		refuseChannel(w, r, http.StatusServiceUnavailable, "the party can't look up its containers; try again")
+		refuseChannel(
+			w,
+			r,
+			http.StatusServiceUnavailable,
+			"the party can't look up its containers; try again",
+		)
 		return
 	}
 	g.setHeaders(r, headers, run)
@@ -117,8 +131,8 @@ func refuseChannel(w http.ResponseWriter, r *http.Request, httpStatus int, messa
 	_, _ = w.Write(append(head, tail...))
 }
 
-// RemoteTransport returns a handler that passes calls on to the transport at a host:port of another process of
-// the party. Calls carry their principal, sealed.
+// RemoteTransport returns a handler that passes calls on to the transport at a host:port of another process
+// of the party. Calls carry their principal, sealed.
 func RemoteTransport(address string, keys Keys, logger *slog.Logger) http.Handler {
 	target := &url.URL{Scheme: "http", Host: address}
 	h1, h2 := httpclient.Direct(), httpclient.Direct()

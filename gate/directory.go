@@ -101,7 +101,10 @@ func (d *directory) find(ctx context.Context, lookUp func(*list) (Container, boo
 }
 
 // lookUp looks into the cached list, and into a new one if there is none or it lacks the container.
-func (d *directory) lookUp(ctx context.Context, lookUp func(*list) (Container, bool)) (Container, bool, error) {
+func (d *directory) lookUp(
+	ctx context.Context,
+	lookUp func(*list) (Container, bool),
+) (Container, bool, error) {
 	d.mu.Lock()
 	if d.cached != nil && time.Since(d.cached.began) < listFor {
 		if c, ok := lookUp(d.cached); ok {
@@ -207,6 +210,9 @@ func (d *directory) run(ctx context.Context, c Container) (Run, error) {
 
 // owner returns the name of the container that has an address.
 func (d *directory) owner(ctx context.Context, address string) (name string, found bool, err error) {
-	c, found, err := d.lookUp(ctx, func(l *list) (Container, bool) { c, ok := l.byAddress[address]; return c, ok })
+	c, found, err := d.lookUp(
+		ctx,
+		func(l *list) (Container, bool) { c, ok := l.byAddress[address]; return c, ok },
+	)
 	return c.Name, found, err
 }

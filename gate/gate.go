@@ -70,7 +70,7 @@ func New(cfg Config) (*Gate, error) {
 // just ended.
 func (g *Gate) BeginStart() (end func()) { return g.dir.beginStart() }
 
-// runPath is the beginning of a path that carries a token, as in /run/TOKEN/v1/platform/schedule/task/callback.
+// runPath is the beginning of a path that carries a token: /run/TOKEN/v1/platform/schedule/task/callback.
 const runPath = "/run/"
 
 // CallbackPath returns the path of system.callback for a container. token is empty for a container that the
@@ -103,8 +103,13 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case isChannel(path):
 		g.channel(w, r, token)
 	default:
-		answerJSON(w, http.StatusNotFound, bfia.CodeNotFound, fmt.Sprintf("no such route: %s %.200q; containers "+
-			"reach their callback, their sessions and their storage", r.Method, path))
+		answerJSON(
+			w,
+			http.StatusNotFound,
+			bfia.CodeNotFound,
+			fmt.Sprintf("no such route: %s %.200q; containers "+
+				"reach their callback, their sessions and their storage", r.Method, path),
+		)
 	}
 }
 
@@ -122,15 +127,17 @@ func (g *Gate) identify(r *http.Request, token string) (Run, identity.Principal,
 	if token != "" {
 		name, ok := g.cfg.Keys.ContainerOf(token)
 		if !ok {
-			return Run{}, identity.Principal{}, forbiddenf("the token is not that of a container of this party")
+			return Run{}, identity.Principal{}, forbiddenf(
+				"the token is not that of a container of this party",
+			)
 		}
 		claimed = name
 	}
 	return g.runOf(r, claimed)
 }
 
-// runOf returns the run of a request whose caller has proved to be a container; claimed is "" if it has proved
-// nothing.
+// runOf returns the run of a request whose caller has proved to be a container; claimed is "" if it has
+// proved nothing.
 func (g *Gate) runOf(r *http.Request, claimed string) (Run, identity.Principal, error) {
 	address := hostOf(r.RemoteAddr)
 	caller := identity.Principal{Kind: identity.KindContainer, Node: g.cfg.Node, Address: address,
@@ -170,8 +177,11 @@ func (g *Gate) findRun(ctx context.Context, address, claimed string) (Run, error
 	case !found:
 		return Run{}, forbiddenf("the container %.200q does not run here", claimed)
 	case run.Address != "" && run.Address != address:
-		return Run{}, forbiddenf("the credentials of container %.200q are used from another address, %s", claimed,
-			address)
+		return Run{}, forbiddenf(
+			"the credentials of container %.200q are used from another address, %s",
+			claimed,
+			address,
+		)
 	case run.Address != "":
 		return run, nil
 	}

@@ -126,7 +126,12 @@ func from(address string) *http.Client {
 // post sends a request from an address and returns the status and the answer.
 func (p *party) post(t *testing.T, address, path, body string, headers ...string) (int, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.server.URL+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(
+		t.Context(),
+		http.MethodPost,
+		p.server.URL+path,
+		strings.NewReader(body),
+	)
 	require.NoError(t, err)
 	r.Header.Set("Content-Type", "application/json")
 	for i := 0; i+1 < len(headers); i += 2 {
@@ -148,7 +153,8 @@ func reportOf(task, role string, state bfia.TaskState) string {
 // A container reports the state of its own part, and of no other one.
 func TestCallbackIsOfTheOwnPart(t *testing.T) {
 	p := newParty(t)
-	callback := gate.CallbackPath("")
+	callback, password := gate.CallbackPath(""), p.keys.StoragePassword("process")
+	path := func(container string) string { return gate.CallbackPath(p.keys.Token(container)) }
 	for name, test := range map[string]struct {
 		address, path, task, role, token string
 		status                           int
@@ -156,22 +162,28 @@ func TestCallbackIsOfTheOwnPart(t *testing.T) {
 		"own part":             {"127.0.0.2", callback, taskA, "guest.0", "", 200},
 		"role without number":  {"127.0.0.4", callback, taskA, "host", "", 200},
 		"with its token":       {"127.0.0.3", callback, taskB, "guest.0", p.keys.Token("b"), 200},
-		"token in the path":    {"127.0.0.1", gate.CallbackPath(p.keys.Token("process")), taskA, "arbiter.0", "", 200},
+		"token in the path":    {"127.0.0.1", path("process"), taskA, "arbiter.0", "", 200},
 		"another task":         {"127.0.0.2", callback, taskB, "guest.0", "", 403},
 		"another role":         {"127.0.0.2", callback, taskA, "host.0", "", 403},
 		"number of the role":   {"127.0.0.2", callback, taskA, "guest.1", "", 403},
 		"another's token":      {"127.0.0.2", callback, taskB, "guest.0", p.keys.Token("b"), 403},
-		"another's path":       {"127.0.0.2", gate.CallbackPath(p.keys.Token("b")), taskB, "guest.0", "", 403},
+		"another's path":       {"127.0.0.2", path("b"), taskB, "guest.0", "", 403},
 		"a process's token":    {"127.0.0.2", callback, taskA, "arbiter.0", p.keys.Token("process"), 403},
 		"a forged token":       {"127.0.0.1", callback, taskA, "arbiter.0", "process.forged", 403},
 		"a token of no one":    {"127.0.0.1", callback, taskA, "arbiter.0", p.keys.Token("ended"), 403},
 		"nobody":               {"127.0.0.9", callback, taskA, "guest.0", "", 403},
-		"the token's password": {"127.0.0.1", callback, taskA, "arbiter.0", "process." + p.keys.StoragePassword("process"), 403},
+		"the token's password": {"127.0.0.1", callback, taskA, "arbiter.0", "process." + password, 403},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p.reports = nil
-			status, answer := p.post(t, test.address, test.path, reportOf(test.task, test.role, bfia.TaskSuccess),
-				"x_ptp_token", test.token)
+			status, answer := p.post(
+				t,
+				test.address,
+				test.path,
+				reportOf(test.task, test.role, bfia.TaskSuccess),
+				"x_ptp_token",
+				test.token,
+			)
 			require.Equal(t, test.status, status, answer)
 			if status != 200 {
 				require.Empty(t, p.reports)
@@ -238,7 +250,12 @@ func TestCallbackIsRepeatedAfterFailure(t *testing.T) {
 
 	p.listErr = errors.New("the daemon does not answer at 10.0.0.1")
 	p.gate.BeginStart()()
-	status, answer := p.post(t, "127.0.0.2", gate.CallbackPath(""), reportOf(taskA, "guest.0", bfia.TaskFailed))
+	status, answer := p.post(
+		t,
+		"127.0.0.2",
+		gate.CallbackPath(""),
+		reportOf(taskA, "guest.0", bfia.TaskFailed),
+	)
 	require.Equal(t, 503, status)
 	require.NotContains(t, answer, "10.0.0.1")
 }
@@ -328,7 +345,8 @@ func TestChannelHeaders(t *testing.T) {
 		require.Equal(t, 403, status, "%v: %s", headers, answer)
 	}
 	for _, path := range []string{"/v1/interconn/chan/invoke", "/v1/interconn/chan/transport",
-		"/org.ppc.ptp.PrivateTransferProtocol/invoke", "/v1/interconn/chan/", "/v1/interconn/schedule/job/stop"} {
+		"/org.ppc.ptp.PrivateTransferProtocol/invoke", "/v1/interconn/chan/",
+		"/v1/interconn/schedule/job/stop"} {
 		status, _ := p.post(t, "127.0.0.2", path, "{}", "x-ptp-session-id", own)
 		require.Equal(t, 404, status, path)
 	}
@@ -339,7 +357,12 @@ func TestChannelHeaders(t *testing.T) {
 func TestAddressIsUsedAgain(t *testing.T) {
 	p := newParty(t)
 	send := func(task string) int {
-		status, _ := p.post(t, "127.0.0.2", gate.CallbackPath(""), reportOf(task, "guest.0", bfia.TaskRunning))
+		status, _ := p.post(
+			t,
+			"127.0.0.2",
+			gate.CallbackPath(""),
+			reportOf(task, "guest.0", bfia.TaskRunning),
+		)
 		return status
 	}
 	for i := range 20 {
@@ -375,7 +398,12 @@ func TestListsAreShared(t *testing.T) {
 	var all sync.WaitGroup
 	for range 50 {
 		all.Go(func() {
-			status, _ := p.post(t, "127.0.0.8", gate.CallbackPath(""), reportOf(taskA, "guest.0", bfia.TaskRunning))
+			status, _ := p.post(
+				t,
+				"127.0.0.8",
+				gate.CallbackPath(""),
+				reportOf(taskA, "guest.0", bfia.TaskRunning),
+			)
 			if status == 200 {
 				ok.Add(1)
 			}
@@ -392,7 +420,12 @@ func TestListsAreShared(t *testing.T) {
 // that are known may do no more than before.
 func TestUnidentifiedCallers(t *testing.T) {
 	p := newParty(t, func(c *gate.Config) { c.Unidentified = true })
-	status, answer := p.post(t, "127.0.0.1", gate.CallbackPath(""), reportOf(taskA, "guest", bfia.TaskSuccess))
+	status, answer := p.post(
+		t,
+		"127.0.0.1",
+		gate.CallbackPath(""),
+		reportOf(taskA, "guest", bfia.TaskSuccess),
+	)
 	require.Equal(t, 200, status, answer)
 	require.Equal(t, "guest", p.reports[0].Role)
 	status, _ = p.post(t, "127.0.0.1", "/v1/interconn/chan/pop", "{}", "x-ptp-session-id", "session_any")
@@ -474,7 +507,12 @@ func TestRemoteTransport(t *testing.T) {
 	}
 
 	p.calls = nil
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, remote.URL+"/v1/interconn/chan/push", nil)
+	r, err := http.NewRequestWithContext(
+		t.Context(),
+		http.MethodPost,
+		remote.URL+"/v1/interconn/chan/push",
+		nil,
+	)
 	require.NoError(t, err)
 	r.Header.Set(gate.CallerHeader, "forged.forged")
 	answer, err := http.DefaultClient.Do(r)

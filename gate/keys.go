@@ -64,7 +64,7 @@ type sealed struct {
 	Expires   int64              `json:"expires"` // Unix time
 }
 
-// Seal returns the value of CallerHeader with which one process of the party tells another who calls.
+// Seal returns the value of CallerHeader with which one process of the party names the caller to another.
 func (k Keys) Seal(p identity.Principal, now time.Time) string {
 	text, err := json.Marshal(sealed{p, now.Add(sealedFor).Unix()})
 	if err != nil {
@@ -78,7 +78,10 @@ func (k Keys) Seal(p identity.Principal, now time.Time) string {
 func (k Keys) Open(value string, now time.Time) (identity.Principal, error) {
 	content, mac, _ := strings.Cut(value, ".")
 	if !hmac.Equal([]byte(k.derive("caller", content)), []byte(mac)) {
-		return identity.Principal{}, fmt.Errorf("header %s: was not made by a process of this party", CallerHeader)
+		return identity.Principal{}, fmt.Errorf(
+			"header %s: was not made by a process of this party",
+			CallerHeader,
+		)
 	}
 	text, err := base64.RawURLEncoding.DecodeString(content)
 	if err != nil {
@@ -90,8 +93,12 @@ func (k Keys) Open(value string, now time.Time) (identity.Principal, error) {
 	}
 	left := time.Unix(s.Expires, 0).Sub(now)
 	if left < 0 || left > 2*sealedFor {
-		return identity.Principal{}, fmt.Errorf("header %s: the clocks of this party's machines differ by more "+
-			"than %s", CallerHeader, sealedFor)
+		return identity.Principal{}, fmt.Errorf(
+			"header %s: the clocks of this party's machines differ by more "+
+				"than %s",
+			CallerHeader,
+			sealedFor,
+		)
 	}
 	return s.Principal, nil
 }

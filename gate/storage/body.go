@@ -244,12 +244,12 @@ func (h *held) Read(p []byte) (int, error) {
 	if h.err != nil {
 		return h.end(p)
 	}
-	room := p
+	rest := p
 	if h.has { // the byte that was kept back comes first
 		p[0] = h.last[0]
-		room = p[1:]
+		rest = p[1:]
 	}
-	if len(room) == 0 { // p has one byte, which is known already
+	if len(rest) == 0 { // p has one byte, which is known already
 		var next [1]byte
 		n, err := h.in.Read(next[:])
 		h.err = err
@@ -259,9 +259,9 @@ func (h *held) Read(p []byte) (int, error) {
 		h.last = next
 		return 1, nil
 	}
-	n, err := h.in.Read(room)
+	n, err := h.in.Read(rest)
 	h.err = err
-	filled := n + len(p) - len(room)
+	filled := n + len(p) - len(rest)
 	if n == 0 {
 		return h.end(p)
 	}

@@ -112,8 +112,10 @@ func (c *call) list() error {
 	}
 	visible := c.grant.visible(page.Prefix)
 	if len(visible) == 0 {
-		return accessDenied("the run may not list objects with the prefix %.300q: list its inputs and outputs",
-			page.Prefix)
+		return accessDenied(
+			"the run may not list objects with the prefix %.300q: list its inputs and outputs",
+			page.Prefix,
+		)
 	}
 	for _, prefix := range visible {
 		if err := c.fill(page, prefix, after); err != nil {
@@ -149,7 +151,11 @@ func (c *call) newListing() (page *listing, after string, err error) {
 	if page.ContinuationToken != "" {
 		token, err := base64.URLEncoding.DecodeString(page.ContinuationToken)
 		if err != nil {
-			return nil, "", refusef(http.StatusBadRequest, "InvalidArgument", "the continuation token is wrong")
+			return nil, "", refusef(
+				http.StatusBadRequest,
+				"InvalidArgument",
+				"the continuation token is wrong",
+			)
 		}
 		after = string(token)
 	}
@@ -184,8 +190,11 @@ func (c *call) fill(page *listing, prefix, after string) error {
 			continue
 		}
 		page.last = object.Key
-		page.Contents = append(page.Contents, listed{Key: object.Key, LastModified: s3Time(object.LastModified),
-			ETag: `"` + object.ETag + `"`, Size: object.Size, StorageClass: "STANDARD"})
+		page.Contents = append(
+			page.Contents,
+			listed{Key: object.Key, LastModified: s3Time(object.LastModified),
+				ETag: `"` + object.ETag + `"`, Size: object.Size, StorageClass: "STANDARD"},
+		)
 	}
 	return c.r.Context().Err()
 }

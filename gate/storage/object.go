@@ -87,8 +87,12 @@ func (c *call) object() error {
 }
 
 func (c *call) denied(what string) error {
-	return accessDenied("the run may not %s the object %.300q: a container reads its inputs and outputs, and "+
-		"writes its outputs", what, c.key)
+	return accessDenied(
+		"the run may not %s the object %.300q: a container reads its inputs and outputs, and "+
+			"writes its outputs",
+		what,
+		c.key,
+	)
 }
 
 // copyObject copies an object that the run may read.
@@ -267,8 +271,16 @@ func rewrite(pr *httputil.ProxyRequest) {
 	case p.hash != "":
 		out.Header.Set(headerContentHash, p.hash)
 	case !bucket.Secure: // a body on a line without TLS is signed
-		signer.StreamingSignV4(out, bucket.User, bucket.Password, "", bucket.Region, p.length, time.Now().UTC(),
-			hasher{sha256.New()})
+		signer.StreamingSignV4(
+			out,
+			bucket.User,
+			bucket.Password,
+			"",
+			bucket.Region,
+			p.length,
+			time.Now().UTC(),
+			hasher{sha256.New()},
+		)
 		return
 	default:
 		out.Header.Set(headerContentHash, unsignedPayload)

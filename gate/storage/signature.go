@@ -131,8 +131,10 @@ func (s *signature) check(r *http.Request, password string) (key []byte, err err
 	key = signingKey(password, s.date, s.region)
 	want := hexHMAC(key, algorithm+"\n"+s.time.Format(timeFormat)+"\n"+s.scope()+"\n"+hexSHA256(canonical))
 	if !hmac.Equal([]byte(want), []byte(s.value)) {
-		return nil, wrongSignature("the signature is wrong: use the user and the password of system.storage, " +
-			"and do not change a request after it is signed")
+		return nil, wrongSignature(
+			"the signature is wrong: use the user and the password of system.storage, " +
+				"and do not change a request after it is signed",
+		)
 	}
 	return key, nil
 }

@@ -50,7 +50,8 @@ func New(cfg Config) (*Storage, error) {
 	transport.MaxIdleConnsPerHost = 64 // all containers share them
 	s := &Storage{cfg: cfg, client: client, now: time.Now}
 	s.proxy = &httputil.ReverseProxy{Rewrite: rewrite, Transport: transport, BufferPool: buffers{},
-		ModifyResponse: checkAnswer, ErrorHandler: s.failed, ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug)}
+		ModifyResponse: checkAnswer, ErrorHandler: s.failed,
+		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug)}
 	return s, nil
 }
 

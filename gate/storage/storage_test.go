@@ -67,10 +67,17 @@ func newFixture(t *testing.T) *fixture {
 	require.NoError(t, err)
 	f.server = httptest.NewServer(s)
 	t.Cleanup(f.server.Close)
-	for key, text := range map[string]string{"experiment/rows/data_0": "1,2,3", "experiment/rows2/data_0": "foreign",
-		"out/model2/model": "foreign", "out/report/a b+c/é.json": "report", "secret": "foreign"} {
-		_, err := f.own.PutObject(t.Context(), f.bucket.Bucket, key, strings.NewReader(text), int64(len(text)),
-			minio.PutObjectOptions{})
+	for key, text := range map[string]string{"experiment/rows/data_0": "1,2,3",
+		"experiment/rows2/data_0": "foreign",
+		"out/model2/model":        "foreign", "out/report/a b+c/é.json": "report", "secret": "foreign"} {
+		_, err := f.own.PutObject(
+			t.Context(),
+			f.bucket.Bucket,
+			key,
+			strings.NewReader(text),
+			int64(len(text)),
+			minio.PutObjectOptions{},
+		)
 		require.NoError(t, err)
 	}
 	return f
@@ -81,7 +88,10 @@ func password(user string) string { return "password of " + user }
 // client returns a client of the gate.
 func (f *fixture) client(t *testing.T, user, password string, options ...func(*minio.Options)) *minio.Client {
 	t.Helper()
-	o := &minio.Options{Creds: credentials.NewStaticV4(user, password, ""), BucketLookup: minio.BucketLookupPath}
+	o := &minio.Options{
+		Creds:        credentials.NewStaticV4(user, password, ""),
+		BucketLookup: minio.BucketLookupPath,
+	}
 	for _, set := range options {
 		set(o)
 	}
@@ -154,8 +164,11 @@ func TestRunUsesItsObjects(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, big[6<<20:6<<20+1000], middle)
 
-			_, err = client.CopyObject(ctx, minio.CopyDestOptions{Bucket: f.bucket.Bucket, Object: "out/report/copy"},
-				minio.CopySrcOptions{Bucket: f.bucket.Bucket, Object: "experiment/rows/data_0"})
+			_, err = client.CopyObject(
+				ctx,
+				minio.CopyDestOptions{Bucket: f.bucket.Bucket, Object: "out/report/copy"},
+				minio.CopySrcOptions{Bucket: f.bucket.Bucket, Object: "experiment/rows/data_0"},
+			)
 			require.NoError(t, err)
 			text, err = f.read(t, f.own, "out/report/copy")
 			require.NoError(t, err)
@@ -207,10 +220,16 @@ func TestListHoldsOwnObjects(t *testing.T) {
 	}
 	for prefix, expected := range map[string][]string{"out/model": all[1:6], "out/model/part/3": {all[4]},
 		"out/report/a b+": {all[6]}} {
-		require.Equal(t, expected, list(client, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}), prefix)
+		require.Equal(
+			t,
+			expected,
+			list(client, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}),
+			prefix,
+		)
 	}
 	for _, prefix := range []string{"out/model2", "out/model2/", "secret", "experiment/rows2/", "_log/"} {
-		for object := range client.ListObjectsIter(ctx, f.bucket.Bucket, minio.ListObjectsOptions{Prefix: prefix}) {
+		for object := range client.ListObjectsIter(ctx, f.bucket.Bucket,
+			minio.ListObjectsOptions{Prefix: prefix}) {
 			requireCode(t, "AccessDenied", object.Err)
 		}
 	}
@@ -221,16 +240,30 @@ func TestListHoldsOwnObjects(t *testing.T) {
 func TestForeignObjectsAreRefused(t *testing.T) {
 	f := newFixture(t)
 	ctx, client, bucket := t.Context(), f.client(t, "run", password("run")), f.bucket.Bucket
-	for _, key := range []string{"secret", "experiment/rows2/data_0", "out/model2/model", "out/model2/new", "new",
+	for _, key := range []string{"secret", "experiment/rows2/data_0", "out/model2/model", "out/model2/new",
+		"new",
 		"experiment/rows", "out/model", "_log/x", ".tmp/commit/x", "out/model/../../secret",
 		"out/model/./x", "out//model/x", "out/model/.hidden", "experiment/rows/../../secret"} {
 		_, err := f.read(t, client, key)
-		require.Contains(t, []string{"AccessDenied", "SignatureDoesNotMatch"}, minio.ToErrorResponse(err).Code,
-			"%s: %v", key, err)
+		require.Contains(
+			t,
+			[]string{"AccessDenied", "SignatureDoesNotMatch"},
+			minio.ToErrorResponse(err).Code,
+			"%s: %v",
+			key,
+			err,
+		)
 		_, err = client.StatObject(ctx, bucket, key, minio.StatObjectOptions{})
 		require.Equal(t, http.StatusForbidden, minio.ToErrorResponse(err).StatusCode, "%s: %v", key, err)
 		put := func() error {
-			_, err := client.PutObject(ctx, bucket, key, strings.NewReader("forged"), 6, minio.PutObjectOptions{})
+			_, err := client.PutObject(
+				ctx,
+				bucket,
+				key,
+				strings.NewReader("forged"),
+				6,
+				minio.PutObjectOptions{},
+			)
 			return err
 		}
 		require.Equal(t, http.StatusForbidden, minio.ToErrorResponse(put()).StatusCode, key)
@@ -253,7 +286,8 @@ func TestForeignObjectsAreRefused(t *testing.T) {
 		refused++
 	}
 	require.Equal(t, 3, refused)
-	for _, key := range []string{"experiment/rows/data_0", "experiment/rows/new"} { // an input can't be changed
+	// An input can't be changed.
+	for _, key := range []string{"experiment/rows/data_0", "experiment/rows/new"} {
 		_, err := client.PutObject(ctx, bucket, key, strings.NewReader("forged"), 6, minio.PutObjectOptions{})
 		requireCode(t, "AccessDenied", err)
 		requireCode(t, "AccessDenied", client.RemoveObject(ctx, bucket, key, minio.RemoveObjectOptions{}))
@@ -318,7 +352,13 @@ func TestSignatureIsChecked(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, status("GET", target, nil), "no signature")
 
 	client := f.client(t, "run", password("run"))
-	signed, err := client.PresignedGetObject(t.Context(), f.bucket.Bucket, "experiment/rows/data_0", time.Minute, nil)
+	signed, err := client.PresignedGetObject(
+		t.Context(),
+		f.bucket.Bucket,
+		"experiment/rows/data_0",
+		time.Minute,
+		nil,
+	)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, status("GET", signed.String(), nil))
 	require.Equal(t, http.StatusForbidden, status("DELETE", signed.String(), nil), "another method")
@@ -351,8 +391,14 @@ func TestForgedBodyIsNotStored(t *testing.T) {
 				o.MaxRetries = 1
 				client, err := minio.New(strings.TrimPrefix(f.server.URL, "http://"), &o)
 				require.NoError(t, err)
-				_, err = client.PutObject(t.Context(), f.bucket.Bucket, "out/model/forged", bytes.NewReader(body),
-					int64(len(body)), minio.PutObjectOptions{})
+				_, err = client.PutObject(
+					t.Context(),
+					f.bucket.Bucket,
+					"out/model/forged",
+					bytes.NewReader(body),
+					int64(len(body)),
+					minio.PutObjectOptions{},
+				)
 				require.Error(t, err)
 				_, err = f.read(t, f.own, "out/model/forged")
 				requireCode(t, minio.NoSuchKey, err)
@@ -385,7 +431,8 @@ func (f forger) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// If the server does not answer, the container is told to try again, without the party's secrets.
+// If the server does not answer, the container gets an answer on which it tries again, without the party's
+// secrets.
 func TestServerAway(t *testing.T) {
 	s, err := storage.New(storage.Config{Bucket: blob.S3Address{Host: "127.0.0.1:1", User: "party",
 		Password: "canary", Bucket: "bucket", Region: "us-east-1"}, Password: password,
