@@ -24,8 +24,8 @@ const (
 // Peer says which certificates prove to be a node.
 //
 // With Authorities, a certificate needs a signature of one of them and the node's name; with Pins too, also a
-// pinned key. With Pins alone, the pinned key suffices, without regard to its names and who signed it. Without
-// both, no certificate proves anything.
+// pinned key. With Pins alone, the pinned key suffices, without regard to its names and who signed it.
+// Without both, no certificate proves anything.
 type Peer struct {
 	Node string
 	// Name is another name that the certificate must have in place of the node's: a URI or a DNS name.
