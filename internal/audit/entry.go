@@ -87,7 +87,7 @@ type Entry struct {
 	Object  Object  `json:"object,omitzero"`
 	Outcome Outcome `json:"outcome"`
 	Reason  string  `json:"reason,omitempty"`
-	// Count is 1, or the number of refusals that a summary stands for.
+	// Count is 1, or the number of refusals in a summary.
 	Count int64 `json:"count"`
 	// Digest is the SHA-256 of the request's body, or of its method, path and query if it has no body, in
 	// hex.
