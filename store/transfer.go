@@ -15,12 +15,12 @@ type Transfer struct {
 	// NodeID is the partner. It is empty in the record that the transfers of a session are complete.
 	NodeID string `bun:"node_id,pk" json:"node_id"`
 	JobID  string `bun:"job_id" json:"-"`
-	// Sent and Received are payload bytes of messages that the receiver has accepted, each message once.
+	// Sent and Received are bytes of messages (bodies of pushes) that the receiver has accepted, each once.
 	Sent             int64 `bun:"sent" json:"sent_bytes"`
 	SentMessages     int64 `bun:"sent_messages" json:"sent_messages"`
 	Received         int64 `bun:"received" json:"received_bytes"`
 	ReceivedMessages int64 `bun:"received_messages" json:"received_messages"`
-	// Unconfirmed are payload bytes of messages that were sent, and of which it is unknown whether the
+	// Unconfirmed are bytes of messages that were sent, and of which it is unknown whether the
 	// partner has accepted them.
 	Unconfirmed int64 `bun:"unconfirmed" json:"unconfirmed_bytes"`
 	// Incomplete is set if the transport crashed during the session: the numbers are lower bounds.

@@ -376,8 +376,8 @@ INSERT INTO t_audit_head (singleton, seq, hash) VALUES (1, 0, '');
 --bun:split
 -- Bytes between containers of this party and of partners, of a session of the transport that is released.
 --   node_id      the partner; empty in the row that says that a session's transfers are complete
---   sent         payload bytes of the messages that the partner has accepted
---   unconfirmed  payload bytes of messages of which it is unknown whether the partner has accepted them
+--   sent         bytes of the messages that the partner has accepted
+--   unconfirmed  bytes of messages of which it is unknown whether the partner has accepted them
 --   incomplete   the transport crashed meanwhile: the numbers are lower bounds
 CREATE TABLE t_transfer (
   session_id        TEXT        NOT NULL,
@@ -394,3 +394,17 @@ CREATE TABLE t_transfer (
 );
 --bun:split
 CREATE INDEX i_transfer_job ON t_transfer (job_id);
+--bun:split
+-- Nonces of signed requests, against their replay. They are removed some time after the request would be too old.
+--   node_id  the partner that signed it
+--   request  a digest of the request, if it may come again with the same nonce; else empty
+--   used_at  by the database's clock
+CREATE TABLE t_nonce (
+  node_id TEXT        NOT NULL,
+  nonce   TEXT        NOT NULL,
+  request TEXT        NOT NULL,
+  used_at TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (node_id, nonce)
+);
+--bun:split
+CREATE INDEX i_nonce_used_at ON t_nonce (used_at);
