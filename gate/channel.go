@@ -3,7 +3,6 @@ package gate
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -56,7 +55,7 @@ func (g *Gate) channel(w http.ResponseWriter, r *http.Request, token string) {
 	case err != nil:
 	case headers[wire.HeaderFinal] != "":
 		err = forbiddenf("header %s: a container can't release a session for good", wire.HeaderFinal)
-	case run.known() && session != "" && !run.mayUse(session):
+	case run.known() && session != "" && !MayUse(run.Run, session):
 		err = forbiddenf("header %s: the session of this container is %s", wire.HeaderSessionID, run.Session)
 	}
 	if refusal, ok := errors.AsType[*errForbidden](err); ok {
@@ -131,45 +130,69 @@ func refuseChannel(w http.ResponseWriter, r *http.Request, httpStatus int, messa
 	_, _ = w.Write(append(head, tail...))
 }
 
-// RemoteTransport returns a handler that passes calls on to the transport at a host:port of another process
-// of the party. Calls carry their principal, sealed.
-func RemoteTransport(address string, keys Keys, logger *slog.Logger) http.Handler {
-	target := &url.URL{Scheme: "http", Host: address}
-	h1, h2 := httpclient.Direct(), httpclient.Direct()
-	h1.MaxIdleConnsPerHost = 256
-	h1.DisableCompression, h2.DisableCompression = true, true
-	h1.WriteBufferSize, h1.ReadBufferSize = 64<<10, 64<<10
-	h2.Protocols = new(http.Protocols)
-	h2.Protocols.SetUnencryptedHTTP2(true)
-	passOn := func(pool http.RoundTripper) http.Handler {
-		return &httputil.ReverseProxy{
-			Rewrite: func(pr *httputil.ProxyRequest) {
-				pr.SetURL(target)
-				pr.Out.Host = target.Host
-			},
-			Transport:     keys.Sender(identity.Principal{}, pool),
-			FlushInterval: -1,
-			BufferPool:    buffers{},
-			ErrorLog:      slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-			ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-				if r.Context().Err() != nil || errors.Is(err, context.Canceled) {
+// RemoteTransport passes calls on to the transport in another process of the party. Calls carry their
+// principal, sealed.
+type RemoteTransport struct {
+	address   string
+	logger    *slog.Logger
+	one, two  http.Handler // for HTTP/1 and HTTP/2
+	stopped   context.Context
+	stopCalls context.CancelFunc
+}
+
+// NewRemoteTransport returns a handler that passes calls on to the transport at a host:port.
+func NewRemoteTransport(address string, keys Keys, logger *slog.Logger) *RemoteTransport {
+	t := &RemoteTransport{address: address, logger: logger}
+	t.stopped, t.stopCalls = context.WithCancel(context.Background())
+	one, two := httpclient.Direct(), httpclient.Direct()
+	one.MaxIdleConnsPerHost = 256
+	one.DisableCompression, two.DisableCompression = true, true
+	one.WriteBufferSize, one.ReadBufferSize = 64<<10, 64<<10
+	two.Protocols = new(http.Protocols)
+	two.Protocols.SetUnencryptedHTTP2(true)
+	t.one, t.two = t.proxy(keys, one), t.proxy(keys, two)
+	return t
+}
+
+func (t *RemoteTransport) proxy(keys Keys, pool http.RoundTripper) http.Handler {
+	target := &url.URL{Scheme: "http", Host: t.address}
+	return &httputil.ReverseProxy{
+		Rewrite: func(pr *httputil.ProxyRequest) {
+			pr.SetURL(target)
+			pr.Out.Host = target.Host
+		},
+		Transport:     keys.Sender(identity.Principal{}, pool),
+		FlushInterval: -1,
+		BufferPool:    buffers{},
+		ErrorLog:      slog.NewLogLogger(t.logger.Handler(), slog.LevelDebug),
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if t.stopped.Err() == nil {
+				if r.Context().Err() != nil {
 					return // the container is gone
 				}
-				logger.Warn("failed to pass a container's call to the transport", "path", r.URL.Path,
-					"error", fmt.Errorf("%s: %w", address, err))
-				refuseChannel(w, r, http.StatusServiceUnavailable, "the transport does not answer; try again")
-			},
-		}
+				t.logger.Warn("failed to pass a container's call to the transport", "address", t.address,
+					"path", r.URL.Path, "error", err)
+			}
+			refuseChannel(w, r, http.StatusServiceUnavailable, "the transport does not answer; try again")
+		},
 	}
-	forHTTP1, forHTTP2 := passOn(h1), passOn(h2)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor >= 2 {
-			forHTTP2.ServeHTTP(w, r)
-			return
-		}
-		forHTTP1.ServeHTTP(w, r)
-	})
 }
+
+// ServeHTTP implements [http.Handler].
+func (t *RemoteTransport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(t.stopped, cancel)()
+	r = r.WithContext(ctx)
+	if r.ProtoMajor >= 2 {
+		t.two.ServeHTTP(w, r)
+		return
+	}
+	t.one.ServeHTTP(w, r)
+}
+
+// Stop wakes the calls that wait, and refuses new ones.
+func (t *RemoteTransport) Stop() { t.stopCalls() }
 
 // buffers is the pool of the buffers through which messages pass.
 type buffers struct{}

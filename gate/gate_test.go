@@ -481,7 +481,7 @@ func TestRemoteTransport(t *testing.T) {
 	defer remote.Close()
 	address := strings.TrimPrefix(remote.URL, "http://")
 	front := newParty(t, func(c *gate.Config) {
-		c.Transport = gate.RemoteTransport(address, c.Keys, slog.New(slog.DiscardHandler))
+		c.Transport = gate.NewRemoteTransport(address, c.Keys, slog.New(slog.DiscardHandler))
 	})
 	for _, unencryptedHTTP2 := range []bool{false, true} {
 		p.calls = nil

@@ -31,9 +31,9 @@ type Run struct {
 // known returns whether the caller was identified.
 func (r Run) known() bool { return r.Container != "" }
 
-// mayUse returns whether the run may use a session: its attempt's, and those derived from it. The sessions of
+// MayUse returns whether a run may use a session: its attempt's, and those derived from it. The sessions of
 // other attempts and tasks are derived from the job's session as well, by the id of the task.
-func (r Run) mayUse(session string) bool {
+func MayUse(r identity.Run, session string) bool {
 	if session == r.Session {
 		return true
 	}

@@ -197,14 +197,14 @@ func (t *Transport) Server() *Server {
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetHTTP2(true)
 	srv.Protocols.SetUnencryptedHTTP2(true) // gRPC, on the same port
-	srv.RegisterOnShutdown(t.stop)
+	srv.RegisterOnShutdown(t.Stop)
 	return &Server{srv}
 }
 
 // Close refuses new calls with status.NoInstance, wakes those that wait, and waits until all have ended.
 // Messages stay in the spool for the next transport. The error is ctx's.
 func (t *Transport) Close(ctx context.Context) error {
-	t.stop()
+	t.Stop()
 	select {
 	case <-t.idle:
 	case <-ctx.Done():
@@ -216,7 +216,8 @@ func (t *Transport) Close(ctx context.Context) error {
 	return nil
 }
 
-func (t *Transport) stop() {
+// Stop refuses new calls with status.NoInstance and wakes those that wait. Close must follow.
+func (t *Transport) Stop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {

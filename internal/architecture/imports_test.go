@@ -69,7 +69,7 @@ var imports = []struct {
 	{
 		"internal/party",
 		[]string{"bfia/...", "fateflow", "admission", "store/...", "workflows/...", "activities/...",
-			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/identity",
+			"worker", "api", "gate/...", "transport/...", "console", "internal/httpclient", "internal/identity",
 			"internal/duration"},
 	},
 	{"internal/devserver", []string{"internal/party", "internal/temporalns", "internal/httpclient"}},

@@ -27,6 +27,7 @@ import (
 	"hutong/api"
 	"hutong/bfia"
 	bfiaclient "hutong/bfia/client"
+	"hutong/gate"
 	"hutong/internal/httpclient"
 	"hutong/store"
 	"hutong/store/blob"
@@ -47,13 +48,15 @@ type Roles struct {
 
 // Party holds the running servers and workers of a party in this process.
 type Party struct {
-	cfg     *Config
-	base    *slog.Logger
-	logger  *slog.Logger                  // with the attribute node_id
-	own     *memoryListener               // at which api serves the requests of this process
-	api     *api.Server                   // nil unless the process runs the role API or Control
-	closers []func(context.Context) error // in the order of the starts
-	failed  chan error
+	cfg       *Config
+	base      *slog.Logger
+	logger    *slog.Logger                  // with the attribute node_id
+	own       *memoryListener               // at which api serves the requests of this process
+	keys      gate.Keys                     // with which containers and processes of the party prove themselves
+	transport *transport.Transport          // nil unless the process runs the role Transport
+	api       *api.Server                   // nil unless the process runs the role API or Control
+	closers   []func(context.Context) error // in the order of the starts
+	failed    chan error
 }
 
 // createTimeout limits create_all, which creates a job at every party or undoes that.
@@ -77,14 +80,6 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	if roles.Transport {
-		if err := p.startTransport(ctx, docker); err != nil {
-			return nil, err
-		}
-	}
-	if !roles.API && !roles.Control && !roles.Runner {
-		return p, nil
-	}
 	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the database of party %s: %w", cfg.NodeID, err)
@@ -92,6 +87,17 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	p.onStop(func(context.Context) error { return db.Close() })
 	if err := db.CheckSchema(ctx); err != nil {
 		return nil, fmt.Errorf("failed to use the database of party %s: %w", cfg.NodeID, err)
+	}
+	if err := p.readKeys(ctx, db); err != nil {
+		return nil, err
+	}
+	if roles.Transport {
+		if err := p.startTransport(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if !roles.API && !roles.Control && !roles.Runner {
+		return p, nil
 	}
 	blobs, err := blob.OpenThrough(ctx, cfg.Storage.URL.Reveal(), cfg.Proxy.Rule())
 	if err != nil {
@@ -117,7 +123,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if roles.API {
-		if err := p.startAPI(ctx, docker); err != nil {
+		if err := p.startAPI(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -255,7 +261,7 @@ func (p *Party) limits() admission.Limits {
 		PerPartner: j.MaxJobsPerPartner}
 }
 
-func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error {
+func (p *Party) startTransport(ctx context.Context) error {
 	const mib = 1 << 20
 	t, err := transport.New(transport.Config{
 		NodeID: p.cfg.NodeID,
@@ -264,8 +270,9 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 			r, ok := p.cfg.Routes[node]
 			return r.Transport(), ok
 		},
-		Proxy:  p.cfg.Proxy.Rule(),
-		Logger: p.base, // it adds the node id itself
+		Authorize: p.authorizeCall,
+		Proxy:     p.cfg.Proxy.Rule(),
+		Logger:    p.base, // it adds the node id itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
 			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
 			TotalBytes:   int64(p.cfg.Transport.TotalMiB) * mib,
@@ -275,12 +282,13 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 		return fmt.Errorf("failed to open the transport of party %s: %w", p.cfg.NodeID, err)
 	}
 	p.onStop(t.Close)
+	p.transport = t
 	srv := t.Server()
-	if !p.cfg.Security.OpenPartners {
-		srv.Handler = t.ContainerHandler()
+	srv.Handler = p.keys.Accept(t.ContainerHandler())
+	if p.cfg.Security.OpenPartners && p.cfg.Transport.PartnerListen == "" {
+		srv.Handler = p.keys.Accept(t.Handler())
 	}
 	if partners := p.cfg.Transport.PartnerListen; partners != "" {
-		srv.Handler = t.ContainerHandler()
 		partnerServer := t.Server()
 		partnerServer.Handler = t.PartnerHandler()
 		if err := p.serve(ctx, "transport.partner_listen", partners, partnerServer.Serve,
@@ -291,12 +299,6 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 	if err := p.serve(ctx, "transport.listen", p.cfg.Transport.Listen, srv.Serve, srv.Shutdown); err != nil {
 		return err
 	}
-	p.serveBridge(ctx, docker, p.cfg.Transport.Listen,
-		func() (func(net.Listener) error, func(context.Context) error) {
-			containerServer := t.Server()
-			containerServer.Handler = t.ContainerHandler()
-			return containerServer.Serve, containerServer.Shutdown
-		})
 	return nil
 }
 
@@ -309,8 +311,9 @@ func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob
 			CheckDatasets: p.cfg.Jobs.CheckDatasets,
 			Client:        partners,
 			Transport:     "http://" + p.cfg.TransportAddress(),
-			HTTP:          &http.Client{Transport: httpclient.Direct(), Timeout: p.cfg.Remote.Timeout},
-			Logger:        p.logger},
+			HTTP: &http.Client{Transport: p.keys.Sender(p.self(), httpclient.Direct()),
+				Timeout: p.cfg.Remote.Timeout},
+			Logger: p.logger},
 		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention,
 			DeleteWorkflows: p.workflowDeleter(temporal), Logger: p.logger})
 	if err := w.Start(); err != nil {
@@ -368,6 +371,9 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 		return fmt.Errorf("failed to read the id of party %s's runner: %w", p.cfg.NodeID, err)
 	}
 	runs.RunnerID = id
+	if err := p.startGate(ctx, runs, temporal, db, docker); err != nil {
+		return err
+	}
 	w, err := worker.NewRunner(ctx, temporal, runs,
 		worker.RunnerCapacity{Slots: p.cfg.Runner.Slots, Labels: p.cfg.Runner.Labels,
 			Capacity: p.cfg.Runner.capacityOf(named)}, p.logger)
@@ -425,23 +431,17 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 }
 
 // startAPI serves the party's API at its addresses. Stop shuts it down before the workers.
-func (p *Party) startAPI(ctx context.Context, docker *docker.Driver) error {
+func (p *Party) startAPI(ctx context.Context) error {
 	s := p.api
 	if err := p.serve(ctx, "listen", p.cfg.Listen, s.ServeClients, s.Shutdown); err != nil {
 		return err
 	}
 	none := func(context.Context) error { return nil } // the Shutdown above stops all of its servers
-	if err := p.serve(ctx, "containers.listen", p.cfg.Containers.Listen, s.ServeContainers,
-		none); err != nil {
-		return err
-	}
 	if p.cfg.Ops.Listen != "" {
 		if err := p.serve(ctx, "ops.listen", p.cfg.Ops.Listen, s.ServeOperation, none); err != nil {
 			return err
 		}
 	}
-	p.serveBridge(ctx, docker, p.cfg.Containers.Listen,
-		func() (func(net.Listener) error, func(context.Context) error) { return s.ServeContainers, none })
 	return nil
 }
 
@@ -467,33 +467,4 @@ func (p *Party) serve(ctx context.Context, field, address string, serve func(net
 		}
 	}()
 	return nil
-}
-
-// system returns the addresses of this party for containers on a device.
-func (p *Party) system(device, _ string) bfia.System {
-	api, channel := localAddress(p.cfg.Containers.Listen), localAddress(p.cfg.Transport.Listen)
-	if device == string(bfia.DeviceDocker) && !p.cfg.Runner.Docker.HostNetwork {
-		api, channel = p.onBridge(p.cfg.Containers.Listen), p.onBridge(p.cfg.Transport.Listen)
-	}
-	if p.cfg.Advertise != "" {
-		api = p.cfg.Advertise
-	}
-	if p.cfg.Transport.Advertise != "" {
-		channel = p.cfg.Transport.Advertise
-	}
-	if device == string(bfia.DeviceKubernetes) {
-		api, channel = p.cfg.Runner.K8s.Advertise, p.cfg.Runner.K8s.TransportAdvertise
-	}
-	return bfia.System{Storage: p.cfg.Storage.URL.Reveal(), Transport: channel,
-		Callback: "http://" + api + bfia.PathPlatformCallback}
-}
-
-// onBridge returns the address at which containers on the party's bridge network reach a server that listens
-// on listen.
-func (p *Party) onBridge(listen string) string {
-	_, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return listen
-	}
-	return net.JoinHostPort(p.cfg.Runner.Docker.PartyHost, port)
 }

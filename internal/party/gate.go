@@ -1,0 +1,218 @@
+package party
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+
+	"hutong/activities/driver"
+	"hutong/activities/driver/docker"
+	"hutong/activities/runner"
+	"hutong/bfia"
+	"hutong/gate"
+	"hutong/gate/storage"
+	"hutong/internal/identity"
+	"hutong/store"
+	"hutong/store/blob"
+	"hutong/transport"
+	"hutong/transport/status"
+	"hutong/workflows"
+)
+
+// gateSecret names the secret of the gate in the database.
+const gateSecret = "gate"
+
+// readKeys reads the keys of this party's containers and processes. The first process makes their secret.
+func (p *Party) readKeys(ctx context.Context, db *store.Store) error {
+	secret, err := db.Secret(ctx, gateSecret)
+	if err == nil {
+		p.keys, err = gate.NewKeys(secret)
+	}
+	if err != nil {
+		return fmt.Errorf("failed to read the keys of party %s: %w", p.cfg.NodeID, err)
+	}
+	return nil
+}
+
+// startGate serves what containers reach, at containers.listen and on their bridge network. A runner serves
+// its own containers.
+func (p *Party) startGate(ctx context.Context, runs *runner.Runner, temporal client.Client, db *store.Store,
+	docker *docker.Driver) error {
+	channel, stop := p.channel()
+	bucket, err := p.gateStorage()
+	if err != nil {
+		return err
+	}
+	g, err := gate.New(gate.Config{
+		Node: p.cfg.NodeID, Keys: p.keys,
+		Containers: func(ctx context.Context) ([]gate.Container, error) {
+			containers, err := runs.Containers(ctx)
+			var all []gate.Container
+			for _, c := range containers {
+				all = append(all, gate.Container{Name: c.Name, ID: c.ID, Address: c.Address, Labels: c.Labels})
+			}
+			return all, err
+		},
+		Describe:     describeRun(runs),
+		Report:       p.reporter(temporal, db),
+		Transport:    channel,
+		Storage:      bucket,
+		Addresses:    docker != nil && !p.cfg.Runner.Docker.HostNetwork,
+		Unidentified: p.cfg.Security.Mode == SecurityOpen || p.cfg.Runner.Unsafe,
+		Logger:       p.logger,
+	})
+	if err != nil {
+		return fmt.Errorf("failed to open the gate of party %s: %w", p.cfg.NodeID, err)
+	}
+	runs.BeforeStart = g.BeginStart
+
+	server := func() *gate.Server {
+		srv := g.Server()
+		srv.RegisterOnShutdown(stop)
+		return srv
+	}
+	srv := server()
+	if err := p.serve(ctx, "containers.listen", p.cfg.Containers.Listen, srv.Serve, srv.Shutdown); err != nil {
+		return err
+	}
+	p.serveBridge(ctx, docker, p.cfg.Containers.Listen,
+		func() (func(net.Listener) error, func(context.Context) error) {
+			srv := server()
+			return srv.Serve, srv.Shutdown
+		})
+	return nil
+}
+
+// describeRun returns what a container of a runner may use.
+func describeRun(runs *runner.Runner) func(context.Context, gate.Container) (gate.Run, error) {
+	return func(ctx context.Context, c gate.Container) (gate.Run, error) {
+		a, err := runs.Access(ctx, driver.Container{Name: c.Name, Labels: c.Labels})
+		if err != nil {
+			return gate.Run{}, err
+		}
+		prefixes := func(addresses []bfia.Address) (all []string) {
+			for _, a := range addresses {
+				all = append(all, a.Namespace+"/"+a.Name)
+			}
+			return all
+		}
+		return gate.Run{
+			Run:     identity.Run{JobID: a.JobID, TaskID: a.TaskID, Role: a.Role, Session: a.Session},
+			Storage: storage.Grant{Read: prefixes(a.Inputs), Write: prefixes(a.Outputs)},
+		}, nil
+	}
+}
+
+// channel returns the transport of the party, and a function that wakes the calls which wait there.
+func (p *Party) channel() (http.Handler, func()) {
+	if p.transport != nil {
+		return p.transport.ContainerHandler(), p.transport.Stop
+	}
+	remote := gate.NewRemoteTransport(p.cfg.TransportAddress(), p.keys, p.logger)
+	return remote, remote.Stop
+}
+
+// gateStorage returns the bucket that containers reach through the gate, or nil.
+func (p *Party) gateStorage() (*gate.StorageConfig, error) {
+	u, err := url.Parse(p.cfg.Storage.URL.Reveal())
+	if err != nil || u.Scheme != "s3" || p.cfg.Storage.Credentials == CredentialsShared {
+		return nil, nil // Validate has checked the address
+	}
+	bucket, err := blob.ParseS3(u)
+	if err != nil {
+		return nil, fmt.Errorf("failed to open the storage of party %s for its containers: %w", p.cfg.NodeID, err)
+	}
+	return &gate.StorageConfig{Bucket: bucket, Proxy: p.cfg.Proxy.Rule()}, nil
+}
+
+// reporter returns a function that signals the state which a container reports to the workflow of its job.
+func (p *Party) reporter(temporal client.Client, db *store.Store) func(context.Context, bfia.TaskReport) error {
+	return func(ctx context.Context, report bfia.TaskReport) error {
+		tasks, err := db.TasksByID(ctx, report.TaskID)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(tasks, func(t store.Task) bool {
+			return report.Role == t.Role || report.Role == bfia.Part{Role: t.Role, Index: t.RoleIndex}.Self()
+		})
+		if i < 0 {
+			return bfia.Errorf(bfia.CodeNotFound, "task_id: %s has no part %q of task %s", p.cfg.NodeID, report.Role,
+				report.TaskID)
+		}
+		if tasks[i].State.Terminal() {
+			return nil
+		}
+		err = temporal.SignalWorkflow(ctx, workflows.ParticipantJobID(tasks[i].JobID), "",
+			workflows.SignalTaskCallback, report)
+		var ended *serviceerror.NotFound
+		if err == nil || errors.As(err, &ended) {
+			return nil
+		}
+		return bfia.Wrap(bfia.CodeUnavailable, err, "Temporal of %s does not answer; try again later", p.cfg.NodeID)
+	}
+}
+
+// authorizeCall decides on a call of the transport.
+func (p *Party) authorizeCall(_ context.Context, call transport.Call) error {
+	caller := call.Caller
+	open := p.cfg.Security.Mode == SecurityOpen
+	switch {
+	case caller.Kind == identity.KindPartner:
+		return nil
+	case caller.Kind == identity.KindContainer && call.Final:
+		return status.Errorf(status.Forbidden, "a container can't release a session for good")
+	case caller.Kind == identity.KindContainer && caller.Proof == identity.ByNothing:
+		return nil // the gate allows that only where nothing is isolated
+	case caller.Kind == identity.KindContainer && !gate.MayUse(caller.Run, call.SessionID):
+		return status.Errorf(status.Forbidden, "the session of this container is %s", caller.Run.Session)
+	case caller.Kind == identity.KindContainer, open:
+		return nil
+	}
+	return status.Errorf(status.Forbidden, "the caller is unknown: containers call at their gate, and partners "+
+		"with their certificate")
+}
+
+// system returns what a container on a device must know of this party.
+func (p *Party) system(device, container string) bfia.System {
+	address := localAddress(p.cfg.Containers.Listen)
+	token := p.keys.Token(container)
+	inPath := token
+	switch device {
+	case string(bfia.DeviceDocker):
+		if !p.cfg.Runner.Docker.HostNetwork {
+			address, inPath = p.onBridge(p.cfg.Containers.Listen), ""
+		}
+	case string(bfia.DeviceKubernetes):
+		address = p.cfg.Runner.K8s.Advertise
+	}
+	return bfia.System{Storage: p.storageFor(container, address), Transport: address, Token: token,
+		Callback: "http://" + address + gate.CallbackPath(inPath)}
+}
+
+// storageFor returns system.storage of a container: the gate at an address, with credentials of its own.
+func (p *Party) storageFor(container, address string) string {
+	bucket, err := p.gateStorage()
+	if err != nil || bucket == nil {
+		return p.cfg.Storage.URL.Reveal()
+	}
+	query := url.Values{"username": {container}, "password": {p.keys.StoragePassword(container)},
+		"bucket": {bucket.Bucket.Bucket}}
+	return (&url.URL{Scheme: "s3", Host: address, RawQuery: query.Encode()}).String()
+}
+
+// onBridge returns the address at which containers on the party's bridge network reach a server that listens
+// on listen.
+func (p *Party) onBridge(listen string) string {
+	_, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return listen
+	}
+	return net.JoinHostPort(p.cfg.Runner.Docker.PartyHost, port)
+}
