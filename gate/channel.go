@@ -84,7 +84,14 @@ func (g *Gate) channel(w http.ResponseWriter, r *http.Request, token string) {
 		return
 	}
 	g.setHeaders(r, headers, run)
-	g.cfg.Transport.ServeHTTP(w, r.WithContext(identity.With(r.Context(), caller)))
+	ctx, cancel := context.WithCancel(identity.With(r.Context(), caller))
+	defer cancel()
+	defer context.AfterFunc(g.stopped, cancel)()
+	answer := &startedWriter{ResponseWriter: w}
+	g.cfg.Transport.ServeHTTP(answer, r.WithContext(ctx))
+	if !answer.started && g.stopped.Err() != nil {
+		refuseChannel(w, r, http.StatusServiceUnavailable, "the party's gate restarts; try again")
+	}
 }
 
 // setHeaders leaves one spelling of each x-ptp-* header, so that no one behind the gate reads another value
@@ -130,32 +137,27 @@ func refuseChannel(w http.ResponseWriter, r *http.Request, httpStatus int, messa
 	_, _ = w.Write(append(head, tail...))
 }
 
-// RemoteTransport passes calls on to the transport in another process of the party. Calls carry their
-// principal, sealed.
-type RemoteTransport struct {
-	address   string
-	logger    *slog.Logger
-	one, two  http.Handler // for HTTP/1 and HTTP/2
-	stopped   context.Context
-	stopCalls context.CancelFunc
-}
-
-// NewRemoteTransport returns a handler that passes calls on to the transport at a host:port.
-func NewRemoteTransport(address string, keys Keys, logger *slog.Logger) *RemoteTransport {
-	t := &RemoteTransport{address: address, logger: logger}
-	t.stopped, t.stopCalls = context.WithCancel(context.Background())
+// RemoteTransport returns a handler that passes calls on to the transport at a host:port of another process
+// of the party. Calls carry their principal, sealed.
+func RemoteTransport(address string, keys Keys, logger *slog.Logger) http.Handler {
 	one, two := httpclient.Direct(), httpclient.Direct()
 	one.MaxIdleConnsPerHost = 256
 	one.DisableCompression, two.DisableCompression = true, true
 	one.WriteBufferSize, one.ReadBufferSize = 64<<10, 64<<10
 	two.Protocols = new(http.Protocols)
 	two.Protocols.SetUnencryptedHTTP2(true)
-	t.one, t.two = t.proxy(keys, one), t.proxy(keys, two)
-	return t
+	forHTTP1, forHTTP2 := remoteProxy(address, keys, one, logger), remoteProxy(address, keys, two, logger)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor >= 2 {
+			forHTTP2.ServeHTTP(w, r)
+			return
+		}
+		forHTTP1.ServeHTTP(w, r)
+	})
 }
 
-func (t *RemoteTransport) proxy(keys Keys, pool http.RoundTripper) http.Handler {
-	target := &url.URL{Scheme: "http", Host: t.address}
+func remoteProxy(address string, keys Keys, pool http.RoundTripper, logger *slog.Logger) http.Handler {
+	target := &url.URL{Scheme: "http", Host: address}
 	return &httputil.ReverseProxy{
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(target)
@@ -164,35 +166,38 @@ func (t *RemoteTransport) proxy(keys Keys, pool http.RoundTripper) http.Handler 
 		Transport:     keys.Sender(identity.Principal{}, pool),
 		FlushInterval: -1,
 		BufferPool:    buffers{},
-		ErrorLog:      slog.NewLogLogger(t.logger.Handler(), slog.LevelDebug),
+		ErrorLog:      slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if t.stopped.Err() == nil {
-				if r.Context().Err() != nil {
-					return // the container is gone
-				}
-				t.logger.Warn("failed to pass a container's call to the transport", "address", t.address,
-					"path", r.URL.Path, "error", err)
+			if r.Context().Err() != nil {
+				return // the container is gone, or the gate stops
 			}
+			logger.Warn("failed to pass a container's call to the transport", "address", address,
+				"path", r.URL.Path, "error", err)
 			refuseChannel(w, r, http.StatusServiceUnavailable, "the transport does not answer; try again")
 		},
 	}
 }
 
-// ServeHTTP implements [http.Handler].
-func (t *RemoteTransport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(t.stopped, cancel)()
-	r = r.WithContext(ctx)
-	if r.ProtoMajor >= 2 {
-		t.two.ServeHTTP(w, r)
-		return
-	}
-	t.one.ServeHTTP(w, r)
+// startedWriter records whether an answer was started.
+type startedWriter struct {
+	http.ResponseWriter
+	started bool
 }
 
-// Stop wakes the calls that wait, and refuses new ones.
-func (t *RemoteTransport) Stop() { t.stopCalls() }
+// WriteHeader implements [http.ResponseWriter].
+func (w *startedWriter) WriteHeader(status int) {
+	w.started = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [http.ResponseWriter].
+func (w *startedWriter) Write(b []byte) (int, error) {
+	w.started = true
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets [http.ResponseController] reach the connection.
+func (w *startedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // buffers is the pool of the buffers through which messages pass.
 type buffers struct{}

@@ -197,14 +197,14 @@ func (t *Transport) Server() *Server {
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetHTTP2(true)
 	srv.Protocols.SetUnencryptedHTTP2(true) // gRPC, on the same port
-	srv.RegisterOnShutdown(t.Stop)
+	srv.RegisterOnShutdown(t.stop)
 	return &Server{srv}
 }
 
 // Close refuses new calls with status.NoInstance, wakes those that wait, and waits until all have ended.
 // Messages stay in the spool for the next transport. The error is ctx's.
 func (t *Transport) Close(ctx context.Context) error {
-	t.Stop()
+	t.stop()
 	select {
 	case <-t.idle:
 	case <-ctx.Done():
@@ -216,8 +216,7 @@ func (t *Transport) Close(ctx context.Context) error {
 	return nil
 }
 
-// Stop refuses new calls with status.NoInstance and wakes those that wait. Close must follow.
-func (t *Transport) Stop() {
+func (t *Transport) stop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {

@@ -45,7 +45,6 @@ func (p *Party) readKeys(ctx context.Context, db *store.Store) error {
 // its own containers.
 func (p *Party) startGate(ctx context.Context, runs *runner.Runner, temporal client.Client, db *store.Store,
 	docker *docker.Driver) error {
-	channel, stop := p.channel()
 	bucket, err := p.gateStorage()
 	if err != nil {
 		return err
@@ -56,15 +55,15 @@ func (p *Party) startGate(ctx context.Context, runs *runner.Runner, temporal cli
 			containers, err := runs.Containers(ctx)
 			var all []gate.Container
 			for _, c := range containers {
-				all = append(all, gate.Container{Name: c.Name, ID: c.ID, Address: c.Address, Labels: c.Labels})
+				all = append(all, gate.Container{Name: c.Name, ID: c.ID, Labels: c.Labels, Address: c.Address,
+					Addressed: p.addressed(c.Device)})
 			}
 			return all, err
 		},
 		Describe:     describeRun(runs),
 		Report:       p.reporter(temporal, db),
-		Transport:    channel,
+		Transport:    p.channel(),
 		Storage:      bucket,
-		Addresses:    docker != nil && !p.cfg.Runner.Docker.HostNetwork,
 		Unidentified: p.cfg.Security.Mode == SecurityOpen || p.cfg.Runner.Unsafe,
 		Logger:       p.logger,
 	})
@@ -73,18 +72,13 @@ func (p *Party) startGate(ctx context.Context, runs *runner.Runner, temporal cli
 	}
 	runs.BeforeStart = g.BeginStart
 
-	server := func() *gate.Server {
-		srv := g.Server()
-		srv.RegisterOnShutdown(stop)
-		return srv
-	}
-	srv := server()
+	srv := g.Server()
 	if err := p.serve(ctx, "containers.listen", p.cfg.Containers.Listen, srv.Serve, srv.Shutdown); err != nil {
 		return err
 	}
 	p.serveBridge(ctx, docker, p.cfg.Containers.Listen,
 		func() (func(net.Listener) error, func(context.Context) error) {
-			srv := server()
+			srv := g.Server()
 			return srv.Serve, srv.Shutdown
 		})
 	return nil
@@ -110,13 +104,17 @@ func describeRun(runs *runner.Runner) func(context.Context, gate.Container) (gat
 	}
 }
 
-// channel returns the transport of the party, and a function that wakes the calls which wait there.
-func (p *Party) channel() (http.Handler, func()) {
+// addressed returns whether each container on a device has an address of its own.
+func (p *Party) addressed(device string) bool {
+	return device == string(bfia.DeviceDocker) && !p.cfg.Runner.Docker.HostNetwork
+}
+
+// channel returns the transport of the party, in this process or another one.
+func (p *Party) channel() http.Handler {
 	if p.transport != nil {
-		return p.transport.ContainerHandler(), p.transport.Stop
+		return p.transport.ContainerHandler()
 	}
-	remote := gate.NewRemoteTransport(p.cfg.TransportAddress(), p.keys, p.logger)
-	return remote, remote.Stop
+	return gate.RemoteTransport(p.cfg.TransportAddress(), p.keys, p.logger)
 }
 
 // gateStorage returns the bucket that containers reach through the gate, or nil.
@@ -184,12 +182,10 @@ func (p *Party) system(device, container string) bfia.System {
 	address := localAddress(p.cfg.Containers.Listen)
 	token := p.keys.Token(container)
 	inPath := token
-	switch device {
-	case string(bfia.DeviceDocker):
-		if !p.cfg.Runner.Docker.HostNetwork {
-			address, inPath = p.onBridge(p.cfg.Containers.Listen), ""
-		}
-	case string(bfia.DeviceKubernetes):
+	switch {
+	case p.addressed(device):
+		address, inPath = p.onBridge(p.cfg.Containers.Listen), ""
+	case device == string(bfia.DeviceKubernetes):
 		address = p.cfg.Runner.K8s.Advertise
 	}
 	return bfia.System{Storage: p.storageFor(container, address), Transport: address, Token: token,
