@@ -241,8 +241,8 @@ func TestRunTaskAfterHeartbeatTimeout(t *testing.T) {
 	})
 }
 
-// Temporal may cancel a RunTask between two attempts: the first one's heartbeats were late, and the next one has
-// not begun. Then only StopTask is left to record the end and to remove the container.
+// Temporal may cancel a RunTask between two attempts: the first one's heartbeats were late, and the next one
+// has not begun. Then only StopTask is left to record the end and to remove the container.
 func TestStopTaskWithoutRunTask(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d testDriver) {
 		h := newTestParty(t, storetest.SQLite(t), d,

@@ -72,8 +72,8 @@ type StopTaskInput struct {
 }
 
 // StopTask stops a container, or prevents that it starts. The RunTask that waits for it ends then. Without
-// one, StopTask does the rest of its work: Temporal may have lost the heartbeats of one attempt of RunTask, on a
-// busy machine, and cancelled the next one before it began.
+// one, StopTask does the rest of its work: on a busy machine Temporal may have lost the heartbeats of one
+// attempt of RunTask, and cancelled the next one before it began.
 func (a *Activities) StopTask(ctx context.Context, in StopTaskInput) error {
 	if err := a.Runner.stop(ctx, in.ContainerName(), in.Grace); err != nil {
 		return err
