@@ -63,7 +63,8 @@ var imports = []struct {
 	{
 		"internal/party",
 		[]string{"bfia/...", "fateflow", "admission", "store/...", "workflows/...", "activities/...",
-			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/duration"},
+			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/duration",
+			"internal/codec", "internal/secretfile"},
 	},
 	{"internal/devserver", []string{"internal/party", "internal/temporalns", "internal/httpclient"}},
 	{"internal/doctor",
@@ -71,6 +72,8 @@ var imports = []struct {
 			"internal/httpclient", "internal/duration"}},
 	{"internal/httpclient", nil},
 	{"internal/identity", nil},
+	{"internal/secretfile", nil},
+	{"internal/codec", []string{"internal/secretfile", "internal/identity"}},
 	{"internal/temporalns", []string{"workflows/..."}},
 	{"internal/duration", nil},
 	{"internal/httpguard", nil},

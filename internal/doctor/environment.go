@@ -185,7 +185,7 @@ func checkDatabase(ctx context.Context, cfg *party.Config) Check {
 		return failed(fixMigrate, "database %s does not exist", path)
 	}
 
-	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
+	db, err := cfg.OpenDatabase(ctx)
 	if err != nil {
 		return failed(fix, "%v", err)
 	}
@@ -210,7 +210,7 @@ func checkStorage(ctx context.Context, cfg *party.Config) Check {
 
 	const fix = "start the storage, or correct storage.url; its user must be able to write, read, list and " +
 		"delete"
-	blobs, err := blob.OpenThrough(ctx, cfg.Storage.URL.Reveal(), cfg.Proxy.Rule())
+	blobs, err := cfg.OpenStorage(ctx)
 	if err != nil {
 		return failed(fix, "%v", err)
 	}

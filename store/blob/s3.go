@@ -3,6 +3,7 @@ package blob
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +16,6 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"hutong/bfia"
-	"hutong/internal/httpclient"
 )
 
 // The size of an upload's parts; one is in memory at a time. S3 allows 10,000, which is 160 GiB for an upload
@@ -30,7 +30,7 @@ type S3 struct {
 
 var _ Store = (*S3)(nil)
 
-func openS3(ctx context.Context, u *url.URL, proxy httpclient.Proxy) (*S3, error) {
+func openS3(ctx context.Context, u *url.URL, by Connection) (*S3, error) {
 	q := u.Query()
 	if u.Host == "" || q.Get("username") == "" || q.Get("password") == "" {
 		return nil, errors.New(
@@ -53,7 +53,8 @@ func openS3(ctx context.Context, u *url.URL, proxy httpclient.Proxy) (*S3, error
 	if region == "" {
 		region = "us-east-1"
 	}
-	transport := proxy.Transport()
+	transport := by.Proxy.Transport()
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: by.Roots}
 	transport.ResponseHeaderTimeout = time.Minute
 	transport.DisableCompression = true // of objects that are compressed themselves
 	client, err := minio.New(u.Host, &minio.Options{
