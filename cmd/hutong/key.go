@@ -63,7 +63,7 @@ func newKeyUseCommand() *cobra.Command {
 		Use:   "use ID DIR",
 		Short: "Choose the key to encrypt with",
 		Long: "Chooses the key of a folder with which the party's processes encrypt from now on. They\n" +
-			"notice it within a second, and go on decrypting with the other keys of the folder.",
+			"notice it within a second, and still decrypt with the other keys of the folder.",
 		Example: "  hutong key use 20261129-k3x9ab /etc/hutong/keys",
 		Args:    exactly("ID", "DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {

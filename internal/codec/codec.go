@@ -32,7 +32,7 @@ func (r *Ring) Codec() *Codec { return &Codec{ring: r} }
 
 // WorkflowCodec returns the codec of workflow workers. There an error of Decode would fail the job, or drop
 // the signal that can't be read. So Decode panics with an [UnknownKeyError] instead. Temporal tries the
-// workflow task again after a panic, and the job goes on when the key is there.
+// workflow task again after a panic, so the job continues when the key is there.
 func (r *Ring) WorkflowCodec() *Codec { return &Codec{ring: r, wait: true} }
 
 // Encode encrypts payloads with the ring's current key.
@@ -58,7 +58,7 @@ func (c *Codec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error
 	return encrypted, nil
 }
 
-// bound returns the data that a ciphertext authenticates beside its content.
+// bound returns the data that a ciphertext authenticates besides its content.
 func (k *key) bound() []byte { return []byte(Encoding + "\n" + string(k.algorithm) + "\n" + k.id) }
 
 // Decode decrypts the payloads that Encode has made, with any key of the ring, and passes others through.

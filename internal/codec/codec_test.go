@@ -178,7 +178,7 @@ func TestWorkflowCodecWaits(t *testing.T) {
 		})
 	}, 10*time.Second, 20*time.Millisecond)
 
-	p.Data[20] ^= 1 // trying again can't mend a changed payload
+	p.Data[20] ^= 1 // trying again can't fix a changed payload
 	_, err = c.Decode([]*commonpb.Payload{p})
 	require.ErrorContains(t, err, "it was changed")
 }

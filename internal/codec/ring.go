@@ -76,7 +76,8 @@ func (s Source) load() (map[string]*key, *key, error) {
 	if use == "" {
 		text, err := os.ReadFile(filepath.Join(s.Dir, CurrentFile))
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, fmt.Errorf("no key is chosen in %s: run hutong key create --use %s", s.Dir, s.Dir)
+			return nil, nil, fmt.Errorf("no key is chosen in %s: run hutong key create --use %s", s.Dir,
+				s.Dir)
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("failed to read which key to use: %w", err)
@@ -94,7 +95,8 @@ func (s Source) load() (map[string]*key, *key, error) {
 	}
 	current := keys[use]
 	if current == nil {
-		return nil, nil, fmt.Errorf("key %q is to be used, but is not among the keys (%s)", use, listOf(keys))
+		return nil, nil, fmt.Errorf("key %q is to be used, but is not among the keys (%s)", use,
+			listOf(keys))
 	}
 	if s.Algorithm != "" && current.algorithm != s.Algorithm {
 		return nil, nil, fmt.Errorf("key %s is for %s, but the algorithm must be %s; make one with hutong key "+

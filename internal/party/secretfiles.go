@@ -7,7 +7,7 @@ import (
 	"hutong/internal/secretfile"
 )
 
-// secretFile is a secret that may stand in the configuration or in a file.
+// secretFile is a secret that is set in the configuration or by a file.
 type secretFile struct {
 	field string // of the secret; that of the file ends in _file
 	value *Secret

@@ -71,6 +71,12 @@ func isHere(host string) bool {
 	return host == "" || host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
+// IsHere reports whether a connection to a host:port stays on this machine, or is impossible.
+func IsHere(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err != nil || isHere(host) // an invalid address leads nowhere
+}
+
 // Problem is what makes a configuration unsafe.
 type Problem struct {
 	Field  string
@@ -87,8 +93,7 @@ func UnsafeServices(c *Config) []Problem {
 	add := func(field, remedy, format string, args ...any) {
 		problems = append(problems, Problem{Field: field, What: fmt.Sprintf(format, args...), Remedy: remedy})
 	}
-	if host, _, err := net.SplitHostPort(c.Temporal.Address); err == nil && !isHere(host) &&
-		!c.Temporal.usesTLS() {
+	if !IsHere(c.Temporal.Address) && !c.Temporal.usesTLS() {
 		add("temporal.tls", "set temporal.tls.enabled, or the fields of the certificates",
 			"the connection to Temporal at %s is neither encrypted nor verified", c.Temporal.Address)
 	}

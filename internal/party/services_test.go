@@ -23,7 +23,8 @@ func TestServicesBeyondThisMachine(t *testing.T) {
 database: {url: 'postgres://u:p@localhost:5432/d'}
 storage: {url: 's3://127.0.0.1:9000?username=u&password=p'}
 temporal: {address: '[::1]:7233'}`,
-			database: "postgres://u:p@localhost:5432/d", storage: "s3://127.0.0.1:9000?username=u&password=p"},
+			database: "postgres://u:p@localhost:5432/d",
+			storage:  "s3://127.0.0.1:9000?username=u&password=p"},
 		{name: "socket", document: `database: {url: 'postgres://u@/d?host=/run/postgresql'}`,
 			database: "postgres://u@/d?host=/run/postgresql"},
 		{name: "verified by default", document: `
@@ -46,6 +47,15 @@ temporal: {address: 'temporal:7233'}`,
 			require.NoError(t, cfg.readYAML([]byte("node_id: A\n"+c.document)))
 			require.NoError(t, cfg.Complete())
 			require.NoError(t, cfg.Complete(), "it may be completed again")
+			err := cfg.Validate()
+			for _, want := range c.unsafe {
+				require.ErrorContains(t, err, want, "security.mode strict refuses it")
+			}
+			cfg.Security.Mode = SecurityOpen
+			require.NoError(t, cfg.Validate())
+			if len(c.unsafe) == 0 {
+				require.NoError(t, err)
+			}
 			if c.database != "" {
 				assert.Equal(t, c.database, cfg.Database.URL.Reveal())
 			}
@@ -74,7 +84,8 @@ func writeSecret(t *testing.T, content string, mode os.FileMode) string {
 func TestSecretFiles(t *testing.T) {
 	base := []string{"HUTONG_NODE_ID=A", "HUTONG_DATA_DIR=" + t.TempDir()}
 	for field, value := range map[string]string{
-		"DATABASE_URL": "postgres://u:s3cret@localhost/d", "STORAGE_URL": "s3://localhost:9000?password=s3cret",
+		"DATABASE_URL":     "postgres://u:s3cret@localhost/d",
+		"STORAGE_URL":      "s3://localhost:9000?password=s3cret",
 		"TEMPORAL_API_KEY": "s3cret", "PROXY_URL": "http://u:s3cret@proxy:3128",
 	} {
 		t.Run(field, func(t *testing.T) {
