@@ -30,7 +30,7 @@ var imports = []struct {
 	{"admission", []string{"bfia"}},
 
 	// Storage.
-	{"store", []string{"bfia", "admission"}},
+	{"store", []string{"bfia", "admission", "internal/audit", "internal/identity"}},
 	{"store/blob", []string{"bfia", "internal/httpclient"}},
 	{"store/dataset", []string{"bfia", "store", "store/blob"}},
 	{"store/storetest", []string{"store"}},
@@ -52,8 +52,11 @@ var imports = []struct {
 	{
 		"api",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
-			"workflows/...", "internal/httpguard"},
+			"workflows/...", "internal/httpguard", "internal/identity"},
 	},
+	{"gate", []string{"gate/storage", "bfia", "transport/wire", "transport/status", "internal/identity",
+		"internal/httpguard", "internal/httpclient"}},
+	{"gate/storage", []string{"store/blob", "internal/httpclient"}},
 	{"transport",
 		[]string{"transport/...", "internal/httpguard", "internal/httpclient", "internal/identity"}},
 	{"transport/queue", []string{"transport/status"}},
@@ -66,7 +69,8 @@ var imports = []struct {
 	{
 		"internal/party",
 		[]string{"bfia/...", "fateflow", "admission", "store/...", "workflows/...", "activities/...",
-			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/duration"},
+			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/identity",
+			"internal/duration", "internal/codec", "internal/secretfile"},
 	},
 	{"internal/devserver", []string{"internal/party", "internal/temporalns", "internal/httpclient"}},
 	{"internal/doctor",
@@ -74,6 +78,9 @@ var imports = []struct {
 			"internal/httpclient", "internal/duration"}},
 	{"internal/httpclient", nil},
 	{"internal/identity", nil},
+	{"internal/secretfile", nil},
+	{"internal/codec", []string{"internal/secretfile", "internal/identity"}},
+	{"internal/audit", []string{"internal/identity"}},
 	{"internal/temporalns", []string{"workflows/..."}},
 	{"internal/duration", nil},
 	{"internal/httpguard", nil},
