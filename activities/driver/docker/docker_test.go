@@ -193,7 +193,7 @@ func TestDockerNetworkWithSubnetOnly(t *testing.T) {
 	_, err := engine.NetworkCreate(ctx, "hutong-"+strings.ToLower(opts.NodeID), network.CreateOptions{
 		Driver: "bridge", Labels: map[string]string{"hutong.node_id": opts.NodeID}, Internal: true,
 		Options: map[string]string{"com.docker.network.bridge.enable_icc": "false"},
-		IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: "10.78.3.0/24"}}}})
+		IPAM:    &network.IPAM{Config: []network.IPAMConfig{{Subnet: "10.78.3.0/24"}}}})
 	require.NoError(t, err)
 	gateway, err := r.EnsureNetwork(ctx)
 	require.NoError(t, err)
