@@ -36,6 +36,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathProviderRegister, s.registerProvider, false},
 		{http.MethodGet, bfia.PathProviderQuery, s.queryProviders, false},
 		{http.MethodPost, bfia.PathProviderDelete, s.deleteProvider, false},
+		{http.MethodPost, bfia.PathProviderAllow, s.allowProvider, false},
 		{http.MethodPost, bfia.PathComponentRegister, s.registerComponent, false},
 		{http.MethodPost, bfia.PathComponentUpload, s.uploadServerFile, false},
 		{http.MethodPost, bfia.PathDataUpload, s.uploadServerFile, false},

@@ -11,14 +11,18 @@ import (
 	"sync"
 	"time"
 
+	"hutong/activities/driver"
 	"hutong/activities/driver/docker"
 )
 
 // NewDocker returns the party's Docker driver. It does not connect to Docker Engine.
 func (c *Config) NewDocker() (*docker.Driver, error) {
 	d := c.Runner.Docker
+	offered := c.Runner.Offered(driver.Capacity{})
 	return docker.New(docker.Options{NodeID: c.NodeID, Network: d.Network, HostNetwork: d.HostNetwork,
-		PartyHost: d.PartyHost, SharedMemory: c.Runner.sharedMemory(), Proxy: c.Proxy.Rule()})
+		PartyHost: d.PartyHost, SharedMemory: c.Runner.sharedMemory(), Proxy: c.Proxy.Rule(),
+		Runtime: d.Runtime, Pids: int64(d.Pids), TmpBytes: c.Runner.tmpBytes(), Slots: c.Runner.Slots,
+		CPUMilli: offered.CPUMilli, Memory: offered.Memory})
 }
 
 // openDocker opens the Docker driver. It returns nil if the driver is off, or if it is auto and Docker Engine

@@ -258,6 +258,8 @@ func TestValidate(t *testing.T) {
 		}, ""},
 		{"GPUs of a cluster", func(c *Config) { enableKubernetes(c); c.Runner.GPUs = []string{"0"} },
 			"runner.gpus: must be empty with Kubernetes"},
+		{"tmp", func(c *Config) { c.Runner.TmpMiB = 0 }, "runner.tmp_mib: must be positive, but is 0"},
+		{"pids", func(c *Config) { c.Runner.Docker.Pids = -1 }, "runner.docker.pids: must be positive, but is -1"},
 		{"shared memory", func(c *Config) { c.Runner.SharedMemory = -1 },
 			"runner.shared_memory: must be from"},
 		{"program", func(c *Config) { c.Runner.Process.Allow = []string{"/ok", "python"} },

@@ -112,6 +112,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if roles.Runner {
+		if err := p.guardBridge(ctx, docker); err != nil {
+			return nil, err
+		}
 		if err := p.startRunner(ctx, temporal, db, blobs, docker); err != nil {
 			return nil, err
 		}
