@@ -34,24 +34,25 @@ func (e *Exceptions) UnmarshalJSON(b []byte) error {
 		if err := json.Unmarshal(fields[name], &wanted); err != nil {
 			return Errorf(CodeBadRequest, "%s: is %s, must be true or false", name, fields[name])
 		}
-		if err := e.set(name, wanted); err != nil {
-			return err
+		if !e.set(name, wanted) {
+			return Errorf(CodeBadRequest, "%s: is not an exception, must be %q or %q", name, ExceptionRoot,
+				ExceptionWritable)
 		}
 	}
 	return nil
 }
 
-func (e *Exceptions) set(name string, wanted bool) error {
+// set sets an exception, and reports whether it has that name.
+func (e *Exceptions) set(name string, wanted bool) bool {
 	switch name {
 	case ExceptionRoot:
 		e.Root = wanted
 	case ExceptionWritable:
 		e.Writable = wanted
 	default:
-		return Errorf(CodeBadRequest, "%q is not an exception, must be %q or %q", name, ExceptionRoot,
-			ExceptionWritable)
+		return false
 	}
-	return nil
+	return true
 }
 
 // ParseExceptions reads a list of names, separated by commas. "none" is the empty list.
@@ -61,8 +62,9 @@ func ParseExceptions(list string) (Exceptions, error) {
 		return e, nil
 	}
 	for name := range strings.SplitSeq(list, ",") {
-		if err := e.set(strings.TrimSpace(name), true); err != nil {
-			return Exceptions{}, err
+		if !e.set(strings.TrimSpace(name), true) {
+			return Exceptions{}, Errorf(CodeBadRequest, "%q is not an exception, must be %q or %q", name,
+				ExceptionRoot, ExceptionWritable)
 		}
 	}
 	return e, nil
