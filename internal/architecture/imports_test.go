@@ -25,11 +25,12 @@ var imports = []struct {
 	{"bfia", nil},
 	{"bfia/client", []string{"bfia", "internal/httpclient"}},
 	{"bfia/conformance", []string{"bfia", "internal/httpclient"}},
+	{"bfia/sign", nil},
 	{"fateflow", []string{"bfia"}},
 	{"admission", []string{"bfia"}},
 
 	// Storage.
-	{"store", []string{"bfia", "admission"}},
+	{"store", []string{"bfia", "admission", "internal/audit", "internal/identity"}},
 	{"store/blob", []string{"bfia", "internal/httpclient"}},
 	{"store/dataset", []string{"bfia", "store", "store/blob"}},
 	{"store/storetest", []string{"store"}},
@@ -39,6 +40,8 @@ var imports = []struct {
 	{"activities/...",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
 			"internal/httpclient"}},
+	{"activities/housekeeping",
+		[]string{"bfia", "bfia/sign", "store/...", "activities/..."}},
 	{"activities/driver", []string{"bfia"}},
 	{"activities/driver/...", []string{"activities/driver", "activities/logline", "bfia",
 		"internal/httpclient"}},
@@ -49,9 +52,13 @@ var imports = []struct {
 	{
 		"api",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
-			"workflows/...", "internal/httpguard"},
+			"workflows/...", "internal/httpguard", "internal/identity"},
 	},
-	{"transport", []string{"transport/...", "internal/httpguard", "internal/httpclient"}},
+	{"gate", []string{"gate/storage", "bfia", "transport/wire", "transport/status", "internal/identity",
+		"internal/httpguard", "internal/httpclient"}},
+	{"gate/storage", []string{"store/blob", "internal/httpclient"}},
+	{"transport",
+		[]string{"transport/...", "internal/httpguard", "internal/httpclient", "internal/identity"}},
 	{"transport/queue", []string{"transport/status"}},
 	{"transport/wire", []string{"transport/status"}},
 	{"transport/status", nil},
@@ -62,7 +69,8 @@ var imports = []struct {
 	{
 		"internal/party",
 		[]string{"bfia/...", "fateflow", "admission", "store/...", "workflows/...", "activities/...",
-			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/duration"},
+			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/identity",
+			"internal/duration"},
 	},
 	{"internal/devserver", []string{"internal/party", "internal/temporalns", "internal/httpclient"}},
 	{"internal/doctor",
@@ -70,10 +78,14 @@ var imports = []struct {
 			"internal/httpclient", "internal/duration"}},
 	{"internal/httpclient", nil},
 	{"internal/identity", nil},
+	{"internal/audit", []string{"internal/identity"}},
 	{"internal/temporalns", []string{"workflows/..."}},
 	{"internal/duration", nil},
 	{"internal/httpguard", nil},
 	{"internal/image", nil},
+	{"internal/certs", nil},
+	{"internal/partners", []string{"bfia", "transport/status", "internal/certs", "internal/httpclient",
+		"internal/httpguard", "internal/identity"}},
 	{"internal/vocabulary", nil},
 	{"internal/architecture", nil},
 	{"cmd/hutong", []string{"..."}},
@@ -83,7 +95,7 @@ var imports = []struct {
 }
 
 // pure lists the packages that do no I/O.
-var pure = []string{"bfia", "fateflow", "admission", "activities/logline"}
+var pure = []string{"bfia", "bfia/sign", "fateflow", "admission", "activities/logline"}
 
 // ioPackages lists the packages of the standard library that do I/O. net/http is missing, since bfia uses its
 // status codes and its header type.

@@ -59,10 +59,10 @@ func headersFromMetadata(metadata map[string]string) Headers {
 // Add sets a header if it is one of the protocol's. If it comes in two spellings, the one with a value
 // counts, and of two values the smaller: the result must not depend on the order of a map.
 func (h Headers) Add(name, value string) {
-	name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
-	if !strings.HasPrefix(name, headerPrefix) {
+	if !IsHeader(name) {
 		return
 	}
+	name = normalize(name)
 
 	value = strings.TrimSpace(value)
 	if old := h[name]; old == "" || value != "" && value < old {
@@ -70,10 +70,23 @@ func (h Headers) Add(name, value string) {
 	}
 }
 
+// IsHeader reports whether a header, in any spelling, is one of the protocol's.
+func IsHeader(name string) bool { return strings.HasPrefix(normalize(name), headerPrefix) }
+
+func normalize(name string) string { return strings.ReplaceAll(strings.ToLower(name), "_", "-") }
+
 // Source returns the sender's node id, under either of its names.
 func (h Headers) Source() string {
 	if v := h[HeaderSourceNodeID]; v != "" {
 		return v
 	}
 	return h[HeaderFromNodeID]
+}
+
+// SetSource sets the sender's node id, under FATE's name too if the caller used that.
+func (h Headers) SetSource(node string) {
+	h[HeaderSourceNodeID] = node
+	if _, named := h[HeaderFromNodeID]; named {
+		h[HeaderFromNodeID] = node
+	}
 }
