@@ -28,8 +28,8 @@ func (h *testParty) askForExceptions(allow bfia.Exceptions) store.Provider {
 	return found[0]
 }
 
-// A task whose provider asks for exceptions fails with the command that approves them, and runs with them once
-// they were approved. A registration after the approval takes it away.
+// A task whose provider asks for exceptions fails with the command that approves them, and runs with them
+// once they were approved. A registration after the approval takes it away.
 func TestRunTaskWithExceptions(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, d testDriver) {
@@ -46,7 +46,8 @@ func TestRunTaskWithExceptions(t *testing.T) {
 			require.NoError(t, err)
 			require.NotNil(t, result.Failure)
 			require.Equal(t, bfia.FailedStart, result.Failure.Kind)
-			require.Contains(t, result.Failure.Message, "run 'hutong provider allow vendor-a:1 root,writable'")
+			require.Contains(t, result.Failure.Message,
+				"run 'hutong provider allow vendor-a:1 root,writable'")
 		}
 		t.Run("not approved", func(t *testing.T) {
 			refused(t, func(h *testParty) { h.askForExceptions(asked) })

@@ -12,7 +12,8 @@ import (
 func newProviderAllow(c *client) *cobra.Command {
 	var filter providerFilter
 	cmd := &cobra.Command{
-		Use: "allow NAME:VERSION EXCEPTIONS", Short: "Approve a provider's exceptions from the container profile",
+		Use:   "allow NAME:VERSION EXCEPTIONS",
+		Short: "Approve a provider's exceptions from the container profile",
 		Long: "Approves what a provider asks for in metadata.allow, for jobs that are created from now on:\n" +
 			"root (the user of its image, instead of an unprivileged one), writable (a writable root file\n" +
 			"system), or both, separated by a comma. none takes all approvals away, as registering the\n" +

@@ -275,8 +275,8 @@ type DockerConfig struct {
 	// use it.
 	Enabled Switch `yaml:"enabled" env:"ENABLED"`
 	// Network is the bridge network of the party's containers. The party creates it, as an internal network,
-	// if it does not exist. Empty: hutong- and the node id in lower case. Only a network that this field names
-	// may have another form.
+	// if it does not exist. Empty: hutong- and the node id in lower case. Only a network that this field
+	// names may have another form.
 	Network string `yaml:"network" env:"NETWORK"`
 	// HostNetwork runs containers on the machine's network. They start faster, but are not isolated.
 	HostNetwork bool `yaml:"host_network" env:"HOST_NETWORK"`

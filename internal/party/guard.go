@@ -77,7 +77,8 @@ func (p *Party) followGuard(ctx context.Context, d *docker.Driver, ports []uint1
 
 // containerPorts returns the TCP ports at which the party serves containers on its bridge network.
 func (c *Config) containerPorts() (ports []uint16, err error) {
-	for field, address := range map[string]string{"listen": c.Listen, "transport.listen": c.Transport.Listen} {
+	for field, address := range map[string]string{"containers.listen": c.Containers.Listen,
+		"transport.listen": c.Transport.Listen} {
 		_, text, err := net.SplitHostPort(address)
 		if err != nil {
 			return nil, fmt.Errorf("failed to read the port of %s: %w", field, err)

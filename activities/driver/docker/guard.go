@@ -11,6 +11,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink/nlenc"
 	"golang.org/x/sys/unix"
 
 	"hutong/activities/driver"
@@ -47,7 +48,8 @@ func (d *Driver) Guard(ctx context.Context, ports []uint16) error {
 	return driver.WrapError("guard the network "+d.opts.Network, "", guardError(err))
 }
 
-// IsGuarded reports whether the rules of Guard exist. It returns ErrNoGuard if this process may not read them.
+// IsGuarded reports whether the rules of Guard exist. It returns ErrNoGuard if this process may not read
+// them.
 func (d *Driver) IsGuarded(ctx context.Context) (bool, error) {
 	info, err := d.ensureNetwork(ctx)
 	if err != nil {
@@ -103,7 +105,8 @@ func addGuard(c *nftables.Conn, info networkInfo, ports []uint16) {
 			c.AddRule(&nftables.Rule{Table: table, Chain: created, Exprs: slices.Concat(exprs...)})
 		}
 	}
-	from, to := matchInterface(expr.MetaKeyIIFNAME, info.bridge), matchInterface(expr.MetaKeyOIFNAME, info.bridge)
+	from := matchInterface(expr.MetaKeyIIFNAME, info.bridge)
+	to := matchInterface(expr.MetaKeyOIFNAME, info.bridge)
 
 	input := chain("input", nftables.ChainHookInput)
 	input(from, matchEstablished(), accept()) // answers of containers that the party calls
@@ -128,7 +131,7 @@ func matchInterface(key expr.MetaKey, name string) []expr.Any {
 func matchEstablished() []expr.Any {
 	return []expr.Any{&expr.Ct{Register: 1, Key: expr.CtKeySTATE},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4,
-			Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED),
+			Mask: nlenc.Uint32Bytes(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED),
 			Xor:  make([]byte, 4)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)}}
 }

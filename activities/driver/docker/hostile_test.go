@@ -43,8 +43,8 @@ func hostileImage(t *testing.T) string {
 // newHostile returns a driver with small limits and a guarded network, on which only one port is open.
 func newHostile(t *testing.T) (r *docker.Driver, gateway netip.Addr, open net.Listener) {
 	t.Helper()
-	r, err := docker.New(docker.Options{NodeID: "T" + rand.Text(), Slots: 2, CPUMilli: 2000, Memory: 256 << 20,
-		TmpBytes: 16 << 20, SharedMemory: 16 << 20, Pids: 64})
+	r, err := docker.New(docker.Options{NodeID: "T" + rand.Text(), Slots: 2, CPUMilli: 2000,
+		Memory: 256 << 20, TmpBytes: 16 << 20, SharedMemory: 16 << 20, Pids: 64})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, r.RemoveNetwork(context.Background()))
@@ -204,11 +204,14 @@ func TestHostileContainer(t *testing.T) {
 		"fill=/dev/shm", "setuid", "setuidfile=/tmp", "rawsocket", "packet", "chown", "mknod", "fork=200",
 		"fill=/data"}
 	// Docker Engine's defaults refuse these, too.
-	never := []string{"processes", "mount", "remount", "userns", "hostname", fmt.Sprint("ptrace=", os.Getpid()),
+	never := []string{"processes", "mount", "remount", "userns", "hostname",
+		fmt.Sprint("ptrace=", os.Getpid()),
 		"unix=/var/run/docker.sock", "unix=/run/docker.sock", "unix=/run/containerd/containerd.sock",
 		"read=/dev/mem", "read=/dev/kmsg", "read=/proc/kcore", "read=/proc/keys", "write=/proc/sysrq-trigger",
-		"write=/proc/sys/kernel/core_pattern", "write=/proc/sys/vm/drop_caches", "write=/sys/kernel/uevent_helper",
-		"write=/sys/fs/cgroup/release_agent", "read=/proc/1/root/root/.bashrc", "write=/dev/vda", "read=/dev/vda",
+		"write=/proc/sys/kernel/core_pattern", "write=/proc/sys/vm/drop_caches",
+		"write=/sys/kernel/uevent_helper",
+		"write=/sys/fs/cgroup/release_agent", "read=/proc/1/root/root/.bashrc", "write=/dev/vda",
+		"read=/dev/vda",
 		"lookup=test.example.invalid"}
 
 	spec := dockerSpec()
@@ -320,8 +323,8 @@ func TestMemoryBomb(t *testing.T) {
 	require.Equal(t, 0, drivertest.Await(t, t.Context(), r, enough.Name).Code)
 }
 
-// TestProfile compares what Docker Engine knows of a container with a golden file. The first of its exceptions
-// changes the user, the second the root file system, and nothing else.
+// TestProfile compares what Docker Engine knows of a container with a golden file. The first of its
+// exceptions changes the user, the second the root file system, and nothing else.
 func TestProfile(t *testing.T) {
 	t.Parallel()
 	needDocker(t)

@@ -69,7 +69,8 @@ func (d *Driver) ensureNetwork(ctx context.Context) (networkInfo, error) {
 	if err != nil {
 		return networkInfo{}, err
 	}
-	d.network = &networkInfo{id: found.ID, gateway: gateway, bridge: bridgeOf(found), internal: found.Internal}
+	d.network = &networkInfo{id: found.ID, gateway: gateway, bridge: bridgeOf(found),
+		internal: found.Internal}
 	if deviations := networkDeviations(found); len(deviations) > 0 {
 		slog.WarnContext(ctx, "the network that runner.docker.network names isolates containers less than one "+
 			"that Hutong creates", "node_id", d.opts.NodeID, "network", d.opts.Network, "deviations",

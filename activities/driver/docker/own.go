@@ -29,8 +29,8 @@ const (
 // mounts, and of the files there that the user can't read or that are setuid or setgid, and sets their modes.
 //
 // If this process is not root, it could neither read a folder of mode 0700 of the container's user nor remove
-// the content of any folder. Docker Engine can: it reads the folder as an archive and unpacks that over itself
-// with another owner.
+// the content of any folder. Docker Engine can: it reads the folder as an archive and unpacks that over
+// itself with another owner.
 func (d *Driver) OwnOutputs(ctx context.Context, name string) error {
 	return driver.WrapError("take over the outputs of", name, d.ownOutputs(ctx, name))
 }
@@ -58,8 +58,8 @@ func (d *Driver) ownOutputs(ctx context.Context, name string) error {
 }
 
 // ownFolder makes this process's user the owner of a folder and of its content, and sets their modes. It
-// returns ErrPermission if that needs the rights of root. Symbolic links are left alone; none leads out of the
-// folder.
+// returns ErrPermission if that needs the rights of root. Symbolic links are left alone; none leads out of
+// the folder.
 func ownFolder(dir string) error {
 	if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
 		return err
@@ -114,8 +114,9 @@ func own(mode fs.FileMode, name string, lstat func(string) (fs.FileInfo, error),
 
 const allCanRead = 0o004
 
-// ownMount changes the owner of what is in one mount of a container. Docker Engine copies only into the mounts
-// of a read-only container, which leaves out the mount's own folder. That belongs to this process's user.
+// ownMount changes the owner of what is in one mount of a container. Docker Engine copies only into the
+// mounts of a read-only container, which leaves out the mount's own folder. That belongs to this process's
+// user.
 func (d *Driver) ownMount(ctx context.Context, id, target string) error {
 	content, _, err := d.stream.CopyFromContainer(ctx, id, target)
 	if err != nil {

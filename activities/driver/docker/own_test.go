@@ -75,7 +75,8 @@ func TestDockerExceptions(t *testing.T) {
 		}
 		require.NoError(t, d.Driver.(driver.OutputOwner).OwnOutputs(t.Context(), spec.Name))
 	}
-	for name, mode := range map[string]os.FileMode{"usual": 0o644, "allowed": 0o644, ".": 0o755 | os.ModeDir} {
+	for name, mode := range map[string]os.FileMode{"usual": 0o644, "allowed": 0o644,
+		".": 0o755 | os.ModeDir} {
 		info, err := os.Stat(filepath.Join(out, name))
 		require.NoError(t, err)
 		require.Equal(t, mode, info.Mode(), name)
