@@ -127,7 +127,11 @@ func (p *Party) gateStorage() (*gate.StorageConfig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the storage of party %s for its containers: %w", p.cfg.NodeID, err)
 	}
-	return &gate.StorageConfig{Bucket: bucket, Proxy: p.cfg.Proxy.Rule()}, nil
+	roots, err := readAuthorities("storage.ca_file", p.cfg.Storage.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	return &gate.StorageConfig{Bucket: bucket, Proxy: p.cfg.Proxy.Rule(), Roots: roots}, nil
 }
 
 // reporter returns a function that signals the state which a container reports to the workflow of its job.

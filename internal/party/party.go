@@ -80,7 +80,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
+	db, err := cfg.OpenDatabase(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the database of party %s: %w", cfg.NodeID, err)
 	}
@@ -99,7 +99,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if !roles.API && !roles.Control && !roles.Runner {
 		return p, nil
 	}
-	blobs, err := blob.OpenThrough(ctx, cfg.Storage.URL.Reveal(), cfg.Proxy.Rule())
+	blobs, err := cfg.OpenStorage(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the storage of party %s: %w", cfg.NodeID, err)
 	}
@@ -118,6 +118,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if roles.Runner {
+		if err := p.guardBridge(ctx, docker); err != nil {
+			return nil, err
+		}
 		if err := p.startRunner(ctx, temporal, db, blobs, docker); err != nil {
 			return nil, err
 		}
@@ -169,6 +172,13 @@ func TemporalOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
 	}
 	if key := cfg.Temporal.APIKey.Reveal(); key != "" {
 		options.Credentials = client.NewAPIKeyStaticCredentials(key)
+	}
+	ring, err := cfg.OpenKeys(logger)
+	if err != nil {
+		return client.Options{}, err
+	}
+	if ring != nil {
+		encrypt(&options, ring.Codec())
 	}
 	return options, nil
 }
@@ -304,7 +314,14 @@ func (p *Party) startTransport(ctx context.Context) error {
 
 func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob.Store) error {
 	partners := bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), p.cfg.Remote.Timeout)
-	w := worker.NewControl(temporal,
+	workflowClient, err := workflowClient(p.cfg, temporal, p.logger)
+	if err != nil {
+		return err
+	}
+	if workflowClient != temporal {
+		p.onStop(func(context.Context) error { workflowClient.Close(); return nil })
+	}
+	w := worker.NewControl(workflowClient,
 		&scheduler.Activities{Node: p.cfg.NodeID, Store: db, Documents: db, Limits: p.limits(),
 			Client: partners, OnWait: forwardWaits(temporal, workflows.SchedulerJobID), Logger: p.logger},
 		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(),
@@ -335,9 +352,10 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 	runs := &runner.Runner{Node: p.cfg.NodeID, Machine: hostname(), Store: db, Blobs: blobs,
 		Drivers: map[string]driver.Driver{},
 		System:  p.system, OnReport: forwardReports(temporal),
-		OnWait:    forwardWaits(temporal, workflows.ParticipantJobID),
-		StopGrace: p.cfg.Runner.StopGrace,
-		GPUs:      p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
+		OnWait:          forwardWaits(temporal, workflows.ParticipantJobID),
+		StopGrace:       p.cfg.Runner.StopGrace,
+		AllowExceptions: p.cfg.Security.Mode == SecurityOpen,
+		GPUs:            p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
 		Logger: p.logger}
 	var named driver.Driver // its id becomes the runner's id
 	if len(p.cfg.Runner.Process.Allow) > 0 {
