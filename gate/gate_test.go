@@ -533,7 +533,12 @@ func TestStartingContainer(t *testing.T) {
 	p := newParty(t)
 	p.containers = append(p.containers, container("starting", "", taskA, "guest.0", ""))
 	token := p.keys.Token("starting")
-	status, _ := p.post(t, "127.0.0.9", gate.CallbackPath(token), reportOf(taskA, "guest.0", bfia.TaskRunning))
+	status, _ := p.post(
+		t,
+		"127.0.0.9",
+		gate.CallbackPath(token),
+		reportOf(taskA, "guest.0", bfia.TaskRunning),
+	)
 	require.Equal(t, 403, status)
 	end := p.gate.BeginStart()
 	time.AfterFunc(200*time.Millisecond, func() {

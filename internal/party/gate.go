@@ -125,7 +125,11 @@ func (p *Party) gateStorage() (*gate.StorageConfig, error) {
 	}
 	bucket, err := blob.ParseS3(u)
 	if err != nil {
-		return nil, fmt.Errorf("failed to open the storage of party %s for its containers: %w", p.cfg.NodeID, err)
+		return nil, fmt.Errorf(
+			"failed to open the storage of party %s for its containers: %w",
+			p.cfg.NodeID,
+			err,
+		)
 	}
 	roots, err := readAuthorities("storage.ca_file", p.cfg.Storage.CAFile)
 	if err != nil {
@@ -135,7 +139,10 @@ func (p *Party) gateStorage() (*gate.StorageConfig, error) {
 }
 
 // reporter returns a function that signals the state which a container reports to the workflow of its job.
-func (p *Party) reporter(temporal client.Client, db *store.Store) func(context.Context, bfia.TaskReport) error {
+func (p *Party) reporter(
+	temporal client.Client,
+	db *store.Store,
+) func(context.Context, bfia.TaskReport) error {
 	return func(ctx context.Context, report bfia.TaskReport) error {
 		tasks, err := db.TasksByID(ctx, report.TaskID)
 		if err != nil {
@@ -145,8 +152,13 @@ func (p *Party) reporter(temporal client.Client, db *store.Store) func(context.C
 			return report.Role == t.Role || report.Role == bfia.Part{Role: t.Role, Index: t.RoleIndex}.Self()
 		})
 		if i < 0 {
-			return bfia.Errorf(bfia.CodeNotFound, "task_id: %s has no part %q of task %s", p.cfg.NodeID, report.Role,
-				report.TaskID)
+			return bfia.Errorf(
+				bfia.CodeNotFound,
+				"task_id: %s has no part %q of task %s",
+				p.cfg.NodeID,
+				report.Role,
+				report.TaskID,
+			)
 		}
 		if tasks[i].State.Terminal() {
 			return nil
@@ -157,7 +169,12 @@ func (p *Party) reporter(temporal client.Client, db *store.Store) func(context.C
 		if err == nil || errors.As(err, &ended) {
 			return nil
 		}
-		return bfia.Wrap(bfia.CodeUnavailable, err, "Temporal of %s does not answer; try again later", p.cfg.NodeID)
+		return bfia.Wrap(
+			bfia.CodeUnavailable,
+			err,
+			"Temporal of %s does not answer; try again later",
+			p.cfg.NodeID,
+		)
 	}
 }
 
@@ -177,8 +194,11 @@ func (p *Party) authorizeCall(_ context.Context, call transport.Call) error {
 	case caller.Kind == identity.KindContainer, open:
 		return nil
 	}
-	return status.Errorf(status.Forbidden, "the caller is unknown: containers call at their gate, and partners "+
-		"with their certificate")
+	return status.Errorf(
+		status.Forbidden,
+		"the caller is unknown: containers call at their gate, and partners "+
+			"with their certificate",
+	)
 }
 
 // system returns what a container on a device must know of this party.

@@ -52,7 +52,7 @@ type Party struct {
 	base      *slog.Logger
 	logger    *slog.Logger                  // with the attribute node_id
 	own       *memoryListener               // at which api serves the requests of this process
-	keys      gate.Keys                     // with which containers and processes of the party prove themselves
+	keys      gate.Keys                     // of containers and the party's processes
 	transport *transport.Transport          // nil unless the process runs the role Transport
 	api       *api.Server                   // nil unless the process runs the role API or Control
 	closers   []func(context.Context) error // in the order of the starts

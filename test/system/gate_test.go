@@ -236,9 +236,10 @@ func TestContainersReachTheirOwn(t *testing.T) {
 	task := own["config.task_id"]
 	require.Equal(t, 200, attacker.report(task, "guest.0", bfia.TaskRunning))
 	for name, status := range map[string]int{
-		"another task":        attacker.report(other["config.task_id"], "guest.0", bfia.TaskSuccess),
-		"another role":        attacker.report(task, "host.0", bfia.TaskSuccess),
-		"with a stolen token": attacker.report(other["config.task_id"], "guest.0", bfia.TaskSuccess, "x-ptp-token", other["config.token"]),
+		"another task": attacker.report(other["config.task_id"], "guest.0", bfia.TaskSuccess),
+		"another role": attacker.report(task, "host.0", bfia.TaskSuccess),
+		"with a stolen token": attacker.report(other["config.task_id"], "guest.0", bfia.TaskSuccess,
+			"x-ptp-token", other["config.token"]),
 	} {
 		require.Equal(t, 403, status, name)
 	}
