@@ -69,8 +69,8 @@ var imports = []struct {
 	{
 		"internal/party",
 		[]string{"bfia/...", "fateflow", "admission", "store/...", "workflows/...", "activities/...",
-			"worker", "api", "gate/...", "transport/...", "console", "internal/httpclient", "internal/identity",
-			"internal/duration", "internal/codec", "internal/secretfile"},
+			"worker", "api", "gate/...", "transport/...", "console", "internal/httpclient",
+			"internal/identity", "internal/duration", "internal/codec", "internal/secretfile"},
 	},
 	{"internal/devserver", []string{"internal/party", "internal/temporalns", "internal/httpclient"}},
 	{"internal/doctor",

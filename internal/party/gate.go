@@ -73,7 +73,8 @@ func (p *Party) startGate(ctx context.Context, runs *runner.Runner, temporal cli
 	runs.BeforeStart = g.BeginStart
 
 	srv := g.Server()
-	if err := p.serve(ctx, "containers.listen", p.cfg.Containers.Listen, srv.Serve, srv.Shutdown); err != nil {
+	err = p.serve(ctx, "containers.listen", p.cfg.Containers.Listen, srv.Serve, srv.Shutdown)
+	if err != nil {
 		return err
 	}
 	p.serveBridge(ctx, docker, p.cfg.Containers.Listen,
