@@ -28,6 +28,7 @@ import (
 	"hutong/bfia"
 	bfiaclient "hutong/bfia/client"
 	"hutong/internal/httpclient"
+	"hutong/internal/limits"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/dataset"
@@ -49,9 +50,10 @@ type Roles struct {
 type Party struct {
 	cfg     *Config
 	base    *slog.Logger
-	logger  *slog.Logger                  // with the attribute node_id
-	own     *memoryListener               // at which api serves the requests of this process
-	api     *api.Server                   // nil unless the process runs the role API or Control
+	logger  *slog.Logger    // with the attribute node_id
+	own     *memoryListener // at which api serves the requests of this process
+	api     *api.Server     // nil unless the process runs the role API or Control
+	limiter *limits.Limiter
 	closers []func(context.Context) error // in the order of the starts
 	failed  chan error
 }
@@ -62,7 +64,7 @@ const createTimeout = time.Minute
 // Start starts the given roles of the party that cfg describes. It returns when all of them are ready.
 func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (_ *Party, err error) {
 	p := &Party{cfg: cfg, base: logger, logger: logger.With("node_id", cfg.NodeID),
-		failed: make(chan error, 8), own: newMemoryListener()}
+		failed: make(chan error, 8), own: newMemoryListener(), limiter: cfg.Limits.limiter()}
 	defer func() {
 		if err != nil {
 			p.Stop(context.WithoutCancel(ctx))
@@ -289,7 +291,7 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 	if partners := p.cfg.Transport.PartnerListen; partners != "" {
 		srv.Handler = t.ContainerHandler()
 		partnerServer := t.Server()
-		partnerServer.Handler = t.PartnerHandler()
+		partnerServer.Handler = p.limitTransfers(t.PartnerHandler())
 		if err := p.serve(ctx, "transport.partner_listen", partners, partnerServer.Serve,
 			partnerServer.Shutdown); err != nil {
 			return err
@@ -424,6 +426,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		AllowCommand:  func(command []string) error { return process.CheckCommand(allow, command) },
 		Clients:       p.clients(),
 		OpenPartners:  p.cfg.Security.OpenPartners,
+		Callers:       p.limiter,
 		ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
@@ -474,6 +477,7 @@ func (p *Party) serve(ctx context.Context, field, address string, serve func(net
 	if err != nil {
 		return fmt.Errorf("failed to listen on %s (%s) of party %s: %w", address, field, p.cfg.NodeID, err)
 	}
+	l = p.cfg.Limits.bounded(l)
 	p.onStop(shutdown)
 	go func() {
 		if err := serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
