@@ -94,8 +94,8 @@ func (s *Server) guard(r route, authenticate Authenticator) fiber.Handler {
 	}
 }
 
-// refuse returns why a request is refused. Refusals count too, those of unknown callers against their address:
-// nobody may guess credentials as fast as this party can check them.
+// refuse returns why a request is refused. Refusals count too, those of unknown callers against their
+// address: nobody may guess credentials as fast as this party can check them.
 func (s *Server) refuse(c *fiber.Ctx, p identity.Principal, reason error) error {
 	if p.Kind == identity.KindAnonymous {
 		p.Address = c.Context().RemoteIP().String()

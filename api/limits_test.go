@@ -49,7 +49,7 @@ func (p *party) as(user, method, path, contentType string, body io.Reader) (*htt
 	return response, envelope.Code
 }
 
-// TestFloodOfOneClient has one client flood the API of a party. It is told when to come back; another
+// TestFloodOfOneClient has one client flood the API of a party. The answers say when to try again; another
 // client's requests are all served.
 func TestFloodOfOneClient(t *testing.T) {
 	p := newParty(t, func(c *Config) {

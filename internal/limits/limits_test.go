@@ -142,7 +142,8 @@ func TestFloodHarmsNoOther(t *testing.T) {
 					return
 				default:
 				}
-				if status, after := post(t, server.URL, "flooder", nil); status == http.StatusTooManyRequests {
+				status, after := post(t, server.URL, "flooder", nil)
+				if status == http.StatusTooManyRequests {
 					assert.Equal(t, "1", after)
 					refused.Add(1)
 				} else {

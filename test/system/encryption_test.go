@@ -180,7 +180,8 @@ func (n *testParty) keysInHistory(workflowID string) map[string]int {
 		require.NoError(n.t, err)
 		require.NoError(n.t, proxy.VisitPayloads(n.t.Context(), event, proxy.VisitPayloadsOptions{
 			SkipSearchAttributes: true,
-			Visitor: func(_ *proxy.VisitPayloadsContext, ps []*commonpb.Payload) ([]*commonpb.Payload, error) {
+			Visitor: func(_ *proxy.VisitPayloadsContext, ps []*commonpb.Payload,
+			) ([]*commonpb.Payload, error) {
 				for _, p := range ps {
 					keys[string(p.GetMetadata()[codec.MetadataKey])]++
 				}
