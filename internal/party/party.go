@@ -424,35 +424,6 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 	}()
 }
 
-// startAPI serves the party's API at its addresses. Stop shuts it down before the workers.
-func (p *Party) startAPI(ctx context.Context, docker *docker.Driver) error {
-	s := p.api
-	if err := p.serve(ctx, "listen", p.cfg.Listen, s.ServeClients, s.Shutdown); err != nil {
-		return err
-	}
-	none := func(context.Context) error { return nil } // the Shutdown above stops all of its servers
-	if err := p.serve(ctx, "containers.listen", p.cfg.Containers.Listen, s.ServeContainers,
-		none); err != nil {
-		return err
-	}
-	if p.cfg.Ops.Listen != "" {
-		if err := p.serve(ctx, "ops.listen", p.cfg.Ops.Listen, s.ServeOperation, none); err != nil {
-			return err
-		}
-	}
-	p.serveBridge(ctx, docker, p.cfg.Containers.Listen,
-		func() (func(net.Listener) error, func(context.Context) error) { return s.ServeContainers, none })
-	return nil
-}
-
-// clients returns the authenticator of the listener of clients.
-func (p *Party) clients() api.Authenticator {
-	if p.cfg.Security.Mode == SecurityOpen {
-		return api.OpenClients
-	}
-	return nil
-}
-
 // serve listens on an address and serves it until the party stops.
 func (p *Party) serve(ctx context.Context, field, address string, serve func(net.Listener) error,
 	shutdown func(context.Context) error) error {

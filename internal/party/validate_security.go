@@ -18,10 +18,16 @@ func (v *validation) security(c *Config) {
 		}
 	}
 	v.distinct(c)
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		v.wrong("tls", "requires both cert_file and key_file, or neither")
+	}
+	if c.TLS.ClientCAFile != "" && c.TLS.CertFile == "" {
+		v.wrong("tls.client_ca_file", "requires tls.cert_file and tls.key_file")
+	}
 	if c.Security.Mode == SecurityOpen {
 		v.open(c)
-	} else if c.Security.OpenPartners {
-		v.wrong("security.open_partners", "requires security.mode open: partners would be whom their header names")
+	} else {
+		v.strict(c)
 	}
 }
 
@@ -39,6 +45,26 @@ func (v *validation) distinct(c *Config) {
 			v.wrong(l.field, "must differ from %s, but both are %s", other, l.address)
 		}
 		used[l.address] = l.field
+	}
+}
+
+// strict refuses what is not safe outside development. Each error names the remedy.
+func (v *validation) strict(c *Config) {
+	if c.Security.OpenPartners {
+		v.wrong("security.open_partners",
+			"requires security.mode open: partners would be whom their header names")
+	}
+	if !isLoopback(c.Listen) && c.TLS.CertFile == "" {
+		v.wrong("listen", "must have TLS beyond the loopback interface, but is %q: set tls.cert_file and "+
+			"tls.key_file, or listen on 127.0.0.1 behind a gateway that ends TLS", c.Listen)
+	}
+	if !c.Runner.Unsafe && len(c.Runner.Process.Allow) > 0 {
+		v.wrong("runner.process.allow",
+			"must be empty: its programs run as this party's own user. Use containers, or set runner.unsafe to true")
+	}
+	if !c.Runner.Unsafe && c.Runner.Docker.HostNetwork {
+		v.wrong("runner.docker.host_network",
+			"must be false: containers would reach all that this machine reaches. Or set runner.unsafe to true")
 	}
 }
 
