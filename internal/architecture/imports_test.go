@@ -30,7 +30,7 @@ var imports = []struct {
 	{"admission", []string{"bfia"}},
 
 	// Storage.
-	{"store", []string{"bfia", "admission"}},
+	{"store", []string{"bfia", "admission", "internal/audit", "internal/identity"}},
 	{"store/blob", []string{"bfia", "internal/httpclient"}},
 	{"store/dataset", []string{"bfia", "store", "store/blob"}},
 	{"store/storetest", []string{"store"}},
@@ -75,6 +75,7 @@ var imports = []struct {
 			"internal/httpclient", "internal/duration"}},
 	{"internal/httpclient", nil},
 	{"internal/identity", nil},
+	{"internal/audit", []string{"internal/identity"}},
 	{"internal/temporalns", []string{"workflows/..."}},
 	{"internal/duration", nil},
 	{"internal/httpguard", nil},
