@@ -18,9 +18,9 @@ type Route struct {
 	// an https URL requires.
 	Auth partners.Auth `yaml:"auth,omitempty"`
 	// TLS says which certificates prove the node.
-	TLS RouteTLS `yaml:"tls,omitempty"`
+	TLS RouteTLS `yaml:"tls"`
 	// From lists the networks from which a partner with auth none calls, such as 192.0.2.7/32.
-	From []string `yaml:"from,omitempty"`
+	From []string `yaml:"from"`
 }
 
 // RouteTLS says which certificates prove a node. Both may be set; if both are empty, partners.tls.ca_file
@@ -28,11 +28,11 @@ type Route struct {
 type RouteTLS struct {
 	// CAFile contains the authorities of the partner, as PEM. A certificate must name the node, by the URI
 	// hutong://NODE or the DNS name NODE.
-	CAFile string `yaml:"ca_file,omitempty"`
+	CAFile string `yaml:"ca_file"`
 	// SAN is another name that the certificate must have in place of the node's: a URI or a DNS name.
-	SAN string `yaml:"san,omitempty"`
+	SAN string `yaml:"san"`
 	// SPKI lists the SHA-256 of the public keys that the partner may use, as `hutong cert show` prints them.
-	SPKI []string `yaml:"spki_sha256,omitempty"`
+	SPKI []string `yaml:"spki_sha256"`
 }
 
 // authentication returns how the partner proves who it is.

@@ -27,10 +27,12 @@ func (v *validation) security(c *Config) {
 		v.wrong("partners.tls", "requires both cert_file and key_file, or neither")
 	}
 	if c.Partners.Listen != "" && c.Partners.TLS.CertFile == "" {
-		v.wrong("partners.listen", "requires this party's certificate: set partners.tls.cert_file and key_file")
+		v.wrong("partners.listen",
+			"requires this party's certificate: set partners.tls.cert_file and key_file")
 	}
 	if c.Transport.PartnerListen != "" && c.Partners.TLS.CertFile == "" {
-		v.wrong("transport.partner_listen", "requires this party's certificate: set partners.tls.cert_file and key_file")
+		v.wrong("transport.partner_listen",
+			"requires this party's certificate: set partners.tls.cert_file and key_file")
 	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		v.wrong("tls", "requires both cert_file and key_file, or neither")
@@ -64,6 +66,9 @@ func (v *validation) distinct(c *Config) {
 
 // strict refuses what is not safe outside development. Each error names the remedy.
 func (v *validation) strict(c *Config) {
+	for _, p := range UnsafeServices(c) {
+		v.wrong(p.Field, "%s; %s", p.What, p.Remedy)
+	}
 	if c.Security.OpenPartners {
 		v.wrong("security.open_partners",
 			"requires security.mode open: partners would be whom their header names")
@@ -85,8 +90,9 @@ func (v *validation) strict(c *Config) {
 // open checks what development without credentials demands.
 func (v *validation) open(c *Config) {
 	if !isLoopback(c.Listen) {
-		v.wrong("listen", "must be on the loopback interface with security.mode open, but is %q: clients need no "+
-			"credentials there", c.Listen)
+		v.wrong("listen",
+			"must be on the loopback interface with security.mode open, but is %q: clients need no "+
+				"credentials there", c.Listen)
 	}
 }
 
@@ -100,7 +106,8 @@ func (v *validation) proof(c *Config, field string, r Route) {
 		}
 	}
 	if auth.UsesTLS() && r.TLS.CAFile == "" && len(r.TLS.SPKI) == 0 && c.Partners.TLS.CAFile == "" {
-		v.wrong(field+".tls", "requires ca_file or spki_sha256, which prove the partner; or set partners.tls.ca_file")
+		v.wrong(field+".tls",
+			"requires ca_file or spki_sha256, which prove the partner; or set partners.tls.ca_file")
 	}
 	if auth.UsesTLS() && c.Partners.TLS.CertFile == "" {
 		v.wrong("partners.tls", "requires cert_file and key_file, because auth of %s is %s", field, auth)
@@ -112,12 +119,14 @@ func (v *validation) proof(c *Config, field string, r Route) {
 	}
 	for i, text := range r.From {
 		if _, err := netip.ParsePrefix(text); err != nil {
-			v.wrong(fmt.Sprintf("%s.from[%d]", field, i), "must be a network such as 192.0.2.0/24, but is %q", text)
+			v.wrong(fmt.Sprintf("%s.from[%d]", field, i),
+				"must be a network such as 192.0.2.0/24, but is %q", text)
 		}
 	}
 	if auth == partners.None && len(r.networks(c.Security.Mode)) == 0 {
-		v.wrong(field+".from", "is required, because auth is none: list the networks from which the partner calls, "+
-			"or use https with mutual TLS")
+		v.wrong(field+".from",
+			"is required, because auth is none: list the networks from which the partner calls, "+
+				"or use https with mutual TLS")
 	}
 }
 
@@ -125,7 +134,7 @@ func (v *validation) proof(c *Config, field string, r Route) {
 func isLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return false
+		return true // another check refuses it
 	}
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()

@@ -104,6 +104,11 @@ func newTestParty(t *testing.T, id, address string, pair int32) *testParty {
 	return &testParty{t: t, cfg: cfg, url: "http://" + cfg.Listen}
 }
 
+// plainRoute returns a route to a party without TLS, for tests that look into its requests.
+func (n *testParty) plainRoute() party.Route {
+	return party.Route{URL: n.url, TransportURL: "http://" + n.cfg.Transport.Listen}
+}
+
 // certify gives each party a certificate of one authority.
 func certify(t *testing.T, parties ...*party.Config) {
 	t.Helper()
