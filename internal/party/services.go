@@ -101,7 +101,8 @@ func UnsafeServices(c *Config) []Problem {
 		if mode := u.Query().Get("sslmode"); !databaseIsHere(u) && mode != "verify-full" {
 			add("database.url",
 				"remove sslmode from it, or set sslmode=verify-full; database.ca_file names a "+
-					"private authority", "sslmode=%s does not verify that the server is %s", mode, u.Hostname())
+					"private authority", "sslmode=%s does not verify that the server is %s", mode,
+				u.Hostname())
 		}
 	}
 	if u, err := url.Parse(c.Storage.URL.Reveal()); err == nil && u.Scheme == "s3" &&
