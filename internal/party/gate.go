@@ -62,7 +62,7 @@ func (p *Party) startGate(ctx context.Context, runs *runner.Runner, temporal cli
 		},
 		Describe:     describeRun(runs),
 		Report:       p.reporter(temporal, db),
-		Transport:    p.channel(),
+		Transport:    p.containerTransport(),
 		Storage:      bucket,
 		Unidentified: p.cfg.Security.Mode == SecurityOpen || p.cfg.Runner.Unsafe,
 		Logger:       p.logger,
@@ -110,10 +110,10 @@ func (p *Party) addressed(device string) bool {
 	return device == string(bfia.DeviceDocker) && !p.cfg.Runner.Docker.HostNetwork
 }
 
-// channel returns the transport of the party, in this process or another one.
-func (p *Party) channel() http.Handler {
-	if p.transport != nil {
-		return p.transport.ContainerHandler()
+// containerTransport returns the transport of the party, in this process or another one.
+func (p *Party) containerTransport() http.Handler {
+	if p.channel != nil {
+		return p.channel.ContainerHandler()
 	}
 	return gate.RemoteTransport(p.cfg.TransportAddress(), p.keys, p.logger)
 }
