@@ -23,9 +23,11 @@ const ui = "https://temporal.bank.example"
 func byName(r *http.Request) (identity.Principal, error) {
 	switch r.Header.Get("Authorization") {
 	case "Bearer viewer":
-		return identity.Principal{Kind: identity.KindClient, Name: "v", Roles: []identity.Role{identity.Viewer}}, nil
+		return identity.Principal{Kind: identity.KindClient, Name: "v",
+			Roles: []identity.Role{identity.Viewer}}, nil
 	case "Bearer uploader":
-		return identity.Principal{Kind: identity.KindClient, Name: "u", Roles: []identity.Role{identity.Data}}, nil
+		return identity.Principal{Kind: identity.KindClient, Name: "u",
+			Roles: []identity.Role{identity.Data}}, nil
 	case "":
 		return identity.Principal{}, nil
 	}
@@ -64,7 +66,8 @@ func TestHandler(t *testing.T) {
 		{"no credentials", "POST", "/decode", "", ui, json, string(encrypted), 401},
 		{"wrong credentials", "POST", "/decode", "Bearer x", ui, json, string(encrypted), 401},
 		{"without the role", "POST", "/decode", "Bearer uploader", ui, json, string(encrypted), 403},
-		{"another page", "POST", "/decode", "Bearer viewer", "https://evil.example", json, string(encrypted), 403},
+		{"another page", "POST", "/decode", "Bearer viewer", "https://evil.example", json, string(encrypted),
+			403},
 		{"preflight of another page", "OPTIONS", "/decode", "", "https://evil.example", "", "", 403},
 		{"form", "POST", "/decode", "Bearer viewer", ui, "text/plain", string(encrypted), 415},
 		{"encrypts for nobody", "POST", "/encode", "Bearer viewer", ui, json, string(encrypted), 404},
