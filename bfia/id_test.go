@@ -52,6 +52,18 @@ func TestNewJobIDNeverRepeats(t *testing.T) {
 	require.Len(t, seen, 8*500)
 }
 
+func TestJobIDTime(t *testing.T) {
+	now := time.Now()
+	at, ok := JobIDTime(NewJobID(now, 3))
+	require.True(t, ok)
+	require.WithinDuration(t, now, at, 2*time.Second)
+	for _, id := range []string{"", "J", "2031050615595912345", "203113061559591234567", "2031050615595x1234567",
+		"203105061559591234567x"} {
+		_, ok := JobIDTime(id)
+		require.False(t, ok, id)
+	}
+}
+
 func TestCheckID(t *testing.T) {
 	for _, id := range []string{"a", "0", "202611221815369700790", "JG0100001100000010", "intersect_rsa_1",
 		"train-ks", "2.0.0", strings.Repeat("x", 128)} {
