@@ -49,7 +49,7 @@ var imports = []struct {
 	{
 		"api",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
-			"workflows/...", "internal/httpguard"},
+			"workflows/...", "internal/httpguard", "internal/identity"},
 	},
 	{"transport",
 		[]string{"transport/...", "internal/httpguard", "internal/httpclient", "internal/identity"}},
@@ -63,7 +63,8 @@ var imports = []struct {
 	{
 		"internal/party",
 		[]string{"bfia/...", "fateflow", "admission", "store/...", "workflows/...", "activities/...",
-			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/duration"},
+			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/identity",
+			"internal/duration"},
 	},
 	{"internal/devserver", []string{"internal/party", "internal/temporalns", "internal/httpclient"}},
 	{"internal/doctor",

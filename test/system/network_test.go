@@ -39,7 +39,8 @@ func TestNetworkIsCreatedAgain(t *testing.T) {
 		return found.IPAM.Config[0].Gateway
 	}
 	serves := func(host string) bool {
-		for listen, path := range map[string]string{guest.Listen: "/v1/platform/schedule/task/callback",
+		for listen, path := range map[string]string{
+			guest.Containers.Listen: "/v1/platform/schedule/task/callback",
 			guest.Transport.Listen: "/v1/interconn/chan/peek"} {
 			_, port, err := net.SplitHostPort(listen)
 			require.NoError(t, err)
