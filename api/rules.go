@@ -31,10 +31,11 @@ func (s *Server) mayCreate(sender string, verb bfia.Verb, doc *bfia.Document, sc
 // delegates returns the parties that may schedule the jobs of an initiator. This party itself always may: as a
 // scheduler it takes jobs from their initiators only.
 func (s *Server) delegates(initiator string) []string {
+	delegates := append(slices.Clone(s.Schedulers[initiator]), s.Node)
 	if initiator == s.Node {
-		return []string{s.Node, s.Scheduler}
+		delegates = append(delegates, s.Scheduler)
 	}
-	return append(slices.Clone(s.Schedulers[initiator]), s.Node)
+	return delegates
 }
 
 // participantFacts returns what the rules need of a job in which this party takes part. A job that it does not

@@ -47,7 +47,7 @@ func TestStatus(t *testing.T) {
 		post(bfia.PathStatusAll, `{"job_id": "j1"}`),
 	} {
 		var status bfia.JobStatus
-		p.good(c.from(host)).into(&status)
+		p.good(c.from(guest)).into(&status)
 		require.Equal(t, map[string]bfia.TaskState{first: bfia.TaskRunning, second: bfia.TaskReady},
 			status.Status)
 	}
@@ -125,7 +125,7 @@ func TestStatusAtAParticipant(t *testing.T) {
 		}
 	}
 	p.bad(post(bfia.PathStatusAll, `{"job_id": "j2"}`).from(host), 200, bfia.CodeNotFound,
-		"does not know job j2")
+		"knows no job j2")
 }
 
 func TestJobList(t *testing.T) {
