@@ -41,7 +41,7 @@ func TestNetworkIsCreatedAgain(t *testing.T) {
 	serves := func(host string) bool {
 		for listen, path := range map[string]string{
 			guest.Containers.Listen: "/v1/platform/schedule/task/callback",
-			guest.Transport.Listen: "/v1/interconn/chan/peek"} {
+			guest.Transport.Listen:  "/v1/interconn/chan/peek"} {
 			_, port, err := net.SplitHostPort(listen)
 			require.NoError(t, err)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
