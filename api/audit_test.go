@@ -68,7 +68,8 @@ func TestAuditConfirm(t *testing.T) {
 		{id, workflows.SignalAudit, workflows.Audit{Node: host, Status: bfia.JobRejected, Reason: "words"}},
 	}, p.engine.takeSignals())
 	p.bad(audit(bfia.JobReady).unnamed(), 200, bfia.CodeForbidden, "this request proves none")
-	p.bad(audit(bfia.JobReady).from("JG99"), 200, bfia.CodeNotFound, "knows no job j1 in which JG99 takes part")
+	p.bad(audit(bfia.JobReady).from("JG99"), 200, bfia.CodeNotFound,
+		"knows no job j1 in which JG99 takes part")
 	p.bad(audit(bfia.JobFinished).from(host), 200, bfia.CodeBadRequest, "status:")
 	p.bad(post(bfia.PathAuditConfirm, bfia.Audit{JobID: "no", Status: bfia.JobReady}).from(host), 200,
 		bfia.CodeNotFound, "knows no job no")

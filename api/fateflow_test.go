@@ -190,7 +190,8 @@ func TestFateFlowRefusals(t *testing.T) {
 		"dag.conf.scheduler_party_id:")
 	p.bad(post(fateflow.PathJobStart, fateCommand(nil)).from(host), 200, bfia.CodeForbidden,
 		"job/start of job j1 is for its scheduler; "+host+" is a participant")
-	p.bad(post(fateflow.PathJobStart, fateCommand(nil)).from("JG99"), 200, bfia.CodeNotFound, "knows no job j1")
+	p.bad(post(fateflow.PathJobStart, fateCommand(nil)).from("JG99"), 200, bfia.CodeNotFound,
+		"knows no job j1")
 	p.bad(post(fateflow.PathJobStart, fateCommand(nil)).unnamed(), 200, bfia.CodeForbidden, "proves none")
 }
 

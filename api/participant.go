@@ -263,8 +263,8 @@ func (s *Server) beginTask(ctx context.Context, sender string, ref bfia.TaskRef)
 }
 
 // stopJob stops a job at this participant, or a task and its successors (part 2, 3.6). It succeeds for jobs
-// that have ended, and for those that the sender has no part in or that are unknown, which the answer does not
-// distinguish: then there is nothing to stop.
+// that have ended, and for those that the sender has no part in or that are unknown, which the answer does
+// not distinguish: then there is nothing to stop.
 func (s *Server) stopJob(c *fiber.Ctx) error {
 	var ref bfia.JobRef
 	if err := s.readJSON(c, &ref); err != nil {
@@ -301,7 +301,8 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 
 	stop := workflows.Stop{Task: ref.TaskName, By: sender, Undo: ref.Undo}
 	if sender == facts.Scheduler { // the initiator may stop the job, but does not know why it ended
-		stop.Rejected, stop.Reason, stop.Failure = ref.State == bfia.JobRejected, ref.Reason, ref.Failure.Truncate()
+		stop.Rejected, stop.Reason = ref.State == bfia.JobRejected, ref.Reason
+		stop.Failure = ref.Failure.Truncate()
 	}
 	if _, err := s.signalLimited(ctx, sender+" "+ref.TaskName, workflows.ParticipantJobID(ref.JobID),
 		workflows.SignalStop, stop); err != nil {

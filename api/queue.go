@@ -99,7 +99,8 @@ func (s *Server) capacityHint(c *fiber.Ctx) error {
 		return err
 	}
 	// A hint too many is dropped: the job asks again anyway.
-	if id := workflows.SchedulerJobID(ref.JobID); job.State == bfia.JobReady && s.signals.allow(id+" "+sender) {
+	id := workflows.SchedulerJobID(ref.JobID)
+	if job.State == bfia.JobReady && s.signals.allow(id+" "+sender) {
 		if _, err := s.signal(c.UserContext(), id, workflows.SignalQueueChanged, nil); err != nil {
 			return err
 		}

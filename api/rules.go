@@ -14,22 +14,22 @@ func (s *Server) may(sender string, verb bfia.Verb, job bfia.JobFacts) error {
 	job.Node = s.Node
 	err := bfia.May(sender, verb, job)
 	if err != nil {
-		s.logger.Warn("refused a partner", "partner", cut(sender), "verb", string(verb), "job_id", cut(job.JobID),
-			"task_id", cut(job.TaskID), "known", job.Known, "reason", err)
+		s.logger.Warn("refused a partner", "partner", cut(sender), "verb", string(verb),
+			"job_id", cut(job.JobID), "task_id", cut(job.TaskID), "known", job.Known, "reason", err)
 	}
 	return err
 }
 
-// mayCreate decides about a request that brings the document of a job. scheduler is that of a job which exists
-// already, or "".
+// mayCreate decides about a request that brings the document of a job. scheduler is that of a job which
+// exists already, or "".
 func (s *Server) mayCreate(sender string, verb bfia.Verb, doc *bfia.Document, scheduler string) error {
 	initiator := doc.Config.Initiator.NodeID
 	return s.may(sender, verb, bfia.JobFacts{JobID: doc.JobID, Initiator: initiator, Scheduler: scheduler,
 		Delegates: s.delegates(initiator)})
 }
 
-// delegates returns the parties that may schedule the jobs of an initiator. This party itself always may: as a
-// scheduler it takes jobs from their initiators only.
+// delegates returns the parties that may schedule the jobs of an initiator. This party itself always may: as
+// a scheduler it takes jobs from their initiators only.
 func (s *Server) delegates(initiator string) []string {
 	delegates := append(slices.Clone(s.Schedulers[initiator]), s.Node)
 	if initiator == s.Node {
@@ -38,8 +38,8 @@ func (s *Server) delegates(initiator string) []string {
 	return delegates
 }
 
-// participantFacts returns what the rules need of a job in which this party takes part. A job that it does not
-// know has no facts and no row.
+// participantFacts returns what the rules need of a job in which this party takes part. A job that it does
+// not know has no facts and no row.
 func (s *Server) participantFacts(ctx context.Context, jobID string) (bfia.JobFacts, *store.Job, error) {
 	facts := bfia.JobFacts{JobID: jobID}
 	job, err := s.store.Job(ctx, jobID)
@@ -57,7 +57,8 @@ func (s *Server) participantFacts(ctx context.Context, jobID string) (bfia.JobFa
 }
 
 // jobFor returns a job in which this party takes part, for a party that may do something to it.
-func (s *Server) jobFor(ctx context.Context, sender string, verb bfia.Verb, jobID string) (*store.Job, error) {
+func (s *Server) jobFor(ctx context.Context, sender string, verb bfia.Verb, jobID string) (*store.Job,
+	error) {
 	facts, job, err := s.participantFacts(ctx, jobID)
 	if err != nil {
 		return nil, err
@@ -106,7 +107,8 @@ func (s *Server) scheduledJobFor(ctx context.Context, sender string, verb bfia.V
 }
 
 // scheduledTaskFor returns a task that this party schedules, for the party that holds a role in its job.
-func (s *Server) scheduledTaskFor(ctx context.Context, sender, taskID, role string) (store.ScheduleTask, error) {
+func (s *Server) scheduledTaskFor(ctx context.Context, sender, taskID, role string) (store.ScheduleTask,
+	error) {
 	facts := bfia.JobFacts{TaskID: taskID, Role: role}
 	task, err := s.store.ScheduleTaskByID(ctx, taskID)
 	switch {
@@ -128,13 +130,13 @@ func (s *Server) scheduledTaskFor(ctx context.Context, sender, taskID, role stri
 // zones of other software, which writes local times.
 const jobIDWindow = 48 * time.Hour
 
-// refuseOldJob refuses a job that this party does not know, but may have had: its id is older than the time for
-// which ended jobs are kept. Otherwise a recorded creation could be sent again once the job is removed.
+// refuseOldJob refuses a job that this party does not know, but may have had: its id is older than the time
+// for which ended jobs are kept. Otherwise a recorded creation could be sent again once the job is removed.
 func (s *Server) refuseOldJob(jobID string) error {
 	created, ok := bfia.JobIDTime(jobID)
 	if s.Retention == 0 || !ok || time.Since(created) <= s.Retention+jobIDWindow {
 		return nil
 	}
-	return bfia.Errorf(bfia.CodeConflict, "job_id: %s is of %s; %s keeps jobs for %s only and accepts no older id; "+
-		"submit the job under a new one", jobID, created.Format(time.DateOnly), s.Node, s.Retention)
+	return bfia.Errorf(bfia.CodeConflict, "job_id: %s is of %s; %s keeps jobs for %s only and accepts no "+
+		"older id; submit the job under a new one", jobID, created.Format(time.DateOnly), s.Node, s.Retention)
 }

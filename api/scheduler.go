@@ -309,16 +309,6 @@ func (s *Server) readReport(c *fiber.Ctx) (*bfia.TaskReport, error) {
 // sender returns the node id of the partner that makes a request.
 func (s *Server) sender(c *fiber.Ctx) string { return identity.From(c.UserContext()).Node }
 
-// participants returns the node ids of all parties of a job, its initiator last. This party must have
-// scheduled the job.
-func (s *Server) participants(ctx context.Context, jobID string) ([]string, error) {
-	doc, err := s.document(ctx, jobID)
-	if err != nil {
-		return nil, err
-	}
-	return append(doc.Config.Nodes(), doc.Config.Initiator.NodeID), nil
-}
-
 // unknownJob replaces a not-found error by one that names the job and the party.
 func unknownJob(err error, jobID, node string) error {
 	if bfia.CodeOf(err) == bfia.CodeNotFound {

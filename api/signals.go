@@ -65,8 +65,8 @@ func (l *signalLimits) forget() {
 func (s *Server) signalLimited(ctx context.Context, source, id, name string, arg any) (gone bool, err error) {
 	if !s.signals.allow(id + "\x00" + name + "\x00" + source) {
 		s.logger.Warn("refused a flood of requests", "workflow_id", id, "signal", name, "source", cut(source))
-		return false, bfia.Errorf(bfia.CodeUnavailable, "%s has taken %d such requests about this job in a short "+
-			"time; it takes the next in %s", s.Node, signalBurst, signalEvery)
+		return false, bfia.Errorf(bfia.CodeUnavailable, "%s has taken %d such requests about this job in a "+
+			"short time; it takes the next in %s", s.Node, signalBurst, signalEvery)
 	}
 	return s.signal(ctx, id, name, arg)
 }

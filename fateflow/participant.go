@@ -26,8 +26,9 @@ type Command struct {
 	} `json:"dag_schema"`
 }
 
-// Party gives [Participant] access to the jobs of a party, for the sender of a request. Its methods refuse what
-// the sender may not do, see [bfia.May], and a job that the party does not know (code [bfia.CodeNotFound]).
+// Party gives [Participant] access to the jobs of a party, for the sender of a request. Its methods refuse
+// what the sender may not do, see [bfia.May], and a job that the party does not know (code
+// [bfia.CodeNotFound]).
 type Party interface {
 	// Catalog returns access to the providers of a job: those in the job's record, and for a new job those
 	// that the party has now.

@@ -277,6 +277,9 @@ func TestValidate(t *testing.T) {
 			c.Routes = Routes{"Z": {URL: "http://z",
 				TransportURL: "ftp://z"}}
 		}, "routes.Z.transport_url:"},
+		{"scheduler of a partner", func(c *Config) {
+			c.Routes = Routes{"Z": {URL: "http://z", Schedulers: []string{"Z", "Y"}}}
+		}, `routes.Z.schedulers[1]: must be an entry of routes, but is "Y"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config := Default()

@@ -402,7 +402,9 @@ func forwardWaits(temporal client.Client, workflowID func(jobID string) string,
 func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Store) {
 	allow := p.cfg.Runner.Process.Allow
 	p.api = api.New(api.Config{
-		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Limits: p.limits(),
+		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Schedulers: p.cfg.Routes.schedulers(),
+		Retention: p.cfg.Jobs.Retention,
+		Settings:  p.settings(), Limits: p.limits(),
 		Approval:      p.cfg.Jobs.Approval == ApprovalManual,
 		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict,
 		MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,

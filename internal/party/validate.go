@@ -231,6 +231,12 @@ func (v *validation) routes(c *Config) {
 		if c.Routes[node].TransportURL != "" {
 			v.httpURL(field+".transport_url", c.Routes[node].TransportURL)
 		}
+		for i, scheduler := range c.Routes[node].Schedulers {
+			if _, known := c.Routes[scheduler]; !known && scheduler != c.NodeID {
+				v.wrong(fmt.Sprintf("%s.schedulers[%d]", field, i), "must be an entry of routes, but is %q",
+					scheduler)
+			}
+		}
 	}
 	if _, known := c.Routes[c.Scheduler]; c.Scheduler != "" && c.Scheduler != c.NodeID && !known {
 		v.wrong("scheduler", "must be this party or an entry of routes, but is %q", c.Scheduler)
