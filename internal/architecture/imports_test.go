@@ -30,7 +30,7 @@ var imports = []struct {
 	{"admission", []string{"bfia"}},
 
 	// Storage.
-	{"store", []string{"bfia", "admission"}},
+	{"store", []string{"bfia", "admission", "internal/audit", "internal/identity"}},
 	{"store/blob", []string{"bfia", "internal/httpclient"}},
 	{"store/dataset", []string{"bfia", "store", "store/blob"}},
 	{"store/storetest", []string{"store"}},
@@ -54,6 +54,9 @@ var imports = []struct {
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
 			"workflows/...", "internal/httpguard", "internal/identity"},
 	},
+	{"gate", []string{"gate/storage", "bfia", "transport/wire", "transport/status", "internal/identity",
+		"internal/httpguard", "internal/httpclient"}},
+	{"gate/storage", []string{"store/blob", "internal/httpclient"}},
 	{"transport",
 		[]string{"transport/...", "internal/httpguard", "internal/httpclient", "internal/identity"}},
 	{"transport/queue", []string{"transport/status"}},
@@ -75,6 +78,7 @@ var imports = []struct {
 			"internal/httpclient", "internal/duration"}},
 	{"internal/httpclient", nil},
 	{"internal/identity", nil},
+	{"internal/audit", []string{"internal/identity"}},
 	{"internal/temporalns", []string{"workflows/..."}},
 	{"internal/duration", nil},
 	{"internal/httpguard", nil},
