@@ -53,14 +53,14 @@ func TestStatus(t *testing.T) {
 	}
 	p.bad(get(bfia.PathPlatformStatusAll), 400, bfia.CodeBadRequest, "job_id: is required")
 	p.bad(get(bfia.PathPlatformStatusAll+"?job_id=nobody"), 404, bfia.CodeNotFound,
-		"no job nobody")
+		"job nobody")
 	p.bad(get(bfia.PathPlatformStatusAll+"?job_id=a%2Fb"), 400, bfia.CodeBadRequest, "job_id:")
 	p.bad(call{method: http.MethodGet, path: bfia.PathPlatformStatusAll, body: `{"job_id": {"a": 1}}`}, 400,
 		bfia.CodeBadRequest, "job_id:")
 	p.bad(call{method: http.MethodGet, path: bfia.PathPlatformStatusAll, body: `["j1"]`}, 400,
 		bfia.CodeBadRequest, "body:")
 	p.bad(post(bfia.PathStatusAll, `{"job_id": "nobody"}`), 200, bfia.CodeNotFound,
-		"no job nobody")
+		"job nobody")
 	p.bad(post(bfia.PathStatusAll, `{`), 400, bfia.CodeBadRequest, "body:")
 }
 
@@ -180,7 +180,7 @@ func TestStop(t *testing.T) {
 		{workflows.SchedulerJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest, Task: first}},
 	}, p.engine.takeSignals())
 	p.bad(post(bfia.PathPlatformStopAll, `{"job_id": "nobody"}`), 404, bfia.CodeNotFound,
-		"no job nobody")
+		"job nobody")
 	p.bad(post(bfia.PathPlatformStopAll, `{}`), 400, bfia.CodeBadRequest, "job_id: is required")
 	p.bad(post(bfia.PathPlatformStopTask, `{"job_id": "j1"}`), 400, bfia.CodeBadRequest,
 		"task_name: is required")
@@ -209,7 +209,7 @@ func TestOutputs(t *testing.T) {
 	require.Equal(t, []bfia.Output{{TaskName: first, TaskID: "t1", Role: "guest.0", Type: "dataset",
 		Key: "train_data", Output: "train_data",
 		Namespace: "guest-x", Name: "t1", Bytes: 12}}, got.Outputs)
-	p.bad(get(bfia.PathJobOutputs+"?job_id=nobody"), 404, bfia.CodeNotFound, "no job nobody")
+	p.bad(get(bfia.PathJobOutputs+"?job_id=nobody"), 404, bfia.CodeNotFound, "job nobody")
 	p.bad(get(bfia.PathJobOutputs), 400, bfia.CodeBadRequest, "job_id: is required")
 }
 
