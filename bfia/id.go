@@ -79,6 +79,23 @@ func AttemptSessionID(jobID, taskID string, attempt int, session string) string 
 // containers, derives from it. They are released with the job.
 const DerivedSession = "_"
 
+// SessionJobs returns the ids of the jobs to which a session may belong: it is the session of a job, or
+// derived from it. There may be several, since the id of a job may contain the mark of a derivation. It
+// returns none for a text that is not a session of the protocol.
+func SessionJobs(session string) []string {
+	id, ok := strings.CutPrefix(session, SessionID(""))
+	if !ok {
+		return nil
+	}
+	var jobs []string
+	for i := range len(id) + 1 {
+		if (i == len(id) || strings.HasPrefix(id[i:], DerivedSession)) && CheckID("job_id", id[:i]) == nil {
+			jobs = append(jobs, id[:i])
+		}
+	}
+	return jobs
+}
+
 var taskNamespace = uuid.MustParse("6f1d6a2e-5c1e-4d5a-9a68-0c8a4b6d9f11")
 
 // TaskID returns the id that Hutong, as scheduler, gives a task. It is derived from the job and the task's

@@ -52,6 +52,21 @@ func TestNewJobIDNeverRepeats(t *testing.T) {
 	require.Len(t, seen, 8*500)
 }
 
+func TestSessionJobs(t *testing.T) {
+	for session, want := range map[string][]string{
+		"":             nil,
+		"J":            nil,
+		"session_":     nil,
+		"session_J":    {"J"},
+		"session_J_x":  {"J", "J_x"},
+		"session_J__x": {"J", "J_", "J__x"},
+		"session_J_x/": {"J"},
+		SessionID("J") + DerivedSession + strings.Repeat("x", 4096): {"J"},
+	} {
+		require.Equal(t, want, SessionJobs(session), session)
+	}
+}
+
 func TestJobIDTime(t *testing.T) {
 	at, ok := JobIDTime("203105061559591234567")
 	require.True(t, ok)
