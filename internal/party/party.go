@@ -47,13 +47,15 @@ type Roles struct {
 
 // Party holds the running servers and workers of a party in this process.
 type Party struct {
-	cfg     *Config
-	base    *slog.Logger
-	logger  *slog.Logger                  // with the attribute node_id
-	own     *memoryListener               // at which api serves the requests of this process
-	api     *api.Server                   // nil unless the process runs the role API or Control
-	closers []func(context.Context) error // in the order of the starts
-	failed  chan error
+	cfg    *Config
+	base   *slog.Logger
+	logger *slog.Logger    // with the attribute node_id
+	own    *memoryListener // at which api serves the requests of this process
+	api    *api.Server     // nil unless the process runs the role API or Control
+	// sessions decides which partners may send to which sessions of the transport.
+	sessions *sessions
+	closers  []func(context.Context) error // in the order of the starts
+	failed   chan error
 }
 
 // createTimeout limits create_all, which creates a job at every party or undoes that.
@@ -77,14 +79,6 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	if roles.Transport {
-		if err := p.startTransport(ctx, docker); err != nil {
-			return nil, err
-		}
-	}
-	if !roles.API && !roles.Control && !roles.Runner {
-		return p, nil
-	}
 	db, err := cfg.OpenDatabase(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the database of party %s: %w", cfg.NodeID, err)
@@ -92,6 +86,15 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	p.onStop(func(context.Context) error { return db.Close() })
 	if err := db.CheckSchema(ctx); err != nil {
 		return nil, fmt.Errorf("failed to use the database of party %s: %w", cfg.NodeID, err)
+	}
+	p.sessions = newSessions(cfg.NodeID, db.JobParties, p.logger)
+	if roles.Transport {
+		if err := p.startTransport(ctx, docker); err != nil {
+			return nil, err
+		}
+	}
+	if !roles.API && !roles.Control && !roles.Runner {
+		return p, nil
 	}
 	blobs, err := cfg.OpenStorage(ctx)
 	if err != nil {
@@ -274,11 +277,13 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 			r, ok := p.cfg.Routes[node]
 			return r.Transport(), ok
 		},
-		Proxy:  p.cfg.Proxy.Rule(),
-		Logger: p.base, // it adds the node id itself
+		Authorize: p.authorizeCall,
+		Proxy:     p.cfg.Proxy.Rule(),
+		Logger:    p.base, // it adds the node id itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
 			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
 			TotalBytes:   int64(p.cfg.Transport.TotalMiB) * mib,
+			PartnerBytes: int64(p.cfg.Transport.PartnerMiB) * mib,
 			SessionTTL:   p.cfg.Transport.SessionTTL},
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"hutong/bfia"
+	"hutong/internal/identity"
 	"hutong/transport"
 	"hutong/transport/status"
 )
@@ -45,6 +46,20 @@ type knownSession struct {
 func newSessions(node string, read jobParties, logger *slog.Logger) *sessions {
 	return &sessions{node: node, read: read, logger: logger, known: map[string]knownSession{},
 		quiet: rate.Sometimes{First: 10, Interval: 10 * time.Second}}
+}
+
+// authorizeCall decides on a call of the transport.
+func (p *Party) authorizeCall(ctx context.Context, call transport.Call) error {
+	caller := call.Caller
+	switch {
+	case caller.Kind == identity.KindPartner && caller.Node == p.cfg.NodeID && caller.Proof == identity.ByProcess:
+		return nil // the party's own process, which ends sessions
+	case caller.Kind == identity.KindPartner:
+		return p.sessions.authorizePartner(ctx, call)
+	case caller.Kind == identity.KindContainer && call.Final:
+		return status.Errorf(status.Forbidden, "a container can't release a session for good")
+	}
+	return nil
 }
 
 // authorizePartner decides on a call of a partner.

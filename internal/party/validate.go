@@ -61,6 +61,12 @@ func (v *validation) transport(c *Config) {
 	v.atLeast("transport.session_mib", c.Transport.SessionMiB, "transport.max_message_mib",
 		c.Transport.MaxMessageMiB)
 	v.atLeast("transport.total_mib", c.Transport.TotalMiB, "transport.session_mib", c.Transport.SessionMiB)
+	if c.Transport.PartnerMiB != 0 {
+		v.atLeast("transport.partner_mib", c.Transport.PartnerMiB, "transport.max_message_mib",
+			c.Transport.MaxMessageMiB)
+		v.atLeast("transport.total_mib", c.Transport.TotalMiB, "transport.partner_mib",
+			c.Transport.PartnerMiB)
+	}
 }
 
 // storage checks where the party's state is: Temporal, the database, objects and uploads.
