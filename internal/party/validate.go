@@ -246,6 +246,7 @@ func (v *validation) routes(c *Config) {
 					scheduler)
 			}
 		}
+		v.proof(c, field, c.Routes[node])
 	}
 	if _, known := c.Routes[c.Scheduler]; c.Scheduler != "" && c.Scheduler != c.NodeID && !known {
 		v.wrong("scheduler", "must be this party or an entry of routes, but is %q", c.Scheduler)
