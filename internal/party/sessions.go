@@ -52,7 +52,8 @@ func newSessions(node string, read jobParties, logger *slog.Logger) *sessions {
 func (p *Party) authorizeCall(ctx context.Context, call transport.Call) error {
 	caller := call.Caller
 	switch {
-	case caller.Kind == identity.KindPartner && caller.Node == p.cfg.NodeID && caller.Proof == identity.ByProcess:
+	case caller.Kind == identity.KindPartner && caller.Node == p.cfg.NodeID &&
+		caller.Proof == identity.ByProcess:
 		return nil // the party's own process, which ends sessions
 	case caller.Kind == identity.KindPartner:
 		return p.sessions.authorizePartner(ctx, call)
@@ -96,8 +97,8 @@ func (s *sessions) authorizePartner(ctx context.Context, call transport.Call) er
 func (s *sessions) refuse(call transport.Call, format string, args ...any) error {
 	err := status.Errorf(status.Forbidden, format, args...)
 	s.quiet.Do(func() {
-		s.logger.Warn("refused a message of a partner", "partner", call.Caller.Node, "remote", call.RemoteAddr,
-			"session_id", call.SessionID, "reason", err.Message)
+		s.logger.Warn("refused a message of a partner", "partner", call.Caller.Node,
+			"remote", call.RemoteAddr, "session_id", call.SessionID, "reason", err.Message)
 	})
 	return err
 }
