@@ -21,8 +21,6 @@ import (
 	"hutong/internal/identity"
 	"hutong/store"
 	"hutong/store/blob"
-	"hutong/transport"
-	"hutong/transport/status"
 	"hutong/workflows"
 )
 
@@ -177,29 +175,6 @@ func (p *Party) reporter(
 			p.cfg.NodeID,
 		)
 	}
-}
-
-// authorizeCall decides on a call of the transport.
-func (p *Party) authorizeCall(_ context.Context, call transport.Call) error {
-	caller := call.Caller
-	open := p.cfg.Security.Mode == SecurityOpen
-	switch {
-	case caller.Kind == identity.KindPartner:
-		return nil
-	case caller.Kind == identity.KindContainer && call.Final:
-		return status.Errorf(status.Forbidden, "a container can't release a session for good")
-	case caller.Kind == identity.KindContainer && caller.Proof == identity.ByNothing:
-		return nil // the gate allows that only where nothing is isolated
-	case caller.Kind == identity.KindContainer && !gate.MayUse(caller.Run, call.SessionID):
-		return status.Errorf(status.Forbidden, "the session of this container is %s", caller.Run.Session)
-	case caller.Kind == identity.KindContainer, open:
-		return nil
-	}
-	return status.Errorf(
-		status.Forbidden,
-		"the caller is unknown: containers call at their gate, and partners "+
-			"with their certificate",
-	)
 }
 
 // system returns what a container on a device must know of this party.
