@@ -276,6 +276,9 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 	}
 	p.onStop(t.Close)
 	srv := t.Server()
+	if !p.cfg.Security.OpenPartners {
+		srv.Handler = t.ContainerHandler()
+	}
 	if partners := p.cfg.Transport.PartnerListen; partners != "" {
 		srv.Handler = t.ContainerHandler()
 		partnerServer := t.Server()
@@ -405,6 +408,8 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
 		UploadDir:        p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
 		AllowCommand:  func(command []string) error { return process.CheckCommand(allow, command) },
+		Clients:       p.clients(),
+		OpenPartners:  p.cfg.Security.OpenPartners,
 		ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
@@ -413,7 +418,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 	})
 	p.onStop(p.api.Shutdown)
 	go func() {
-		if err := p.api.Serve(p.own); err != nil {
+		if err := p.api.ServePartners(p.own); err != nil {
 			p.failed <- fmt.Errorf("failed to serve the processes of party %s: %w", p.cfg.NodeID, err)
 		}
 	}()
@@ -422,12 +427,29 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 // startAPI serves the party's API at its addresses. Stop shuts it down before the workers.
 func (p *Party) startAPI(ctx context.Context, docker *docker.Driver) error {
 	s := p.api
-	if err := p.serve(ctx, "listen", p.cfg.Listen, s.Serve, s.Shutdown); err != nil {
+	if err := p.serve(ctx, "listen", p.cfg.Listen, s.ServeClients, s.Shutdown); err != nil {
 		return err
 	}
-	p.serveBridge(ctx, docker, p.cfg.Listen, func() (func(net.Listener) error, func(context.Context) error) {
-		return s.ServeContainers, func(context.Context) error { return nil } // Shutdown stops both servers
-	})
+	none := func(context.Context) error { return nil } // the Shutdown above stops all of its servers
+	if err := p.serve(ctx, "containers.listen", p.cfg.Containers.Listen, s.ServeContainers,
+		none); err != nil {
+		return err
+	}
+	if p.cfg.Ops.Listen != "" {
+		if err := p.serve(ctx, "ops.listen", p.cfg.Ops.Listen, s.ServeOperation, none); err != nil {
+			return err
+		}
+	}
+	p.serveBridge(ctx, docker, p.cfg.Containers.Listen,
+		func() (func(net.Listener) error, func(context.Context) error) { return s.ServeContainers, none })
+	return nil
+}
+
+// clients returns the authenticator of the listener of clients.
+func (p *Party) clients() api.Authenticator {
+	if p.cfg.Security.Mode == SecurityOpen {
+		return api.OpenClients
+	}
 	return nil
 }
 
@@ -449,9 +471,9 @@ func (p *Party) serve(ctx context.Context, field, address string, serve func(net
 
 // system returns the addresses of this party for containers on a device.
 func (p *Party) system(device string) bfia.System {
-	api, channel := localAddress(p.cfg.Listen), localAddress(p.cfg.Transport.Listen)
+	api, channel := localAddress(p.cfg.Containers.Listen), localAddress(p.cfg.Transport.Listen)
 	if device == string(bfia.DeviceDocker) && !p.cfg.Runner.Docker.HostNetwork {
-		api, channel = p.onBridge(p.cfg.Listen), p.onBridge(p.cfg.Transport.Listen)
+		api, channel = p.onBridge(p.cfg.Containers.Listen), p.onBridge(p.cfg.Transport.Listen)
 	}
 	if p.cfg.Advertise != "" {
 		api = p.cfg.Advertise

@@ -334,6 +334,67 @@ CREATE TABLE t_reservation (
 --bun:split
 CREATE INDEX i_reservation_runner ON t_reservation (runner_id);
 --bun:split
+-- The audit trail (internal/audit): who did what, with which outcome. seq has no gaps; hash covers the row and prev, the
+-- hash of the row before. Nothing changes or deletes a row, also not retention.
+--   count   1, or the number of refusals in a summary
+--   digest  SHA-256 of the request
+CREATE TABLE t_audit (
+  seq         BIGINT      NOT NULL PRIMARY KEY,
+  time        TIMESTAMPTZ NOT NULL,
+  kind        TEXT        NOT NULL,
+  node        TEXT        NOT NULL,
+  name        TEXT        NOT NULL,
+  run_job     TEXT        NOT NULL,
+  run_task    TEXT        NOT NULL,
+  run_role    TEXT        NOT NULL,
+  proof       TEXT        NOT NULL,
+  credential  TEXT        NOT NULL,
+  address     TEXT        NOT NULL,
+  act         TEXT        NOT NULL,
+  object_kind TEXT        NOT NULL,
+  object_id   TEXT        NOT NULL,
+  outcome     TEXT        NOT NULL,
+  reason      TEXT        NOT NULL,
+  count       BIGINT      NOT NULL,
+  digest      TEXT        NOT NULL,
+  prev        TEXT        NOT NULL,
+  hash        TEXT        NOT NULL
+);
+--bun:split
+CREATE INDEX i_audit_time ON t_audit (time);
+--bun:split
+CREATE INDEX i_audit_object ON t_audit (object_kind, object_id, seq);
+--bun:split
+-- The head of the audit trail: number and hash of its last row. There is one row; writers of the trail lock it.
+CREATE TABLE t_audit_head (
+  singleton INTEGER NOT NULL PRIMARY KEY,
+  seq       BIGINT  NOT NULL,
+  hash      TEXT    NOT NULL
+);
+--bun:split
+INSERT INTO t_audit_head (singleton, seq, hash) VALUES (1, 0, '');
+--bun:split
+-- Bytes between containers of this party and of partners, of a session of the transport that is released.
+--   node_id      the partner; empty in the row that says that a session's transfers are complete
+--   sent         bytes of the messages that the partner has accepted
+--   unconfirmed  bytes of messages of which it is unknown whether the partner has accepted them
+--   incomplete   the transport crashed meanwhile: the numbers are lower bounds
+CREATE TABLE t_transfer (
+  session_id        TEXT        NOT NULL,
+  node_id           TEXT        NOT NULL,
+  job_id            TEXT        NOT NULL,
+  sent              BIGINT      NOT NULL,
+  sent_messages     BIGINT      NOT NULL,
+  received          BIGINT      NOT NULL,
+  received_messages BIGINT      NOT NULL,
+  unconfirmed       BIGINT      NOT NULL,
+  incomplete        BOOLEAN     NOT NULL,
+  recorded_at       TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (session_id, node_id)
+);
+--bun:split
+CREATE INDEX i_transfer_job ON t_transfer (job_id);
+--bun:split
 -- Nonces of signed requests, against their replay. They are removed some time after the request would be too old.
 --   node_id  the partner that signed it
 --   request  a digest of the request, if it may come again with the same nonce; else empty
