@@ -61,6 +61,13 @@ func mergeRoutes(tables ...map[string]operation) map[string]operation {
 // of its context, see [identity.With]; without one, Config.Authorize must decide.
 func (t *Transport) Handler() http.Handler { return t.routes(allRoutes) }
 
+// IsPath reports whether a path is one of the transport's, of HTTP or gRPC, in any spelling that the handlers
+// accept.
+func IsPath(path string) bool {
+	path = httpguard.CleanPath(path)
+	return strings.HasPrefix(path, "/v1/interconn/chan/") || isGRPCPath(path)
+}
+
 // ContainerHandler returns a handler for push, pop, peek and release, over HTTP and gRPC: the routes for a
 // party's own containers.
 func (t *Transport) ContainerHandler() http.Handler { return t.routes(containerRoutes) }

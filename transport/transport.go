@@ -30,8 +30,9 @@ type Config struct {
 	// [status.Error] that is sent as it is, or another error, which is sent as status.Internal without its
 	// text. Nil allows everything, which is for tests.
 	Authorize func(ctx context.Context, call Call) error
-	// Proxy chooses the proxies of the connections to partners; the zero value is none.
-	Proxy httpclient.Proxy
+	// Partners sends requests to partners, whose node is in the header x-ptp-target-node-id. Nil: connections
+	// without a proxy and without certificates, which is for tests.
+	Partners http.RoundTripper
 	// Logger receives what an operator should know; never a message's content.
 	Logger *slog.Logger
 	// Limits bounds bytes and time.
@@ -106,7 +107,7 @@ type Transport struct {
 	route     func(string) (string, bool)
 	authorize func(context.Context, Call) error
 	client    *http.Client
-	pool      *http.Transport // of client
+	pool      http.RoundTripper // of client
 	log       *slog.Logger
 	limits    Limits
 	broker    *queue.Broker
@@ -143,7 +144,10 @@ func New(cfg Config) (*Transport, error) {
 	}
 	t.log = t.log.With("node_id", t.nodeID)
 
-	t.pool = newPartnerPool(cfg.Proxy)
+	t.pool = cfg.Partners
+	if t.pool == nil {
+		t.pool = httpclient.Direct()
+	}
 	t.client = &http.Client{
 		Transport: t.pool,
 		// A partner must not send a message on to an address of its choice.
@@ -157,14 +161,6 @@ func New(cfg Config) (*Transport, error) {
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t, nil
-}
-
-// newPartnerPool returns a connection pool for partners.
-func newPartnerPool(proxy httpclient.Proxy) *http.Transport {
-	pool := proxy.Transport()
-	pool.DisableCompression = true
-	pool.WriteBufferSize = 64 << 10
-	return pool
 }
 
 // ReleaseSession closes a session: it drops the messages, wakes the readers and writers, and refuses later
@@ -212,7 +208,7 @@ func (t *Transport) Close(ctx context.Context) error {
 	}
 
 	t.broker.Close()
-	t.pool.CloseIdleConnections()
+	t.client.CloseIdleConnections()
 	return nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 
+	"hutong/internal/certs"
+	"hutong/internal/partners"
 	"hutong/internal/party"
 )
 
@@ -115,6 +117,11 @@ func configs(o Options) ([]*party.Config, error) {
 		taken[a.NodeID], taken[a.Listen] = true, true
 	}
 
+	// The parties prove to each other who they are like any others. Their authority is in the data folder.
+	authority, caFile, err := certs.OpenAuthority(filepath.Join(o.DataDir, "certs"), "hutong dev")
+	if err != nil {
+		return nil, fmt.Errorf("failed to prepare mutual TLS between the parties: %w", err)
+	}
 	var all []*party.Config
 	for _, a := range o.Parties {
 		cfg := party.Default()
@@ -133,7 +140,7 @@ func configs(o Options) ([]*party.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("party %s: port %q is not a number", a.NodeID, portText)
 		}
-		for _, listen := range []*string{&cfg.Transport.Listen, &cfg.Containers.Listen} {
+		for _, listen := range []*string{&cfg.Transport.Listen, &cfg.Containers.Listen, &cfg.Partners.Listen} {
 			for *listen = ""; *listen == "" || taken[*listen]; {
 				port++
 				*listen = net.JoinHostPort(host, strconv.Itoa(port))
@@ -141,6 +148,11 @@ func configs(o Options) ([]*party.Config, error) {
 			taken[*listen] = true
 		}
 		cfg.Security = party.SecurityConfig{Mode: party.SecurityOpen, OpenPartners: true}
+		file := filepath.Join(o.DataDir, "certs", a.NodeID+".pem")
+		if err := authority.IssueFile(file, certs.Leaf{Node: a.NodeID}); err != nil {
+			return nil, fmt.Errorf("failed to prepare mutual TLS of party %s: %w", a.NodeID, err)
+		}
+		cfg.Partners.TLS.CertFile, cfg.Partners.TLS.KeyFile, cfg.Partners.TLS.CAFile = file, file, caFile
 
 		if err := cfg.Complete(); err != nil {
 			return nil, fmt.Errorf("invalid configuration of party %s: %w", a.NodeID, err)
@@ -152,8 +164,10 @@ func configs(o Options) ([]*party.Config, error) {
 		cfg.Routes = party.Routes{}
 		for _, other := range all {
 			if other != cfg {
-				cfg.Routes[other.NodeID] = party.Route{URL: "http://" + other.Listen,
-					TransportURL: "http://" + other.Transport.Listen}
+				cfg.Routes[other.NodeID] = party.Route{
+					URL:  "https://" + other.Partners.Listen,
+					Auth: partners.MTLS,
+				}
 			}
 		}
 		if err := cfg.Validate(); err != nil {
@@ -189,7 +203,8 @@ func checkPartyPorts(parties []*party.Config) error {
 	}
 	for _, cfg := range parties {
 		for _, server := range []struct{ name, listen string }{{"API", cfg.Listen},
-			{"transport", cfg.Transport.Listen}, {"server for containers", cfg.Containers.Listen}} {
+			{"transport", cfg.Transport.Listen}, {"server for containers", cfg.Containers.Listen},
+			{"server for partners", cfg.Partners.Listen}} {
 			l, err := net.Listen("tcp", server.listen)
 			if err == nil {
 				err = l.Close()

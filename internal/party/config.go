@@ -96,6 +96,8 @@ type PartnerTLSConfig struct {
 	KeyFile  string `yaml:"key_file" env:"KEY_FILE"`
 	// CAFile contains the authorities of the partners whose routes name none.
 	CAFile string `yaml:"ca_file" env:"CA_FILE"`
+	// MinVersion is the least version of TLS: 1.3, or 1.2 for partners that have no other.
+	MinVersion string `yaml:"min_version" env:"MIN_VERSION"`
 }
 
 // ContainersConfig configures the endpoints for this party's containers.

@@ -29,6 +29,7 @@ func Default() *Config {
 	return &Config{
 		Listen:     "127.0.0.1:9380",
 		Security:   SecurityConfig{Mode: SecurityStrict},
+		Partners:   PartnersConfig{TLS: PartnerTLSConfig{MinVersion: "1.3"}},
 		Containers: ContainersConfig{Listen: "127.0.0.1:9381"},
 		DataDir:    "hutong-data",
 		Transport: TransportConfig{Listen: "127.0.0.1:9390", SessionTTL: 7 * 24 * time.Hour,
@@ -153,6 +154,9 @@ func (c *Config) Complete() error {
 	}
 	if c.Scheduler == "" {
 		c.Scheduler = c.NodeID
+	}
+	if err := c.completeRoutes(); err != nil {
+		return err
 	}
 	if c.Runner.K8s.Kubeconfig != "" {
 		if c.Runner.K8s.Kubeconfig, err = filepath.Abs(c.Runner.K8s.Kubeconfig); err != nil {

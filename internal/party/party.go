@@ -28,6 +28,7 @@ import (
 	"hutong/bfia"
 	bfiaclient "hutong/bfia/client"
 	"hutong/internal/httpclient"
+	"hutong/internal/partners"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/dataset"
@@ -47,13 +48,16 @@ type Roles struct {
 
 // Party holds the running servers and workers of a party in this process.
 type Party struct {
-	cfg     *Config
-	base    *slog.Logger
-	logger  *slog.Logger                  // with the attribute node_id
-	own     *memoryListener               // at which api serves the requests of this process
-	api     *api.Server                   // nil unless the process runs the role API or Control
-	closers []func(context.Context) error // in the order of the starts
-	failed  chan error
+	cfg    *Config
+	base   *slog.Logger
+	logger *slog.Logger    // with the attribute node_id
+	own    *memoryListener // at which api serves the requests of this process
+	api    *api.Server     // nil unless the process runs the role API or Control
+	// directory knows the partners; transport carries messages. They are nil unless a role needs them.
+	directory *partners.Directory
+	transport *transport.Transport
+	closers   []func(context.Context) error // in the order of the starts
+	failed    chan error
 }
 
 // createTimeout limits create_all, which creates a job at every party or undoes that.
@@ -73,6 +77,11 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 			return nil, fmt.Errorf("failed to create folder %s of party %s: %w", dir, cfg.NodeID, err)
 		}
 	}
+	if roles.API || roles.Control || roles.Transport {
+		if p.directory, err = cfg.OpenPartners(nil, p.logger); err != nil {
+			return nil, fmt.Errorf("failed to read the partners of party %s: %w", cfg.NodeID, err)
+		}
+	}
 	docker, err := p.openDocker(ctx)
 	if err != nil {
 		return nil, err
@@ -83,7 +92,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if !roles.API && !roles.Control && !roles.Runner {
-		return p, nil
+		return p, p.servePartners(ctx, roles)
 	}
 	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
 	if err != nil {
@@ -120,6 +129,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		if err := p.startAPI(ctx, docker); err != nil {
 			return nil, err
 		}
+	}
+	if err := p.servePartners(ctx, roles); err != nil {
+		return nil, err
 	}
 	return p, nil
 }
@@ -210,8 +222,8 @@ func (p *Party) route(node string) (string, bool) {
 	if node == p.cfg.NodeID {
 		return "http://" + ownAPI, true
 	}
-	r, ok := p.cfg.Routes[node]
-	return r.URL, ok
+	partner, ok := p.directory.Lookup(node)
+	return partner.URL, ok
 }
 
 // TransportAddress returns the address at which the party's control workers, which release sessions, reach
@@ -261,11 +273,11 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 		NodeID: p.cfg.NodeID,
 		Spool:  p.cfg.Transport.SpoolDir,
 		Route: func(node string) (string, bool) {
-			r, ok := p.cfg.Routes[node]
-			return r.Transport(), ok
+			partner, ok := p.directory.Lookup(node)
+			return partner.Transport(), ok
 		},
-		Proxy:  p.cfg.Proxy.Rule(),
-		Logger: p.base, // it adds the node id itself
+		Partners: p.directory.Transport(tuneTransport),
+		Logger:   p.base, // it adds the node id itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
 			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
 			TotalBytes:   int64(p.cfg.Transport.TotalMiB) * mib,
@@ -275,18 +287,10 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 		return fmt.Errorf("failed to open the transport of party %s: %w", p.cfg.NodeID, err)
 	}
 	p.onStop(t.Close)
+	p.transport = t
 	srv := t.Server()
 	if !p.cfg.Security.OpenPartners {
 		srv.Handler = t.ContainerHandler()
-	}
-	if partners := p.cfg.Transport.PartnerListen; partners != "" {
-		srv.Handler = t.ContainerHandler()
-		partnerServer := t.Server()
-		partnerServer.Handler = t.PartnerHandler()
-		if err := p.serve(ctx, "transport.partner_listen", partners, partnerServer.Serve,
-			partnerServer.Shutdown); err != nil {
-			return err
-		}
 	}
 	if err := p.serve(ctx, "transport.listen", p.cfg.Transport.Listen, srv.Serve, srv.Shutdown); err != nil {
 		return err

@@ -3,6 +3,8 @@ package party
 import (
 	"fmt"
 	"strings"
+
+	"hutong/internal/partners"
 )
 
 // Route holds the URLs of a partner.
@@ -12,6 +14,27 @@ type Route struct {
 	// TransportURL is the base URL of its transport. Empty: the same as URL, for a partner behind one
 	// gateway.
 	TransportURL string `yaml:"transport_url,omitempty"`
+	// Auth is how the partner and this party prove to each other who they are: mtls (the default), mtls+sign,
+	// sign, fate-site, or none for a partner that can't prove anything.
+	Auth partners.Auth `yaml:"auth,omitempty"`
+	// TLS says which certificates prove the partner.
+	TLS RouteTLSConfig `yaml:"tls,omitempty"`
+	// From lists the networks from which a partner with auth none calls, such as 192.0.2.7/32.
+	From []string `yaml:"from"`
+}
+
+// RouteTLSConfig says which certificates prove a partner. A certificate must be of an authority, and have the
+// partner's name or one of the keys; with keys alone, the key suffices.
+type RouteTLSConfig struct {
+	// CAFile is a PEM file with the partner's authorities. Empty: those of partners.tls.ca_file, unless
+	// SPKISHA256 is set.
+	CAFile string `yaml:"ca_file,omitempty"`
+	// SAN is the name that the partner's certificate must have, a URI or a DNS name. Empty: the URI
+	// hutong://NODE or the DNS name NODE.
+	SAN string `yaml:"san,omitempty"`
+	// SPKISHA256 lists the partner's keys: their SHA-256, as hutong cert show prints it. Name the present and
+	// the next one to change a key without an interruption.
+	SPKISHA256 []string `yaml:"spki_sha256"`
 }
 
 // Transport returns the base URL of the transport.
