@@ -177,7 +177,7 @@ func (t *taskRun) createNew(ctx context.Context) error {
 
 // start starts the container, and stops it if that was requested meanwhile.
 func (t *taskRun) start(ctx context.Context) error {
-	err := t.driver.Start(ctx, t.name)
+	err := t.startContainer(ctx)
 	switch {
 	case err == nil || errors.Is(err, driver.ErrNotFound):
 	case driver.IsNonRetryable(err):
@@ -212,6 +212,13 @@ func (t *taskRun) start(ctx context.Context) error {
 	t.log.Info("container started", "device", t.driver.Device())
 
 	return nil
+}
+
+func (t *taskRun) startContainer(ctx context.Context) error {
+	if t.BeforeStart != nil {
+		defer t.BeforeStart()()
+	}
+	return t.driver.Start(ctx, t.name)
 }
 
 // await waits for the container's exit. It returns a result instead if another attempt of the activity, which

@@ -25,9 +25,11 @@ type Runner struct {
 	Store    *store.Store
 	Blobs    blob.Store
 	Drivers  map[string]driver.Driver // by device
-	// System returns what containers of a device must know of the party; Storage and LogPath are set for each
-	// container.
-	System func(device string) bfia.System
+	// System returns what a container on a device must know of the party. The runner sets the session, the
+	// log path, and Storage if it is a folder.
+	System func(device, container string) bfia.System
+	// BeforeStart is called before a container starts, and its result afterwards; nil for nothing.
+	BeforeStart func() (after func())
 	// OnReport passes on the end that a container reports when it is polled; nil leaves it to its callback
 	// and exit.
 	OnReport func(ctx context.Context, jobID string, report bfia.TaskReport) error

@@ -474,7 +474,7 @@ func (p *Party) serve(ctx context.Context, field, address string, serve func(net
 }
 
 // system returns the addresses of this party for containers on a device.
-func (p *Party) system(device string) bfia.System {
+func (p *Party) system(device, _ string) bfia.System {
 	api, channel := localAddress(p.cfg.Containers.Listen), localAddress(p.cfg.Transport.Listen)
 	if device == string(bfia.DeviceDocker) && !p.cfg.Runner.Docker.HostNetwork {
 		api, channel = p.onBridge(p.cfg.Containers.Listen), p.onBridge(p.cfg.Transport.Listen)
