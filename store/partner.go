@@ -87,7 +87,7 @@ func (s *Store) PutPartner(ctx context.Context, p Partner) error {
 	if err := p.normalize(); err != nil {
 		return err
 	}
-	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return wrap(s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		var before Partner
 		err := selectOne(ctx, tx.NewSelect().Where("node_id = ?", p.NodeID), &before, "partner %q", p.NodeID)
 		if err == nil && before.Active() {
@@ -137,7 +137,7 @@ func (s *Store) ApplyPartner(ctx context.Context, application Partner, secret st
 		return nil, err
 	}
 	var stored Partner
-	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	err := s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		err := selectOne(ctx, tx.NewSelect().Where("node_id = ?", application.NodeID), &stored, "partner %q",
 			application.NodeID)
 		if bfia.CodeOf(err) == bfia.CodeNotFound {
@@ -170,9 +170,13 @@ func (s *Store) ApplyPartner(ctx context.Context, application Partner, secret st
 // is there already. Any other state is a CodeConflict.
 func (s *Store) SetPartnerState(ctx context.Context, nodeID string, to bfia.ContractState,
 	from ...bfia.ContractState) (changed bool, err error) {
-	n, err := affected(s.w.NewUpdate().Model((*Partner)(nil)).Set("state = ?", to).
-		Set("updated_at = ?", normalizeTime(time.Now())).
-		Where("node_id = ? AND state IN (?)", nodeID, bun.In(from)).Exec(ctx))
+	var n int
+	err = s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		n, err = affected(tx.NewUpdate().Model((*Partner)(nil)).Set("state = ?", to).
+			Set("updated_at = ?", normalizeTime(time.Now())).
+			Where("node_id = ? AND state IN (?)", nodeID, bun.In(from)).Exec(ctx))
+		return err
+	})
 	if err != nil || n == 1 {
 		return n == 1, wrap(err, "change the contract with %s", nodeID)
 	}

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,7 +17,7 @@ import (
 	"hutong/store/blob"
 )
 
-// Config configures a [Storage]. All fields but Proxy are required.
+// Config configures a [Storage]. All fields but Proxy and Roots are required.
 type Config struct {
 	// Bucket is the party's own bucket, with the party's credentials.
 	Bucket blob.S3Address
@@ -26,7 +27,9 @@ type Config struct {
 	// error is ErrUnknown if no such run is there.
 	Grant func(r *http.Request, user string) (Grant, error)
 	// Proxy chooses the proxy of the connections to the server.
-	Proxy  httpclient.Proxy
+	Proxy httpclient.Proxy
+	// Roots are the authorities of the server's certificate. nil: the system's.
+	Roots  *x509.CertPool
 	Logger *slog.Logger
 }
 
@@ -43,7 +46,7 @@ type Storage struct {
 
 // New returns a storage. It does not connect.
 func New(cfg Config) (*Storage, error) {
-	client, transport, err := cfg.Bucket.Client(cfg.Proxy)
+	client, transport, err := cfg.Bucket.Client(blob.Connection{Proxy: cfg.Proxy, Roots: cfg.Roots})
 	if err != nil {
 		return nil, err
 	}

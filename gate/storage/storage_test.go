@@ -21,7 +21,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/gate/storage"
-	"hutong/internal/httpclient"
 	"hutong/store/blob"
 )
 
@@ -54,7 +53,7 @@ func newFixture(t *testing.T) *fixture {
 	}}
 	f.bucket, err = blob.ParseS3(u)
 	require.NoError(t, err)
-	f.own, _, err = f.bucket.Client(httpclient.Proxy{})
+	f.own, _, err = f.bucket.Client(blob.Connection{})
 	require.NoError(t, err)
 	s, err := storage.New(storage.Config{Bucket: f.bucket, Password: password,
 		Grant: func(_ *http.Request, user string) (storage.Grant, error) {

@@ -94,7 +94,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if !roles.API && !roles.Control && !roles.Runner {
 		return p, p.servePartners(ctx, roles)
 	}
-	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
+	db, err := cfg.OpenDatabase(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the database of party %s: %w", cfg.NodeID, err)
 	}
@@ -102,7 +102,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err := db.CheckSchema(ctx); err != nil {
 		return nil, fmt.Errorf("failed to use the database of party %s: %w", cfg.NodeID, err)
 	}
-	blobs, err := blob.OpenThrough(ctx, cfg.Storage.URL.Reveal(), cfg.Proxy.Rule())
+	blobs, err := cfg.OpenStorage(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the storage of party %s: %w", cfg.NodeID, err)
 	}
@@ -175,6 +175,13 @@ func TemporalOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
 	}
 	if key := cfg.Temporal.APIKey.Reveal(); key != "" {
 		options.Credentials = client.NewAPIKeyStaticCredentials(key)
+	}
+	ring, err := cfg.OpenKeys(logger)
+	if err != nil {
+		return client.Options{}, err
+	}
+	if ring != nil {
+		encrypt(&options, ring.Codec())
 	}
 	return options, nil
 }
@@ -306,7 +313,14 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 
 func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob.Store) error {
 	partners := bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), p.cfg.Remote.Timeout)
-	w := worker.NewControl(temporal,
+	workflowClient, err := workflowClient(p.cfg, temporal, p.logger)
+	if err != nil {
+		return err
+	}
+	if workflowClient != temporal {
+		p.onStop(func(context.Context) error { workflowClient.Close(); return nil })
+	}
+	w := worker.NewControl(workflowClient,
 		&scheduler.Activities{Node: p.cfg.NodeID, Store: db, Documents: db, Limits: p.limits(),
 			Client: partners, OnWait: forwardWaits(temporal, workflows.SchedulerJobID), Logger: p.logger},
 		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(),

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +17,6 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"hutong/bfia"
-	"hutong/internal/httpclient"
 )
 
 // The size of an upload's parts; one is in memory at a time. S3 allows 10,000, which is 160 GiB for an upload
@@ -62,8 +62,9 @@ func ParseS3(u *url.URL) (S3Address, error) {
 }
 
 // Client returns a client of the server, and the transport that it uses. It does not connect.
-func (a S3Address) Client(proxy httpclient.Proxy) (*minio.Client, *http.Transport, error) {
-	transport := proxy.Transport()
+func (a S3Address) Client(by Connection) (*minio.Client, *http.Transport, error) {
+	transport := by.Proxy.Transport()
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: by.Roots}
 	transport.ResponseHeaderTimeout = time.Minute
 	transport.DisableCompression = true // of objects that are compressed themselves
 	client, err := minio.New(a.Host, &minio.Options{
@@ -76,12 +77,12 @@ func (a S3Address) Client(proxy httpclient.Proxy) (*minio.Client, *http.Transpor
 	return client, transport, nil
 }
 
-func openS3(ctx context.Context, u *url.URL, proxy httpclient.Proxy) (*S3, error) {
+func openS3(ctx context.Context, u *url.URL, by Connection) (*S3, error) {
 	a, err := ParseS3(u)
 	if err != nil {
 		return nil, err
 	}
-	client, _, err := a.Client(proxy)
+	client, _, err := a.Client(by)
 	if err != nil {
 		return nil, err
 	}
