@@ -57,6 +57,16 @@ func (v *validation) partnerRoutes(c *Config) {
 	if (t.CertFile == "") != (t.KeyFile == "") {
 		v.wrong("partners.tls.cert_file", "must be set together with partners.tls.key_file")
 	}
+	for _, u := range []struct{ field, url string }{{"partners.url", c.Partners.URL},
+		{"partners.transport_url", c.Partners.TransportURL}} {
+		if u.url == "" {
+			continue
+		}
+		v.httpURL(u.field, u.url)
+		if strings.HasPrefix(u.url, "http://") {
+			v.wrong(u.field, "must be https: partners reach this party by mutual TLS")
+		}
+	}
 	oneOf(v, "partners.tls.min_version", t.MinVersion, "1.2", "1.3")
 	if t.CertFile == "" {
 		for _, l := range []struct{ field, address string }{{"partners.listen", c.Partners.Listen},

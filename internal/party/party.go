@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -56,6 +57,8 @@ type Party struct {
 	// directory knows the partners; transport carries messages. They are nil unless a role needs them.
 	directory *partners.Directory
 	transport *transport.Transport
+	contracts *contracts                    // nil unless the process has the database
+	pending   atomic.Bool                   // a node that is no partner may connect, to apply for a contract
 	closers   []func(context.Context) error // in the order of the starts
 	failed    chan error
 }
@@ -78,7 +81,8 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if roles.API || roles.Control || roles.Transport {
-		if p.directory, err = cfg.OpenPartners(nil, p.logger); err != nil {
+		if p.directory, err = cfg.openPartners(partners.Config{Strangers: p.pending.Load,
+			StrangerPaths: strangerPaths}, p.logger); err != nil {
 			return nil, fmt.Errorf("failed to read the partners of party %s: %w", cfg.NodeID, err)
 		}
 	}
@@ -92,15 +96,16 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if !roles.API && !roles.Control && !roles.Runner {
-		return p, p.servePartners(ctx, roles)
+		return p, p.serveOnlyTransport(ctx, roles)
 	}
-	db, err := cfg.OpenDatabase(ctx)
+	db, err := p.openDatabase(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("failed to open the database of party %s: %w", cfg.NodeID, err)
+		return nil, err
 	}
-	p.onStop(func(context.Context) error { return db.Close() })
-	if err := db.CheckSchema(ctx); err != nil {
-		return nil, fmt.Errorf("failed to use the database of party %s: %w", cfg.NodeID, err)
+	if p.directory != nil {
+		if err := p.watchContracts(ctx, db); err != nil {
+			return nil, err
+		}
 	}
 	blobs, err := cfg.OpenStorage(ctx)
 	if err != nil {
@@ -432,7 +437,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
 		Remote:          bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), createTimeout),
-		DeleteWorkflows: p.workflowDeleter(temporal), Logger: p.logger,
+		DeleteWorkflows: p.workflowDeleter(temporal), Contracts: p.contracts, Logger: p.logger,
 	})
 	p.onStop(p.api.Shutdown)
 	go func() {
