@@ -20,8 +20,8 @@ import (
 
 // Contracts connects the contracts of the database with the party's certificates and connections.
 type Contracts interface {
-	// Self returns what partners get to know of this party, with its certificate. The error names the fields of
-	// the configuration that a contract needs.
+	// Self returns what partners get to know of this party, with its certificate. The error names the fields
+	// of the configuration that a contract needs.
 	Self() (bfia.ContractApplication, error)
 	// Client returns a client of a node at a URL, which must prove to have a key. The node need not be a
 	// partner.
@@ -65,7 +65,11 @@ func (s *Server) invitePartner(c *fiber.Ctx) error {
 		request.Days = inviteDays
 	}
 	if request.NodeID == s.Node || request.Days < 0 || request.Days > maxInviteDays {
-		return bfia.Errorf(bfia.CodeBadRequest, "node_id must be another party, and days from 1 to %d", maxInviteDays)
+		return bfia.Errorf(
+			bfia.CodeBadRequest,
+			"node_id must be another party, and days from 1 to %d",
+			maxInviteDays,
+		)
 	}
 	contracts, self, err := s.ownContract()
 	if err != nil {
@@ -89,7 +93,10 @@ func (s *Server) invitePartner(c *fiber.Ctx) error {
 	if err := contracts.Refresh(c.UserContext()); err != nil {
 		return err
 	}
-	return ok(c, bfia.PartnerInvited{Invitation: invitation.Encode(), Fingerprint: pin.String(), Until: until})
+	return ok(
+		c,
+		bfia.PartnerInvited{Invitation: invitation.Encode(), Fingerprint: pin.String(), Until: until},
+	)
 }
 
 // applyToPartner accepts the invitation of another party: it applies there for the contract, and trusts the
@@ -110,10 +117,18 @@ func (s *Server) applyToPartner(c *fiber.Ctx) error {
 	invited, err := certs.ParsePin(invitation.Fingerprint)
 	switch {
 	case err != nil || !compared.Equal(invited):
-		return bfia.Errorf(bfia.CodeForbidden, "fingerprint: differs from the one in the invitation: do not accept "+
-			"it; somebody may have changed it on its way")
+		return bfia.Errorf(
+			bfia.CodeForbidden,
+			"fingerprint: differs from the one in the invitation: do not accept "+
+				"it; somebody may have changed it on its way",
+		)
 	case invitation.Invited != s.Node:
-		return bfia.Errorf(bfia.CodeBadRequest, "invitation: is for node %s, but this is %s", invitation.Invited, s.Node)
+		return bfia.Errorf(
+			bfia.CodeBadRequest,
+			"invitation: is for node %s, but this is %s",
+			invitation.Invited,
+			s.Node,
+		)
 	case time.Now().After(invitation.Until):
 		return bfia.Errorf(bfia.CodeBadRequest, "invitation: has expired on %s: ask %s for another one",
 			invitation.Until.Format(time.DateOnly), invitation.Node)
@@ -169,8 +184,11 @@ func (s *Server) acceptPartner(c *fiber.Ctx) error {
 		return bfia.Errorf(bfia.CodeBadRequest, "fingerprint: %v", err)
 	}
 	if !slices.Contains(p.Pins, compared.Hex()) {
-		return bfia.Errorf(bfia.CodeForbidden, "fingerprint: is not the one of the application of %s: do not accept it",
-			p.NodeID)
+		return bfia.Errorf(
+			bfia.CodeForbidden,
+			"fingerprint: is not the one of the application of %s: do not accept it",
+			p.NodeID,
+		)
 	}
 	contracts, self, err := s.ownContract()
 	if err != nil {
@@ -191,8 +209,8 @@ func (s *Server) acceptPartner(c *fiber.Ctx) error {
 	return ok(c, bfia.PartnerRef{NodeID: p.NodeID})
 }
 
-// removePartner ends the contract with a node, rejects its application, or withdraws an invitation. The node's
-// connections to this process are closed before the answer, those to others within seconds.
+// removePartner ends the contract with a node, rejects its application, or withdraws an invitation. The
+// node's connections to this process are closed before the answer, those to others within seconds.
 func (s *Server) removePartner(c *fiber.Ctx) error {
 	var request bfia.PartnerRef
 	if err := s.readJSON(c, &request); err != nil {
@@ -225,8 +243,12 @@ func (s *Server) removePartner(c *fiber.Ctx) error {
 	if changed && p.State != bfia.ContractInvited {
 		s.notify(c.UserContext(), contracts, p, func(ctx context.Context, remote *client.Client) error {
 			if rejected {
-				return remote.ContractConfirm(ctx, p.NodeID, bfia.ContractConfirmation{ContractID: p.ContractID,
-					Status: bfia.ContractRejected})
+				return remote.ContractConfirm(
+					ctx,
+					p.NodeID,
+					bfia.ContractConfirmation{ContractID: p.ContractID,
+						Status: bfia.ContractRejected},
+				)
 			}
 			return remote.ContractTerminate(ctx, p.NodeID, p.ContractID)
 		})
@@ -245,8 +267,13 @@ func (s *Server) notify(ctx context.Context, contracts Contracts, p *store.Partn
 		err = send(ctx, remote)
 	}
 	if err != nil {
-		s.logger.Warn("failed to notify a partner of its contract; it finds out when it asks", "partner", p.NodeID,
-			"error", err)
+		s.logger.Warn(
+			"failed to notify a partner of its contract; it finds out when it asks",
+			"partner",
+			p.NodeID,
+			"error",
+			err,
+		)
 	}
 }
 
@@ -285,8 +312,9 @@ func (s *Server) askApplications(ctx context.Context) error {
 		}
 		s.notify(ctx, s.contracts, &p, func(ctx context.Context, remote *client.Client) error {
 			state, err := remote.ContractQuery(ctx, p.NodeID, p.ContractID)
-			if err != nil || !slices.Contains([]bfia.ContractState{bfia.ContractApproved, bfia.ContractRejected,
-				bfia.ContractTerminated}, state) {
+			if err != nil ||
+				!slices.Contains([]bfia.ContractState{bfia.ContractApproved, bfia.ContractRejected,
+					bfia.ContractTerminated}, state) {
 				return err
 			}
 			if _, err = s.store.SetPartnerState(ctx, p.NodeID, state, bfia.ContractApplied); err != nil {
@@ -347,8 +375,14 @@ func (s *Server) receiveApplication(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	s.logger.Info("a node has applied for a contract; compare its fingerprint by telephone, then accept it with "+
-		"`hutong partner accept`", "partner", stored.NodeID, "fingerprint", p.Pins[0])
+	s.logger.Info(
+		"a node has applied for a contract; compare its fingerprint by telephone, then accept it with "+
+			"`hutong partner accept`",
+		"partner",
+		stored.NodeID,
+		"fingerprint",
+		p.Pins[0],
+	)
 	return ok(c, bfia.ContractRef{ContractID: stored.ContractID})
 }
 
@@ -371,7 +405,9 @@ func partnerOf(a bfia.ContractApplication) (store.Partner, error) {
 		}
 	}
 	p := store.Partner{Address: a.Address, TransportAddress: a.TransportAddress, Credential: a.AuthCredential,
-		Pins: []string{pin.Hex()}, Name: a.Name, Institution: a.Institution, InstID: a.InstID, System: a.System,
+		Pins: []string{
+			pin.Hex(),
+		}, Name: a.Name, Institution: a.Institution, InstID: a.InstID, System: a.System,
 		SystemVersion: a.SystemVersion, Description: a.Description}
 	for field, text := range map[string]string{"name": a.Name, "institution": a.Institution, "inst_id": a.InstID,
 		"system": a.System, "system_version": a.SystemVersion, "description": a.Description} {
@@ -391,8 +427,12 @@ func (s *Server) contractWith(c *fiber.Ctx, contractID string) (*store.Partner, 
 	caller := identity.From(c.UserContext())
 	p, err := s.store.Partner(c.UserContext(), caller.Node)
 	if bfia.CodeOf(err) == bfia.CodeNotFound || err == nil && p.ContractID != contractID {
-		return nil, bfia.Errorf(bfia.CodeNotFound, "contract_id: %s has no contract %.128q with this party", caller.Node,
-			contractID)
+		return nil, bfia.Errorf(
+			bfia.CodeNotFound,
+			"contract_id: %s has no contract %.128q with this party",
+			caller.Node,
+			contractID,
+		)
 	}
 	return p, err
 }
@@ -488,7 +528,11 @@ func (s *Server) contractState(c *fiber.Ctx) error {
 			return ok(c, bfia.ContractStatus{Status: p.State})
 		}
 	}
-	return bfia.Errorf(bfia.CodeNotFound, "contract_id: the caller has no contract %.128q with this party", id)
+	return bfia.Errorf(
+		bfia.CodeNotFound,
+		"contract_id: the caller has no contract %.128q with this party",
+		id,
+	)
 }
 
 // describeNode returns what other nodes may know of this party.
@@ -533,8 +577,12 @@ func (s *Server) checkNotConfigured(node string) error {
 	}
 	for _, p := range s.contracts.Configured() {
 		if p.NodeID == node {
-			return bfia.Errorf(bfia.CodeConflict, "%s is a partner of the configuration: change routes.%s there", node,
-				node)
+			return bfia.Errorf(
+				bfia.CodeConflict,
+				"%s is a partner of the configuration: change routes.%s there",
+				node,
+				node,
+			)
 		}
 	}
 	return nil
@@ -560,9 +608,15 @@ func parsePins(texts []string) []certs.Pin {
 
 func checkAddress(field, address string) error {
 	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" ||
+		u.Fragment != "" ||
 		len(address) > 512 {
-		return bfia.Errorf(bfia.CodeBadRequest, "%s: must be https://host:port, but is %.100q", field, address)
+		return bfia.Errorf(
+			bfia.CodeBadRequest,
+			"%s: must be https://host:port, but is %.100q",
+			field,
+			address,
+		)
 	}
 	return nil
 }

@@ -73,7 +73,16 @@ var imports = []struct {
 			"internal/duration", "internal/certs", "internal/partners", "internal/codec",
 			"internal/secretfile"},
 	},
-	{"internal/devserver", []string{"internal/party", "internal/certs", "internal/partners", "internal/temporalns", "internal/httpclient"}},
+	{
+		"internal/devserver",
+		[]string{
+			"internal/party",
+			"internal/certs",
+			"internal/partners",
+			"internal/temporalns",
+			"internal/httpclient",
+		},
+	},
 	{"internal/doctor",
 		[]string{"bfia", "activities/...", "store/...", "internal/party", "internal/temporalns",
 			"internal/httpclient", "internal/duration"}},

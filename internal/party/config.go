@@ -85,8 +85,8 @@ type PartnersConfig struct {
 	Listen string `yaml:"listen" env:"LISTEN"`
 	// PlainListen is the host:port for partners that can't use mutual TLS, whose routes say so. Empty: none.
 	PlainListen string `yaml:"plain_listen" env:"PLAIN_LISTEN"`
-	// URL is the https URL at which partners reach Listen, for contracts. TransportURL is that of the transport,
-	// if it differs.
+	// URL is the https URL at which partners reach Listen, for contracts. TransportURL is that of the
+	// transport, if it differs.
 	URL          string `yaml:"url" env:"URL"`
 	TransportURL string `yaml:"transport_url" env:"TRANSPORT_URL"`
 	// Institution and InstID name the institution of this party in contracts.

@@ -15,8 +15,8 @@ import (
 	"hutong/store"
 )
 
-// readContractsEvery is how often each process reads the contracts. It bounds how long a removed partner keeps
-// its connections to processes other than the one that has removed it.
+// readContractsEvery is how often each process reads the contracts. It bounds how long a removed partner
+// keeps its connections to processes other than the one that has removed it.
 const readContractsEvery = 2 * time.Second
 
 // strangerPaths are the paths that nodes may call that are no partners, while the party waits for one.
@@ -51,7 +51,11 @@ func (p *Party) watchContracts(ctx context.Context, db *store.Store) error {
 			case <-ticker.C:
 			}
 			if err := p.contracts.Refresh(watching); err != nil && watching.Err() == nil {
-				p.logger.Warn("failed to read the contracts with partners; those of before stay in use", "error", err)
+				p.logger.Warn(
+					"failed to read the contracts with partners; those of before stay in use",
+					"error",
+					err,
+				)
 			}
 		}
 	}()
@@ -101,18 +105,28 @@ func (c *contracts) Self() (bfia.ContractApplication, error) {
 	cfg := c.p.cfg
 	certificate := c.p.directory.Certificate()
 	if certificate == nil || cfg.Partners.URL == "" {
-		return bfia.ContractApplication{}, bfia.Errorf(bfia.CodeConflict, "a contract requires partners.listen, "+
-			"partners.url (the https URL at which partners reach it) and partners.tls.cert_file in the configuration "+
-			"of this party")
+		return bfia.ContractApplication{}, bfia.Errorf(
+			bfia.CodeConflict,
+			"a contract requires partners.listen, "+
+				"partners.url (the https URL at which partners reach it) and partners.tls.cert_file in the configuration "+
+				"of this party",
+		)
 	}
 	institution := cfg.Partners.Institution
 	if institution == "" {
 		institution = cfg.NodeID
 	}
 	return bfia.ContractApplication{
-		Node: bfia.Node{NodeID: cfg.NodeID, Name: cfg.NodeID, Institution: institution, InstID: cfg.Partners.InstID,
-			System: "hutong", SystemVersion: buildVersion(), Address: cfg.Partners.URL,
-			TransportAddress: cfg.Partners.TransportURL},
+		Node: bfia.Node{
+			NodeID:           cfg.NodeID,
+			Name:             cfg.NodeID,
+			Institution:      institution,
+			InstID:           cfg.Partners.InstID,
+			System:           "hutong",
+			SystemVersion:    buildVersion(),
+			Address:          cfg.Partners.URL,
+			TransportAddress: cfg.Partners.TransportURL,
+		},
 		AuthType: bfia.AuthTypeCert, AuthCredential: string(certs.EncodeCertificate(certificate))}, nil
 }
 

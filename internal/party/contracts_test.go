@@ -66,11 +66,19 @@ func freeAddress(t *testing.T) string {
 
 func (i *institution) start() {
 	t, ctx := i.t, i.t.Context()
-	p := &Party{cfg: i.cfg, base: quietLog, logger: quietLog, failed: make(chan error, 8), own: newMemoryListener()}
+	p := &Party{
+		cfg:    i.cfg,
+		base:   quietLog,
+		logger: quietLog,
+		failed: make(chan error, 8),
+		own:    newMemoryListener(),
+	}
 	i.p = p
 	var err error
-	p.directory, err = i.cfg.openPartners(partners.Config{Strangers: p.pending.Load, StrangerPaths: strangerPaths},
-		quietLog)
+	p.directory, err = i.cfg.openPartners(
+		partners.Config{Strangers: p.pending.Load, StrangerPaths: strangerPaths},
+		quietLog,
+	)
 	require.NoError(t, err)
 	require.NoError(t, p.watchContracts(ctx, i.db))
 	p.api = api.New(api.Config{Node: i.cfg.NodeID, Clients: api.OpenClients, MaxDocumentBytes: 1 << 20,
@@ -94,7 +102,12 @@ func (i *institution) call(method, path string, body, data any) bfia.Envelope {
 	i.t.Helper()
 	text, err := json.Marshal(body)
 	require.NoError(i.t, err)
-	req, err := http.NewRequestWithContext(i.t.Context(), method, "http://"+i.clients+path, bytes.NewReader(text))
+	req, err := http.NewRequestWithContext(
+		i.t.Context(),
+		method,
+		"http://"+i.clients+path,
+		bytes.NewReader(text),
+	)
 	require.NoError(i.t, err)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := (&http.Client{Transport: httpclient.Direct()}).Do(req)
@@ -164,8 +177,13 @@ func TestContract(t *testing.T) {
 	guessed, err := bfia.ParseInvitation(invited.Invitation)
 	require.NoError(t, err)
 	guessed.Secret = "guess"
-	answer = stranger.call(http.MethodPost, bfia.PathPartnerApply, bfia.PartnerAccept{Invitation: guessed.Encode(),
-		Fingerprint: invited.Fingerprint}, nil)
+	answer = stranger.call(
+		http.MethodPost,
+		bfia.PathPartnerApply,
+		bfia.PartnerAccept{Invitation: guessed.Encode(),
+			Fingerprint: invited.Fingerprint},
+		nil,
+	)
 	require.Equal(t, bfia.CodeRefused, answer.Code)
 	require.Contains(t, answer.Text(), "no open invitation with this secret")
 
@@ -253,7 +271,12 @@ func TestContractOfProcesses(t *testing.T) {
 	}
 	requireReached(t, ask())
 	a.call(http.MethodPost, bfia.PathPartnerRemove, bfia.PartnerRef{NodeID: "B"}, &struct{}{})
-	require.Eventually(t, func() bool { return !isReached(ask()) }, 5*readContractsEvery, 100*time.Millisecond)
+	require.Eventually(
+		t,
+		func() bool { return !isReached(ask()) },
+		5*readContractsEvery,
+		100*time.Millisecond,
+	)
 }
 
 func isReached(err error) bool {

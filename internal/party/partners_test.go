@@ -82,8 +82,10 @@ func TestOpenPartners(t *testing.T) {
 		require.NoError(t, err)
 		return c.OpenPartners(nil, slog.New(slog.DiscardHandler))
 	}
-	d, err := load("partners: {tls: {cert_file: " + own + ", key_file: " + own + ", ca_file: " + caFile + "}}\n" +
-		"routes: {B: {url: 'https://b:1'}, A: {url: 'https://a:1'}}")
+	d, err := load(
+		"partners: {tls: {cert_file: " + own + ", key_file: " + own + ", ca_file: " + caFile + "}}\n" +
+			"routes: {B: {url: 'https://b:1'}, A: {url: 'https://a:1'}}",
+	)
 	require.NoError(t, err)
 	require.Len(t, d.Partners(), 1, "this party is not a partner")
 	b, found := d.Lookup("B")
