@@ -45,7 +45,10 @@ const (
 // contracts returns the party's contracts, unless this process has none.
 func (s *Server) openContracts() (Contracts, error) {
 	if s.contracts == nil {
-		return nil, bfia.Errorf(bfia.CodeUnavailable, "this process does not serve contracts with partners")
+		return nil, bfia.Errorf(
+			bfia.CodeUnavailable,
+			"this process does not serve contracts with partners",
+		)
 	}
 	return s.contracts, nil
 }
@@ -153,7 +156,12 @@ func (s *Server) applyToPartner(c *fiber.Ctx) error {
 		return remoteError(err)
 	}
 	if err := bfia.CheckID("contract_id", id); err != nil {
-		return bfia.Errorf(bfia.CodeRefused, "%s answered without a valid contract: %v", invitation.Node, err)
+		return bfia.Errorf(
+			bfia.CodeRefused,
+			"%s answered without a valid contract: %v",
+			invitation.Node,
+			err,
+		)
 	}
 	if err := s.store.PutPartner(c.UserContext(), store.Partner{NodeID: invitation.Node, ContractID: id,
 		State: bfia.ContractApplied, AppliedHere: true, Address: invitation.Address,
@@ -368,7 +376,10 @@ func (s *Server) receiveApplication(c *fiber.Ctx) error {
 	case application.NodeID == s.Node:
 		return bfia.Errorf(bfia.CodeBadRequest, "node_id: %s is this party's own", s.Node)
 	case caller.Credential != p.Pins[0]:
-		return bfia.Errorf(bfia.CodeForbidden, "auth_credential: is not the certificate of the connection")
+		return bfia.Errorf(
+			bfia.CodeForbidden,
+			"auth_credential: is not the certificate of the connection",
+		)
 	}
 	p.NodeID, p.State = application.NodeID, bfia.ContractApplied
 	stored, err := s.store.ApplyPartner(c.UserContext(), p, application.Invitation)
@@ -404,15 +415,29 @@ func partnerOf(a bfia.ContractApplication) (store.Partner, error) {
 			return store.Partner{}, err
 		}
 	}
-	p := store.Partner{Address: a.Address, TransportAddress: a.TransportAddress, Credential: a.AuthCredential,
+	p := store.Partner{
+		Address:          a.Address,
+		TransportAddress: a.TransportAddress,
+		Credential:       a.AuthCredential,
 		Pins: []string{
 			pin.Hex(),
-		}, Name: a.Name, Institution: a.Institution, InstID: a.InstID, System: a.System,
-		SystemVersion: a.SystemVersion, Description: a.Description}
+		},
+		Name:          a.Name,
+		Institution:   a.Institution,
+		InstID:        a.InstID,
+		System:        a.System,
+		SystemVersion: a.SystemVersion,
+		Description:   a.Description,
+	}
 	for field, text := range map[string]string{"name": a.Name, "institution": a.Institution, "inst_id": a.InstID,
 		"system": a.System, "system_version": a.SystemVersion, "description": a.Description} {
 		if len(text) > store.MaxReason {
-			return p, bfia.Errorf(bfia.CodeTooLarge, "%s: is longer than %d bytes", field, store.MaxReason)
+			return p, bfia.Errorf(
+				bfia.CodeTooLarge,
+				"%s: is longer than %d bytes",
+				field,
+				store.MaxReason,
+			)
 		}
 	}
 	if a.ExpiredTime > 0 {

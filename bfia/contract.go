@@ -92,8 +92,8 @@ type NodeHealth struct {
 	Status string `json:"status"`
 }
 
-// Invitation is what a party hands to another institution so that it can apply for a contract. Whoever has it
-// may apply, once; the comparison of the fingerprints decides about the contract.
+// Invitation is what a party hands to another institution so that it can apply for a contract. Its holder may
+// apply, once; the comparison of the fingerprints decides about the contract.
 type Invitation struct {
 	Node             string    `json:"node_id"` // that invites
 	Invited          string    `json:"invited"` // that may apply

@@ -49,6 +49,12 @@ var (
 	allRoutes = mergeRoutes(containerRoutes, partnerRoutes)
 )
 
+// IsPartnerPath reports whether PartnerHandler has a route for a path.
+func IsPartnerPath(path string) bool {
+	_, found := partnerRoutes[httpguard.CleanPath(path)]
+	return found
+}
+
 func mergeRoutes(tables ...map[string]operation) map[string]operation {
 	all := make(map[string]operation)
 	for _, t := range tables {
@@ -60,13 +66,6 @@ func mergeRoutes(tables ...map[string]operation) map[string]operation {
 // Handler returns a handler for all routes, of containers and of partners. The caller of each request is that
 // of its context, see [identity.With]; without one, Config.Authorize must decide.
 func (t *Transport) Handler() http.Handler { return t.routes(allRoutes) }
-
-// IsPath reports whether a path is one of the transport's, of HTTP or gRPC, in any spelling that the handlers
-// accept.
-func IsPath(path string) bool {
-	path = httpguard.CleanPath(path)
-	return strings.HasPrefix(path, "/v1/interconn/chan/") || isGRPCPath(path)
-}
 
 // ContainerHandler returns a handler for push, pop, peek and release, over HTTP and gRPC: the routes for a
 // party's own containers.

@@ -30,9 +30,11 @@ type Config struct {
 	// [status.Error] that is sent as it is, or another error, which is sent as status.Internal without its
 	// text. Nil allows everything, which is for tests.
 	Authorize func(ctx context.Context, call Call) error
-	// Partners sends requests to partners, whose node is in the header x-ptp-target-node-id. Nil: connections
-	// without a proxy and without certificates, which is for tests.
-	Partners http.RoundTripper
+	// Outgoing sends the requests to the transports of partners. Nil sends them directly, which is for tests.
+	Outgoing interface {
+		http.RoundTripper
+		CloseIdleConnections()
+	}
 	// Logger receives what an operator should know; never a message's content.
 	Logger *slog.Logger
 	// Limits bounds bytes and time.
@@ -107,7 +109,7 @@ type Transport struct {
 	route     func(string) (string, bool)
 	authorize func(context.Context, Call) error
 	client    *http.Client
-	pool      http.RoundTripper // of client
+	pool      interface{ CloseIdleConnections() } // of client
 	log       *slog.Logger
 	limits    Limits
 	broker    *queue.Broker
@@ -144,12 +146,15 @@ func New(cfg Config) (*Transport, error) {
 	}
 	t.log = t.log.With("node_id", t.nodeID)
 
-	t.pool = cfg.Partners
-	if t.pool == nil {
-		t.pool = httpclient.Direct()
+	outgoing := cfg.Outgoing
+	if outgoing == nil {
+		direct := httpclient.Direct()
+		TunePool(direct)
+		outgoing = direct
 	}
+	t.pool = outgoing
 	t.client = &http.Client{
-		Transport: t.pool,
+		Transport: outgoing,
 		// A partner must not send a message on to an address of its choice.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -161,6 +166,12 @@ func New(cfg Config) (*Transport, error) {
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t, nil
+}
+
+// TunePool sets what a pool of connections to transports needs.
+func TunePool(pool *http.Transport) {
+	pool.DisableCompression = true
+	pool.WriteBufferSize = 64 << 10
 }
 
 // ReleaseSession closes a session: it drops the messages, wakes the readers and writers, and refuses later
@@ -208,7 +219,7 @@ func (t *Transport) Close(ctx context.Context) error {
 	}
 
 	t.broker.Close()
-	t.client.CloseIdleConnections()
+	t.pool.CloseIdleConnections()
 	return nil
 }
 

@@ -14,8 +14,17 @@ import (
 )
 
 func newPartnerCommand(c *client) *cobra.Command {
-	return group("partner", "Become partners with other institutions, and end that",
-		newPartnerInvite(c), newPartnerAccept(c), newPartnerList(c), newPartnerShow(c), newPartnerRemove(c))
+	return group(
+		"partner",
+		"Become partners with other institutions, and end that",
+		newPartnerInvite(
+			c,
+		),
+		newPartnerAccept(c),
+		newPartnerList(c),
+		newPartnerShow(c),
+		newPartnerRemove(c),
+	)
 }
 
 func newPartnerInvite(c *client) *cobra.Command {
@@ -113,8 +122,11 @@ func confirmFingerprint(cmd *cobra.Command, node, shown string) error {
 	}
 	stdin, ok := cmd.InOrStdin().(*os.File)
 	if !ok || terminal(stdin) == nil || terminal(out) == nil {
-		return usagef("nobody was asked, since this is no terminal: add --fingerprint with the one that the "+
-			"institution of %s has read by telephone", node)
+		return usagef(
+			"nobody was asked, since this is no terminal: add --fingerprint with the one that the "+
+				"institution of %s has read by telephone",
+			node,
+		)
 	}
 	if _, err := fmt.Fprint(out, "Does the institution read the same one by telephone? [y/N] "); err != nil {
 		return err

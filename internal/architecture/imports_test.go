@@ -52,7 +52,7 @@ var imports = []struct {
 	{
 		"api",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
-			"workflows/...", "internal/httpguard", "internal/identity", "internal/certs"},
+			"workflows/...", "internal/httpguard", "internal/certs", "internal/identity"},
 	},
 	{"gate", []string{"gate/storage", "bfia", "transport/wire", "transport/status", "internal/identity",
 		"internal/httpguard", "internal/httpclient"}},
@@ -70,19 +70,11 @@ var imports = []struct {
 		"internal/party",
 		[]string{"bfia/...", "fateflow", "admission", "store/...", "workflows/...", "activities/...",
 			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/identity",
-			"internal/duration", "internal/certs", "internal/partners", "internal/codec",
-			"internal/secretfile"},
+			"internal/duration", "internal/codec", "internal/secretfile", "internal/certs",
+			"internal/partners"},
 	},
-	{
-		"internal/devserver",
-		[]string{
-			"internal/party",
-			"internal/certs",
-			"internal/partners",
-			"internal/temporalns",
-			"internal/httpclient",
-		},
-	},
+	{"internal/devserver", []string{"internal/party", "internal/temporalns", "internal/httpclient",
+		"internal/certs"}},
 	{"internal/doctor",
 		[]string{"bfia", "activities/...", "store/...", "internal/party", "internal/temporalns",
 			"internal/httpclient", "internal/duration"}},
@@ -96,8 +88,8 @@ var imports = []struct {
 	{"internal/httpguard", nil},
 	{"internal/image", nil},
 	{"internal/certs", nil},
-	{"internal/partners", []string{"bfia", "transport/status", "internal/certs", "internal/httpclient",
-		"internal/httpguard", "internal/identity"}},
+	{"internal/partners", []string{"bfia", "bfia/sign", "fateflow", "transport/status", "internal/certs",
+		"internal/httpclient", "internal/httpguard", "internal/identity"}},
 	{"internal/vocabulary", nil},
 	{"internal/architecture", nil},
 	{"cmd/hutong", []string{"..."}},
@@ -178,7 +170,10 @@ func TestImports(t *testing.T) {
 			if !ours {
 				continue
 			}
-			fits := slices.ContainsFunc(allowed, func(pattern string) bool { return matches(pattern, name) })
+			fits := slices.ContainsFunc(
+				allowed,
+				func(pattern string) bool { return matches(pattern, name) },
+			)
 			assert.True(t, fits, "%s must not import %s; it may import %v", pkg, name, allowed)
 		}
 	}
@@ -204,8 +199,13 @@ func TestProvidersAreNotImported(t *testing.T) {
 			continue
 		}
 		for _, imported := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
-			assert.False(t, strings.HasPrefix(imported, module+"providers"), "%s imports %s", p.ImportPath,
-				imported)
+			assert.False(
+				t,
+				strings.HasPrefix(imported, module+"providers"),
+				"%s imports %s",
+				p.ImportPath,
+				imported,
+			)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -82,7 +83,7 @@ func (c *contracts) Refresh(ctx context.Context) error {
 		}
 	}
 	c.pending.Store(pending)
-	c.p.directory.SetContracts(active)
+	c.p.partners.SetContracts(active)
 	return nil
 }
 
@@ -103,7 +104,7 @@ func partnerOfContract(row store.Partner) partners.Partner {
 // Self implements [api.Contracts].
 func (c *contracts) Self() (bfia.ContractApplication, error) {
 	cfg := c.p.cfg
-	certificate := c.p.directory.Certificate()
+	certificate := c.p.partners.Certificate()
 	if certificate == nil || cfg.Partners.URL == "" {
 		return bfia.ContractApplication{}, bfia.Errorf(
 			bfia.CodeConflict,
@@ -132,7 +133,7 @@ func (c *contracts) Self() (bfia.ContractApplication, error) {
 
 // Client implements [api.Contracts].
 func (c *contracts) Client(node, url string, keys []certs.Pin) (*bfiaclient.Client, error) {
-	once, err := c.p.directory.Once(partners.Partner{Node: node, URL: url, Auth: partners.MTLS,
+	once, err := c.p.partners.Once(partners.Partner{Node: node, URL: url, Auth: partners.MTLS,
 		Peer: certs.Peer{Node: node, Pins: keys}})
 	if err != nil {
 		return nil, bfia.Errorf(bfia.CodeConflict, "failed to connect to %s: %v", node, err)
@@ -144,7 +145,7 @@ func (c *contracts) Client(node, url string, keys []certs.Pin) (*bfiaclient.Clie
 // Configured implements [api.Contracts].
 func (c *contracts) Configured() []bfia.PartnerView {
 	var views []bfia.PartnerView
-	for _, p := range c.p.directory.Partners() {
+	for _, p := range c.p.partners.Partners() {
 		if p.Contract != "" {
 			continue
 		}
@@ -181,7 +182,7 @@ func (p *Party) openDatabase(ctx context.Context) (*store.Store, error) {
 
 // serveOnlyTransport serves the transports of partners in a process that has no other role. It reads the
 // contracts from the database.
-func (p *Party) serveOnlyTransport(ctx context.Context, roles Roles) error {
+func (p *Party) serveOnlyTransport(ctx context.Context) error {
 	if p.cfg.Transport.PartnerListen != "" {
 		db, err := p.openDatabase(ctx)
 		if err != nil {
@@ -191,5 +192,35 @@ func (p *Party) serveOnlyTransport(ctx context.Context, roles Roles) error {
 			return err
 		}
 	}
-	return p.servePartners(ctx, roles)
+	return p.startPartners(ctx, false, p.channel)
+}
+
+// contracts checks what contracts with partners need.
+func (v *validation) contracts(c *Config) {
+	t := c.Partners.TLS
+	oneOf(v, "partners.tls.min_version", t.MinVersion, "1.2", "1.3")
+	if (t.CertFile == "") != (t.KeyFile == "") {
+		v.wrong("partners.tls.cert_file", "must be set together with partners.tls.key_file")
+	}
+	for _, l := range []struct{ field, address string }{{"partners.listen", c.Partners.Listen},
+		{"transport.partner_listen", c.Transport.PartnerListen}} {
+		if l.address != "" && t.CertFile == "" {
+			v.wrong(
+				l.field,
+				"requires partners.tls.cert_file and key_file, with which this party proves to be %s: "+
+					"`hutong cert init` makes them, `hutong cert csr` asks an authority for them",
+				c.NodeID,
+			)
+		}
+	}
+	for _, u := range []struct{ field, url string }{{"partners.url", c.Partners.URL},
+		{"partners.transport_url", c.Partners.TransportURL}} {
+		switch {
+		case u.url == "":
+		case strings.HasPrefix(u.url, "http:"):
+			v.wrong(u.field, "must be https, because partners reach this party by mutual TLS")
+		default:
+			v.httpURL(u.field, u.url)
+		}
+	}
 }

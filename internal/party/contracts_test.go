@@ -21,7 +21,6 @@ import (
 	bfiaclient "hutong/bfia/client"
 	"hutong/internal/certs"
 	"hutong/internal/httpclient"
-	"hutong/internal/partners"
 	"hutong/store"
 	"hutong/store/storetest"
 )
@@ -74,12 +73,7 @@ func (i *institution) start() {
 		own:    newMemoryListener(),
 	}
 	i.p = p
-	var err error
-	p.directory, err = i.cfg.openPartners(
-		partners.Config{Strangers: p.pending.Load, StrangerPaths: strangerPaths},
-		quietLog,
-	)
-	require.NoError(t, err)
+	require.NoError(t, p.openPartners())
 	require.NoError(t, p.watchContracts(ctx, i.db))
 	p.api = api.New(api.Config{Node: i.cfg.NodeID, Clients: api.OpenClients, MaxDocumentBytes: 1 << 20,
 		ClientTimeout: time.Minute}, api.Dependencies{Store: i.db, Contracts: p.contracts, Logger: quietLog})
@@ -87,7 +81,7 @@ func (i *institution) start() {
 	i.clients = freeAddress(t)
 	require.NoError(t, p.serve(ctx, "listen", i.clients, p.api.ServeClients,
 		func(context.Context) error { return nil }))
-	require.NoError(t, p.servePartners(ctx, Roles{API: true}))
+	require.NoError(t, p.startPartners(ctx, true, nil))
 	t.Cleanup(func() {
 		stop, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 		defer cancel()
@@ -137,7 +131,7 @@ func (i *institution) list() map[string]bfia.PartnerView {
 
 // command sends a command of the protocol to another institution, as its control worker does.
 func (i *institution) command(to string) error {
-	remote := bfiaclient.New(i.cfg.NodeID, i.p.route, i.p.directory.Transport(nil), 10*time.Second)
+	remote := bfiaclient.New(i.cfg.NodeID, i.p.route, i.p.partners.Transport(nil), 10*time.Second)
 	_, err := remote.TaskPoll(i.t.Context(), to, "none", "guest")
 	return err
 }
@@ -168,9 +162,14 @@ func TestContract(t *testing.T) {
 	// What is changed on its way is found by the comparison.
 	forged, err := bfia.ParseInvitation(invited.Invitation)
 	require.NoError(t, err)
-	forged.Fingerprint = certs.PinOf(stranger.p.directory.Certificate()).Hex()
-	answer := b.call(http.MethodPost, bfia.PathPartnerApply, bfia.PartnerAccept{Invitation: forged.Encode(),
-		Fingerprint: invited.Fingerprint}, nil)
+	forged.Fingerprint = certs.PinOf(stranger.p.partners.Certificate()).Hex()
+	answer := b.call(
+		http.MethodPost,
+		bfia.PathPartnerApply,
+		bfia.PartnerAccept{Invitation: forged.Encode(),
+			Fingerprint: invited.Fingerprint},
+		nil,
+	)
 	require.Equal(t, bfia.CodeForbidden, answer.Code)
 	require.Contains(t, answer.Text(), "differs from the one in the invitation")
 	// Without the invitation's secret nobody can apply, also not under the invited name.
@@ -193,14 +192,14 @@ func TestContract(t *testing.T) {
 	applied := a.list()["B"]
 	require.Equal(t, bfia.ContractApplied, applied.State)
 	require.Equal(t, "Bank B", applied.Institution)
-	require.Equal(t, certs.PinOf(b.p.directory.Certificate()).String(), applied.Fingerprint)
+	require.Equal(t, certs.PinOf(b.p.partners.Certificate()).String(), applied.Fingerprint)
 	require.Error(t, b.command("A"), "an application is not enough")
 	answer = stranger.call(http.MethodPost, bfia.PathPartnerApply, bfia.PartnerAccept{
 		Invitation: invited.Invitation, Fingerprint: invited.Fingerprint}, nil)
 	require.Equal(t, bfia.CodeRefused, answer.Code, "the invitation is used up")
 
 	answer = a.call(http.MethodPost, bfia.PathPartnerAccept, bfia.PartnerAccept{NodeID: "B",
-		Fingerprint: certs.PinOf(stranger.p.directory.Certificate()).Hex()}, nil)
+		Fingerprint: certs.PinOf(stranger.p.partners.Certificate()).Hex()}, nil)
 	require.Equal(t, bfia.CodeForbidden, answer.Code)
 	a.call(http.MethodPost, bfia.PathPartnerAccept, bfia.PartnerAccept{NodeID: "B",
 		Fingerprint: applied.Fingerprint}, &struct{}{})
@@ -218,7 +217,7 @@ func TestContract(t *testing.T) {
 	require.Error(t, a.command("B"))
 	require.Eventually(t, func() bool {
 		state := b.list()["A"].State
-		_, found := b.p.directory.Lookup("A")
+		_, found := b.p.partners.Lookup("A")
 		return state == bfia.ContractTerminated && !found
 	}, 5*readContractsEvery, 100*time.Millisecond, "B was notified")
 }
@@ -261,7 +260,7 @@ func TestContractOfProcesses(t *testing.T) {
 		5*readContractsEvery, 100*time.Millisecond)
 
 	// B opens a connection to the other process, which ends with the contract.
-	over := b.p.directory.Transport(nil)
+	over := b.p.partners.Transport(nil)
 	ask := func() error {
 		remote := bfiaclient.New("B", func(string) (string, bool) {
 			return "https://" + other.cfg.Partners.Listen, true

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+	"hutong/activities/driver/docker"
 
 	"hutong/bfia"
 	"hutong/internal/duration"
@@ -41,7 +42,8 @@ func Default() *Config {
 			RunnerLostAfter: 5 * time.Minute,
 			Approval:        ApprovalAuto, ShareFailure: bfia.ShareKind, Retention: 30 * 24 * time.Hour},
 		Runner: RunnerConfig{Slots: max(2, runtime.NumCPU()), StopGrace: 10 * time.Second, LogFilesMiB: 1024,
-			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong"},
+			TmpMiB: docker.DefaultTmpBytes >> 20,
+			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong", Pids: docker.DefaultPids},
 			K8s:    KubernetesConfig{GPUResource: "nvidia.com/gpu"}},
 		Remote: RemoteConfig{Timeout: 10 * time.Second, GiveUpAfter: 10 * time.Minute},
 		Log:    LogConfig{Level: slog.LevelInfo, Format: LogText},
@@ -66,8 +68,9 @@ func Load(path string, environ []string) (*Config, error) {
 		return nil, fmt.Errorf("invalid configuration in the environment: %w", err)
 	}
 	if path == "" && c.NodeID == "" {
-		return nil, errors.New("no configuration is given: name the party's file with -c FILE or HUTONG_CONFIG, " +
-			"or set HUTONG_NODE_ID; deploy/config/party.example.yaml explains every field")
+		return nil,
+			errors.New("no configuration is given: name the party's file with -c FILE or HUTONG_CONFIG, " +
+				"or set HUTONG_NODE_ID; deploy/config/party.example.yaml explains every field")
 	}
 	if err := c.readSecretFiles(); err != nil {
 		return nil, fmt.Errorf("invalid configuration: %w", err)
@@ -159,9 +162,6 @@ func (c *Config) Complete() error {
 	}
 	if c.Scheduler == "" {
 		c.Scheduler = c.NodeID
-	}
-	if err := c.completeRoutes(); err != nil {
-		return err
 	}
 	for _, file := range []struct {
 		field string

@@ -49,14 +49,14 @@ type Roles struct {
 
 // Party holds the running servers and workers of a party in this process.
 type Party struct {
-	cfg    *Config
-	base   *slog.Logger
-	logger *slog.Logger    // with the attribute node_id
-	own    *memoryListener // at which api serves the requests of this process
-	api    *api.Server     // nil unless the process runs the role API or Control
-	// directory knows the partners; transport carries messages. They are nil unless a role needs them.
-	directory *partners.Directory
-	transport *transport.Transport
+	cfg     *Config
+	base    *slog.Logger
+	logger  *slog.Logger         // with the attribute node_id
+	own     *memoryListener      // at which api serves the requests of this process
+	api     *api.Server          // nil unless the process runs the role API or Control
+	channel *transport.Transport // nil unless the process runs the role Transport
+	// partners knows who the partners are.
+	partners  *partners.Directory
 	contracts *contracts                    // nil unless the process has the database
 	pending   atomic.Bool                   // a node that is no partner may connect, to apply for a contract
 	closers   []func(context.Context) error // in the order of the starts
@@ -80,11 +80,8 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 			return nil, fmt.Errorf("failed to create folder %s of party %s: %w", dir, cfg.NodeID, err)
 		}
 	}
-	if roles.API || roles.Control || roles.Transport {
-		if p.directory, err = cfg.openPartners(partners.Config{Strangers: p.pending.Load,
-			StrangerPaths: strangerPaths}, p.logger); err != nil {
-			return nil, fmt.Errorf("failed to read the partners of party %s: %w", cfg.NodeID, err)
-		}
+	if err := p.openPartners(); err != nil {
+		return nil, err
 	}
 	docker, err := p.openDocker(ctx)
 	if err != nil {
@@ -96,13 +93,13 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if !roles.API && !roles.Control && !roles.Runner {
-		return p, p.serveOnlyTransport(ctx, roles)
+		return p, p.serveOnlyTransport(ctx)
 	}
 	db, err := p.openDatabase(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if p.directory != nil {
+	if roles.API || roles.Control || roles.Transport {
 		if err := p.watchContracts(ctx, db); err != nil {
 			return nil, err
 		}
@@ -126,6 +123,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if roles.Runner {
+		if err := p.guardBridge(ctx, docker); err != nil {
+			return nil, err
+		}
 		if err := p.startRunner(ctx, temporal, db, blobs, docker); err != nil {
 			return nil, err
 		}
@@ -135,7 +135,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 			return nil, err
 		}
 	}
-	if err := p.servePartners(ctx, roles); err != nil {
+	if err := p.startPartners(ctx, roles.API, p.channel); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -234,7 +234,7 @@ func (p *Party) route(node string) (string, bool) {
 	if node == p.cfg.NodeID {
 		return "http://" + ownAPI, true
 	}
-	partner, ok := p.directory.Lookup(node)
+	partner, ok := p.partners.Lookup(node)
 	return partner.URL, ok
 }
 
@@ -285,10 +285,10 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 		NodeID: p.cfg.NodeID,
 		Spool:  p.cfg.Transport.SpoolDir,
 		Route: func(node string) (string, bool) {
-			partner, ok := p.directory.Lookup(node)
+			partner, ok := p.partners.Lookup(node)
 			return partner.Transport(), ok
 		},
-		Partners: p.directory.Transport(tuneTransport),
+		Outgoing: p.partners.Transport(transport.TunePool),
 		Logger:   p.base, // it adds the node id itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
 			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
@@ -298,8 +298,8 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 	if err != nil {
 		return fmt.Errorf("failed to open the transport of party %s: %w", p.cfg.NodeID, err)
 	}
+	p.channel = t
 	p.onStop(t.Close)
-	p.transport = t
 	srv := t.Server()
 	if !p.cfg.Security.OpenPartners {
 		srv.Handler = t.ContainerHandler()
@@ -350,14 +350,20 @@ func (p *Party) workflowDeleter(temporal client.Client) func(ctx context.Context
 	})
 }
 
-func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store,
-	docker *docker.Driver) error {
+func (p *Party) startRunner(
+	ctx context.Context,
+	temporal client.Client,
+	db *store.Store,
+	blobs blob.Store,
+	docker *docker.Driver,
+) error {
 	runs := &runner.Runner{Node: p.cfg.NodeID, Machine: hostname(), Store: db, Blobs: blobs,
 		Drivers: map[string]driver.Driver{},
 		System:  p.system, OnReport: forwardReports(temporal),
-		OnWait:    forwardWaits(temporal, workflows.ParticipantJobID),
-		StopGrace: p.cfg.Runner.StopGrace,
-		GPUs:      p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
+		OnWait:          forwardWaits(temporal, workflows.ParticipantJobID),
+		StopGrace:       p.cfg.Runner.StopGrace,
+		AllowExceptions: p.cfg.Security.Mode == SecurityOpen,
+		GPUs:            p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
 		Logger: p.logger}
 	var named driver.Driver // its id becomes the runner's id
 	if len(p.cfg.Runner.Process.Allow) > 0 {
@@ -382,9 +388,12 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 		named = cluster
 	}
 	if named == nil {
-		return fmt.Errorf("failed to start the runner of party %s: it has no driver, because Docker Engine "+
-			"does not answer, "+
-			"runner.process.allow is empty and runner.k8s.enabled is false", p.cfg.NodeID)
+		return fmt.Errorf(
+			"failed to start the runner of party %s: it has no driver, because Docker Engine "+
+				"does not answer, "+
+				"runner.process.allow is empty and runner.k8s.enabled is false",
+			p.cfg.NodeID,
+		)
 	}
 	id, err := named.RunnerID(ctx)
 	if err != nil {
@@ -447,41 +456,18 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 	}()
 }
 
-// startAPI serves the party's API at its addresses. Stop shuts it down before the workers.
-func (p *Party) startAPI(ctx context.Context, docker *docker.Driver) error {
-	s := p.api
-	if err := p.serve(ctx, "listen", p.cfg.Listen, s.ServeClients, s.Shutdown); err != nil {
-		return err
-	}
-	none := func(context.Context) error { return nil } // the Shutdown above stops all of its servers
-	if err := p.serve(ctx, "containers.listen", p.cfg.Containers.Listen, s.ServeContainers,
-		none); err != nil {
-		return err
-	}
-	if p.cfg.Ops.Listen != "" {
-		if err := p.serve(ctx, "ops.listen", p.cfg.Ops.Listen, s.ServeOperation, none); err != nil {
-			return err
-		}
-	}
-	p.serveBridge(ctx, docker, p.cfg.Containers.Listen,
-		func() (func(net.Listener) error, func(context.Context) error) { return s.ServeContainers, none })
-	return nil
-}
-
-// clients returns the authenticator of the listener of clients.
-func (p *Party) clients() api.Authenticator {
-	if p.cfg.Security.Mode == SecurityOpen {
-		return api.OpenClients
-	}
-	return nil
-}
-
 // serve listens on an address and serves it until the party stops.
 func (p *Party) serve(ctx context.Context, field, address string, serve func(net.Listener) error,
 	shutdown func(context.Context) error) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
-		return fmt.Errorf("failed to listen on %s (%s) of party %s: %w", address, field, p.cfg.NodeID, err)
+		return fmt.Errorf(
+			"failed to listen on %s (%s) of party %s: %w",
+			address,
+			field,
+			p.cfg.NodeID,
+			err,
+		)
 	}
 	p.onStop(shutdown)
 	go func() {

@@ -14,27 +14,44 @@ type Route struct {
 	// TransportURL is the base URL of its transport. Empty: the same as URL, for a partner behind one
 	// gateway.
 	TransportURL string `yaml:"transport_url,omitempty"`
-	// Auth is how the partner and this party prove to each other who they are: mtls (the default), mtls+sign,
-	// sign, fate-site, or none for a partner that can't prove anything.
+	// Auth chooses how the partner and this party prove to each other who they are. Empty: mutual TLS, which
+	// an https URL requires.
 	Auth partners.Auth `yaml:"auth,omitempty"`
-	// TLS says which certificates prove the partner.
-	TLS RouteTLSConfig `yaml:"tls,omitempty"`
+	// TLS says which certificates prove the node.
+	TLS RouteTLS `yaml:"tls"`
 	// From lists the networks from which a partner with auth none calls, such as 192.0.2.7/32.
 	From []string `yaml:"from"`
 }
 
-// RouteTLSConfig says which certificates prove a partner. A certificate must be of an authority, and have the
-// partner's name or one of the keys; with keys alone, the key suffices.
-type RouteTLSConfig struct {
-	// CAFile is a PEM file with the partner's authorities. Empty: those of partners.tls.ca_file, unless
-	// SPKISHA256 is set.
-	CAFile string `yaml:"ca_file,omitempty"`
-	// SAN is the name that the partner's certificate must have, a URI or a DNS name. Empty: the URI
+// RouteTLS says which certificates prove a node. Both may be set; if both are empty, partners.tls.ca_file
+// counts.
+type RouteTLS struct {
+	// CAFile contains the authorities of the partner, as PEM. A certificate must name the node, by the URI
 	// hutong://NODE or the DNS name NODE.
-	SAN string `yaml:"san,omitempty"`
-	// SPKISHA256 lists the partner's keys: their SHA-256, as hutong cert show prints it. Name the present and
-	// the next one to change a key without an interruption.
-	SPKISHA256 []string `yaml:"spki_sha256"`
+	CAFile string `yaml:"ca_file"`
+	// SAN is another name that the certificate must have in place of the node's: a URI or a DNS name.
+	SAN string `yaml:"san"`
+	// SPKI lists the SHA-256 of the public keys that the partner may use, as `hutong cert show` prints them.
+	SPKI []string `yaml:"spki_sha256"`
+}
+
+// authentication returns how the partner proves who it is.
+func (r Route) authentication() partners.Auth {
+	switch {
+	case r.Auth != "":
+		return r.Auth
+	case strings.HasPrefix(r.URL, "https:"):
+		return partners.MTLS
+	}
+	return partners.None
+}
+
+// networks returns the networks from which a partner without proof may call.
+func (r Route) networks(mode SecurityMode) []string {
+	if len(r.From) == 0 && mode == SecurityOpen && r.authentication() == partners.None {
+		return []string{"127.0.0.0/8", "::1/128"}
+	}
+	return r.From
 }
 
 // Transport returns the base URL of the transport.

@@ -24,7 +24,7 @@ func (c *Config) Validate() error {
 	v.id("node_id", c.NodeID)
 	v.address("listen", c.Listen)
 	v.security(c)
-	v.partnerRoutes(c)
+	v.contracts(c)
 	if c.Advertise != "" {
 		v.reachable("advertise", c.Advertise)
 	}
@@ -119,6 +119,8 @@ func (v *validation) runner(c RunnerConfig) {
 	if err := bfia.CheckLabels("runner.labels", c.Labels); err != nil {
 		v.errors = append(v.errors, err)
 	}
+	v.positive("runner.tmp_mib", int64(c.TmpMiB))
+	v.positive("runner.docker.pids", int64(c.Docker.Pids))
 	if c.LogFilesMiB < 0 {
 		v.wrong("runner.log_files_mib", "must not be negative, but is %d", c.LogFilesMiB)
 	}
@@ -233,6 +235,7 @@ func (v *validation) routes(c *Config) {
 		if c.Routes[node].TransportURL != "" {
 			v.httpURL(field+".transport_url", c.Routes[node].TransportURL)
 		}
+		v.proof(c, field, c.Routes[node])
 	}
 	if _, known := c.Routes[c.Scheduler]; c.Scheduler != "" && c.Scheduler != c.NodeID && !known {
 		v.wrong("scheduler", "must be this party or an entry of routes, but is %q", c.Scheduler)
