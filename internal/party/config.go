@@ -103,7 +103,7 @@ type PartnerTLSConfig struct {
 	KeyFile  string `yaml:"key_file" env:"KEY_FILE"`
 	// CAFile contains the authorities of the partners whose routes name none.
 	CAFile string `yaml:"ca_file" env:"CA_FILE"`
-	// MinVersion is the least version of TLS: 1.3, or 1.2 for partners that have no other.
+	// MinVersion is the least version of TLS: 1.2 for partners that have no other. Empty: 1.3.
 	MinVersion string `yaml:"min_version" env:"MIN_VERSION"`
 }
 

@@ -198,7 +198,7 @@ func (p *Party) serveOnlyTransport(ctx context.Context) error {
 // contracts checks what contracts with partners need.
 func (v *validation) contracts(c *Config) {
 	t := c.Partners.TLS
-	oneOf(v, "partners.tls.min_version", t.MinVersion, "1.2", "1.3")
+	oneOf(v, "partners.tls.min_version", t.MinVersion, "", "1.2", "1.3")
 	if (t.CertFile == "") != (t.KeyFile == "") {
 		v.wrong("partners.tls.cert_file", "must be set together with partners.tls.key_file")
 	}
