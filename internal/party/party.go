@@ -29,6 +29,7 @@ import (
 	"hutong/bfia"
 	bfiaclient "hutong/bfia/client"
 	"hutong/internal/httpclient"
+	"hutong/internal/limits"
 	"hutong/internal/partners"
 	"hutong/store"
 	"hutong/store/blob"
@@ -57,8 +58,9 @@ type Party struct {
 	channel *transport.Transport // nil unless the process runs the role Transport
 	// partners knows who the partners are.
 	partners  *partners.Directory
-	contracts *contracts                    // nil unless the process has the database
-	pending   atomic.Bool                   // a node that is no partner may connect, to apply for a contract
+	contracts *contracts  // nil unless the process has the database
+	pending   atomic.Bool // a node that is no partner may connect, to apply for a contract
+	limiter   *limits.Limiter
 	closers   []func(context.Context) error // in the order of the starts
 	failed    chan error
 }
@@ -69,7 +71,7 @@ const createTimeout = time.Minute
 // Start starts the given roles of the party that cfg describes. It returns when all of them are ready.
 func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (_ *Party, err error) {
 	p := &Party{cfg: cfg, base: logger, logger: logger.With("node_id", cfg.NodeID),
-		failed: make(chan error, 8), own: newMemoryListener()}
+		failed: make(chan error, 8), own: newMemoryListener(), limiter: cfg.Limits.limiter()}
 	defer func() {
 		if err != nil {
 			p.Stop(context.WithoutCancel(ctx))
@@ -350,13 +352,8 @@ func (p *Party) workflowDeleter(temporal client.Client) func(ctx context.Context
 	})
 }
 
-func (p *Party) startRunner(
-	ctx context.Context,
-	temporal client.Client,
-	db *store.Store,
-	blobs blob.Store,
-	docker *docker.Driver,
-) error {
+func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store,
+	docker *docker.Driver) error {
 	runs := &runner.Runner{Node: p.cfg.NodeID, Machine: hostname(), Store: db, Blobs: blobs,
 		Drivers: map[string]driver.Driver{},
 		System:  p.system, OnReport: forwardReports(temporal),
@@ -388,12 +385,9 @@ func (p *Party) startRunner(
 		named = cluster
 	}
 	if named == nil {
-		return fmt.Errorf(
-			"failed to start the runner of party %s: it has no driver, because Docker Engine "+
-				"does not answer, "+
-				"runner.process.allow is empty and runner.k8s.enabled is false",
-			p.cfg.NodeID,
-		)
+		return fmt.Errorf("failed to start the runner of party %s: it has no driver, because Docker Engine "+
+			"does not answer, "+
+			"runner.process.allow is empty and runner.k8s.enabled is false", p.cfg.NodeID)
 	}
 	id, err := named.RunnerID(ctx)
 	if err != nil {
@@ -442,6 +436,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		AllowCommand:  func(command []string) error { return process.CheckCommand(allow, command) },
 		Clients:       p.clients(),
 		OpenPartners:  p.cfg.Security.OpenPartners,
+		Callers:       p.limiter,
 		ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
@@ -461,14 +456,9 @@ func (p *Party) serve(ctx context.Context, field, address string, serve func(net
 	shutdown func(context.Context) error) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
-		return fmt.Errorf(
-			"failed to listen on %s (%s) of party %s: %w",
-			address,
-			field,
-			p.cfg.NodeID,
-			err,
-		)
+		return fmt.Errorf("failed to listen on %s (%s) of party %s: %w", address, field, p.cfg.NodeID, err)
 	}
+	l = p.cfg.Limits.bounded(l)
 	p.onStop(shutdown)
 	go func() {
 		if err := serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
