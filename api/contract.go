@@ -430,7 +430,8 @@ func partnerOf(a bfia.ContractApplication) (store.Partner, error) {
 		Description:   a.Description,
 	}
 	for field, text := range map[string]string{"name": a.Name, "institution": a.Institution,
-		"inst_id": a.InstID, "system": a.System, "system_version": a.SystemVersion, "description": a.Description} {
+		"inst_id": a.InstID, "system": a.System, "system_version": a.SystemVersion,
+		"description": a.Description} {
 		if len(text) > store.MaxReason {
 			return p, bfia.Errorf(
 				bfia.CodeTooLarge,
