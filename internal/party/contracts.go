@@ -180,21 +180,6 @@ func (p *Party) openDatabase(ctx context.Context) (*store.Store, error) {
 	return db, nil
 }
 
-// serveOnlyTransport serves the transports of partners in a process that has no other role. It reads the
-// contracts from the database.
-func (p *Party) serveOnlyTransport(ctx context.Context) error {
-	if p.cfg.Transport.PartnerListen != "" {
-		db, err := p.openDatabase(ctx)
-		if err != nil {
-			return err
-		}
-		if err := p.watchContracts(ctx, db); err != nil {
-			return err
-		}
-	}
-	return p.startPartners(ctx, false, p.channel)
-}
-
 // contracts checks what contracts with partners need.
 func (v *validation) contracts(c *Config) {
 	t := c.Partners.TLS

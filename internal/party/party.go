@@ -58,11 +58,13 @@ type Party struct {
 	channel *transport.Transport // nil unless the process runs the role Transport
 	// partners knows who the partners are.
 	partners  *partners.Directory
-	contracts *contracts  // nil unless the process has the database
+	contracts *contracts  // nil unless the process needs partners
 	pending   atomic.Bool // a node that is no partner may connect, to apply for a contract
 	limiter   *limits.Limiter
-	closers   []func(context.Context) error // in the order of the starts
-	failed    chan error
+	// sessions decides which partners may send to which sessions of the transport.
+	sessions *sessions
+	closers  []func(context.Context) error // in the order of the starts
+	failed   chan error
 }
 
 // createTimeout limits create_all, which creates a job at every party or undoes that.
@@ -89,14 +91,6 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	if roles.Transport {
-		if err := p.startTransport(ctx, docker); err != nil {
-			return nil, err
-		}
-	}
-	if !roles.API && !roles.Control && !roles.Runner {
-		return p, p.serveOnlyTransport(ctx)
-	}
 	db, err := p.openDatabase(ctx)
 	if err != nil {
 		return nil, err
@@ -105,6 +99,15 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		if err := p.watchContracts(ctx, db); err != nil {
 			return nil, err
 		}
+	}
+	p.sessions = newSessions(cfg.NodeID, db.JobParties, p.logger)
+	if roles.Transport {
+		if err := p.startTransport(ctx, docker); err != nil {
+			return nil, err
+		}
+	}
+	if !roles.API && !roles.Control && !roles.Runner {
+		return p, p.startPartners(ctx, false, p.channel)
 	}
 	blobs, err := cfg.OpenStorage(ctx)
 	if err != nil {
@@ -290,11 +293,13 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 			partner, ok := p.partners.Lookup(node)
 			return partner.Transport(), ok
 		},
-		Outgoing: p.partners.Transport(transport.TunePool),
-		Logger:   p.base, // it adds the node id itself
+		Authorize: p.authorizeCall,
+		Outgoing:  p.partners.Transport(transport.TunePool),
+		Logger:    p.base, // it adds the node id itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
 			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
 			TotalBytes:   int64(p.cfg.Transport.TotalMiB) * mib,
+			PartnerBytes: int64(p.cfg.Transport.PartnerMiB) * mib,
 			SessionTTL:   p.cfg.Transport.SessionTTL},
 	})
 	if err != nil {
@@ -428,7 +433,9 @@ func forwardWaits(temporal client.Client, workflowID func(jobID string) string,
 func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Store) {
 	allow := p.cfg.Runner.Process.Allow
 	p.api = api.New(api.Config{
-		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Limits: p.limits(),
+		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Schedulers: p.cfg.Routes.schedulers(),
+		Retention: p.cfg.Jobs.Retention,
+		Settings:  p.settings(), Limits: p.limits(),
 		Approval:      p.cfg.Jobs.Approval == ApprovalManual,
 		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict,
 		MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
