@@ -34,9 +34,10 @@ func verb(v bfia.Verb) class     { return class{verb: v} }
 // classes lists every endpoint. An endpoint that is missing here fails TestCallers.
 var classes = map[string]class{
 	bfia.PathProviderRegister: role(identity.ProviderAdmin), bfia.PathProviderQuery: role(identity.Viewer),
-	bfia.PathProviderAllow:  role(identity.Admin),
-	bfia.PathProviderDelete: role(identity.ProviderAdmin), bfia.PathComponentRegister: role(identity.ProviderAdmin),
-	bfia.PathComponentUpload: role(identity.Data), bfia.PathDataUpload: role(identity.Data),
+	bfia.PathProviderAllow:     role(identity.Admin),
+	bfia.PathProviderDelete:    role(identity.ProviderAdmin),
+	bfia.PathComponentRegister: role(identity.ProviderAdmin),
+	bfia.PathComponentUpload:   role(identity.Data), bfia.PathDataUpload: role(identity.Data),
 	bfia.PathComponentFile: role(identity.Data), bfia.PathDataFile: role(identity.Data),
 	bfia.PathDataQuery: role(identity.Viewer), bfia.PathDataDelete: role(identity.Data),
 	bfia.PathDataDownload: role(identity.Data), bfia.PathJobDelete: role(identity.Operator),
@@ -50,7 +51,8 @@ var classes = map[string]class{
 	bfia.PathRunnerQuery: role(identity.Viewer), bfia.PathRunnerDrain: role(identity.RunnerAdmin),
 
 	bfia.PathPlatformCallback: {container: true},
-	bfia.PathHealth:           {public: true}, bfia.PathReady: {public: true}, bfia.PathOpenAPI: {public: true},
+	bfia.PathHealth:           {public: true}, bfia.PathReady: {public: true},
+	bfia.PathOpenAPI: {public: true},
 
 	bfia.PathCreateAll: verb(bfia.VerbCreateAll), bfia.PathStopAll: verb(bfia.VerbStopAll),
 	bfia.PathStatusAll: verb(bfia.VerbStatusAll), bfia.PathTaskCallback: verb(bfia.VerbTaskCallback),
@@ -262,10 +264,11 @@ func request(t *testing.T, address string, r route, caller identity.Principal, t
 	case r.path == bfia.PathCreateAll || r.path == bfia.PathCreate || r.path == bfia.PathCheck:
 		body = document
 	case r.path == fateflow.PathJobCreate:
-		body = fmt.Sprintf(`{"job_id":"j1","role":"guest","party_id":%q,"dag_schema":{"dag":%s}}`, guest, document)
+		body = fmt.Sprintf(`{"job_id":"j1","role":"guest","party_id":%q,"dag_schema":{"dag":%s}}`, guest,
+			document)
 	case r.path == fateflow.PathSchedulerTaskReport:
-		body = fmt.Sprintf(`{"job_id":"j1","task_id":%q,"role":%q,"party_id":%q,"status":"success"}`, task, plain,
-			caller.Node)
+		body = fmt.Sprintf(`{"job_id":"j1","task_id":%q,"role":%q,"party_id":%q,"status":"success"}`, task,
+			plain, caller.Node)
 		if caller.Node == "" {
 			body = strings.Replace(body, `"party_id":""`, `"party_id":"JG1"`, 1)
 		}
@@ -274,8 +277,8 @@ func request(t *testing.T, address string, r route, caller identity.Principal, t
 			"status":"running"}`, guest, first)
 	case strings.HasPrefix(r.path, "/v1/interconn/") || strings.HasPrefix(r.path, "/v2/scheduler/") ||
 		r.path == bfia.PathPlatformCallback:
-		body = fmt.Sprintf(`{"job_id":"j1","task_id":%q,"task_name":%q,"role":%q,"status":"SUCCESS"}`, task, first,
-			role)
+		body = fmt.Sprintf(`{"job_id":"j1","task_id":%q,"task_name":%q,"role":%q,"status":"SUCCESS"}`, task,
+			first, role)
 		if r.path == bfia.PathAuditConfirm {
 			body = `{"job_id":"j1","status":"READY"}`
 		}
@@ -284,7 +287,8 @@ func request(t *testing.T, address string, r route, caller identity.Principal, t
 	if r.method == http.MethodGet && r.path == bfia.PathStatusAll {
 		path += "?job_id=j1"
 	}
-	req, err := http.NewRequestWithContext(t.Context(), r.method, "http://"+address+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), r.method, "http://"+address+path,
+		strings.NewReader(body))
 	require.NoError(t, err)
 	req.Header.Set("Content-Type", "application/json")
 	// What a caller says of itself does not count.
@@ -329,8 +333,8 @@ func TestListenersServeTheirCallers(t *testing.T) {
 			go func() { _ = listener.serve(l) }()
 			for _, r := range p.server.routes() {
 				kind := r.access.kind
-				req, err := http.NewRequestWithContext(t.Context(), r.method, "http://"+l.Addr().String()+r.path,
-					strings.NewReader("{}"))
+				url := "http://" + l.Addr().String() + r.path
+				req, err := http.NewRequestWithContext(t.Context(), r.method, url, strings.NewReader("{}"))
 				require.NoError(t, err)
 				resp, err := http.DefaultClient.Do(req)
 				require.NoError(t, err)
@@ -338,7 +342,8 @@ func TestListenersServeTheirCallers(t *testing.T) {
 				require.NoError(t, err)
 				_ = resp.Body.Close()
 				missing := strings.Contains(string(raw), "no such endpoint")
-				require.Equal(t, !slices.Contains(listener.kinds, kind), missing, "%s %s: %s", r.method, r.path, raw)
+				require.Equal(t, !slices.Contains(listener.kinds, kind), missing, "%s %s: %s", r.method,
+					r.path, raw)
 			}
 		})
 	}

@@ -429,8 +429,8 @@ func (s *Server) containerCallback(c *fiber.Ctx) error {
 	run := identity.From(c.UserContext()).Run
 	if role, _, _ := strings.Cut(run.Role, "."); run.TaskID != "" &&
 		(run.TaskID != report.TaskID || report.Role != run.Role && report.Role != role) {
-		return bfia.Errorf(bfia.CodeForbidden, "task_id, role: this container runs task %s as %s, and reports "+
-			"nothing else", run.TaskID, run.Role)
+		return bfia.Errorf(bfia.CodeForbidden, "task_id, role: this container runs task %s as %s, and "+
+			"reports nothing else", run.TaskID, run.Role)
 	}
 	tasks, err := s.tasksByID(c.UserContext(), report.TaskID, report.Role)
 	if err != nil {
