@@ -28,8 +28,8 @@ type Isolation struct {
 type Deviation struct{ Problem, Fix string }
 
 // Examine compares Docker Engine and the party's network with what the container profile demands. It
-// changes nothing, also if the network does not exist. It returns a non-retryable error if Docker Engine lacks the configured
-// runtime, so that no container can start.
+// changes nothing, also if the network does not exist. It returns a non-retryable error if Docker Engine
+// lacks the configured runtime, so that no container can start.
 func (d *Driver) Examine(ctx context.Context) (Isolation, error) {
 	info, err := d.calls.Info(ctx)
 	if err != nil {
@@ -53,7 +53,9 @@ func (d *Driver) Examine(ctx context.Context) (Isolation, error) {
 
 // engineDeviations returns what Docker Engine's own defaults lack.
 func engineDeviations(info system.Info) (deviations []Deviation) {
-	add := func(fix, problem string) { deviations = append(deviations, Deviation{Problem: problem, Fix: fix}) }
+	add := func(fix, problem string) {
+		deviations = append(deviations, Deviation{Problem: problem, Fix: fix})
+	}
 	switch profile := securityOption(info, "seccomp"); {
 	case profile == "":
 		add("use a kernel and a Docker Engine with seccomp", "system calls are not filtered (no seccomp)")

@@ -70,7 +70,9 @@ func isGuarded(bridge string) (bool, error) {
 		return false, guardError(err)
 	}
 
-	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == guardTable+bridge }), nil
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool {
+		return t.Name == guardTable+bridge
+	}), nil
 }
 
 // removeGuard removes the rules of a network that is removed. An error leaves rules that match nothing.

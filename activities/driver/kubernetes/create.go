@@ -123,8 +123,8 @@ func (k *Driver) job(spec driver.Spec) (*batchv1.Job, error) {
 	}, nil
 }
 
-// podSpec returns the spec of a pod without any privileges, which the Pod Security Standard "restricted" admits.
-// With the exception root it runs as the user of its image, which only "baseline" admits.
+// podSpec returns the spec of a pod without any privileges, which the Pod Security Standard "restricted"
+// admits. With the exception root it runs as the user of its image, which only "baseline" admits.
 func (k *Driver) podSpec(spec driver.Spec, secrets string) corev1.PodSpec {
 	var pull []corev1.LocalObjectReference
 	for _, name := range k.opts.ImagePullSecrets {

@@ -81,7 +81,8 @@ func TestKubernetesProfile(t *testing.T) {
 	require.ErrorContains(t, err, `"not-there" not found`)
 }
 
-// TestKubernetesNetworkPolicies has the API server check the policies, and compares them with the label of pods.
+// TestKubernetesNetworkPolicies has the API server check the policies, and compares them with the label of
+// pods.
 func TestKubernetesNetworkPolicies(t *testing.T) {
 	t.Parallel()
 	_, namespace := k8sNamespace(t)

@@ -10,7 +10,8 @@ import (
 const openFiles = 16384
 
 // limitResources limits this process, and so the commands that it starts: they leave no core files, which may
-// hold data of a task, and open a bounded number of files. Other limits would count all processes of the user.
+// hold data of a task, and open a bounded number of files. Other limits would count all processes of the
+// user.
 func limitResources() {
 	core := syscall.Rlimit{}
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &core); err != nil {
