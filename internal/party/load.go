@@ -45,7 +45,9 @@ func Default() *Config {
 			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong", Pids: docker.DefaultPids},
 			K8s:    KubernetesConfig{GPUResource: "nvidia.com/gpu"}},
 		Remote: RemoteConfig{Timeout: 10 * time.Second, GiveUpAfter: 10 * time.Minute},
-		Log:    LogConfig{Level: slog.LevelInfo, Format: LogText},
+		Limits: LimitsConfig{Requests: 1000, Burst: 2000, Uploads: 8, Connections: 8192,
+			ConnectionsPerAddress: 2048},
+		Log: LogConfig{Level: slog.LevelInfo, Format: LogText},
 	}
 }
 
@@ -67,8 +69,9 @@ func Load(path string, environ []string) (*Config, error) {
 		return nil, fmt.Errorf("invalid configuration in the environment: %w", err)
 	}
 	if path == "" && c.NodeID == "" {
-		return nil, errors.New("no configuration is given: name the party's file with -c FILE or HUTONG_CONFIG, " +
-			"or set HUTONG_NODE_ID; deploy/config/party.example.yaml explains every field")
+		return nil,
+			errors.New("no configuration is given: name the party's file with -c FILE or HUTONG_CONFIG, " +
+				"or set HUTONG_NODE_ID; deploy/config/party.example.yaml explains every field")
 	}
 	if err := c.readSecretFiles(); err != nil {
 		return nil, fmt.Errorf("invalid configuration: %w", err)

@@ -35,6 +35,7 @@ func (c *Config) Validate() error {
 	v.runner(c.Runner)
 	v.kubernetes(c)
 
+	v.limits(c.Limits)
 	v.duration("remote.timeout", c.Remote.Timeout)
 	if c.Remote.GiveUpAfter < c.Remote.Timeout {
 		v.wrong("remote.give_up_after", "must be at least remote.timeout (%s), but is %s", c.Remote.Timeout,
@@ -234,6 +235,7 @@ func (v *validation) routes(c *Config) {
 		if c.Routes[node].TransportURL != "" {
 			v.httpURL(field+".transport_url", c.Routes[node].TransportURL)
 		}
+		v.proof(c, field, c.Routes[node])
 	}
 	if _, known := c.Routes[c.Scheduler]; c.Scheduler != "" && c.Scheduler != c.NodeID && !known {
 		v.wrong("scheduler", "must be this party or an entry of routes, but is %q", c.Scheduler)
