@@ -52,7 +52,8 @@ var imports = []struct {
 	{
 		"api",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
-			"workflows/...", "internal/httpguard", "internal/identity", "internal/limits"},
+			"workflows/...", "internal/httpguard", "internal/certs", "internal/identity",
+			"internal/limits"},
 	},
 	{"gate", []string{"gate/storage", "bfia", "transport/wire", "transport/status", "internal/identity",
 		"internal/httpguard", "internal/httpclient"}},
@@ -82,7 +83,7 @@ var imports = []struct {
 	{"internal/identity", nil},
 	{"internal/secretfile", nil},
 	{"internal/limits", []string{"internal/identity"}},
-	{"internal/codec", []string{"internal/secretfile", "internal/identity"}},
+	{"internal/codec", []string{"internal/secretfile", "internal/identity", "internal/limits"}},
 	{"internal/audit", []string{"internal/identity"}},
 	{"internal/temporalns", []string{"workflows/..."}},
 	{"internal/duration", nil},
@@ -171,7 +172,10 @@ func TestImports(t *testing.T) {
 			if !ours {
 				continue
 			}
-			fits := slices.ContainsFunc(allowed, func(pattern string) bool { return matches(pattern, name) })
+			fits := slices.ContainsFunc(
+				allowed,
+				func(pattern string) bool { return matches(pattern, name) },
+			)
 			assert.True(t, fits, "%s must not import %s; it may import %v", pkg, name, allowed)
 		}
 	}
@@ -197,8 +201,13 @@ func TestProvidersAreNotImported(t *testing.T) {
 			continue
 		}
 		for _, imported := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
-			assert.False(t, strings.HasPrefix(imported, module+"providers"), "%s imports %s", p.ImportPath,
-				imported)
+			assert.False(
+				t,
+				strings.HasPrefix(imported, module+"providers"),
+				"%s imports %s",
+				p.ImportPath,
+				imported,
+			)
 		}
 	}
 }
