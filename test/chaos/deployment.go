@@ -70,7 +70,8 @@ func startDeployment(ctx context.Context, dir, bin string) (*deployment, error) 
 		}
 	}
 	var err error
-	if d.authority, d.caFile, err = certs.OpenAuthority(filepath.Join(dir, "authority"), "chaos"); err != nil {
+	if d.authority, d.caFile, err = certs.OpenAuthority(filepath.Join(dir, "authority"),
+		"chaos"); err != nil {
 		return d, err
 	}
 	if err := d.startPostgres(ctx); err != nil {
@@ -302,7 +303,8 @@ func (d *deployment) configure(p *party) (file string, err error) {
 		"security":   map[string]any{"mode": "open"},
 		"containers": map[string]any{"listen": p.containers},
 		"partners": map[string]any{"listen": p.partners,
-			"tls": map[string]any{"cert_file": p.certificate(), "key_file": p.certificate(), "ca_file": d.caFile}},
+			"tls": map[string]any{"cert_file": p.certificate(), "key_file": p.certificate(),
+				"ca_file": d.caFile}},
 		"transport": map[string]any{"listen": p.transport, "partner_listen": p.partnerTransport},
 		"temporal":  map[string]any{"address": d.temporal},
 		"database":  map[string]any{"url": p.database},
@@ -350,7 +352,8 @@ func (d *deployment) betweenTLS(from, to *party) (server, client *tls.Config, er
 	}
 	server = &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: pairs[to].ServerCertificate,
 		ClientAuth: tls.RequireAnyClientCert}
-	return server, certs.ClientConfig(certs.Peer{Node: to.node, Authorities: authorities}, pairs[from], false), nil
+	return server, certs.ClientConfig(certs.Peer{Node: to.node, Authorities: authorities}, pairs[from],
+		false), nil
 }
 
 // startParty migrates a party's database, starts its processes and waits until they serve.
