@@ -43,20 +43,11 @@ func partnerChecks(cfg *party.Config) []check {
 	}
 	if own := directory.Certificate(); own != nil {
 		checks = append(checks, check{"partners.tls", func(context.Context) Check {
-			return checkExpiry(
-				"this party's certificate",
-				own,
-				"renew it, for example with hutong cert init; the "+
-					"party reads it again without a restart",
-			)
+			return checkExpiry("this party's certificate", own, "renew it, for example with hutong cert init; "+
+				"the party reads it again without a restart")
 		}})
 	}
 	over := directory.Transport(nil)
-	if address := cfg.Advertise; address != "" {
-		checks = append(checks, check{"advertise", func(ctx context.Context) Check {
-			return checkAdvertise(ctx, cfg.NodeID, address)
-		}})
-	}
 	if address := cfg.Transport.Advertise; address != "" {
 		checks = append(checks, check{"transport.advertise", func(ctx context.Context) Check {
 			return checkTransportAdvertise(ctx, address)
@@ -316,30 +307,12 @@ func checkListener(ctx context.Context, address, command, advertise string) Chec
 		"%s is not running: %s is free", command, address)
 }
 
-// checkAdvertise checks the address at which containers reach the API. They may reach it when this
-// machine can't.
-func checkAdvertise(ctx context.Context, self, address string) Check {
-	node, _, err := readNodeID(ctx, direct(), "http://"+address, "")
-	if err == nil && node != self {
-		err = fmt.Errorf("node id %q answers there", node)
-	}
-	if err != nil {
-		return warning("start hutong api, or set advertise to the address at which containers reach it",
-			"failed to reach this party's API from this machine at %s: %v", address, err)
-	}
-	return ok("this party's API answers at %s", address)
-}
-
-// checkTransportAdvertise checks the address at which containers and control workers reach the transport.
+// checkTransportAdvertise checks the address at which runners and control workers reach the transport.
 func checkTransportAdvertise(ctx context.Context, address string) Check {
 	if err := probeTransport(ctx, direct(), "", "", "http://"+address); err != nil {
-		return warning(
-			"start hutong transport, or set transport.advertise to an address that containers and "+
-				"control workers reach",
-			"failed to reach this party's transport from this machine at %s: %v",
-			address,
-			err,
-		)
+		return warning("start hutong transport, or set transport.advertise to an address that runners and "+
+			"control workers reach",
+			"failed to reach this party's transport from this machine at %s: %v", address, err)
 	}
 	return ok("a transport answers at %s", address)
 }
