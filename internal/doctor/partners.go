@@ -43,8 +43,8 @@ func partnerChecks(cfg *party.Config) []check {
 	}
 	if own := directory.Certificate(); own != nil {
 		checks = append(checks, check{"partners.tls", func(context.Context) Check {
-			return checkExpiry("this party's certificate", own, "renew it, for example with hutong cert init; "+
-				"the party reads it again without a restart")
+			return checkExpiry("this party's certificate", own, "renew it, for example with hutong cert "+
+				"init; the party reads it again without a restart")
 		}})
 	}
 	over := directory.Transport(nil)
