@@ -27,6 +27,7 @@ import (
 	"hutong/api"
 	"hutong/bfia"
 	bfiaclient "hutong/bfia/client"
+	"hutong/fateflow"
 	"hutong/internal/httpclient"
 	"hutong/internal/partners"
 	"hutong/store"
@@ -57,6 +58,7 @@ type Party struct {
 	// partners knows who the partners are.
 	partners *partners.Directory
 	closers  []func(context.Context) error // in the order of the starts
+	nonces   nonces                        // of the requests of partners
 	failed   chan error
 }
 
@@ -100,6 +102,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err := db.CheckSchema(ctx); err != nil {
 		return nil, fmt.Errorf("failed to use the database of party %s: %w", cfg.NodeID, err)
 	}
+	p.nonces.use(db)
 	blobs, err := cfg.OpenStorage(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the storage of party %s: %w", cfg.NodeID, err)
@@ -154,7 +157,9 @@ func (p *Party) Failed() <-chan error { return p.failed }
 // onStop registers a function that Stop calls.
 func (p *Party) onStop(f func(context.Context) error) { p.closers = append(p.closers, f) }
 
-func (p *Party) tempDir() string { return filepath.Join(p.cfg.DataDir, "tmp") }
+func (p *Party) tempDir() string { return p.cfg.tempDir() }
+
+func (c *Config) tempDir() string { return filepath.Join(c.DataDir, "tmp") }
 
 // TemporalOptions returns the options of the connection to the party's Temporal namespace.
 func TemporalOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
@@ -232,6 +237,13 @@ func (p *Party) route(node string) (string, bool) {
 	}
 	partner, ok := p.partners.Lookup(node)
 	return partner.URL, ok
+}
+
+// remote returns a client for commands to partners.
+func (p *Party) remote(timeout time.Duration) *bfiaclient.Client {
+	c := bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), timeout)
+	c.Explain = fateflow.ExplainRefusal
+	return c
 }
 
 // TransportAddress returns the address at which the party's control workers, which release sessions, reach
@@ -313,7 +325,7 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 }
 
 func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob.Store) error {
-	partners := bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), p.cfg.Remote.Timeout)
+	partners := p.remote(p.cfg.Remote.Timeout)
 	workflowClient, err := workflowClient(p.cfg, temporal, p.logger)
 	if err != nil {
 		return err
@@ -433,7 +445,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
-		Remote:          bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), createTimeout),
+		Remote:          p.remote(createTimeout),
 		DeleteWorkflows: p.workflowDeleter(temporal), Logger: p.logger,
 	})
 	p.onStop(p.api.Shutdown)
