@@ -60,8 +60,7 @@ func (v *validation) routeKeys(field string, route Route) {
 	}
 }
 
-// openMethods reads the keys of the routes and returns the methods that prove partners without TLS, or beside
-// it.
+// openMethods reads the keys of the routes and returns the methods that prove partners.
 func (c *Config) openMethods(nonces partners.Nonces, logger *slog.Logger) (
 	map[partners.Auth]partners.Method, error) {
 	const mib = 1 << 20

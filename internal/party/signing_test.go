@@ -150,7 +150,7 @@ func TestRouteKeys(t *testing.T) {
 		{`{url: "http://b:1", auth: sign}`, []string{
 			"routes.B.sign.key_file: is required by auth sign",
 			"routes.B.sign.partner_key_file: is required by auth sign"}},
-		{`{url: "http://b:1", auth: none, from: [127.0.0.0/8], sign: {key_file: a.pem}, fate: {app_id: "1"}}`,
+		{`{url: "http://b:1", auth: none, from: [::1/128], sign: {key_file: a.pem}, fate: {app_id: "1"}}`,
 			[]string{"routes.B.sign.key_file: is only for auth sign and mtls+sign",
 				"routes.B.fate.app_id: is only for auth fate-site"}},
 		{`{url: "http://b:1", auth: fate-site}`, []string{
@@ -171,7 +171,9 @@ func TestRouteKeys(t *testing.T) {
 
 func TestOpenMethodsRefuses(t *testing.T) {
 	private, public := newSigningKey(t)
-	token := func(mode os.FileMode) string { return writeFile(t, "token", []byte("0123456789abcdef\n"), mode) }
+	token := func(mode os.FileMode) string {
+		return writeFile(t, "token", []byte("0123456789abcdef\n"), mode)
+	}
 	quiet := slog.New(slog.DiscardHandler)
 	open := func(routes string) error {
 		c, err := Load(write(t, "node_id: H\nroutes: "+routes), nil)
@@ -189,10 +191,11 @@ func TestOpenMethodsRefuses(t *testing.T) {
 	}
 	require.NoError(t, open(sign(private, public)))
 	readable := writeFile(t, "key.pem", []byte("x"), 0o644)
-	require.ErrorContains(t, open(sign(readable, public)), "routes.B.sign.key_file: every user of this machine")
+	require.ErrorContains(t, open(sign(readable, public)), "routes.B.sign.key_file: every user of this")
 	require.ErrorContains(t, open(sign(private, private)), "routes.B.sign.partner_key_file: ")
 	require.NoError(t, open("{"+fate("B", "2", token(0o600))+"}"))
 	require.ErrorContains(t, open("{"+fate("B", "2", token(0o644))+"}"), "token_file: every user")
-	require.ErrorContains(t, open("{"+fate("B", "2", token(0o600))+", "+fate("C", "2", token(0o600))+"}"),
+	both := fate("B", "2", token(0o600)) + ", " + fate("C", "2", token(0o600))
+	require.ErrorContains(t, open("{"+both+"}"),
 		"routes.C.fate.their_app_id: app 2 is also that of node B")
 }
