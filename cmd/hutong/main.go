@@ -99,9 +99,10 @@ func (m Main) newRootCommand() *cobra.Command {
 		}
 	}
 	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newRunnerCommand(c),
+		newPartnerCommand(c),
 		newConformanceCommand(c))
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
-		newMigrateCommand(), newKeyCommand(),
+		newMigrateCommand(), newCertCommand(), newKeyCommand(),
 		newDoctorCommand(), newTemporalCommand(), m.newConfigCommand(), m.newDemoCommand())
 	root.AddCommand(newVersionCommand(), newSuperviseCommand())
 	root.SetVersionTemplate("{{.Version}}\n")

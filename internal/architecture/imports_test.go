@@ -52,7 +52,7 @@ var imports = []struct {
 	{
 		"api",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
-			"workflows/...", "internal/httpguard", "internal/identity"},
+			"workflows/...", "internal/httpguard", "internal/certs", "internal/identity"},
 	},
 	{"gate", []string{"gate/storage", "bfia", "transport/wire", "transport/status", "internal/identity",
 		"internal/httpguard", "internal/httpclient"}},
@@ -170,7 +170,10 @@ func TestImports(t *testing.T) {
 			if !ours {
 				continue
 			}
-			fits := slices.ContainsFunc(allowed, func(pattern string) bool { return matches(pattern, name) })
+			fits := slices.ContainsFunc(
+				allowed,
+				func(pattern string) bool { return matches(pattern, name) },
+			)
 			assert.True(t, fits, "%s must not import %s; it may import %v", pkg, name, allowed)
 		}
 	}
@@ -196,8 +199,13 @@ func TestProvidersAreNotImported(t *testing.T) {
 			continue
 		}
 		for _, imported := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
-			assert.False(t, strings.HasPrefix(imported, module+"providers"), "%s imports %s", p.ImportPath,
-				imported)
+			assert.False(
+				t,
+				strings.HasPrefix(imported, module+"providers"),
+				"%s imports %s",
+				p.ImportPath,
+				imported,
+			)
 		}
 	}
 }

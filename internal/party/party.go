@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -56,10 +57,12 @@ type Party struct {
 	api     *api.Server          // nil unless the process runs the role API or Control
 	channel *transport.Transport // nil unless the process runs the role Transport
 	// partners knows who the partners are.
-	partners *partners.Directory
-	closers  []func(context.Context) error // in the order of the starts
-	nonces   nonces                        // of the requests of partners
-	failed   chan error
+	partners  *partners.Directory
+	nonces    nonces                        // of the requests of partners
+	contracts *contracts                    // nil unless the process has the database
+	pending   atomic.Bool                   // a node that is no partner may connect, to apply for a contract
+	closers   []func(context.Context) error // in the order of the starts
+	failed    chan error
 }
 
 // createTimeout limits create_all, which creates a job at every party or undoes that.
@@ -92,15 +95,16 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if !roles.API && !roles.Control && !roles.Runner {
-		return p, p.startPartners(ctx, false, p.channel)
+		return p, p.serveOnlyTransport(ctx)
 	}
-	db, err := cfg.OpenDatabase(ctx)
+	db, err := p.openDatabase(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("failed to open the database of party %s: %w", cfg.NodeID, err)
+		return nil, err
 	}
-	p.onStop(func(context.Context) error { return db.Close() })
-	if err := db.CheckSchema(ctx); err != nil {
-		return nil, fmt.Errorf("failed to use the database of party %s: %w", cfg.NodeID, err)
+	if roles.API || roles.Control || roles.Transport {
+		if err := p.watchContracts(ctx, db); err != nil {
+			return nil, err
+		}
 	}
 	p.nonces.use(db)
 	blobs, err := cfg.OpenStorage(ctx)
@@ -358,8 +362,13 @@ func (p *Party) workflowDeleter(temporal client.Client) func(ctx context.Context
 	})
 }
 
-func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store,
-	docker *docker.Driver) error {
+func (p *Party) startRunner(
+	ctx context.Context,
+	temporal client.Client,
+	db *store.Store,
+	blobs blob.Store,
+	docker *docker.Driver,
+) error {
 	runs := &runner.Runner{Node: p.cfg.NodeID, Machine: hostname(), Store: db, Blobs: blobs,
 		Drivers: map[string]driver.Driver{},
 		System:  p.system, OnReport: forwardReports(temporal),
@@ -391,9 +400,12 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 		named = cluster
 	}
 	if named == nil {
-		return fmt.Errorf("failed to start the runner of party %s: it has no driver, because Docker Engine "+
-			"does not answer, "+
-			"runner.process.allow is empty and runner.k8s.enabled is false", p.cfg.NodeID)
+		return fmt.Errorf(
+			"failed to start the runner of party %s: it has no driver, because Docker Engine "+
+				"does not answer, "+
+				"runner.process.allow is empty and runner.k8s.enabled is false",
+			p.cfg.NodeID,
+		)
 	}
 	id, err := named.RunnerID(ctx)
 	if err != nil {
@@ -446,7 +458,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
 		Remote:          p.remote(createTimeout),
-		DeleteWorkflows: p.workflowDeleter(temporal), Logger: p.logger,
+		DeleteWorkflows: p.workflowDeleter(temporal), Contracts: p.contracts, Logger: p.logger,
 	})
 	p.onStop(p.api.Shutdown)
 	go func() {
@@ -461,7 +473,13 @@ func (p *Party) serve(ctx context.Context, field, address string, serve func(net
 	shutdown func(context.Context) error) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
-		return fmt.Errorf("failed to listen on %s (%s) of party %s: %w", address, field, p.cfg.NodeID, err)
+		return fmt.Errorf(
+			"failed to listen on %s (%s) of party %s: %w",
+			address,
+			field,
+			p.cfg.NodeID,
+			err,
+		)
 	}
 	p.onStop(shutdown)
 	go func() {
