@@ -30,6 +30,7 @@ import (
 	bfiaclient "hutong/bfia/client"
 	"hutong/fateflow"
 	"hutong/internal/httpclient"
+	"hutong/internal/limits"
 	"hutong/internal/partners"
 	"hutong/store"
 	"hutong/store/blob"
@@ -58,6 +59,7 @@ type Party struct {
 	channel *transport.Transport // nil unless the process runs the role Transport
 	// partners knows who the partners are.
 	partners  *partners.Directory
+	limiter   *limits.Limiter
 	nonces    nonces                        // of the requests of partners
 	contracts *contracts                    // nil unless the process has the database
 	pending   atomic.Bool                   // a node that is no partner may connect, to apply for a contract
@@ -71,7 +73,7 @@ const createTimeout = time.Minute
 // Start starts the given roles of the party that cfg describes. It returns when all of them are ready.
 func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (_ *Party, err error) {
 	p := &Party{cfg: cfg, base: logger, logger: logger.With("node_id", cfg.NodeID),
-		failed: make(chan error, 8), own: newMemoryListener()}
+		failed: make(chan error, 8), own: newMemoryListener(), limiter: cfg.Limits.limiter()}
 	defer func() {
 		if err != nil {
 			p.Stop(context.WithoutCancel(ctx))
@@ -454,6 +456,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		AllowCommand:  func(command []string) error { return process.CheckCommand(allow, command) },
 		Clients:       p.clients(),
 		OpenPartners:  p.cfg.Security.OpenPartners,
+		Callers:       p.limiter,
 		ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
@@ -481,6 +484,7 @@ func (p *Party) serve(ctx context.Context, field, address string, serve func(net
 			err,
 		)
 	}
+	l = p.cfg.Limits.bounded(l)
 	p.onStop(shutdown)
 	go func() {
 		if err := serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
