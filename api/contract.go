@@ -429,8 +429,9 @@ func partnerOf(a bfia.ContractApplication) (store.Partner, error) {
 		SystemVersion: a.SystemVersion,
 		Description:   a.Description,
 	}
-	for field, text := range map[string]string{"name": a.Name, "institution": a.Institution, "inst_id": a.InstID,
-		"system": a.System, "system_version": a.SystemVersion, "description": a.Description} {
+	for field, text := range map[string]string{"name": a.Name, "institution": a.Institution,
+		"inst_id": a.InstID, "system": a.System, "system_version": a.SystemVersion,
+		"description": a.Description} {
 		if len(text) > store.MaxReason {
 			return p, bfia.Errorf(
 				bfia.CodeTooLarge,
@@ -499,8 +500,8 @@ func (s *Server) receiveTermination(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.store.SetPartnerState(c.UserContext(), p.NodeID, bfia.ContractTerminated, bfia.ContractApplied,
-		bfia.ContractApproved); err != nil {
+	if _, err := s.store.SetPartnerState(c.UserContext(), p.NodeID, bfia.ContractTerminated,
+		bfia.ContractApplied, bfia.ContractApproved); err != nil {
 		return err
 	}
 	s.logger.Warn("a partner has ended the contract", "partner", p.NodeID)

@@ -102,7 +102,8 @@ func (s *Store) PutPartner(ctx context.Context, p Partner) error {
 		if err != nil && bfia.CodeOf(err) != bfia.CodeNotFound {
 			return err
 		}
-		if _, err := tx.NewDelete().Model((*Partner)(nil)).Where("node_id = ?", p.NodeID).Exec(ctx); err != nil {
+		if _, err := tx.NewDelete().Model((*Partner)(nil)).Where("node_id = ?", p.NodeID).
+			Exec(ctx); err != nil {
 			return err
 		}
 		_, err = tx.NewInsert().Model(&p).Exec(ctx)
@@ -167,7 +168,7 @@ func (s *Store) ApplyPartner(ctx context.Context, application Partner, secret st
 }
 
 // SetPartnerState moves the contract with a node from one of some states to another. changed is false if it
-// is there already. Any other state is a CodeConflict.
+// has this state already. Any other state is a CodeConflict.
 func (s *Store) SetPartnerState(ctx context.Context, nodeID string, to bfia.ContractState,
 	from ...bfia.ContractState) (changed bool, err error) {
 	var n int
@@ -202,8 +203,8 @@ func (s *Store) UpdatePartner(ctx context.Context, p Partner) error {
 		return err
 	}
 	n, err := affected(s.w.NewUpdate().Model(&p).
-		Column("address", "transport_address", "credential", "pins", "name", "institution", "inst_id", "system",
-			"system_version", "description", "updated_at").
+		Column("address", "transport_address", "credential", "pins", "name", "institution", "inst_id",
+			"system", "system_version", "description", "updated_at").
 		Where("node_id = ? AND contract_id = ? AND state = ?", p.NodeID, p.ContractID, bfia.ContractApproved).
 		Exec(ctx))
 	if err == nil && n == 0 {

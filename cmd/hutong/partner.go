@@ -117,7 +117,8 @@ func newPartnerAccept(c *client) *cobra.Command {
 // terminal nobody could answer, so it requires --fingerprint.
 func confirmFingerprint(cmd *cobra.Command, node, shown string) error {
 	out := cmd.OutOrStdout()
-	if _, err := fmt.Fprintf(out, "The fingerprint of %s is:\n\n  %s\n\n", plain(node), plain(shown)); err != nil {
+	if _, err := fmt.Fprintf(out, "The fingerprint of %s is:\n\n  %s\n\n", plain(node),
+		plain(shown)); err != nil {
 		return err
 	}
 	stdin, ok := cmd.InOrStdin().(*os.File)

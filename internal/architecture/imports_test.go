@@ -52,7 +52,8 @@ var imports = []struct {
 	{
 		"api",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
-			"workflows/...", "internal/httpguard", "internal/certs", "internal/identity", "internal/limits"},
+			"workflows/...", "internal/httpguard", "internal/certs", "internal/identity",
+			"internal/limits"},
 	},
 	{"gate", []string{"gate/storage", "bfia", "transport/wire", "transport/status", "internal/identity",
 		"internal/httpguard", "internal/httpclient"}},

@@ -104,7 +104,7 @@ type PartnerTLSConfig struct {
 	KeyFile  string `yaml:"key_file" env:"KEY_FILE"`
 	// CAFile contains the authorities of the partners whose routes name none.
 	CAFile string `yaml:"ca_file" env:"CA_FILE"`
-	// MinVersion is the least version of TLS: 1.3, or 1.2 for partners that have no other.
+	// MinVersion is the least version of TLS: 1.2 for partners that have no other. Empty: 1.3.
 	MinVersion string `yaml:"min_version" env:"MIN_VERSION"`
 }
 
@@ -145,6 +145,8 @@ type TransportConfig struct {
 	MaxMessageMiB int `yaml:"max_message_mib" env:"MAX_MESSAGE_MIB"`
 	SessionMiB    int `yaml:"session_mib" env:"SESSION_MIB"`
 	TotalMiB      int `yaml:"total_mib" env:"TOTAL_MIB"`
+	// PartnerMiB limits the messages of one partner in all sessions. 0: half of TotalMiB.
+	PartnerMiB int `yaml:"partner_mib" env:"PARTNER_MIB"`
 }
 
 // UploadConfig configures uploads of datasets.

@@ -180,26 +180,10 @@ func (p *Party) openDatabase(ctx context.Context) (*store.Store, error) {
 	return db, nil
 }
 
-// serveOnlyTransport serves the transports of partners in a process that has no other role. It reads the
-// contracts from the database.
-func (p *Party) serveOnlyTransport(ctx context.Context) error {
-	if p.cfg.Transport.PartnerListen != "" {
-		db, err := p.openDatabase(ctx)
-		if err != nil {
-			return err
-		}
-		p.nonces.use(db)
-		if err := p.watchContracts(ctx, db); err != nil {
-			return err
-		}
-	}
-	return p.startPartners(ctx, false, p.channel)
-}
-
 // contracts checks what contracts with partners need.
 func (v *validation) contracts(c *Config) {
 	t := c.Partners.TLS
-	oneOf(v, "partners.tls.min_version", t.MinVersion, "1.2", "1.3")
+	oneOf(v, "partners.tls.min_version", t.MinVersion, "", "1.2", "1.3")
 	if (t.CertFile == "") != (t.KeyFile == "") {
 		v.wrong("partners.tls.cert_file", "must be set together with partners.tls.key_file")
 	}

@@ -30,7 +30,6 @@ func Default() *Config {
 	return &Config{
 		Listen:     "127.0.0.1:9380",
 		Security:   SecurityConfig{Mode: SecurityStrict},
-		Partners:   PartnersConfig{TLS: PartnerTLSConfig{MinVersion: "1.3"}},
 		Containers: ContainersConfig{Listen: "127.0.0.1:9381"},
 		DataDir:    "hutong-data",
 		Transport: TransportConfig{Listen: "127.0.0.1:9390", SessionTTL: 7 * 24 * time.Hour,

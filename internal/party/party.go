@@ -59,12 +59,14 @@ type Party struct {
 	channel *transport.Transport // nil unless the process runs the role Transport
 	// partners knows who the partners are.
 	partners  *partners.Directory
+	contracts *contracts  // nil unless the process needs partners
+	pending   atomic.Bool // a node that is no partner may connect, to apply for a contract
 	limiter   *limits.Limiter
-	nonces    nonces                        // of the requests of partners
-	contracts *contracts                    // nil unless the process has the database
-	pending   atomic.Bool                   // a node that is no partner may connect, to apply for a contract
-	closers   []func(context.Context) error // in the order of the starts
-	failed    chan error
+	nonces    nonces // of the requests of partners
+	// sessions decides which partners may send to which sessions of the transport.
+	sessions *sessions
+	closers  []func(context.Context) error // in the order of the starts
+	failed   chan error
 }
 
 // createTimeout limits create_all, which creates a job at every party or undoes that.
@@ -91,14 +93,6 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	if roles.Transport {
-		if err := p.startTransport(ctx, docker); err != nil {
-			return nil, err
-		}
-	}
-	if !roles.API && !roles.Control && !roles.Runner {
-		return p, p.serveOnlyTransport(ctx)
-	}
 	db, err := p.openDatabase(ctx)
 	if err != nil {
 		return nil, err
@@ -109,6 +103,15 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	p.nonces.use(db)
+	p.sessions = newSessions(cfg.NodeID, db.JobParties, p.logger)
+	if roles.Transport {
+		if err := p.startTransport(ctx, docker); err != nil {
+			return nil, err
+		}
+	}
+	if !roles.API && !roles.Control && !roles.Runner {
+		return p, p.startPartners(ctx, false, p.channel)
+	}
 	blobs, err := cfg.OpenStorage(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the storage of party %s: %w", cfg.NodeID, err)
@@ -302,11 +305,13 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 			partner, ok := p.partners.Lookup(node)
 			return partner.Transport(), ok
 		},
-		Outgoing: p.partners.Transport(transport.TunePool),
-		Logger:   p.base, // it adds the node id itself
+		Authorize: p.authorizeCall,
+		Outgoing:  p.partners.Transport(transport.TunePool),
+		Logger:    p.base, // it adds the node id itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
 			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
 			TotalBytes:   int64(p.cfg.Transport.TotalMiB) * mib,
+			PartnerBytes: int64(p.cfg.Transport.PartnerMiB) * mib,
 			SessionTTL:   p.cfg.Transport.SessionTTL},
 	})
 	if err != nil {
@@ -364,13 +369,8 @@ func (p *Party) workflowDeleter(temporal client.Client) func(ctx context.Context
 	})
 }
 
-func (p *Party) startRunner(
-	ctx context.Context,
-	temporal client.Client,
-	db *store.Store,
-	blobs blob.Store,
-	docker *docker.Driver,
-) error {
+func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store,
+	docker *docker.Driver) error {
 	runs := &runner.Runner{Node: p.cfg.NodeID, Machine: hostname(), Store: db, Blobs: blobs,
 		Drivers: map[string]driver.Driver{},
 		System:  p.system, OnReport: forwardReports(temporal),
@@ -402,12 +402,9 @@ func (p *Party) startRunner(
 		named = cluster
 	}
 	if named == nil {
-		return fmt.Errorf(
-			"failed to start the runner of party %s: it has no driver, because Docker Engine "+
-				"does not answer, "+
-				"runner.process.allow is empty and runner.k8s.enabled is false",
-			p.cfg.NodeID,
-		)
+		return fmt.Errorf("failed to start the runner of party %s: it has no driver, because Docker Engine "+
+			"does not answer, "+
+			"runner.process.allow is empty and runner.k8s.enabled is false", p.cfg.NodeID)
 	}
 	id, err := named.RunnerID(ctx)
 	if err != nil {
@@ -448,7 +445,9 @@ func forwardWaits(temporal client.Client, workflowID func(jobID string) string,
 func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Store) {
 	allow := p.cfg.Runner.Process.Allow
 	p.api = api.New(api.Config{
-		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Limits: p.limits(),
+		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Schedulers: p.cfg.Routes.schedulers(),
+		Retention: p.cfg.Jobs.Retention,
+		Settings:  p.settings(), Limits: p.limits(),
 		Approval:      p.cfg.Jobs.Approval == ApprovalManual,
 		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict,
 		MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
@@ -476,13 +475,7 @@ func (p *Party) serve(ctx context.Context, field, address string, serve func(net
 	shutdown func(context.Context) error) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
-		return fmt.Errorf(
-			"failed to listen on %s (%s) of party %s: %w",
-			address,
-			field,
-			p.cfg.NodeID,
-			err,
-		)
+		return fmt.Errorf("failed to listen on %s (%s) of party %s: %w", address, field, p.cfg.NodeID, err)
 	}
 	l = p.cfg.Limits.bounded(l)
 	p.onStop(shutdown)
