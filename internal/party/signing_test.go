@@ -150,7 +150,7 @@ func TestRouteKeys(t *testing.T) {
 		{`{url: "http://b:1", auth: sign}`, []string{
 			"routes.B.sign.key_file: is required by auth sign",
 			"routes.B.sign.partner_key_file: is required by auth sign"}},
-		{`{url: "http://b:1", auth: none, from: [::1/128], sign: {key_file: a.pem}, fate: {app_id: "1"}}`,
+		{`{url: "http://b:1", auth: none, from: ["::1/128"], sign: {key_file: a.pem}, fate: {app_id: "1"}}`,
 			[]string{"routes.B.sign.key_file: is only for auth sign and mtls+sign",
 				"routes.B.fate.app_id: is only for auth fate-site"}},
 		{`{url: "http://b:1", auth: fate-site}`, []string{
