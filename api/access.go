@@ -20,11 +20,10 @@ type access struct {
 
 // Who may call an endpoint, besides clients.
 var (
-	everybody      = access{everybody: true}
-	anyPartner     = access{kind: identity.KindPartner} // the handler checks what the partner may do
-	anyNode        = access{kind: identity.KindPartner, strangers: true}
-	ownContainers  = access{kind: identity.KindContainer}
-	operationProbe = access{kind: identity.KindOperator}
+	everybody     = access{everybody: true}
+	anyPartner    = access{kind: identity.KindPartner} // the handler checks what the partner may do
+	anyNode       = access{kind: identity.KindPartner, strangers: true}
+	ownContainers = access{kind: identity.KindContainer}
 )
 
 // clientWith lets clients with a role call an endpoint.
