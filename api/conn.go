@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"hash"
 	"io"
 	"net"
 	"os"
@@ -108,8 +109,9 @@ type body struct {
 	timeout time.Duration
 	began   time.Time
 	n       int64
-	ended   bool  // it was read to its end
-	err     error // why it ended too early
+	digest  hash.Hash // of what was read; nil without a body
+	ended   bool      // it was read to its end
+	err     error     // why it ended too early
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -128,6 +130,9 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	n, err := b.r.Read(p)
 	b.n += int64(n)
+	if b.digest != nil {
+		b.digest.Write(p[:n]) // never fails
+	}
 	switch {
 	case errors.Is(err, io.EOF):
 		b.ended = true

@@ -12,6 +12,7 @@ import (
 	"hutong/activities/participant"
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/internal/audit"
 	"hutong/store"
 	"hutong/workflows"
 )
@@ -41,6 +42,7 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler string,
 	fateFlow bool) (bfia.JobAccepted, error) {
 	var refused bfia.JobAccepted
+	on(ctx, audit.Job, doc.JobID)
 	own := doc.Config.PartsOf(s.Node)
 	if len(own) == 0 {
 		return refused, bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in job %s",
@@ -68,6 +70,9 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	}
 
 	if err := participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, record, plan); err != nil {
+		return refused, err
+	}
+	if err := s.recordAct(ctx); err != nil {
 		return refused, err
 	}
 	if err := s.store.PutJobRecord(ctx, doc.JobID, doc.Bytes(), record.Registry.Of(doc)); err != nil {
@@ -302,6 +307,7 @@ func (s *Server) readJobCommand(c *fiber.Ctx) (bfia.JobRef, *store.Job, error) {
 
 // jobCommandedBy returns a job. It refuses a sender that is neither the job's scheduler nor its initiator.
 func (s *Server) jobCommandedBy(ctx context.Context, sender, jobID string) (*store.Job, error) {
+	on(ctx, audit.Job, jobID)
 	job, err := s.store.Job(ctx, jobID)
 	if err != nil {
 		return nil, unknownJob(err, jobID, s.Node)

@@ -8,6 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/internal/audit"
 	"hutong/store"
 	"hutong/workflows"
 )
@@ -149,6 +150,9 @@ func (s *Server) platformPriority(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if err := s.recordAct(c.UserContext()); err != nil {
+		return err
+	}
 	if err := s.remote.Priority(c.UserContext(), scheduler, change); err != nil {
 		return partnerError(err, "the scheduler")
 	}
@@ -163,6 +167,7 @@ func (s *Server) readPriority(c *fiber.Ctx) (bfia.SetPriority, error) {
 	if err := bfia.CheckID("job_id", change.JobID); err != nil {
 		return change, err
 	}
+	on(c.UserContext(), audit.Job, change.JobID)
 	return change, bfia.CheckPriority(change.Priority)
 }
 

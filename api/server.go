@@ -22,6 +22,7 @@ import (
 	"hutong/activities/housekeeping"
 	"hutong/admission"
 	"hutong/bfia/client"
+	"hutong/internal/audit"
 	"hutong/internal/httpguard"
 	"hutong/internal/identity"
 	"hutong/store"
@@ -78,6 +79,10 @@ type Server struct {
 	// submissions limits the jobs that are created for clients at the same time.
 	submissions *semaphore.Weighted
 
+	// refusals bounds what is written to the audit trail of refusals, and reads of reads.
+	refusals audit.Limiter
+	reads    recentReads
+
 	// logIndex caches what is known of logs that clients follow.
 	logIndex logIndex
 
@@ -125,6 +130,7 @@ func New(cfg Config, d Dependencies) *Server {
 	s.partners = s.newApp(authenticators{identity.KindPartner: byConnection})
 	s.containers = s.newApp(authenticators{identity.KindContainer: containersByAddress})
 	s.operation = s.newApp(authenticators{identity.KindOperator: probes})
+	go s.writeSummaries()
 	return s
 }
 
@@ -229,5 +235,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, l := range s.listeners { // listeners that Fiber did not know yet
 		err = errors.Join(err, l.Close())
 	}
+	s.appendAudit(s.refusals.Due(time.Now(), true)...)
 	return err
 }

@@ -52,7 +52,7 @@ var imports = []struct {
 	{
 		"api",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
-			"workflows/...", "internal/httpguard", "internal/identity"},
+			"workflows/...", "internal/audit", "internal/evidence", "internal/httpguard", "internal/identity"},
 	},
 	{"transport",
 		[]string{"transport/...", "internal/httpguard", "internal/httpclient", "internal/identity"}},

@@ -10,7 +10,6 @@ const (
 	DeleteJob         = "job.delete"
 	ReadLog           = "job.log"
 	ReadOutputs       = "job.outputs"
-	ReadDocument      = "job.document"
 	ExportEvidence    = "job.evidence"
 	Upload            = "dataset.upload"
 	Download          = "dataset.download"
@@ -31,6 +30,8 @@ const (
 	PartnerTaskStop  = "partner.task-stop"
 	PartnerPriority  = "partner.priority"
 	PartnerApproval  = "partner.approval"
+	PartnerStatus    = "partner.job-status" // of FATE-Flow: it ends or reopens a job
+	PartnerRerun     = "partner.task-rerun"
 
 	// Refusals is the act of a summary: further refusals of one caller within a minute.
 	Refusals = "refusals"
