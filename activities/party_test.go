@@ -136,7 +136,7 @@ func component(provider string) json.RawMessage {
 func (h *testParty) newRunner(r driver.Driver) *runner.Runner {
 	return &runner.Runner{Node: "A", RunnerID: "runner-1", Deployment: "ours", Store: h.db, Blobs: h.blobs,
 		Drivers: map[string]driver.Driver{r.Device(): r},
-		System: func(string) bfia.System {
+		System: func(string, string) bfia.System {
 			return bfia.System{Transport: "hutong:9381",
 				Callback: "http://hutong:9380"}
 		}, StopGrace: time.Second, GPUs: h.gpus, Logger: quiet, OnReport: h.onReport, OnWait: h.onWait}

@@ -198,4 +198,7 @@ type Container struct {
 	State     State
 	Labels    map[string]string // as in Spec
 	CreatedAt time.Time
+	// Address is the address from which a running container reaches its party. No other container has it.
+	// Empty: it has none of its own, or the driver does not know it.
+	Address string
 }

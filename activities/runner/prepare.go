@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -69,10 +70,11 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
 		return nil, none, err
 	}
 
-	sys := r.System(provider.Device)
+	sys := r.System(provider.Device, spec.Name)
 	sys.SessionID = bfia.AttemptSessionID(req.Key.JobID, req.TaskID, req.Attempt, metadata.Session)
-	sys.Token, sys.TraceID = sys.SessionID, req.Key.JobID
+	sys.Token, sys.TraceID = cmp.Or(sys.Token, sys.SessionID), req.Key.JobID
 	sys.LogPath = d.LogPath(spec.Name)
+	spec.Labels[labelSession] = sys.SessionID
 	if _, local := r.Blobs.(*blob.File); local {
 		sys.Storage = "file://" + d.StorageRoot(spec.Name)
 	}

@@ -210,10 +210,11 @@ func TestValidate(t *testing.T) {
 			"database.url: must start with one of postgres://"},
 		{"database no URL", func(c *Config) { c.Database.URL = "postgres://u:hush%@h" },
 			"database.url: must be a URL"},
-		{"postgres", func(c *Config) { c.Database.URL = "postgres://u:hush@h/db" }, ""},
+		{"postgres", func(c *Config) { c.Database.URL = "postgres://u:hush@h/db?sslmode=verify-full" }, ""},
 		{"storage", func(c *Config) { c.Storage.URL = "/hush" },
 			"storage.url: must start with one of file://, s3://"},
-		{"s3", func(c *Config) { c.Storage.URL = "s3://h:1?username=u&password=hush&bucket=b" }, ""},
+		{"s3",
+			func(c *Config) { c.Storage.URL = "s3://h:1?username=u&password=hush&bucket=b&secure=true" }, ""},
 		{"upload", func(c *Config) { c.Upload.MaxBytes = -1 },
 			"upload.max_bytes: must be positive, but is -1"},
 		{"document", func(c *Config) { c.Jobs.MaxDocumentBytes = 0 }, "jobs.max_document_bytes:"},
@@ -345,6 +346,7 @@ func TestExample(t *testing.T) {
 		map[string]string{}
 	want.Runner.K8s.ImagePullSecrets, want.Runner.GPUs = []string{}, []string{}
 	want.Proxy.NoProxy = []string{}
+	want.Temporal.Encryption.Keys, want.Temporal.Codec.Origins = map[string]string{}, []string{}
 	require.NoError(t, want.Complete())
 	assert.Equal(t, want, c)
 }
@@ -422,7 +424,7 @@ func FuzzRoutes(f *testing.F) {
 
 // enableKubernetes switches the k8s device on, with all that it needs.
 func enableKubernetes(c *Config) {
-	c.Storage.URL, c.Runner.Docker.Enabled = "s3://h:9000?bucket=b", SwitchOff
+	c.Storage.URL, c.Runner.Docker.Enabled = "s3://h:9000?bucket=b&secure=true", SwitchOff
 	c.Runner.K8s = KubernetesConfig{Enabled: true, Advertise: "party:9380", TransportAdvertise: "party:9390"}
 }
 

@@ -85,7 +85,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if !roles.API && !roles.Control && !roles.Runner {
 		return p, nil
 	}
-	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
+	db, err := cfg.OpenDatabase(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the database of party %s: %w", cfg.NodeID, err)
 	}
@@ -93,7 +93,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err := db.CheckSchema(ctx); err != nil {
 		return nil, fmt.Errorf("failed to use the database of party %s: %w", cfg.NodeID, err)
 	}
-	blobs, err := blob.OpenThrough(ctx, cfg.Storage.URL.Reveal(), cfg.Proxy.Rule())
+	blobs, err := cfg.OpenStorage(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the storage of party %s: %w", cfg.NodeID, err)
 	}
@@ -163,6 +163,13 @@ func TemporalOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
 	}
 	if key := cfg.Temporal.APIKey.Reveal(); key != "" {
 		options.Credentials = client.NewAPIKeyStaticCredentials(key)
+	}
+	ring, err := cfg.OpenKeys(logger)
+	if err != nil {
+		return client.Options{}, err
+	}
+	if ring != nil {
+		encrypt(&options, ring.Codec())
 	}
 	return options, nil
 }
@@ -302,7 +309,14 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 
 func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob.Store) error {
 	partners := bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), p.cfg.Remote.Timeout)
-	w := worker.NewControl(temporal,
+	workflowClient, err := workflowClient(p.cfg, temporal, p.logger)
+	if err != nil {
+		return err
+	}
+	if workflowClient != temporal {
+		p.onStop(func(context.Context) error { workflowClient.Close(); return nil })
+	}
+	w := worker.NewControl(workflowClient,
 		&scheduler.Activities{Node: p.cfg.NodeID, Store: db, Documents: db, Limits: p.limits(),
 			Client: partners, OnWait: forwardWaits(temporal, workflows.SchedulerJobID), Logger: p.logger},
 		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(),
@@ -470,7 +484,7 @@ func (p *Party) serve(ctx context.Context, field, address string, serve func(net
 }
 
 // system returns the addresses of this party for containers on a device.
-func (p *Party) system(device string) bfia.System {
+func (p *Party) system(device, _ string) bfia.System {
 	api, channel := localAddress(p.cfg.Containers.Listen), localAddress(p.cfg.Transport.Listen)
 	if device == string(bfia.DeviceDocker) && !p.cfg.Runner.Docker.HostNetwork {
 		api, channel = p.onBridge(p.cfg.Containers.Listen), p.onBridge(p.cfg.Transport.Listen)

@@ -70,6 +70,7 @@ func (v *validation) storage(c *Config) {
 	if (c.Temporal.TLS.CertFile == "") != (c.Temporal.TLS.KeyFile == "") {
 		v.wrong("temporal.tls", "requires both cert_file and key_file, or neither")
 	}
+	v.encryption(c.Temporal)
 
 	v.secretURL("database.url", c.Database.URL, "postgres", "postgresql", "sqlite")
 	v.secretURL("storage.url", c.Storage.URL, "file", "s3")

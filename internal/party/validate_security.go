@@ -18,6 +18,11 @@ func (v *validation) security(c *Config) {
 		}
 	}
 	v.distinct(c)
+	if c.Security.Mode == SecurityStrict {
+		for _, p := range UnsafeServices(c) {
+			v.wrong(p.Field, "%s; %s", p.What, p.Remedy)
+		}
+	}
 	if c.Security.Mode == SecurityOpen {
 		v.open(c)
 	} else if c.Security.OpenPartners {

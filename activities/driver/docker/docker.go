@@ -203,12 +203,23 @@ func (d *Driver) List(ctx context.Context) ([]driver.Container, error) {
 			found.State = driver.Created
 		case c.State == container.StateRunning || c.State == container.StatePaused:
 			found.State = driver.Running
+			found.Address = d.addressOf(c)
 		}
 
 		containers = append(containers, found)
 	}
 
 	return containers, nil
+}
+
+// addressOf returns a running container's address on the party's network. Any other network is not the
+// party's, and its addresses prove nothing.
+func (d *Driver) addressOf(c container.Summary) string {
+	if d.opts.HostNetwork || c.NetworkSettings == nil || c.NetworkSettings.Networks[d.opts.Network] == nil {
+		return ""
+	}
+
+	return c.NetworkSettings.Networks[d.opts.Network].IPAddress
 }
 
 // labels returns the container's labels for a spec. The driver's own labels take precedence.
