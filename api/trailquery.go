@@ -29,11 +29,11 @@ func (s *Server) queryTrail(c *fiber.Ctx) error {
 	if err := s.recordReadOf(c.UserContext(), audit.Trail, ""); err != nil {
 		return err
 	}
-	entries, err := s.store.AuditEntries(c.UserContext(), filter)
+	head, err := s.store.AuditHead(c.UserContext()) // first, so that the entries reach it
 	if err != nil {
 		return err
 	}
-	head, err := s.store.AuditHead(c.UserContext())
+	entries, err := s.store.AuditEntries(c.UserContext(), filter)
 	if err != nil {
 		return err
 	}

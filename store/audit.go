@@ -243,9 +243,7 @@ func (s *Store) VerifyAudit(ctx context.Context, after audit.Head, pins ...audit
 	var v audit.Verifier
 	v.StartAt(after)
 	v.Pin(pins...)
-	if end.Seq > 0 {
-		v.Pin(end)
-	}
+	v.Pin(end)
 	for {
 		f := AuditFilter{After: v.Head().Seq, Ascending: true, Limit: maxAuditPage}
 		page, err := s.AuditEntries(ctx, f)

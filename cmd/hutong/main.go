@@ -98,8 +98,15 @@ func (m Main) newRootCommand() *cobra.Command {
 			root.AddCommand(command)
 		}
 	}
-	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newRunnerCommand(c),
-		newConformanceCommand(c))
+	add(
+		"client",
+		newJobCommand(c),
+		newDataCommand(c),
+		newProviderCommand(c),
+		newRunnerCommand(c),
+		newAuditCommand(c),
+		newConformanceCommand(c),
+	)
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
 		newMigrateCommand(), newKeyCommand(),
 		newDoctorCommand(), newTemporalCommand(), m.newConfigCommand(), m.newDemoCommand())

@@ -168,7 +168,10 @@ func TestImports(t *testing.T) {
 			if !ours {
 				continue
 			}
-			fits := slices.ContainsFunc(allowed, func(pattern string) bool { return matches(pattern, name) })
+			fits := slices.ContainsFunc(
+				allowed,
+				func(pattern string) bool { return matches(pattern, name) },
+			)
 			assert.True(t, fits, "%s must not import %s; it may import %v", pkg, name, allowed)
 		}
 	}
