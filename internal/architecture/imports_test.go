@@ -52,7 +52,8 @@ var imports = []struct {
 	{
 		"api",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
-			"workflows/...", "internal/audit", "internal/evidence", "internal/httpguard", "internal/identity"},
+			"workflows/...", "internal/audit", "internal/evidence", "internal/httpguard",
+			"internal/identity"},
 	},
 	{"gate", []string{"gate/storage", "bfia", "transport/wire", "transport/status", "internal/identity",
 		"internal/httpguard", "internal/httpclient"}},
