@@ -40,6 +40,9 @@ type Runner struct {
 	// LogFilesLimit bounds the files of a container below config.log.path, in bytes; 0: no limit. A container
 	// that exceeds it is stopped.
 	LogFilesLimit int64
+	// AllowExceptions grants providers all exceptions from the container profile that they ask for, without
+	// an administrator's approval.
+	AllowExceptions bool
 	// GPUs names the GPUs that containers may get; see [driver.KindOfGPU].
 	GPUs   []string
 	Logger *slog.Logger

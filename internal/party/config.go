@@ -213,6 +213,9 @@ type RunnerConfig struct {
 	// SharedMemory is the size of /dev/shm in containers, in GiB. 0: the memory limit of the task, or half of
 	// the machine's memory if it has none.
 	SharedMemory float64 `yaml:"shared_memory" env:"SHARED_MEMORY"`
+	// TmpMiB is the size of /tmp in containers. Docker keeps it in memory, where it counts against the memory
+	// limit of the task.
+	TmpMiB int `yaml:"tmp_mib" env:"TMP_MIB"`
 	// Labels describe this machine for the constraints of providers and tasks. In the environment:
 	// NAME=VALUE, separated by commas.
 	Labels map[string]string `yaml:"labels" env:"LABELS" envKeyValSeparator:"="`
@@ -234,12 +237,19 @@ type DockerConfig struct {
 	// Enabled: auto uses Docker Engine if it answers at the start, true fails if it does not, false does not
 	// use it.
 	Enabled Switch `yaml:"enabled" env:"ENABLED"`
-	// Network is the bridge network of the party's containers. Empty: one that the party creates.
+	// Network is the bridge network of the party's containers. The party creates it, as an internal network,
+	// if it does not exist. Empty: hutong- and the node id in lower case. Only a network that this field
+	// names may have another form.
 	Network string `yaml:"network" env:"NETWORK"`
 	// HostNetwork runs containers on the machine's network. They start faster, but are not isolated.
 	HostNetwork bool `yaml:"host_network" env:"HOST_NETWORK"`
 	// PartyHost is the host name by which containers reach their party.
 	PartyHost string `yaml:"party_host" env:"PARTY_HOST"`
+	// Runtime is the name by which Docker Engine knows the OCI runtime of containers, such as runc, runsc
+	// (gVisor) or kata. Empty: its default.
+	Runtime string `yaml:"runtime" env:"RUNTIME"`
+	// Pids limits the processes and threads of a container.
+	Pids int `yaml:"pids" env:"PIDS"`
 }
 
 // Switch is auto, true or false.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+	"hutong/activities/driver/docker"
 
 	"hutong/bfia"
 	"hutong/internal/duration"
@@ -40,7 +41,8 @@ func Default() *Config {
 			RunnerLostAfter: 5 * time.Minute,
 			Approval:        ApprovalAuto, ShareFailure: bfia.ShareKind, Retention: 30 * 24 * time.Hour},
 		Runner: RunnerConfig{Slots: max(2, runtime.NumCPU()), StopGrace: 10 * time.Second, LogFilesMiB: 1024,
-			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong"},
+			TmpMiB: docker.DefaultTmpBytes >> 20,
+			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong", Pids: docker.DefaultPids},
 			K8s:    KubernetesConfig{GPUResource: "nvidia.com/gpu"}},
 		Remote: RemoteConfig{Timeout: 10 * time.Second, GiveUpAfter: 10 * time.Minute},
 		Log:    LogConfig{Level: slog.LevelInfo, Format: LogText},

@@ -112,6 +112,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if roles.Runner {
+		if err := p.guardBridge(ctx, docker); err != nil {
+			return nil, err
+		}
 		if err := p.startRunner(ctx, temporal, db, blobs, docker); err != nil {
 			return nil, err
 		}
@@ -346,9 +349,10 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 	runs := &runner.Runner{Node: p.cfg.NodeID, Machine: hostname(), Store: db, Blobs: blobs,
 		Drivers: map[string]driver.Driver{},
 		System:  p.system, OnReport: forwardReports(temporal),
-		OnWait:    forwardWaits(temporal, workflows.ParticipantJobID),
-		StopGrace: p.cfg.Runner.StopGrace,
-		GPUs:      p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
+		OnWait:          forwardWaits(temporal, workflows.ParticipantJobID),
+		StopGrace:       p.cfg.Runner.StopGrace,
+		AllowExceptions: p.cfg.Security.Mode == SecurityOpen,
+		GPUs:            p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
 		Logger: p.logger}
 	var named driver.Driver // its id becomes the runner's id
 	if len(p.cfg.Runner.Process.Allow) > 0 {

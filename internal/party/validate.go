@@ -118,6 +118,8 @@ func (v *validation) runner(c RunnerConfig) {
 	if err := bfia.CheckLabels("runner.labels", c.Labels); err != nil {
 		v.errors = append(v.errors, err)
 	}
+	v.positive("runner.tmp_mib", int64(c.TmpMiB))
+	v.positive("runner.docker.pids", int64(c.Docker.Pids))
 	if c.LogFilesMiB < 0 {
 		v.wrong("runner.log_files_mib", "must not be negative, but is %d", c.LogFilesMiB)
 	}
