@@ -23,6 +23,7 @@ import (
 	"hutong/admission"
 	"hutong/bfia/client"
 	"hutong/internal/audit"
+	"hutong/internal/evidence"
 	"hutong/internal/httpguard"
 	"hutong/internal/identity"
 	"hutong/store"
@@ -61,6 +62,10 @@ type Config struct {
 	// OpenPartners also serves the endpoints of partners at the listener of clients, to whomever their header
 	// names. Only for development.
 	OpenPartners bool
+	// EvidenceSigner returns the key that signs evidence, with its certificates. It is called for each archive.
+	EvidenceSigner func() (evidence.Signer, error)
+	// Software is the version of the program, for evidence.
+	Software string
 	// ClientTimeout bounds the reading of a request and each pause in a stream.
 	ClientTimeout time.Duration
 }

@@ -37,6 +37,7 @@ var acts = map[string]string{
 	"GET " + bfia.PathPlatformLogLines:   audit.ReadLog,
 	"GET " + bfia.PathPlatformLog:        audit.ReadLog,
 	"GET " + bfia.PathJobOutputs:         audit.ReadOutputs,
+	"GET " + bfia.PathJobEvidence:        audit.ExportEvidence,
 	"GET " + bfia.PathAuditQuery:         audit.ReadTrail,
 	"POST " + bfia.PathRunnerDrain:       audit.Drain,
 

@@ -104,7 +104,7 @@ func (m Main) newRootCommand() *cobra.Command {
 		newDataCommand(c),
 		newProviderCommand(c),
 		newRunnerCommand(c),
-		newAuditCommand(c),
+		newAuditCommand(c), newEvidenceCommand(),
 		newConformanceCommand(c),
 	)
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
