@@ -40,15 +40,24 @@ func (s *Server) jobEvidence(c *fiber.Ctx) error {
 		return unknownJob(err, jobID, s.Node)
 	}
 	if !job.State.Terminal() {
-		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s is %s; its evidence is complete after its end", jobID,
-			job.State)
+		return bfia.Errorf(
+			bfia.CodeConflict,
+			"job_id: job %s is %s; its evidence is complete after its end",
+			jobID,
+			job.State,
+		)
 	}
 	if s.EvidenceSigner == nil {
 		return bfia.Errorf(bfia.CodeUnavailable, "%s has no key to sign evidence", s.Node)
 	}
 	signer, err := s.EvidenceSigner()
 	if err != nil {
-		return bfia.Wrap(bfia.CodeUnavailable, err, "failed to read the key with which %s signs evidence", s.Node)
+		return bfia.Wrap(
+			bfia.CodeUnavailable,
+			err,
+			"failed to read the key with which %s signs evidence",
+			s.Node,
+		)
 	}
 	if err := s.recordAct(ctx); err != nil {
 		return err
@@ -62,7 +71,12 @@ func (s *Server) jobEvidence(c *fiber.Ctx) error {
 }
 
 // writeEvidence collects the facts of a job and writes the archive.
-func (s *Server) writeEvidence(ctx context.Context, w io.Writer, job *store.Job, signer evidence.Signer) error {
+func (s *Server) writeEvidence(
+	ctx context.Context,
+	w io.Writer,
+	job *store.Job,
+	signer evidence.Signer,
+) error {
 	record, err := s.store.JobRecord(ctx, job.JobID)
 	if err != nil {
 		return err
@@ -72,11 +86,26 @@ func (s *Server) writeEvidence(ctx context.Context, w io.Writer, job *store.Job,
 	if err != nil {
 		return err
 	}
-	facts := evidence.Facts{NodeID: s.Node, JobID: job.JobID, FlowID: job.FlowID, Initiator: job.InitiatorNode,
-		Scheduler: job.SchedulerNode, Parties: job.PartyNodes, Roles: job.Roles, Software: s.Software,
-		DocumentSHA256: evidence.Digest(document), ContentSHA256: content, State: string(job.State),
-		Outcome: string(job.Outcome), CreatedAt: job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt,
-		Approvals: []evidence.Approval{}}
+	facts := evidence.Facts{
+		NodeID:         s.Node,
+		JobID:          job.JobID,
+		FlowID:         job.FlowID,
+		Initiator:      job.InitiatorNode,
+		Scheduler:      job.SchedulerNode,
+		Parties:        job.PartyNodes,
+		Roles:          job.Roles,
+		Software:       s.Software,
+		DocumentSHA256: evidence.Digest(document),
+		ContentSHA256:  content,
+		State:          string(job.State),
+		Outcome: string(
+			job.Outcome,
+		),
+		CreatedAt: job.CreatedAt,
+		StartedAt: job.StartedAt,
+		EndedAt:   job.EndedAt,
+		Approvals: []evidence.Approval{},
+	}
 	// The head comes first, and only entries up to it: others follow meanwhile.
 	if facts.TrailHead, err = s.store.AuditHead(ctx); err != nil {
 		return err
@@ -106,7 +135,8 @@ func (s *Server) writeEvidence(ctx context.Context, w io.Writer, job *store.Job,
 	facts.TransfersComplete, facts.Transfers = complete, []evidence.Transfer{}
 	for _, t := range transfers {
 		facts.Transfers = append(facts.Transfers, evidence.Transfer{SessionID: t.SessionID, NodeID: t.NodeID,
-			Sent: t.Sent, SentMessages: t.SentMessages, Received: t.Received, ReceivedMessages: t.ReceivedMessages,
+			Sent: t.Sent, SentMessages: t.SentMessages,
+			Received: t.Received, ReceivedMessages: t.ReceivedMessages,
 			Unconfirmed: t.Unconfirmed, Incomplete: t.Incomplete})
 	}
 	return evidence.Write(w, facts, document, trail, signer)
@@ -124,7 +154,12 @@ func componentFacts(record *store.JobRecord) ([]evidence.Component, error) {
 			var metadata bfia.Metadata
 			if len(p.Metadata) > 0 {
 				if err := json.Unmarshal(p.Metadata, &metadata); err != nil {
-					return nil, fmt.Errorf("failed to read the metadata of provider %s:%s: %w", p.Name, p.Version, err)
+					return nil, fmt.Errorf(
+						"failed to read the metadata of provider %s:%s: %w",
+						p.Name,
+						p.Version,
+						err,
+					)
 				}
 			}
 			description, err := evidence.ContentDigest(p.Components[c.ComponentName])
@@ -132,9 +167,14 @@ func componentFacts(record *store.JobRecord) ([]evidence.Component, error) {
 				return nil, err
 			}
 			ids := slices.Sorted(maps.Values(image.IDs))
-			f := evidence.Component{Provider: providerID(p.Name, p.Version, p.Device), Component: c.ComponentName,
-				Image: image.Reference, ImageIDs: slices.Compact(ids), Command: metadata.Command,
-				DescriptionSHA256: description}
+			f := evidence.Component{
+				Provider:          providerID(p.Name, p.Version, p.Device),
+				Component:         c.ComponentName,
+				Image:             image.Reference,
+				ImageIDs:          slices.Compact(ids),
+				Command:           metadata.Command,
+				DescriptionSHA256: description,
+			}
 			if !slices.ContainsFunc(list, func(o evidence.Component) bool {
 				return o.Provider == f.Provider && o.Component == f.Component
 			}) {
@@ -158,9 +198,12 @@ func (s *Server) partFacts(ctx context.Context, jobID string) ([]evidence.Part, 
 	parts, data := []evidence.Part{}, []evidence.Data{}
 	for _, t := range tasks {
 		role := bfia.Part{Role: t.Role, Index: t.RoleIndex}.Self()
-		parts = append(parts, evidence.Part{Task: t.Name, Role: role, TaskID: t.TaskID, Component: t.Component,
-			Provider: t.Provider + ":" + t.Version, State: string(t.State), Attempt: t.Attempt,
-			StartedAt: t.StartedAt, EndedAt: t.EndedAt, ReusedJobID: t.ReusedJobID})
+		parts = append(
+			parts,
+			evidence.Part{Task: t.Name, Role: role, TaskID: t.TaskID, Component: t.Component,
+				Provider: t.Provider + ":" + t.Version, State: string(t.State), Attempt: t.Attempt,
+				StartedAt: t.StartedAt, EndedAt: t.EndedAt, ReusedJobID: t.ReusedJobID},
+		)
 		if t.Dataset == "" {
 			continue
 		}
@@ -202,7 +245,12 @@ func (s *Server) hashObjects(ctx context.Context, d *evidence.Data, address bfia
 	prefix := address.Namespace + "/" + address.Name
 	objects, err := s.blobs.List(ctx, prefix)
 	if err != nil {
-		return bfia.Wrap(bfia.CodeUnavailable, err, "the storage of %s does not answer; try again later", s.Node)
+		return bfia.Wrap(
+			bfia.CodeUnavailable,
+			err,
+			"the storage of %s does not answer; try again later",
+			s.Node,
+		)
 	}
 	d.Objects, d.Missing = []evidence.Object{}, len(objects) == 0
 	for _, o := range objects {
@@ -216,8 +264,11 @@ func (s *Server) hashObjects(ctx context.Context, d *evidence.Data, address bfia
 			return fmt.Errorf("failed to read %s#%s for the evidence: %w", d.Namespace, d.Name, err)
 		}
 		d.Bytes += n
-		d.Objects = append(d.Objects, evidence.Object{Name: strings.TrimPrefix(strings.TrimPrefix(o.Key, prefix), "/"),
-			Bytes: n, SHA256: hex.EncodeToString(sum.Sum(nil))})
+		d.Objects = append(
+			d.Objects,
+			evidence.Object{Name: strings.TrimPrefix(strings.TrimPrefix(o.Key, prefix), "/"),
+				Bytes: n, SHA256: hex.EncodeToString(sum.Sum(nil))},
+		)
 	}
 	return nil
 }

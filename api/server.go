@@ -62,7 +62,8 @@ type Config struct {
 	// OpenPartners also serves the endpoints of partners at the listener of clients, to whomever their header
 	// names. Only for development.
 	OpenPartners bool
-	// EvidenceSigner returns the key that signs evidence, with its certificates. It is called for each archive.
+	// EvidenceSigner returns the key that signs evidence, with its certificates. It is called for each
+	// archive.
 	EvidenceSigner func() (evidence.Signer, error)
 	// Software is the version of the program, for evidence.
 	Software string

@@ -19,6 +19,7 @@ import (
 // test checks that each endpoint is in this table or in the list of those that do neither.
 var acts = map[string]string{
 	"POST " + bfia.PathProviderRegister:  audit.RegisterProvider,
+	"POST " + bfia.PathProviderAllow:     audit.AllowProvider,
 	"POST " + bfia.PathProviderDelete:    audit.DeleteProvider,
 	"POST " + bfia.PathComponentRegister: audit.RegisterComponent,
 	"POST " + bfia.PathComponentUpload:   audit.Upload,

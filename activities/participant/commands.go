@@ -151,8 +151,8 @@ func (a *Activities) ReleaseSession(ctx context.Context, in ReleaseSessionInput)
 // maxTransfers bounds the transport's answer to a release.
 const maxTransfers = 16 << 20
 
-// recordTransfers records the bytes that a released session has exchanged with partners, which the transport's
-// answer holds. A transport of an earlier version counts none.
+// recordTransfers records the bytes that a released session has exchanged with partners, which the
+// transport's answer holds. A transport of an earlier version counts none.
 func (a *Activities) recordTransfers(ctx context.Context, session string, answer []byte) error {
 	var released struct {
 		Payload []byte `json:"payload"`

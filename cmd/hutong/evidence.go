@@ -112,7 +112,8 @@ func newEvidenceVerify() *cobra.Command {
 					return fmt.Errorf("%s: %w", name, err)
 				}
 				archives = append(archives, a)
-				if err := printEvidence(cmd.OutOrStdout(), name, a, roots != nil || pinned != nil); err != nil {
+				proved := roots != nil || pinned != nil
+				if err := printEvidence(cmd.OutOrStdout(), name, a, proved); err != nil {
 					return err
 				}
 			}
@@ -123,7 +124,8 @@ func newEvidenceVerify() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&ca, "ca", "", "PEM file of the authorities of the parties' certificates")
-	cmd.Flags().StringArrayVar(&pins, "pin", nil, "SHA-256 of a party's public key; may be given several times")
+	cmd.Flags().
+		StringArrayVar(&pins, "pin", nil, "SHA-256 of a party's public key; may be given several times")
 	return cmd
 }
 
@@ -187,11 +189,23 @@ func printEvidence(w io.Writer, name string, a *evidence.Archive, proved bool) e
 	}
 	lines := []string{
 		fmt.Sprintf("%s: the signature is valid, nothing was altered", name),
-		fmt.Sprintf("  job %s at %s, as %v: %s %s", plain(f.JobID), plain(f.NodeID), f.Roles, f.State, f.Outcome),
+		fmt.Sprintf(
+			"  job %s at %s, as %v: %s %s",
+			plain(f.JobID),
+			plain(f.NodeID),
+			f.Roles,
+			f.State,
+			f.Outcome,
+		),
 		fmt.Sprintf("  signed by the key %s, %s", certs.PinOf(a.Chain[0]), signer),
 		fmt.Sprintf("  document SHA-256 %s", f.DocumentSHA256),
-		fmt.Sprintf("  %d parts, %d inputs and outputs, %d audit entries, head of the trail %s", len(f.Parts),
-			len(f.Data), len(a.Trail), f.TrailHead),
+		fmt.Sprintf(
+			"  %d parts, %d inputs and outputs, %d audit entries, head of the trail %s",
+			len(f.Parts),
+			len(f.Data),
+			len(a.Trail),
+			f.TrailHead,
+		),
 		fmt.Sprintf("  %d bytes left to partners, %d were received", left, received),
 	}
 	if missing > 0 {

@@ -16,6 +16,7 @@ const (
 	DeleteDataset     = "dataset.delete"
 	RegisterProvider  = "provider.register"
 	RegisterComponent = "provider.register-component"
+	AllowProvider     = "provider.allow" // exceptions from the restricted profile of containers
 	DeleteProvider    = "provider.delete"
 	Drain             = "runner.drain"
 	ReadTrail         = "audit.read"

@@ -129,11 +129,12 @@ func Write(w io.Writer, facts Facts, document []byte, trail []audit.Entry, signe
 	return nil
 }
 
-// signed returns what is signed: the manifest after the name of the format, so that no other signature of the key
-// can be taken for this one.
+// signed returns what is signed: the manifest after the name of the format, so that no other signature of the
+// key can be taken for this one.
 func signed(manifest []byte) []byte { return append([]byte(format+"\n"), manifest...) }
 
-// sign signs a manifest: ECDSA with SHA-256 (deterministic, RFC 6979), RSA with SHA-256 (PKCS #1), or Ed25519.
+// sign signs a manifest: ECDSA with SHA-256 (deterministic, RFC 6979), RSA with SHA-256 (PKCS #1), or
+// Ed25519.
 func sign(key crypto.Signer, manifest []byte) ([]byte, error) {
 	message := signed(manifest)
 	sum := sha256.Sum256(message)
@@ -176,7 +177,10 @@ func Read(r io.ReaderAt, size int64) (*Archive, error) {
 	}
 	for _, name := range []string{fileCertificates, fileDocument, fileFacts, fileTrail} {
 		if m.Files[name] != Digest(files[name]) {
-			return nil, fmt.Errorf("%s: its SHA-256 is not that of the signed manifest: it was altered", name)
+			return nil, fmt.Errorf(
+				"%s: its SHA-256 is not that of the signed manifest: it was altered",
+				name,
+			)
 		}
 	}
 	if want := len(m.Files) + 2; len(files) != want { // the manifest and its signature
@@ -235,7 +239,10 @@ func checkSignature(cert *x509.Certificate, manifest, signature []byte) error {
 		algorithm = x509.SHA256WithRSA
 	}
 	if err := cert.CheckSignature(algorithm, signed(manifest), signature); err != nil {
-		return fmt.Errorf("the signature is not valid: the manifest was altered, or another key signed it: %w", err)
+		return fmt.Errorf(
+			"the signature is not valid: the manifest was altered, or another key signed it: %w",
+			err,
+		)
 	}
 	return nil
 }
@@ -249,8 +256,14 @@ func (a *Archive) check(m manifest) error {
 	}
 	switch {
 	case f.NodeID != m.NodeID || f.JobID != m.JobID:
-		return fmt.Errorf("%s is about job %.100q at %.100q, the manifest about job %.100q at %.100q", fileFacts,
-			f.JobID, f.NodeID, m.JobID, m.NodeID)
+		return fmt.Errorf(
+			"%s is about job %.100q at %.100q, the manifest about job %.100q at %.100q",
+			fileFacts,
+			f.JobID,
+			f.NodeID,
+			m.JobID,
+			m.NodeID,
+		)
 	case f.DocumentSHA256 != Digest(a.Document) || f.ContentSHA256 != content:
 		return fmt.Errorf("%s: document_sha256 is not the digest of %s", fileFacts, fileDocument)
 	}
@@ -293,7 +306,10 @@ func (a *Archive) CheckCertificate(roots *x509.CertPool, pins []certs.Pin) error
 		}
 		if _, err := a.Chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates,
 			CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-			return fmt.Errorf("the certificate that signed the archive is not under the given authorities: %w", err)
+			return fmt.Errorf(
+				"the certificate that signed the archive is not under the given authorities: %w",
+				err,
+			)
 		}
 	}
 	if !names(a.Chain[0], a.Facts.NodeID) {

@@ -22,7 +22,10 @@ func names(cert *x509.Certificate, node string) bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(cert.DNSNames, func(name string) bool { return strings.EqualFold(name, node) })
+	return slices.ContainsFunc(
+		cert.DNSNames,
+		func(name string) bool { return strings.EqualFold(name, node) },
+	)
 }
 
 // Compare holds the archives of two parties about one job against each other.
@@ -106,7 +109,8 @@ func (c *comparison) tasks() {
 	}
 }
 
-// components compares the descriptions of components. Images may differ: each party runs what is registered there.
+// components compares the descriptions of components. Images may differ: each party runs what is registered
+// there.
 func (c *comparison) components() {
 	key := func(x Component) string { return x.Component + " of " + x.Provider }
 	descriptions := map[string]string{}
@@ -120,7 +124,8 @@ func (c *comparison) components() {
 	}
 }
 
-// transfers compares what one party has sent to the other with what that one has received from it, by session.
+// transfers compares what one party has sent to the other with what that one has received from it, by
+// session.
 func (c *comparison) transfers(from, to *Facts) {
 	if !from.TransfersComplete || !to.TransfersComplete {
 		c.differ("bytes from %s to %s: a party's transport has not reported them", from.NodeID, to.NodeID)
@@ -146,10 +151,19 @@ func (c *comparison) transfers(from, to *Facts) {
 		case s.Sent == r.Received && s.SentMessages == r.ReceivedMessages:
 			c.agree("%s: %d bytes in %d messages", what, s.Sent, s.SentMessages)
 		case s.Incomplete || r.Incomplete:
-			c.differ("%s: %d bytes sent, %d received; a transport crashed meanwhile, so its number is a lower bound",
-				what, s.Sent, r.Received)
+			c.differ(
+				"%s: %d bytes sent, %d received; a transport crashed meanwhile, so its number is a lower bound",
+				what,
+				s.Sent,
+				r.Received,
+			)
 		case r.Received > s.Sent && r.Received <= s.Sent+s.Unconfirmed:
-			c.agree("%s: %d bytes received, of which %d were confirmed to the sender", what, r.Received, s.Sent)
+			c.agree(
+				"%s: %d bytes received, of which %d were confirmed to the sender",
+				what,
+				r.Received,
+				s.Sent,
+			)
 		default:
 			c.differ("%s: %d bytes in %d messages sent, %d bytes in %d messages received", what, s.Sent,
 				s.SentMessages, r.Received, r.ReceivedMessages)
@@ -164,7 +178,13 @@ func (c *comparison) transfers(from, to *Facts) {
 func (c *comparison) approvals() {
 	for _, f := range []*Facts{c.a, c.b} {
 		for _, a := range f.Approvals {
-			text := fmt.Sprintf("%s: %s by %s at %s", f.NodeID, a.Act, a.Principal, a.At.Format("2006-01-02 15:04:05"))
+			text := fmt.Sprintf(
+				"%s: %s by %s at %s",
+				f.NodeID,
+				a.Act,
+				a.Principal,
+				a.At.Format("2006-01-02 15:04:05"),
+			)
 			if a.Act == "job.reject" && f.Outcome == "SUCCESS" {
 				c.differ("%s, and the job ran", text)
 				continue

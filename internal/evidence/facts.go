@@ -18,7 +18,8 @@ type Facts struct {
 	// Software is the version of Hutong that made the archive.
 	Software string `json:"software"`
 	// DocumentSHA256 is the digest of the job's document, byte for byte as the party received it, in hex, and
-	// ContentSHA256 that of its content, without the space between tokens, which a party on the way may change.
+	// ContentSHA256 that of its content, without the space between tokens, which a party on the way may
+	// change.
 	DocumentSHA256 string     `json:"document_sha256"`
 	ContentSHA256  string     `json:"content_sha256"`
 	State          string     `json:"state"`
@@ -34,8 +35,8 @@ type Facts struct {
 	Data []Data `json:"data"`
 	// Approvals are the decisions about the job at this party, of the audit trail.
 	Approvals []Approval `json:"approvals"`
-	// Transfers are the bytes between this party's containers and those of partners. TransfersComplete is unset if
-	// the transport has not reported them.
+	// Transfers are the bytes between this party's containers and those of partners. TransfersComplete is
+	// unset if the transport has not reported them.
 	Transfers         []Transfer `json:"transfers"`
 	TransfersComplete bool       `json:"transfers_complete"`
 	// TrailHead is the head of the party's audit trail when the archive was made.

@@ -15,12 +15,12 @@ import (
 	"hutong/internal/evidence"
 )
 
-// evidenceFile is the file in the data folder with the key that signs evidence, and its certificate, of a party
-// without a certificate for partners.
+// evidenceFile is the file in the data folder with the key that signs evidence, and its certificate, of a
+// party without a certificate for partners.
 const evidenceFile = "evidence.pem"
 
-// evidenceSigner returns the key that signs evidence: that of the party's certificate for partners, or one that is
-// made for it. It is read again for each archive, so that a renewed certificate is used.
+// evidenceSigner returns the key that signs evidence: that of the party's certificate for partners, or one
+// that is made for it. It is read again for each archive, so that a renewed certificate is used.
 func (c *Config) evidenceSigner() (evidence.Signer, error) {
 	certFile, keyFile := c.Partners.TLS.CertFile, c.Partners.TLS.KeyFile
 	if certFile == "" {
@@ -49,7 +49,8 @@ func (c *Config) evidenceSigner() (evidence.Signer, error) {
 	return signer, nil
 }
 
-// createEvidenceKey makes the key and its certificate, unless the file exists. Of several processes one makes it.
+// createEvidenceKey makes the key and its certificate, unless the file exists. Of several processes one makes
+// it.
 func createEvidenceKey(path, node string) error {
 	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -67,8 +67,9 @@ func Load(path string, environ []string) (*Config, error) {
 		return nil, fmt.Errorf("invalid configuration in the environment: %w", err)
 	}
 	if path == "" && c.NodeID == "" {
-		return nil, errors.New("no configuration is given: name the party's file with -c FILE or HUTONG_CONFIG, " +
-			"or set HUTONG_NODE_ID; deploy/config/party.example.yaml explains every field")
+		return nil,
+			errors.New("no configuration is given: name the party's file with -c FILE or HUTONG_CONFIG, " +
+				"or set HUTONG_NODE_ID; deploy/config/party.example.yaml explains every field")
 	}
 	if err := c.readSecretFiles(); err != nil {
 		return nil, fmt.Errorf("invalid configuration: %w", err)

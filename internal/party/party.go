@@ -28,6 +28,7 @@ import (
 	"hutong/bfia"
 	bfiaclient "hutong/bfia/client"
 	"hutong/internal/httpclient"
+	"hutong/internal/partners"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/dataset"
@@ -49,11 +50,14 @@ type Roles struct {
 type Party struct {
 	cfg     *Config
 	base    *slog.Logger
-	logger  *slog.Logger                  // with the attribute node_id
-	own     *memoryListener               // at which api serves the requests of this process
-	api     *api.Server                   // nil unless the process runs the role API or Control
-	closers []func(context.Context) error // in the order of the starts
-	failed  chan error
+	logger  *slog.Logger         // with the attribute node_id
+	own     *memoryListener      // at which api serves the requests of this process
+	api     *api.Server          // nil unless the process runs the role API or Control
+	channel *transport.Transport // nil unless the process runs the role Transport
+	// partners knows who the partners are.
+	partners *partners.Directory
+	closers  []func(context.Context) error // in the order of the starts
+	failed   chan error
 }
 
 // createTimeout limits create_all, which creates a job at every party or undoes that.
@@ -73,6 +77,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 			return nil, fmt.Errorf("failed to create folder %s of party %s: %w", dir, cfg.NodeID, err)
 		}
 	}
+	if err := p.openPartners(); err != nil {
+		return nil, err
+	}
 	docker, err := p.openDocker(ctx)
 	if err != nil {
 		return nil, err
@@ -83,7 +90,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if !roles.API && !roles.Control && !roles.Runner {
-		return p, nil
+		return p, p.startPartners(ctx, false, p.channel)
 	}
 	db, err := cfg.OpenDatabase(ctx)
 	if err != nil {
@@ -123,6 +130,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		if err := p.startAPI(ctx, docker); err != nil {
 			return nil, err
 		}
+	}
+	if err := p.startPartners(ctx, roles.API, p.channel); err != nil {
+		return nil, err
 	}
 	return p, nil
 }
@@ -220,8 +230,8 @@ func (p *Party) route(node string) (string, bool) {
 	if node == p.cfg.NodeID {
 		return "http://" + ownAPI, true
 	}
-	r, ok := p.cfg.Routes[node]
-	return r.URL, ok
+	partner, ok := p.partners.Lookup(node)
+	return partner.URL, ok
 }
 
 // TransportAddress returns the address at which the party's control workers, which release sessions, reach
@@ -271,11 +281,11 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 		NodeID: p.cfg.NodeID,
 		Spool:  p.cfg.Transport.SpoolDir,
 		Route: func(node string) (string, bool) {
-			r, ok := p.cfg.Routes[node]
-			return r.Transport(), ok
+			partner, ok := p.partners.Lookup(node)
+			return partner.Transport(), ok
 		},
-		Proxy:  p.cfg.Proxy.Rule(),
-		Logger: p.base, // it adds the node id itself
+		Outgoing: p.partners.Transport(transport.TunePool),
+		Logger:   p.base, // it adds the node id itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
 			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
 			TotalBytes:   int64(p.cfg.Transport.TotalMiB) * mib,
@@ -284,19 +294,11 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 	if err != nil {
 		return fmt.Errorf("failed to open the transport of party %s: %w", p.cfg.NodeID, err)
 	}
+	p.channel = t
 	p.onStop(t.Close)
 	srv := t.Server()
 	if !p.cfg.Security.OpenPartners {
 		srv.Handler = t.ContainerHandler()
-	}
-	if partners := p.cfg.Transport.PartnerListen; partners != "" {
-		srv.Handler = t.ContainerHandler()
-		partnerServer := t.Server()
-		partnerServer.Handler = t.PartnerHandler()
-		if err := p.serve(ctx, "transport.partner_listen", partners, partnerServer.Serve,
-			partnerServer.Shutdown); err != nil {
-			return err
-		}
 	}
 	if err := p.serve(ctx, "transport.listen", p.cfg.Transport.Listen, srv.Serve, srv.Shutdown); err != nil {
 		return err
@@ -441,35 +443,6 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 			p.failed <- fmt.Errorf("failed to serve the processes of party %s: %w", p.cfg.NodeID, err)
 		}
 	}()
-}
-
-// startAPI serves the party's API at its addresses. Stop shuts it down before the workers.
-func (p *Party) startAPI(ctx context.Context, docker *docker.Driver) error {
-	s := p.api
-	if err := p.serve(ctx, "listen", p.cfg.Listen, s.ServeClients, s.Shutdown); err != nil {
-		return err
-	}
-	none := func(context.Context) error { return nil } // the Shutdown above stops all of its servers
-	if err := p.serve(ctx, "containers.listen", p.cfg.Containers.Listen, s.ServeContainers,
-		none); err != nil {
-		return err
-	}
-	if p.cfg.Ops.Listen != "" {
-		if err := p.serve(ctx, "ops.listen", p.cfg.Ops.Listen, s.ServeOperation, none); err != nil {
-			return err
-		}
-	}
-	p.serveBridge(ctx, docker, p.cfg.Containers.Listen,
-		func() (func(net.Listener) error, func(context.Context) error) { return s.ServeContainers, none })
-	return nil
-}
-
-// clients returns the authenticator of the listener of clients.
-func (p *Party) clients() api.Authenticator {
-	if p.cfg.Security.Mode == SecurityOpen {
-		return api.OpenClients
-	}
-	return nil
 }
 
 // serve listens on an address and serves it until the party stops.

@@ -99,8 +99,10 @@ func UnsafeServices(c *Config) []Problem {
 	}
 	if u, err := url.Parse(c.Database.URL.Reveal()); err == nil && strings.HasPrefix(u.Scheme, "postgres") {
 		if mode := u.Query().Get("sslmode"); !databaseIsHere(u) && mode != "verify-full" {
-			add("database.url", "remove sslmode from it, or set sslmode=verify-full; database.ca_file names a "+
-				"private authority", "sslmode=%s does not verify that the server is %s", mode, u.Hostname())
+			add("database.url",
+				"remove sslmode from it, or set sslmode=verify-full; database.ca_file names a "+
+					"private authority", "sslmode=%s does not verify that the server is %s", mode,
+				u.Hostname())
 		}
 	}
 	if u, err := url.Parse(c.Storage.URL.Reveal()); err == nil && u.Scheme == "s3" &&

@@ -234,6 +234,7 @@ func (v *validation) routes(c *Config) {
 		if c.Routes[node].TransportURL != "" {
 			v.httpURL(field+".transport_url", c.Routes[node].TransportURL)
 		}
+		v.proof(c, field, c.Routes[node])
 	}
 	if _, known := c.Routes[c.Scheduler]; c.Scheduler != "" && c.Scheduler != c.NodeID && !known {
 		v.wrong("scheduler", "must be this party or an entry of routes, but is %q", c.Scheduler)
