@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"hutong/bfia"
+	"hutong/internal/limits"
 	"hutong/store/blob"
 )
 
@@ -69,6 +71,10 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 		c.Set(fiber.HeaderAllow, strings.Join(wrong.allowed, ", "))
 	}
 
+	var exceeded *limits.Exceeded
+	if errors.As(err, &exceeded) {
+		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(exceeded.Seconds()))
+	}
 	if status == http.StatusServiceUnavailable {
 		c.Set(fiber.HeaderRetryAfter, retryAfter)
 	}

@@ -26,6 +26,7 @@ import (
 	"hutong/internal/evidence"
 	"hutong/internal/httpguard"
 	"hutong/internal/identity"
+	"hutong/internal/limits"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/dataset"
@@ -67,6 +68,8 @@ type Config struct {
 	EvidenceSigner func() (evidence.Signer, error)
 	// Software is the version of the program, for evidence.
 	Software string
+	// Callers bounds what each caller takes. nil bounds nothing.
+	Callers *limits.Limiter
 	// ClientTimeout bounds the reading of a request and each pause in a stream.
 	ClientTimeout time.Duration
 }
@@ -117,6 +120,9 @@ type Dependencies struct {
 
 // New returns a server. Call [Server.Serve] to serve it.
 func New(cfg Config, d Dependencies) *Server {
+	if cfg.Callers == nil {
+		cfg.Callers = limits.New(limits.Config{})
+	}
 	s := &Server{Config: cfg, store: d.Store, blobs: d.Blobs, datasets: d.Datasets, temporal: d.Temporal,
 		remote: d.Remote,
 		logger: d.Logger, jobSalt: os.Getpid(), submissions: semaphore.NewWeighted(submissionsAtOnce())}
