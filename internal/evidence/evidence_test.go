@@ -169,10 +169,14 @@ func TestTamperedArchives(t *testing.T) {
 		change map[string]func([]byte) []byte
 		reason string
 	}{
-		"facts":    {map[string]func([]byte) []byte{fileFacts: replace("SUCCESS", "STOPPED")}, "facts.json: its SHA-256"},
-		"document": {map[string]func([]byte) []byte{fileDocument: replace("f", "g")}, "document.json: its SHA-256"},
-		"trail":    {map[string]func([]byte) []byte{fileTrail: replace("alice", "bob")}, "audit.json: its SHA-256"},
-		"manifest": {map[string]func([]byte) []byte{fileManifest: replace("42", "43")}, "signature is not valid"},
+		"facts": {map[string]func([]byte) []byte{fileFacts: replace("SUCCESS", "STOPPED")},
+			"facts.json: its SHA-256"},
+		"document": {map[string]func([]byte) []byte{fileDocument: replace("f", "g")},
+			"document.json: its SHA-256"},
+		"trail": {map[string]func([]byte) []byte{fileTrail: replace("alice", "bob")},
+			"audit.json: its SHA-256"},
+		"manifest": {map[string]func([]byte) []byte{fileManifest: replace("42", "43")},
+			"signature is not valid"},
 		"facts and manifest": {map[string]func([]byte) []byte{
 			fileFacts: func([]byte) []byte { return []byte("{}") },
 			fileManifest: func(b []byte) []byte {
@@ -186,8 +190,10 @@ func TestTamperedArchives(t *testing.T) {
 			b[len(b)-1] ^= 1
 			return b
 		}}, "signature is not valid"},
-		"missing": {map[string]func([]byte) []byte{fileTrail: func([]byte) []byte { return nil }}, "lacks the file audit.json"},
-		"added":   {map[string]func([]byte) []byte{"new": func([]byte) []byte { return []byte("x") }}, "has 7 files"},
+		"missing": {map[string]func([]byte) []byte{fileTrail: func([]byte) []byte { return nil }},
+			"lacks the file audit.json"},
+		"added": {map[string]func([]byte) []byte{"new": func([]byte) []byte { return []byte("x") }},
+			"has 7 files"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := read(repack(t, archive, c.change))
@@ -205,8 +211,9 @@ func TestContradictions(t *testing.T) {
 		change func(*Facts, []audit.Entry)
 		reason string
 	}{
-		"digest": {func(f *Facts, _ []audit.Entry) { f.DocumentSHA256 = Digest(nil) }, "not the digest of document.json"},
-		"entry":  {func(_ *Facts, l []audit.Entry) { l[0].Name = "bob" }, "does not fit its hash"},
+		"digest": {func(f *Facts, _ []audit.Entry) { f.DocumentSHA256 = Digest(nil) },
+			"not the digest of document.json"},
+		"entry": {func(_ *Facts, l []audit.Entry) { l[0].Name = "bob" }, "does not fit its hash"},
 		"job": {func(_ *Facts, l []audit.Entry) {
 			l[0].Object.ID = "43"
 			l[0].Hash = l[0].Sum()
@@ -240,19 +247,33 @@ func TestCompare(t *testing.T) {
 		a.Transfers[0].Unconfirmed, b.Transfers[0].Received = 10, 110
 	}))
 	for want, change := range map[string]func(a, b *Facts){
-		"content of the job's document":                       func(_, b *Facts) { b.ContentSHA256 = "x" },
-		"outcome of the job: SUCCESS at A":                    func(_, b *Facts) { b.Outcome = "FAILED" },
-		"task psi, its state":                                 func(_, b *Facts) { b.Parts[0].State = "FAILED" },
-		"task psi, its id":                                    func(_, b *Facts) { b.Parts[0].TaskID = "t2" },
-		"no task in common":                                   func(_, b *Facts) { b.Parts = nil },
-		"from A to B: 100 bytes in 2 messages sent, 99 bytes": func(_, b *Facts) { b.Transfers[0].Received = 99 },
-		"from B to A: 30 bytes in 2 messages sent, 31 bytes":  func(a, _ *Facts) { a.Transfers[0].Received = 31 },
-		"has not reported":                                    func(a, _ *Facts) { a.TransfersComplete = false },
-		"a transport crashed":                                 func(a, _ *Facts) { a.Transfers[0].Sent, a.Transfers[0].Incomplete = 1, true },
-		"job.reject by client alice":                          func(a, _ *Facts) { a.Approvals[0].Act = audit.Reject },
-		"both archives are of A":                              func(_, b *Facts) { b.NodeID = "A" },
-		"job: 42 at A, 43 at B":                               func(_, b *Facts) { b.JobID = "43" },
-		"sent, 0 bytes in 0 messages":                         func(_, b *Facts) { b.Transfers[0].SessionID = "other" },
+		"content of the job's document":    func(_, b *Facts) { b.ContentSHA256 = "x" },
+		"outcome of the job: SUCCESS at A": func(_, b *Facts) { b.Outcome = "FAILED" },
+		"task psi, its state": func(_, b *Facts) {
+			b.Parts[0].State = "FAILED"
+		},
+		"task psi, its id":  func(_, b *Facts) { b.Parts[0].TaskID = "t2" },
+		"no task in common": func(_, b *Facts) { b.Parts = nil },
+		"from A to B: 100 bytes in 2 messages sent, 99 bytes": func(_, b *Facts) {
+			b.Transfers[0].Received = 99
+		},
+		"from B to A: 30 bytes in 2 messages sent, 31 bytes": func(a, _ *Facts) {
+			a.Transfers[0].Received = 31
+		},
+		"has not reported": func(a, _ *Facts) {
+			a.TransfersComplete = false
+		},
+		"a transport crashed": func(a, _ *Facts) {
+			a.Transfers[0].Sent, a.Transfers[0].Incomplete = 1, true
+		},
+		"job.reject by client alice": func(a, _ *Facts) {
+			a.Approvals[0].Act = audit.Reject
+		},
+		"both archives are of A": func(_, b *Facts) { b.NodeID = "A" },
+		"job: 42 at A, 43 at B":  func(_, b *Facts) { b.JobID = "43" },
+		"sent, 0 bytes in 0 messages": func(_, b *Facts) {
+			b.Transfers[0].SessionID = "other"
+		},
 	} {
 		t.Run(want, func(t *testing.T) {
 			require.Contains(t, fmt.Sprint(differences(change)), want)
