@@ -155,7 +155,7 @@ const maxTransfers = 16 << 20
 // transport's answer holds. A transport of an earlier version counts none.
 func (a *Activities) recordTransfers(ctx context.Context, session string, answer []byte) error {
 	var released struct {
-		Payload []byte `json:"payload"`
+		Payload []byte `json:"content"`
 	}
 	if err := json.Unmarshal(answer, &released); err != nil || len(released.Payload) == 0 {
 		a.Logger.Warn("the transport has not reported the bytes of a session; the job's evidence lacks them",

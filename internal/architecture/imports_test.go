@@ -53,7 +53,7 @@ var imports = []struct {
 		"api",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
 			"workflows/...", "internal/audit", "internal/evidence", "internal/httpguard",
-			"internal/identity", "internal/limits"},
+			"internal/certs", "internal/identity", "internal/limits"},
 	},
 	{"gate", []string{"gate/storage", "bfia", "transport/wire", "transport/status", "internal/identity",
 		"internal/httpguard", "internal/httpclient"}},
@@ -83,7 +83,7 @@ var imports = []struct {
 	{"internal/identity", nil},
 	{"internal/secretfile", nil},
 	{"internal/limits", []string{"internal/identity"}},
-	{"internal/codec", []string{"internal/secretfile", "internal/identity"}},
+	{"internal/codec", []string{"internal/secretfile", "internal/identity", "internal/limits"}},
 	{"internal/audit", []string{"internal/identity"}},
 	{"internal/evidence", []string{"internal/audit", "internal/certs"}},
 	{"internal/temporalns", []string{"workflows/..."}},
@@ -202,8 +202,13 @@ func TestProvidersAreNotImported(t *testing.T) {
 			continue
 		}
 		for _, imported := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
-			assert.False(t, strings.HasPrefix(imported, module+"providers"), "%s imports %s", p.ImportPath,
-				imported)
+			assert.False(
+				t,
+				strings.HasPrefix(imported, module+"providers"),
+				"%s imports %s",
+				p.ImportPath,
+				imported,
+			)
 		}
 	}
 }

@@ -3,17 +3,15 @@ package party
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/netip"
-	"net/url"
 	"slices"
 
 	"hutong/internal/audit"
 	"hutong/internal/certs"
-	"hutong/internal/httpclient"
 	"hutong/internal/identity"
 	"hutong/internal/partners"
 	"hutong/transport"
@@ -24,7 +22,8 @@ const maxPartnerHeaderBytes = 64 << 10
 
 // openPartners reads who the partners are.
 func (p *Party) openPartners() error {
-	cfg := partners.Config{Node: p.cfg.NodeID, OnRefusal: p.recordRefusal}
+	cfg := partners.Config{Node: p.cfg.NodeID, AllowTLS12: p.cfg.Partners.TLS.MinVersion == "1.2",
+		Strangers: p.pending.Load, StrangerPaths: strangerPaths, OnRefusal: p.recordRefusal}
 	files := p.cfg.Partners.TLS
 	if files.CertFile != "" {
 		pair, err := certs.LoadKeyPair(files.CertFile, files.KeyFile, p.logger)
@@ -55,6 +54,13 @@ func (p *Party) recordRefusal(r *http.Request, refusal error) {
 		host = r.RemoteAddr
 	}
 	p.api.RecordRefusal(identity.Principal{Address: host}, r.Method+" "+r.URL.Path, audit.Object{}, refusal)
+}
+
+// OpenPartners returns the directory of the partners of a valid configuration, for requests to them.
+func OpenPartners(cfg *Config, logger *slog.Logger) (*partners.Directory, error) {
+	p := &Party{cfg: cfg, logger: logger}
+	err := p.openPartners()
+	return p.partners, err
 }
 
 // configuredPartners returns the partners of the configuration.
@@ -145,7 +151,7 @@ func (p *Party) partnerHandler(control bool, channel *transport.Transport) http.
 	if !control {
 		return nil
 	}
-	commands := p.commandHandler()
+	commands := p.api.PartnerHandler()
 	if channel == nil {
 		return commands
 	}
@@ -157,25 +163,4 @@ func (p *Party) partnerHandler(control bool, channel *transport.Transport) http.
 		}
 		commands.ServeHTTP(w, r)
 	})
-}
-
-// commandHandler passes requests on to the API of this process, in the name of the principal of their
-// context. Each request has a connection of its own, which names the principal.
-func (p *Party) commandHandler() http.Handler {
-	over := httpclient.Direct()
-	over.DisableKeepAlives = true
-	over.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return p.own.dial(ctx, identity.From(ctx))
-	}
-	return &httputil.ReverseProxy{
-		Transport: over,
-		Rewrite: func(r *httputil.ProxyRequest) {
-			// The host separates the connections of different partners.
-			r.SetURL(&url.URL{Scheme: "http", Host: identity.From(r.In.Context()).Node + "." + ownAPI})
-		},
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			p.logger.Error("failed to pass on a partner's request", "error", err)
-			w.WriteHeader(http.StatusBadGateway)
-		},
-	}
 }
