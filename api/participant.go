@@ -279,6 +279,7 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 		return err
 	}
 	ctx, sender := c.UserContext(), s.sender(c)
+	on(ctx, audit.Job, ref.JobID)
 	facts, job, err := s.participantFacts(ctx, ref.JobID)
 	if err != nil {
 		return err

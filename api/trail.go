@@ -42,6 +42,15 @@ var acts = map[string]string{
 	"GET " + bfia.PathAuditQuery:         audit.ReadTrail,
 	"POST " + bfia.PathRunnerDrain:       audit.Drain,
 
+	"POST " + bfia.PathPartnerInvite:     audit.InvitePartner,
+	"POST " + bfia.PathPartnerApply:      audit.ApplyToPartner,
+	"POST " + bfia.PathPartnerAccept:     audit.AcceptPartner,
+	"POST " + bfia.PathPartnerRemove:     audit.RemovePartner,
+	"POST " + bfia.PathContractApply:     audit.PartnerApply,
+	"POST " + bfia.PathContractConfirm:   audit.PartnerConfirm,
+	"POST " + bfia.PathContractTerminate: audit.PartnerTerminate,
+	"POST " + bfia.PathNodeUpdate:        audit.PartnerUpdate,
+
 	"POST " + bfia.PathCreateAll:    audit.PartnerCreateAll,
 	"POST " + bfia.PathStopAll:      audit.PartnerStopAll,
 	"POST " + bfia.PathAuditConfirm: audit.PartnerApproval,

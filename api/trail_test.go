@@ -27,7 +27,8 @@ var notActs = []string{
 	"GET " + bfia.PathProviderQuery, "GET " + bfia.PathDataQuery, "POST " + bfia.PathPlatformCheck,
 	"GET " + bfia.PathPlatformStatusAll, "GET " + bfia.PathPlatformJobList, "GET " + bfia.PathJobShow,
 	"GET " + bfia.PathJobDocument, "GET " + bfia.PathRunnerQuery, "GET " + bfia.PathHealth,
-	"GET " + bfia.PathReady, "GET " + bfia.PathOpenAPI,
+	"GET " + bfia.PathPartnerQuery, "GET " + bfia.PathContractQuery, "GET " + bfia.PathNodeQuery,
+	"GET " + bfia.PathNodeHealth, "GET " + bfia.PathReady, "GET " + bfia.PathOpenAPI,
 	// Reports and the flow control of jobs that were commanded before.
 	"POST " + bfia.PathPlatformCallback, "GET " + bfia.PathStatusAll, "POST " + bfia.PathStatusAll,
 	"POST " + bfia.PathTaskCallback, "POST " + bfia.PathCapacityHint, "POST " + bfia.PathCheck,

@@ -34,6 +34,16 @@ const (
 	PartnerStatus    = "partner.job-status" // of FATE-Flow: it ends or reopens a job
 	PartnerRerun     = "partner.task-rerun"
 
+	// Acts on contracts with other parties: of administrators, and of the other parties.
+	InvitePartner    = "contract.invite"
+	ApplyToPartner   = "contract.apply"
+	AcceptPartner    = "contract.accept"
+	RemovePartner    = "contract.remove"
+	PartnerApply     = "partner.contract-apply"
+	PartnerConfirm   = "partner.contract-confirm"
+	PartnerTerminate = "partner.contract-terminate"
+	PartnerUpdate    = "partner.node-update"
+
 	// Refusals is the act of a summary: further refusals of one caller within a minute.
 	Refusals = "refusals"
 )
