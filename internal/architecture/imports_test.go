@@ -70,9 +70,10 @@ var imports = []struct {
 	{
 		"internal/party",
 		[]string{"bfia/...", "fateflow", "admission", "store/...", "workflows/...", "activities/...",
-			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/identity",
-			"internal/duration", "internal/codec", "internal/secretfile", "internal/certs",
-			"internal/evidence", "internal/partners", "internal/audit", "internal/limits"},
+			"worker", "api", "gate/...", "transport/...", "console", "internal/httpclient",
+			"internal/identity", "internal/duration", "internal/codec", "internal/secretfile",
+			"internal/certs", "internal/partners", "internal/limits", "internal/audit",
+			"internal/evidence"},
 	},
 	{"internal/devserver", []string{"internal/party", "internal/temporalns", "internal/httpclient",
 		"internal/certs"}},
