@@ -84,17 +84,19 @@ func (s *Server) guard(r route, authenticate Authenticator) fiber.Handler {
 		if !r.access.everybody {
 			var err error
 			if principal, err = authenticate(c); err != nil {
+				s.refused(c, r, principal, err)
 				return s.refuse(c, principal, err)
 			}
 		}
 		if err := r.access.check(principal); err != nil {
+			s.refused(c, r, principal, err)
 			return s.refuse(c, principal, err)
 		}
 		if err := s.Callers.Request(principal); !r.access.everybody && err != nil {
+			s.refused(c, r, principal, tooMany(err))
 			return tooMany(err)
 		}
-		c.SetUserContext(identity.With(s.ctx, principal))
-		return r.handler(c)
+		return s.serveAct(c, r, principal)
 	}
 }
 

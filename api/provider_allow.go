@@ -6,6 +6,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/internal/audit"
 )
 
 // allowProvider replaces the approved exceptions of the providers that the request names. A provider gets no
@@ -22,6 +23,7 @@ func (s *Server) allowProvider(c *fiber.Ctx) error {
 	if filter.Name == "" || filter.Version == "" {
 		return bfia.Errorf(bfia.CodeBadRequest, "provider_name: is required, as name:version or name:version@device")
 	}
+	on(c.UserContext(), audit.Provider, providerID(filter.Name, filter.Version, filter.Device))
 	var allow bfia.Exceptions
 	if err := bfia.DecodeFields(fields, bfia.Required("allow", &allow)); err != nil {
 		return err

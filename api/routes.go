@@ -61,6 +61,8 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathPlatformLog, s.readLog, clientWith(identity.Logs)},
 		{http.MethodGet, bfia.PathJobOutputs, s.listOutputs, clientWith(identity.Viewer)},
 		{http.MethodGet, bfia.PathJobShow, s.showJob, clientWith(identity.Viewer)},
+		{http.MethodGet, bfia.PathJobEvidence, s.jobEvidence, clientWith(identity.Auditor)},
+		{http.MethodGet, bfia.PathAuditQuery, s.queryTrail, clientWith(identity.Auditor)},
 		{http.MethodGet, bfia.PathJobDocument, s.jobDocument, clientWith(identity.Viewer)},
 
 		// Containers.

@@ -22,6 +22,8 @@ import (
 	"hutong/activities/housekeeping"
 	"hutong/admission"
 	"hutong/bfia/client"
+	"hutong/internal/audit"
+	"hutong/internal/evidence"
 	"hutong/internal/httpguard"
 	"hutong/internal/identity"
 	"hutong/internal/limits"
@@ -66,6 +68,11 @@ type Config struct {
 	// OpenPartners also serves the endpoints of partners at the listener of clients, to whomever their header
 	// names. Only for development.
 	OpenPartners bool
+	// EvidenceSigner returns the key that signs evidence, with its certificates. It is called for each
+	// archive.
+	EvidenceSigner func() (evidence.Signer, error)
+	// Software is the version of the program, for evidence.
+	Software string
 	// Callers bounds what each caller takes. nil bounds nothing.
 	Callers *limits.Limiter
 	// ClientTimeout bounds the reading of a request and each pause in a stream.
@@ -88,6 +95,9 @@ type Server struct {
 	// submissions limits the jobs that are created for clients at the same time.
 	submissions *semaphore.Weighted
 
+	// refusals bounds what is written to the audit trail of refusals, and reads of reads.
+	refusals audit.Limiter
+	reads    recentReads
 	// signals bounds the signals that partners and containers cause.
 	signals signalLimits
 
@@ -144,6 +154,7 @@ func New(cfg Config, d Dependencies) *Server {
 	s.partners = s.newApp(authenticators{identity.KindPartner: byConnection})
 	s.containers = s.newApp(authenticators{identity.KindContainer: containersByAddress})
 	s.operation = s.newApp(authenticators{identity.KindOperator: probes})
+	go s.writeSummaries()
 	return s
 }
 
@@ -248,5 +259,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, l := range s.listeners { // listeners that Fiber did not know yet
 		err = errors.Join(err, l.Close())
 	}
+	s.appendAudit(s.refusals.Due(time.Now(), true)...)
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/fateflow"
+	"hutong/internal/audit"
 	"hutong/store"
 	"hutong/workflows"
 )
@@ -247,6 +248,9 @@ func (s *Server) listOutputs(c *fiber.Ctx) error {
 	if _, err := s.store.Job(c.UserContext(), jobID); err != nil {
 		return unknownJob(err, jobID, s.Node)
 	}
+	if err := s.recordRead(c.UserContext(), jobID); err != nil {
+		return err
+	}
 	rows, err := s.store.Outputs(c.UserContext(), jobID)
 	if err != nil {
 		return err
@@ -295,6 +299,7 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
 		return err
 	}
+	on(c.UserContext(), audit.Job, ref.JobID)
 	scheduler, err := s.schedulerOf(c.UserContext(), ref.JobID)
 	if err != nil {
 		return err
@@ -309,6 +314,9 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 				scheduler)
 		}
 		stop = func() error { return fateflow.SendStop(c.UserContext(), s.remote, scheduler, ref.JobID) }
+	}
+	if err := s.recordAct(c.UserContext()); err != nil {
+		return err
 	}
 	err = stop()
 	if scheduler != s.Node && ref.TaskName == "" {

@@ -11,6 +11,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/internal/audit"
 	"hutong/store"
 )
 
@@ -22,6 +23,7 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	on(c.UserContext(), audit.Job, doc.JobID)
 	warnings, err := s.checkSubmission(c.UserContext(), doc)
 	if err != nil {
 		return err
@@ -31,6 +33,9 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 		return err
 	}
 	defer done()
+	if err := s.recordAct(c.UserContext()); err != nil {
+		return err
+	}
 	if err := s.remote.CreateAll(c.UserContext(), s.Scheduler, doc); err != nil {
 		return partnerError(err, "the scheduler")
 	}

@@ -1,20 +1,25 @@
 package doctor_test
 
 import (
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"hutong/internal/audit"
 	"hutong/internal/doctor"
+	"hutong/internal/identity"
 	"hutong/internal/party"
 	"hutong/store"
 	"hutong/store/storetest"
@@ -269,4 +274,27 @@ func TestPrivate(t *testing.T) {
 	assert.Equal(t, doctor.OK, doctor.Private("f", path).State)
 	require.NoError(t, os.Chmod(path, 0o644))
 	assert.Contains(t, doctor.Private("f", path).Fix, "chmod o-rwx "+path)
+}
+
+// TestBrokenTrail examines a party whose audit trail somebody has changed.
+func TestBrokenTrail(t *testing.T) {
+	address := storetest.SQLite(t)
+	db := storetest.Open(t, address)
+	cfg := party.Default()
+	cfg.NodeID, cfg.DataDir, cfg.Database.URL = node, t.TempDir(), party.Secret(address)
+	cfg.Listen, cfg.Transport.Listen, cfg.Temporal.Address = freeAddress(t), freeAddress(t), freeAddress(t)
+	cfg.Runner.Docker.Enabled = party.SwitchOff
+	for range 3 {
+		require.NoError(t, db.AppendAudit(t.Context(), audit.New(identity.Principal{}, audit.Submit,
+			audit.Object{}, audit.Allowed, time.Now())))
+	}
+	assert.Equal(t, doctor.OK, examine(t, cfg)["audit trail"].State)
+
+	raw, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(address, "sqlite://"))
+	require.NoError(t, err)
+	_, err = raw.ExecContext(t.Context(), "DELETE FROM t_audit WHERE seq = 2")
+	require.NoError(t, errors.Join(err, raw.Close()))
+	found := examine(t, cfg)["audit trail"]
+	assert.Equal(t, doctor.Failed, found.State)
+	assert.Contains(t, found.Detail, "broken at entry 2")
 }

@@ -37,6 +37,7 @@ func environmentChecks(cfg *party.Config) []check {
 		{"storage", func(ctx context.Context) Check { return checkStorage(ctx, cfg) }},
 		{"clocks", func(ctx context.Context) Check { return checkClocks(ctx, cfg) }},
 		{"housekeeping", func(ctx context.Context) Check { return checkRemovals(ctx, cfg) }},
+		{"audit trail", func(ctx context.Context) Check { return checkTrail(ctx, cfg) }},
 		{"images", func(ctx context.Context) Check { return checkImages(ctx, cfg) }},
 		{"runners", func(ctx context.Context) Check { return checkRunners(ctx, cfg) }},
 		{"docker", func(ctx context.Context) Check { return checkDocker(ctx, cfg) }},

@@ -384,7 +384,6 @@ INSERT INTO t_audit_head (singleton, seq, hash) VALUES (1, 0, '');
 CREATE TABLE t_transfer (
   session_id        TEXT        NOT NULL,
   node_id           TEXT        NOT NULL,
-  job_id            TEXT        NOT NULL,
   sent              BIGINT      NOT NULL,
   sent_messages     BIGINT      NOT NULL,
   received          BIGINT      NOT NULL,
@@ -394,8 +393,6 @@ CREATE TABLE t_transfer (
   recorded_at       TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (session_id, node_id)
 );
---bun:split
-CREATE INDEX i_transfer_job ON t_transfer (job_id);
 --bun:split
 -- Nonces of signed requests, against their replay. They are removed some time after the request would be too old.
 --   node_id  the partner that signed it
