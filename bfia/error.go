@@ -15,6 +15,8 @@ const (
 	CodeOK Code = 0
 	// CodeBadRequest: the request is not readable or its content is wrong; a retry does not help.
 	CodeBadRequest Code = 4000
+	// CodeUnauthenticated: the request lacks credentials, or they are not valid.
+	CodeUnauthenticated Code = 4010
 	// CodeForbidden: the sender is not authorised.
 	CodeForbidden Code = 4030
 	// CodeNotFound: the route, job, task, provider or dataset does not exist here.
@@ -45,6 +47,8 @@ func (c Code) HTTPStatus() int {
 		return http.StatusOK
 	case CodeBadRequest:
 		return http.StatusBadRequest
+	case CodeUnauthenticated:
+		return http.StatusUnauthorized
 	case CodeForbidden:
 		return http.StatusForbidden
 	case CodeNotFound:
