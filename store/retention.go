@@ -140,9 +140,11 @@ func (s *Store) RemoveUnusedDocuments(ctx context.Context, before time.Time) (in
 // RemoveUnusedJobClients deletes the records of clients who submitted jobs before a time that were not
 // created, and returns how many.
 func (s *Store) RemoveUnusedJobClients(ctx context.Context, before time.Time) (int, error) {
-	n, err := affected(s.w.NewDelete().Model((*JobClient)(nil)).Where("created_at < ?", normalizeTime(before)).
-		Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = c.job_id)").
-		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = c.job_id)").Exec(ctx))
+	n, err := affected(
+		s.w.NewDelete().Model((*JobClient)(nil)).Where("created_at < ?", normalizeTime(before)).
+			Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = c.job_id)").
+			Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = c.job_id)").Exec(ctx),
+	)
 	return n, wrap(err, "remove the clients of jobs that were not created")
 }
 

@@ -92,7 +92,8 @@ func (s *Store) RevokeToken(ctx context.Context, tokenID string, at time.Time) e
 		return err
 	}
 	n, err := affected(s.w.NewUpdate().Model((*Token)(nil)).
-		Set("revoked_at = COALESCE(revoked_at, ?)", normalizeTime(at)).Where("token_id = ?", tokenID).Exec(ctx))
+		Set("revoked_at = COALESCE(revoked_at, ?)", normalizeTime(at)).
+		Where("token_id = ?", tokenID).Exec(ctx))
 	if err == nil && n == 0 {
 		return bfia.Errorf(bfia.CodeNotFound, "token_id: token %q is not known", tokenID)
 	}

@@ -63,7 +63,7 @@ func refuse(reason, format string, args ...any) error {
 	return bfia.Wrap(bfia.CodeUnauthenticated, &Refusal{reason}, format, args...)
 }
 
-// Challenge returns the value of the header WWW-Authenticate for a request that was refused with err (RFC 6750).
+// Challenge returns the header WWW-Authenticate for a request that was refused with err (RFC 6750).
 func Challenge(err error) string {
 	var refused *Refusal
 	if errors.As(err, &refused) {

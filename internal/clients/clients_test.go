@@ -70,7 +70,10 @@ func TestTokens(t *testing.T) {
 	p, err := a.Authenticate(t.Context(), bearerOf(secret))
 	require.NoError(t, err)
 	require.Equal(t, identity.Principal{Kind: identity.KindClient, Name: "alice",
-		Roles: []identity.Role{identity.Viewer, identity.Logs}, Proof: identity.ByToken, Credential: row.TokenID,
+		Roles: []identity.Role{
+			identity.Viewer,
+			identity.Logs,
+		}, Proof: identity.ByToken, Credential: row.TokenID,
 		Address: "192.0.2.7"}, p)
 	require.Equal(t, []string{row.TokenID}, rows.used)
 

@@ -75,13 +75,23 @@ func sign(t *testing.T, algorithm jose.SignatureAlgorithm, key any, claims map[s
 
 func (i *issuer) config() *OIDCConfig {
 	return &OIDCConfig{Issuer: i.URL, Audience: "hutong", RolesClaim: "groups", HTTP: i.Client(),
-		Roles: map[string][]identity.Role{"staff": {identity.Viewer}, "ops": {identity.Operator, identity.Viewer}}}
+		Roles: map[string][]identity.Role{
+			"staff": {identity.Viewer},
+			"ops":   {identity.Operator, identity.Viewer},
+		}}
 }
 
 func TestIDTokens(t *testing.T) {
 	i := newIssuer(t)
-	claims := map[string]any{"iss": i.URL, "aud": "hutong", "sub": "u1", "exp": time.Now().Add(time.Hour).Unix(),
-		"email": "alice@bank.example", "email_verified": true, "groups": []string{"ops", "staff", "other"}}
+	claims := map[string]any{
+		"iss":            i.URL,
+		"aud":            "hutong",
+		"sub":            "u1",
+		"exp":            time.Now().Add(time.Hour).Unix(),
+		"email":          "alice@bank.example",
+		"email_verified": true,
+		"groups":         []string{"ops", "staff", "other"},
+	}
 	with := func(changes map[string]any) map[string]any {
 		changed := maps.Clone(claims)
 		maps.Copy(changed, changes)
@@ -132,7 +142,12 @@ func TestIDTokens(t *testing.T) {
 			assert.Contains(t, bfia.MessageOf(err), c.want)
 		})
 	}
-	assert.LessOrEqual(t, i.requests.Load(), int32(2), "false tokens must not make a flood of requests for keys")
+	assert.LessOrEqual(
+		t,
+		i.requests.Load(),
+		int32(2),
+		"false tokens must not make a flood of requests for keys",
+	)
 }
 
 func TestClaims(t *testing.T) {

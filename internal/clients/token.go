@@ -37,7 +37,11 @@ func NewToken(name string, roles []identity.Role, createdBy string, expires *tim
 		return "", row, err
 	}
 	if len(roles) == 0 {
-		return "", row, bfia.Errorf(bfia.CodeBadRequest, "roles: is empty; the roles are %v", identity.Roles())
+		return "", row, bfia.Errorf(
+			bfia.CodeBadRequest,
+			"roles: is empty; the roles are %v",
+			identity.Roles(),
+		)
 	}
 	row = store.Token{TokenID: "t-" + strings.ToLower(rand.Text()[:12]), Name: name, CreatedBy: createdBy,
 		ExpiresAt: expires}
@@ -60,9 +64,12 @@ func NewToken(name string, roles []identity.Role, createdBy string, expires *tim
 func CheckName(field, name string) error {
 	bad := strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' })
 	if name == "" || len(name) > maxName || bad || strings.TrimSpace(name) != name {
-		return bfia.Errorf(bfia.CodeBadRequest,
-			"%s: must be 1 to %d bytes without control characters or spaces around them, such as alice", field,
-			maxName)
+		return bfia.Errorf(
+			bfia.CodeBadRequest,
+			"%s: must be 1 to %d bytes without control characters or spaces around them, such as alice",
+			field,
+			maxName,
+		)
 	}
 	return nil
 }
