@@ -28,11 +28,15 @@
 //     of its queue if the answer can't be written. Bytes that the reader's kernel accepted count as read,
 //     which is recorded afterwards. A kill between the two delivers the message twice. The reverse order
 //     could lose a message, and its reader would wait for ever.
-//   - Bounded. Bytes for all bodies (unread, being read, or in transit to a partner) are allocated before the
-//     body is received, from the budget of the session and from the total. A session may hold no more than it
-//     leaves free for others, so a reader that is stuck fills its own session only. A push waits for its
-//     allocation until its deadline. These are bytes on disk. In memory a call takes some 100 KiB and an
-//     unread message some 100 bytes, whatever its size.
+//   - Authorized. Config.Authorize decides about every call, by the caller that the listener has determined.
+//     That caller is the source of its messages, whatever node they name. A container's token never leaves
+//     its party.
+//   - Bounded. Bytes for all bodies (unread, being read, or in transit to a partner) are allocated before
+//     the body is received, from the budget of the session and from the total. A session may hold no more
+//     than it leaves free for others, so a reader that is stuck fills its own session only. A partner may
+//     hold half of the total, in all sessions. A push waits for its allocation until its deadline. These
+//     are bytes on disk. In memory a call takes some 100 KiB and an unread message some 100 bytes,
+//     whatever its size.
 //
 // A session is a whole job: config.session_id is the same for all its tasks. So a container's release clears
 // queues and wakes their readers, but the next task can still use the session. Only the job's end

@@ -241,7 +241,7 @@ func TestPassThrough(t *testing.T) {
 		wire.HeaderSourceNodeID: "A",
 		wire.HeaderTargetNodeID: "B",
 		wire.HeaderSessionID:    "s",
-		wire.HeaderToken:        "secret",
+		wire.HeaderToken:        "s",
 		wire.HeaderTraceID:      "t",
 		wire.HeaderProvider:     "FATE",
 		"Cookie":                "",

@@ -244,6 +244,10 @@ func (t *Transport) partnerHeaders(x *exchange, target string) http.Header {
 	header.Set(wire.HeaderURI, pathPush)
 	header.Set(wire.HeaderSourceNodeID, t.nodeID)
 	header.Set(wire.HeaderTargetNodeID, target)
+	if x.headers[wire.HeaderToken] != "" {
+		// A container's token is its credential at this party. Partners get what they know anyway.
+		header.Set(wire.HeaderToken, x.headers[wire.HeaderSessionID])
+	}
 	if x.headers[wire.HeaderMessageID] == "" {
 		header.Set(wire.HeaderMessageID, rand.Text())
 	}

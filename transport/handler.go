@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hutong/internal/httpguard"
+	"hutong/internal/identity"
 	"hutong/transport/queue"
 	"hutong/transport/status"
 	"hutong/transport/wire"
@@ -56,8 +57,8 @@ func mergeRoutes(tables ...map[string]operation) map[string]operation {
 	return all
 }
 
-// Handler returns a handler for all routes, of containers and of partners. Anyone who reaches it can read
-// queues; where partners connect, use PartnerHandler.
+// Handler returns a handler for all routes, of containers and of partners. The caller of each request is that
+// of its context, see [identity.With]; without one, Config.Authorize must decide.
 func (t *Transport) Handler() http.Handler { return t.routes(allRoutes) }
 
 // ContainerHandler returns a handler for push, pop, peek and release, over HTTP and gRPC: the routes for a
@@ -72,6 +73,7 @@ func (t *Transport) routes(routes map[string]operation) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.URL.Path = httpguard.CleanPath(r.URL.Path)
 		x := t.newExchange(w, r)
+		t.bindSource(x)
 		op, ok := routes[r.URL.Path]
 		switch {
 		case !ok && x.framing == wire.GRPC:
@@ -147,7 +149,7 @@ func (t *Transport) inSession(x *exchange, op operation) error {
 	}
 	if t.authorize != nil && id != "" {
 		if err := t.authorize(x.r.Context(), x.call()); err != nil {
-			return status.Errorf(status.Forbidden, "%v", err)
+			return err
 		}
 	}
 
@@ -161,15 +163,32 @@ func (t *Transport) inSession(x *exchange, op operation) error {
 
 func (x *exchange) call() Call {
 	return Call{
-		Op:           x.r.URL.Path[strings.LastIndexByte(x.r.URL.Path, '/')+1:],
-		SessionID:    x.headers[wire.HeaderSessionID],
-		Token:        x.headers[wire.HeaderToken],
-		TraceID:      x.headers[wire.HeaderTraceID],
-		SourceNodeID: x.headers.Source(),
-		TargetNodeID: x.headers[wire.HeaderTargetNodeID],
-		RemoteAddr:   x.r.RemoteAddr,
-		TLS:          x.r.TLS,
+		Op:         x.r.URL.Path[strings.LastIndexByte(x.r.URL.Path, '/')+1:],
+		Caller:     identity.From(x.r.Context()),
+		SessionID:  x.headers[wire.HeaderSessionID],
+		Final:      x.headers[wire.HeaderFinal] != "",
+		RemoteAddr: x.r.RemoteAddr,
 	}
+}
+
+// bindSource makes the caller that the listener has determined the source of its messages, whatever node they
+// name. Without one, in tests, the message's own claim counts.
+func (t *Transport) bindSource(x *exchange) {
+	switch caller := identity.From(x.r.Context()); caller.Kind {
+	case identity.KindPartner:
+		x.headers.SetSource(caller.Node)
+	case identity.KindContainer:
+		x.headers.SetSource(t.nodeID)
+	}
+}
+
+// partner returns the partner that makes a call, or "" for this party's own.
+func (x *exchange) partner() string {
+	caller := identity.From(x.r.Context())
+	if caller.Kind != identity.KindPartner || caller.Proof == identity.ByProcess {
+		return ""
+	}
+	return caller.Node
 }
 
 // readRequest reads the body of a pop, peek or release.

@@ -306,30 +306,6 @@ func (w *statusOnly) Header() http.Header {
 }
 func (w *statusOnly) WriteHeader(status int) { w.status = status }
 
-func TestAuthorize(t *testing.T) {
-	calls := make(chan Call, 10)
-	tr := open(t, Config{NodeID: "A", Logger: quiet(), Authorize: func(_ context.Context, c Call) error {
-		calls <- c
-		if c.Token != "good" {
-			return status.Errorf(status.Forbidden, "token of session %s is not valid", c.SessionID)
-		}
-		return nil
-	}})
-	n := &node{Transport: tr, url: serve(t, tr)}
-	c := n.container(t, "s").with(wire.HeaderFromNodeID, "B")
-	httpCode, out, err := c.post(t.Context(), pathPush, "A", c.pushBody("x", nil))
-	require.NoError(t, err)
-	require.Equal(t, 403, httpCode)
-	require.Equal(t, status.Forbidden, out.Code)
-	require.Contains(t, out.Message, "session s is not valid")
-	call := <-calls
-	require.NotEmpty(t, call.RemoteAddr)
-	require.Equal(t,
-		Call{Op: "push", SessionID: "s", SourceNodeID: "B", TargetNodeID: "A", RemoteAddr: call.RemoteAddr},
-		call)
-	c.with(wire.HeaderToken, "good").mustPush("A", "x", nil)
-}
-
 // TestChunkedBodies checks that bodies of unknown length are bounded and charged with their real size.
 func TestChunkedBodies(t *testing.T) {
 	net := newNetwork(t, Limits{MessageBytes: 64 << 10}, "A")

@@ -103,7 +103,7 @@ func (t *Transport) receivePush(
 	if n < 0 {
 		n = limit
 	}
-	allocation, err := s.Allocate(ctx, d, n+queue.MessageOverhead)
+	allocation, err := s.Allocate(ctx, d, n+queue.MessageOverhead, x.partner())
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +193,8 @@ func (t *Transport) enqueueInNamedSession(ctx context.Context, x *exchange, topi
 		}
 
 		p.allocation.Release()
-		allocation, err := s.Allocate(ctx, queue.Inbound, p.body.Size()+queue.MessageOverhead)
+		allocation, err := s.Allocate(ctx, queue.Inbound, p.body.Size()+queue.MessageOverhead,
+			x.partner())
 		if err != nil {
 			return err
 		}

@@ -71,7 +71,7 @@ func TestStalledReaderIsDisconnected(t *testing.T) {
 	s, err := tr.broker.Enter("s")
 	require.NoError(t, err)
 	defer s.Leave()
-	allocation, err := s.Allocate(t.Context(), queue.Inbound, int64(len(large)))
+	allocation, err := s.Allocate(t.Context(), queue.Inbound, int64(len(large)), "")
 	require.NoError(t, err)
 	body := tr.broker.NewBody(int64(len(large)))
 	_, err = body.Write(large)

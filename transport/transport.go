@@ -3,7 +3,6 @@ package transport
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -13,6 +12,7 @@ import (
 
 	"hutong/internal/httpclient"
 	"hutong/internal/httpguard"
+	"hutong/internal/identity"
 	"hutong/transport/queue"
 )
 
@@ -26,8 +26,9 @@ type Config struct {
 	// Route returns the base URL of a partner's transport, to which /v1/interconn/chan/invoke is appended. It
 	// is called for every push to another node and must not block.
 	Route func(nodeID string) (baseURL string, ok bool)
-	// Authorize, if set, decides on every call before its body is read. Its error is sent with
-	// status.Forbidden.
+	// Authorize decides on every call before its body is read. It returns nil for a call that is allowed, a
+	// [status.Error] that is sent as it is, or another error, which is sent as status.Internal without its
+	// text. Nil allows everything, which is for tests.
 	Authorize func(ctx context.Context, call Call) error
 	// Proxy chooses the proxies of the connections to partners; the zero value is none.
 	Proxy httpclient.Proxy
@@ -47,6 +48,8 @@ type Limits struct {
 	SessionBytes int64
 	// TotalBytes is what all sessions together may hold: 1 GiB.
 	TotalBytes int64
+	// PartnerBytes is what the messages of one partner may hold in all sessions: half of TotalBytes.
+	PartnerBytes int64
 	// PushTimeout is how long a push waits for its allocation, and for its partner: 60 s. A call's
 	// x-ptp-timeout (milliseconds) can shorten it.
 	PushTimeout time.Duration
@@ -62,7 +65,7 @@ type Limits struct {
 
 func (l Limits) withDefaults() Limits {
 	q := l.queueLimits().WithDefaults()
-	l.SessionBytes, l.TotalBytes = q.SessionBytes, q.TotalBytes
+	l.SessionBytes, l.TotalBytes, l.PartnerBytes = q.SessionBytes, q.TotalBytes, q.PartnerBytes
 	l.SessionTTL, l.ReleasedSessions = q.SessionTTL, q.ReleasedSessions
 
 	l.MessageBytes = min(cmp.Or(l.MessageBytes, 64<<20), l.SessionBytes/4)
@@ -77,6 +80,7 @@ func (l Limits) queueLimits() queue.Limits {
 	return queue.Limits{
 		SessionBytes:     l.SessionBytes,
 		TotalBytes:       l.TotalBytes,
+		PartnerBytes:     l.PartnerBytes,
 		SessionTTL:       l.SessionTTL,
 		ReleasedSessions: l.ReleasedSessions,
 	}
@@ -84,14 +88,16 @@ func (l Limits) queueLimits() queue.Limits {
 
 // Call describes a request before its body is read.
 type Call struct {
-	// Op is push, pop, peek, release, invoke or transport. The last two come from a partner.
+	// Op is push, pop, peek, release, invoke or transport. The last two are for partners.
 	Op string
-	// SessionID, Token, TraceID, SourceNodeID and TargetNodeID are the x-ptp-* headers of these names.
-	// SourceNodeID is the caller's claim.
-	SessionID, Token, TraceID, SourceNodeID, TargetNodeID string
-	// RemoteAddr is the caller's network address. TLS is its connection, if encrypted.
+	// Caller is who calls, as the listener has determined it; the zero value if it has not.
+	Caller identity.Principal
+	// SessionID is the session of the call. It may come from inside the message.
+	SessionID string
+	// Final reports a release that ends the session for good.
+	Final bool
+	// RemoteAddr is the caller's network address.
 	RemoteAddr string
-	TLS        *tls.ConnectionState
 }
 
 // Transport is the transport of one party. It is safe for concurrent use.

@@ -15,7 +15,7 @@ func BenchmarkBroker(b *testing.B) {
 	}
 	payload := make([]byte, 1<<10)
 	for b.Loop() {
-		a, err := s.Allocate(context.Background(), Inbound, int64(len(payload)))
+		a, err := s.Allocate(context.Background(), Inbound, int64(len(payload)), "")
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -29,6 +29,8 @@ type Limits struct {
 	SessionBytes int64
 	// TotalBytes is what all sessions together may hold: 1 GiB.
 	TotalBytes int64
+	// PartnerBytes is what the messages of one partner may hold in all sessions: half of TotalBytes.
+	PartnerBytes int64
 	// SessionTTL is the idle time after which a session is released: 24 h.
 	SessionTTL time.Duration
 	// ReleasedSessions is how many released sessions are remembered: 10,000.
@@ -39,6 +41,7 @@ type Limits struct {
 func (l Limits) WithDefaults() Limits {
 	l.SessionBytes = max(cmp.Or(l.SessionBytes, 256<<20), 1<<20)
 	l.TotalBytes = max(cmp.Or(l.TotalBytes, 1<<30), l.SessionBytes)
+	l.PartnerBytes = min(cmp.Or(l.PartnerBytes, l.TotalBytes/2), l.TotalBytes)
 	l.SessionTTL = cmp.Or(l.SessionTTL, 24*time.Hour)
 	l.ReleasedSessions = cmp.Or(l.ReleasedSessions, 10_000)
 	return l
@@ -55,6 +58,7 @@ type Broker struct {
 	released recentSet // ids of released sessions
 	// starved are the budgets with waiting allocations, in the order in which they began to wait.
 	starved  []*budget
+	partners map[string]int64 // bytes that the messages of each partner hold
 	used     int64
 	peak     int64
 	waiting  int // allocations
@@ -94,6 +98,7 @@ func Open(cfg Config) (*Broker, error) {
 		log:      log,
 		spool:    sp,
 		sessions: make(map[string]*Session),
+		partners: make(map[string]int64),
 		released: recentSet{size: limits.ReleasedSessions},
 	}
 	if err := b.recoverSpool(); err != nil {

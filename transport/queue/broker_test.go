@@ -58,7 +58,7 @@ func read(t testing.TB, d *Delivery) string {
 
 // push allocates n bytes, for which it waits until ctx ends, and pushes text.
 func push(ctx context.Context, s *Session, topic, id, text string, n int64) error {
-	h, err := s.Allocate(ctx, Inbound, n)
+	h, err := s.Allocate(ctx, Inbound, n, "")
 	if err != nil {
 		return err
 	}
@@ -307,7 +307,7 @@ func TestStuckSessionsBlockNobody(t *testing.T) {
 			messages++
 		}
 		require.NotZero(t, messages, "session %d got no bytes", i)
-		_, err = s.Allocate(full, Outbound, mib/4)
+		_, err = s.Allocate(full, Outbound, mib/4, "")
 		require.NoError(t, err, "session %d can't send", i)
 	}
 	require.LessOrEqual(t, b.peak, int64(1024*mib))

@@ -17,7 +17,7 @@ func (s *Session) Push(topic, id string, body *Body, a *Allocation) (duplicate b
 		b.mu.Unlock()
 		return false, err
 	}
-	q := b.findOrCreateQueue(s, topic)
+	q := b.findOrCreateQueue(s, topic, a.from)
 	q.writers++
 	b.mu.Unlock()
 
@@ -46,7 +46,7 @@ func (b *Broker) appendMessage(q *topicQueue, id idKey, body *Body, a *Allocatio
 	}
 	b.mu.Unlock()
 
-	m, err := b.writeMessage(q, id, body)
+	m, err := b.writeMessage(q, id, body, a.from)
 
 	b.mu.Lock()
 	defer b.unlock()
@@ -69,10 +69,10 @@ func (b *Broker) appendMessage(q *topicQueue, id idKey, body *Body, a *Allocatio
 	return false, nil
 }
 
-// writeMessage writes a message into the spool.
-func (b *Broker) writeMessage(q *topicQueue, id idKey, body *Body) (*message, error) {
+// writeMessage writes a message into the spool. from is the partner that sent it, or "".
+func (b *Broker) writeMessage(q *topicQueue, id idKey, body *Body, from string) (*message, error) {
 	m := &message{seq: b.spool.nextNumber(), size: body.size}
-	r := record{kind: kindMessage, seq: m.seq, id: id, payload: body.mem}
+	r := record{kind: kindMessage, seq: m.seq, id: id, from: from, payload: body.mem}
 	if body.file != nil {
 		m.blob = blobPath(q.s.dir, m.seq)
 		err := body.rename(m.blob)
@@ -84,7 +84,7 @@ func (b *Broker) writeMessage(q *topicQueue, id idKey, body *Body) (*message, er
 		if err != nil {
 			return nil, err
 		}
-		r = record{kind: kindBlob, seq: m.seq, id: id, size: body.size}
+		r = record{kind: kindBlob, seq: m.seq, id: id, from: from, size: body.size}
 	}
 
 	var err error

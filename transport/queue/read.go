@@ -34,7 +34,7 @@ func (s *Session) read(ctx context.Context, topic string, r *reader, wait time.D
 		b.mu.Unlock()
 		return nil, err
 	}
-	q := b.findOrCreateQueue(s, topic)
+	q := b.findOrCreateQueue(s, topic, "")
 	q.addReader(r)
 	generation := q.generation
 	b.dispatch(q)

@@ -38,6 +38,8 @@ type record struct {
 	seq int64
 	// id is the message's, or that of the pop that may be repeated; see topicQueue.redeliverable.
 	id idKey
+	// from is the partner that sent a message, or "".
+	from string
 	// size is the size of a blob.
 	size int64
 	// payload is a message's. It shares the memory that was decoded.
@@ -60,10 +62,8 @@ func (r record) appendTo(b []byte) []byte {
 	b = append(b, byte(r.kind))
 	if r.kind == kindQueue {
 		b = append(b, recordVersion)
-		b = binary.AppendUvarint(b, uint64(len(r.session)))
-		b = append(b, r.session...)
-		b = binary.AppendUvarint(b, uint64(len(r.topic)))
-		b = append(b, r.topic...)
+		b = appendText(b, r.session)
+		b = appendText(b, r.topic)
 		b = binary.AppendUvarint(b, uint64(r.redeliverable))
 		b = binary.AppendUvarint(b, uint64(len(r.seen)))
 		for _, id := range r.seen {
@@ -75,8 +75,10 @@ func (r record) appendTo(b []byte) []byte {
 	b = append(b, r.id[:]...)
 	switch r.kind {
 	case kindMessage:
+		b = appendText(b, r.from)
 		b = append(b, r.payload...)
 	case kindBlob:
+		b = appendText(b, r.from)
 		b = binary.AppendUvarint(b, uint64(r.size))
 	}
 
@@ -84,6 +86,11 @@ func (r record) appendTo(b []byte) []byte {
 	binary.LittleEndian.PutUint32(b[start:], uint32(len(body)))
 	binary.LittleEndian.PutUint32(b[start+4:], crc32.Checksum(body, castagnoli))
 	return b
+}
+
+func appendText(b []byte, text string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(text)))
+	return append(b, text...)
 }
 
 // nextRecord decodes the record at the beginning of b and returns its length. An incomplete or damaged record
@@ -114,8 +121,8 @@ func decodeRecord(body []byte) (r record, err error) {
 			return r, fmt.Errorf("the spool has version %d, and this program supports version %d",
 				v, recordVersion)
 		}
-		r.session = string(d.take(d.uvarint()))
-		r.topic = string(d.take(d.uvarint()))
+		r.session = d.text()
+		r.topic = d.text()
 		r.redeliverable = d.uvarint()
 		for n := d.uvarint(); n > 0 && d.err == nil; n-- {
 			r.seen = append(r.seen, d.id())
@@ -129,8 +136,10 @@ func decodeRecord(body []byte) (r record, err error) {
 	r.id = d.id()
 	switch r.kind {
 	case kindMessage:
+		r.from = d.text()
 		r.payload = d.b
 	case kindBlob:
+		r.from = d.text()
 		r.size = d.uvarint()
 	}
 	return r, d.err
@@ -168,6 +177,8 @@ func (d *decoder) uvarint() int64 {
 	d.b = d.b[n:]
 	return int64(v)
 }
+
+func (d *decoder) text() string { return string(d.take(d.uvarint())) }
 
 func (d *decoder) id() (id idKey) {
 	copy(id[:], d.take(int64(len(id))))

@@ -201,7 +201,11 @@ func (b *Broker) readLog(path string) ([]storedRecord, error) {
 
 // replay applies the records of one segment.
 func (b *Broker) replay(s *Session, path string, records []storedRecord) {
-	q := b.findOrCreateQueue(s, records[0].topic)
+	from := ""
+	if i := slices.IndexFunc(records, func(r storedRecord) bool { return r.from != "" }); i >= 0 {
+		from = records[i].from
+	}
+	q := b.findOrCreateQueue(s, records[0].topic, from)
 	seg := &segment{path: path}
 	q.segments = append(q.segments, seg)
 	for i, r := range records {
@@ -225,7 +229,8 @@ func (b *Broker) replay(s *Session, path string, records []storedRecord) {
 			b.spool.advanceTo(r.seq)
 			seg.last = r.seq
 			q.remember(r.id)
-			m := &message{seq: r.seq, size: r.size, segment: seg, offset: r.offset, recordBytes: r.length}
+			m := &message{seq: r.seq, size: r.size, from: r.from, segment: seg, offset: r.offset,
+				recordBytes: r.length}
 			if r.kind == kindBlob {
 				m.blob = blobPath(s.dir, r.seq)
 			}
@@ -262,8 +267,8 @@ func (b *Broker) restoreMessages(q *topicQueue, blobSizes map[string]int64) {
 		return false
 	}
 	charge := func(m *message) {
-		m.allocation = &Allocation{b: b, budget: &q.s.in, n: m.size + MessageOverhead}
-		b.charge(m.allocation.budget, m.allocation.n)
+		m.allocation = &Allocation{b: b, budget: &q.s.in, from: m.from, n: m.size + MessageOverhead}
+		b.charge(m.allocation.budget, m.from, m.allocation.n)
 	}
 
 	if q.redeliverable != nil && !isComplete(q.redeliverable) {

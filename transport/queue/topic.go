@@ -19,6 +19,7 @@ const (
 type topicQueue struct {
 	s        *Session
 	topic    string
+	from     string     // the partner whose message created it, to whose quota it counts
 	messages []*message // messages[head:] are unread
 	head     int
 	readers  []*reader
@@ -46,6 +47,7 @@ type topicQueue struct {
 type message struct {
 	seq  int64
 	size int64
+	from string // the partner that sent it, or ""
 	// blob is the path of its file. If it is "", the message is a record of recordBytes bytes in segment, at
 	// offset.
 	blob        string
@@ -66,14 +68,16 @@ type reader struct {
 	err         error
 }
 
-func (b *Broker) findOrCreateQueue(s *Session, topic string) *topicQueue {
+// findOrCreateQueue returns the queue of a topic. from is the partner whose message asks for it, or "".
+func (b *Broker) findOrCreateQueue(s *Session, topic, from string) *topicQueue {
 	q := s.queues[topic]
 	if q == nil {
-		q = &topicQueue{s: s, topic: topic}
+		q = &topicQueue{s: s, topic: topic, from: from}
 		s.queues[topic] = q
 		n := TopicOverhead + int64(len(topic))
 		s.in.overhead += n
 		b.used += n
+		b.chargePartner(from, n)
 	}
 	return q
 }
@@ -82,6 +86,7 @@ func (b *Broker) refundOverhead(q *topicQueue) {
 	n := TopicOverhead + int64(len(q.topic))
 	q.s.in.overhead -= n
 	b.used -= n
+	b.chargePartner(q.from, -n)
 }
 
 // removeIfUnused removes a queue that holds and remembers nothing, and its log.

@@ -77,3 +77,11 @@ func (h Headers) Source() string {
 	}
 	return h[HeaderFromNodeID]
 }
+
+// SetSource sets the sender's node id, under FATE's name too if the caller used that.
+func (h Headers) SetSource(node string) {
+	h[HeaderSourceNodeID] = node
+	if _, named := h[HeaderFromNodeID]; named {
+		h[HeaderFromNodeID] = node
+	}
+}
