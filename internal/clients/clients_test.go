@@ -82,7 +82,8 @@ func TestTokens(t *testing.T) {
 		change              func(*store.Token)
 	}{
 		{"unknown", other, "unknown token", nil},
-		{"one letter changed", secret[:10] + string('a'+(secret[10]-'a'+1)%26) + secret[11:], "unknown token", nil},
+		{"one letter changed", secret[:10] + string('a'+(secret[10]-'a'+1)%26) + secret[11:],
+			"unknown token", nil},
 		{"cut", secret[:len(secret)-1], "unknown token", nil},
 		{"longer", secret + "aa", "unknown token", nil},
 		{"empty", TokenPrefix, "unknown token", nil},
@@ -136,8 +137,10 @@ func TestAuthorizationHeader(t *testing.T) {
 		values []string
 	}{
 		{"unknown scheme", []string{"Basic YWxpY2U6c2VjcmV0"}}, {"unknown scheme", []string{""}},
-		{"unknown scheme", []string{"ht_abc"}}, {"no token", []string{"Bearer"}}, {"no token", []string{"bearer  "}},
-		{"two proofs", []string{"Bearer a", "Bearer b"}}, {"unknown token", []string{"Bearer eyJhbGciOiJub25lIn0.e30."}},
+		{"unknown scheme", []string{"ht_abc"}}, {"no token", []string{"Bearer"}},
+		{"no token", []string{"bearer  "}},
+		{"two proofs", []string{"Bearer a", "Bearer b"}},
+		{"unknown token", []string{"Bearer eyJhbGciOiJub25lIn0.e30."}},
 		{"too long", []string{"Bearer " + string(make([]byte, maxCredentials+1)) + "x"}},
 	} {
 		_, err := a.Authenticate(t.Context(), Request{Header: http.Header{"Authorization": c.values}})
