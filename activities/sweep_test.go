@@ -2,6 +2,7 @@ package activities_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -217,7 +218,8 @@ func (f *failingDelete) DeletePrefix(ctx context.Context, prefix string) error {
 // was cut off. It keeps outputs that other jobs use, uploads, and newer jobs.
 func TestRemoveExpiredJobs(t *testing.T) {
 	ctx := t.Context()
-	h := newTestParty(t, storetest.SQLite(t), testDriver{Driver: emptyDriver{}}, nil, nil)
+	address := storetest.SQLite(t)
+	h := newTestParty(t, address, testDriver{Driver: emptyDriver{}}, nil, nil)
 	now := time.Now()
 	month, day := now.Add(-30*24*time.Hour), now.Add(-24*time.Hour)
 	h.recordEndedJob("old", month, "")
@@ -241,10 +243,24 @@ func TestRemoveExpiredJobs(t *testing.T) {
 
 	require.NoError(t, h.db.PutRunner(ctx, store.Runner{RunnerID: "gone", Slots: 1, HeartbeatAt: month}))
 	require.NoError(t, h.db.PutRunner(ctx, store.Runner{RunnerID: "silent", Slots: 1, HeartbeatAt: day}))
+	useNonce := func(nonce string) bool {
+		accepted, err := h.db.UseNonce(ctx, "B", nonce, "")
+		require.NoError(t, err)
+		return accepted
+	}
+	require.True(t, useNonce("old"))
+	direct, err := sql.Open("sqlite", strings.TrimPrefix(address, "sqlite://"))
+	require.NoError(t, err)
+	_, err = direct.ExecContext(ctx, "UPDATE t_nonce SET used_at = '2020-01-01 00:00:00+00:00'")
+	require.NoError(t, err)
+	require.NoError(t, direct.Close())
+	require.True(t, useNonce("recent"))
 	removed := housekeeping.RemovalProgress{}
 	require.NoError(t, h.execute(&removed, "RemoveExpiredJobs",
 		housekeeping.RemoveExpiredJobsInput{After: ""}))
 	assert.Zero(t, removed, "jobs are kept for ever")
+	assert.False(t, useNonce("recent"), "housekeeping keeps recent nonces")
+	assert.True(t, useNonce("old"), "and removes old ones")
 	runners, err := h.db.Runners(ctx, 1000*24*time.Hour)
 	require.NoError(t, err)
 	assert.False(t, slices.ContainsFunc(runners, func(h store.Runner) bool { return h.RunnerID == "gone" }))

@@ -10,6 +10,7 @@ import (
 
 	"hutong/activities"
 	"hutong/bfia"
+	"hutong/bfia/sign"
 	"hutong/store/dataset"
 )
 
@@ -41,6 +42,9 @@ const (
 	// unusedDocumentAge is the age at which the document of an unknown job is removed. A workflow retries for
 	// a day to record a job.
 	unusedDocumentAge = 48 * time.Hour
+	// nonceMemory is how long the nonces of signed requests are remembered: as long as a request is valid,
+	// and more, since the clocks of API processes differ.
+	nonceMemory = 2 * sign.NonceMemory
 	// runnerForgottenAfter is the time without a heartbeat after which a runner's row is removed, and with it
 	// that it is drained.
 	runnerForgottenAfter = 7 * 24 * time.Hour
@@ -97,6 +101,9 @@ func (a *Activities) RemoveExpiredJobs(ctx context.Context, in RemoveExpiredJobs
 		return done, err
 	}
 	if _, err := a.Store.RemoveUnusedJobClients(ctx, time.Now().Add(-unusedDocumentAge)); err != nil {
+		return done, err
+	}
+	if _, err := a.Store.RemoveNonces(ctx, nonceMemory); err != nil {
 		return done, err
 	}
 	_, err = a.Store.ForgetRunners(ctx, runnerForgottenAfter)

@@ -64,6 +64,8 @@ type Client struct {
 	NodeID string
 	// Route returns the base URL of a node, such as http://host:9380.
 	Route func(nodeID string) (string, bool)
+	// Explain returns what an operator can do about a refusal of another protocol, or "". nil explains none.
+	Explain func(path string, code bfia.Code) string
 	// HTTP sends the requests; nil is a client without a proxy and with a timeout of 10 s.
 	HTTP *http.Client
 }
@@ -275,6 +277,11 @@ func (c *Client) send(ctx context.Context, node, method, path, trace string, bod
 		var e *Error
 		if errors.As(err, &e) {
 			e.Node, e.Path = node, path
+			if c.Explain != nil && e.Outcome == Refused {
+				if remedy := c.Explain(path, e.Code); remedy != "" {
+					e.Text += "; " + remedy
+				}
+			}
 			return e
 		}
 		return fail(Unknown, err)

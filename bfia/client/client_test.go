@@ -284,6 +284,27 @@ func TestAnswersThatAreNoSuccess(t *testing.T) {
 	}
 }
 
+// TestExplain checks that a refusal of another protocol is explained, and nothing else is.
+func TestExplain(t *testing.T) {
+	explain := func(path string, code bfia.Code) string {
+		if path == "/v2/scheduler/task/report" && code == 5003 {
+			return "compare the tokens"
+		}
+		return ""
+	}
+	post := func(path, body string) string {
+		c := peer(t, says(200, "application/json", body))
+		c.Explain = explain
+		return c.Post(t.Context(), "B", path, "t", struct{}{}).Error()
+	}
+	require.Equal(t, "B refused /v2/scheduler/task/report: varify failed!; compare the tokens (code 5003)",
+		post("/v2/scheduler/task/report", `{"code":5003,"message":"varify failed!"}`))
+	require.Equal(t, "B refused /v2/scheduler/task/report: no (code 1)",
+		post("/v2/scheduler/task/report", `{"code":1,"message":"no"}`))
+	require.Equal(t, "B refused /v2/other: no (code 5003)",
+		post("/v2/other", `{"code":5003,"message":"no"}`))
+}
+
 func TestStatusAllWithoutAState(t *testing.T) {
 	s, err := peer(t,
 		says(200, "application/json", `{"code":0,"data":{"status":{}}}`)).StatusAll(t.Context(), "B", "j1")

@@ -25,6 +25,7 @@ var imports = []struct {
 	{"bfia", nil},
 	{"bfia/client", []string{"bfia", "internal/httpclient"}},
 	{"bfia/conformance", []string{"bfia", "internal/httpclient"}},
+	{"bfia/sign", nil},
 	{"fateflow", []string{"bfia"}},
 	{"admission", []string{"bfia"}},
 
@@ -39,6 +40,8 @@ var imports = []struct {
 	{"activities/...",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
 			"internal/httpclient"}},
+	{"activities/housekeeping",
+		[]string{"bfia", "bfia/sign", "store/...", "activities/..."}},
 	{"activities/driver", []string{"bfia"}},
 	{"activities/driver/...", []string{"activities/driver", "activities/logline", "bfia",
 		"internal/httpclient"}},
@@ -72,6 +75,7 @@ var imports = []struct {
 	{"internal/httpclient", nil},
 	{"internal/identity", nil},
 	{"internal/clients", []string{"bfia", "store", "internal/identity"}},
+	{"internal/login", nil},
 	{"internal/temporalns", []string{"workflows/..."}},
 	{"internal/duration", nil},
 	{"internal/httpguard", nil},
@@ -85,7 +89,7 @@ var imports = []struct {
 }
 
 // pure lists the packages that do no I/O.
-var pure = []string{"bfia", "fateflow", "admission", "activities/logline"}
+var pure = []string{"bfia", "bfia/sign", "fateflow", "admission", "activities/logline"}
 
 // ioPackages lists the packages of the standard library that do I/O. net/http is missing, since bfia uses its
 // status codes and its header type.

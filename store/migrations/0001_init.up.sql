@@ -364,3 +364,17 @@ CREATE TABLE t_job_client (
   created_at TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (job_id, act, name, credential)
 );
+--bun:split
+-- Nonces of signed requests, against their replay. They are removed some time after the request would be too old.
+--   node_id  the partner that signed it
+--   request  a digest of the request, if it may come again with the same nonce; else empty
+--   used_at  by the database's clock
+CREATE TABLE t_nonce (
+  node_id TEXT        NOT NULL,
+  nonce   TEXT        NOT NULL,
+  request TEXT        NOT NULL,
+  used_at TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (node_id, nonce)
+);
+--bun:split
+CREATE INDEX i_nonce_used_at ON t_nonce (used_at);

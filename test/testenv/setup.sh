@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests use besides Go: Docker, PostgreSQL, a C compiler for the race detector, Python for FATE-Flow,
-# curl, and ip for network namespaces. It needs a Debian machine, and root. It starts no service.
+# curl, openssl, and ip for network namespaces. It needs a Debian machine, and root. It starts no service.
 set -euo pipefail
 
 packages=()
@@ -10,6 +10,7 @@ need iptables iptables
 need ip iproute2
 need git git
 need curl curl ca-certificates
+need openssl openssl
 need gcc gcc libc6-dev
 need python3 python3
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages+=(postgresql)

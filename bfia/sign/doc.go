@@ -1,0 +1,7 @@
+// Package sign signs and verifies requests between parties with the header x-auth-sign.
+//
+// The BFIA specification requires x-auth-sign and leaves open what is signed and how. This package implements
+// the profile hutong-1, which docs/developers/bfia.md publishes. A signature covers the method, the path and
+// query, the two node ids, the nonce, the timestamp, the body, and the transport's x-ptp headers. Against
+// replay, the receiver must also remember nonces for [NonceMemory].
+package sign
