@@ -141,7 +141,7 @@ func (s *Server) broken(ctx *fasthttp.RequestCtx, err error) {
 		code, message = bfia.CodeTimeout, "the request did not arrive in time"
 	}
 	s.logger.Info("request refused", "code", int(code), "error", cut(err.Error()))
-	if c, ok := ctx.Conn().(*conn); ok {
+	if c := ownConn(ctx.Conn()); c != nil {
 		c.unread.Store(true)
 	}
 	// always marshals

@@ -88,7 +88,7 @@ func (s *Server) endBody(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	ctx.SetConnectionClose()
-	if c, ok := ctx.Conn().(*conn); ok {
+	if c := ownConn(ctx.Conn()); c != nil {
 		c.unread.Store(true)
 	}
 }

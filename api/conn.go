@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -37,7 +38,38 @@ func (l listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: c, timeout: l.timeout}, nil
+	own := &conn{Conn: c, timeout: l.timeout}
+	inner := c
+	if guarded, ok := c.(*httpguard.Conn); ok {
+		inner = guarded.Conn
+	}
+	if secure, ok := inner.(*tls.Conn); ok {
+		return &tlsConn{own, secure}, nil
+	}
+	return own, nil
+}
+
+// tlsConn is a connection with TLS. The HTTP server shows handlers its state, with the client's certificate.
+type tlsConn struct {
+	*conn
+	secure *tls.Conn
+}
+
+// Handshake agrees on TLS.
+func (c *tlsConn) Handshake() error { return c.secure.Handshake() }
+
+// ConnectionState returns the result of the handshake.
+func (c *tlsConn) ConnectionState() tls.ConnectionState { return c.secure.ConnectionState() }
+
+// ownConn returns the [conn] in a connection of this server, or nil.
+func ownConn(c net.Conn) *conn {
+	switch c := c.(type) {
+	case *conn:
+		return c
+	case *tlsConn:
+		return c.conn
+	}
+	return nil
 }
 
 // Close ignores a listener that is closed already: its owner may have closed it, and a server may shut down
@@ -59,7 +91,7 @@ type conn struct {
 
 // forbidden returns why a connection's last request is refused as HTTP, or nil.
 func forbidden(c net.Conn) *httpguard.Error {
-	if own, ok := c.(*conn); ok {
+	if own := ownConn(c); own != nil {
 		c = own.Conn
 	}
 	if guarded, ok := c.(*httpguard.Conn); ok {

@@ -17,13 +17,13 @@ import (
 func (s *Server) fateFlowRoutes() []route {
 	var routes []route
 	for _, e := range fateflow.Endpoints() {
-		routes = append(routes, route{http.MethodPost, e.Path, s.fateFlowCommand(e), false})
+		routes = append(routes, route{http.MethodPost, e.Path, s.fateFlowCommand(e), anyPartner})
 	}
 	return append(routes,
-		route{http.MethodPost, fateflow.PathSchedulerJobCreate, s.refuseFateFlowJob, false},
-		route{http.MethodPost, fateflow.PathSchedulerJobStop, s.stopAll, false},
-		route{http.MethodPost, fateflow.PathSchedulerJobRerun, s.refuseFateFlowJob, false},
-		route{http.MethodPost, fateflow.PathSchedulerTaskReport, s.receiveFateFlowReport, false},
+		route{http.MethodPost, fateflow.PathSchedulerJobCreate, s.refuseFateFlowJob, anyPartner},
+		route{http.MethodPost, fateflow.PathSchedulerJobStop, s.stopAll, anyPartner},
+		route{http.MethodPost, fateflow.PathSchedulerJobRerun, s.refuseFateFlowJob, anyPartner},
+		route{http.MethodPost, fateflow.PathSchedulerTaskReport, s.receiveFateFlowReport, anyPartner},
 	)
 }
 

@@ -43,7 +43,7 @@ func FuzzRequests(f *testing.F) {
 	f.Add("POST", bfia.PathStart, "Expect: 100-continue", "{}")
 
 	f.Fuzz(func(t *testing.T, method, path, header, body string) {
-		request := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n", method, path)
+		request := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", method, path)
 		if header != "" {
 			request += header + "\r\n"
 		}

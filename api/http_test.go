@@ -153,7 +153,7 @@ func TestRoutes(t *testing.T) {
 		"/v2/provider%2fquery",
 		"/healthz%00", "/../../etc/passwd"} {
 		for _, method := range []string{"GET", "POST", "PUT", "OPTIONS"} {
-			r := raw(t, p.address, method+" "+path+" HTTP/1.1\r\nHost: x\r\n\r\n", 1)
+			r := raw(t, p.address, method+" "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
 			require.Len(t, r, 1)
 			require.Equal(t, 404, r[0].Status, "%s %s", method, path)
 			require.Equal(t, bfia.CodeNotFound, r[0].Code)
@@ -171,7 +171,8 @@ func TestRoutes(t *testing.T) {
 		{"PROPFIND", bfia.PathHealth, "GET", "PROPFIND /healthz: this path accepts GET"},
 		{"get", bfia.PathHealth, "GET", "this path accepts GET"},
 	} {
-		r := raw(t, p.address, c.method+" "+c.path+" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 1)
+		r := raw(t, p.address,
+			c.method+" "+c.path+" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 1)
 		require.Len(t, r, 1, "%s", c.method)
 		require.Equal(t, 405, r[0].Status)
 		require.Equal(t, bfia.CodeMethod, r[0].Code)
@@ -186,7 +187,7 @@ func TestRoutes(t *testing.T) {
 // Malformed HTTP is answered with the envelope, or the connection is closed.
 func TestBrokenHTTP(t *testing.T) {
 	p := newParty(t)
-	const good = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+	const good = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	for name, c := range map[string]struct {
 		request string
 		status  int
@@ -197,27 +198,29 @@ func TestBrokenHTTP(t *testing.T) {
 		"HTTP/2":    {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0},
 		"HTTP/0.9":  {"GET /healthz\r\n\r\n", 0},
 		"long line": {"GET /" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\n\r\n", 413},
-		"huge header": {"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("y", 1<<20) +
+		"huge header": {"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("y", 1<<20) +
 			"\r\n\r\n", 413},
-		"many headers": {"GET /healthz HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X: y\r\n", 100_000) +
+		"many headers": {"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + strings.Repeat("X: y\r\n",
+			100_000) +
 			"\r\n", 413},
 		"bad length": {"POST " + bfia.PathStart +
-			" HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n{}", 400},
+			" HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n{}", 400},
 		"negative length": {"POST " + bfia.PathStart +
-			" HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n{}", 400},
+			" HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n{}", 400},
 		"overflowing length": {"POST " + bfia.PathStart +
-			" HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n{}", 400},
+			" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n{}", 400},
 		"bad chunk": {"POST " + bfia.PathStart +
-			" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", 400},
+			" HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", 400},
 		"huge chunk": {"POST " + bfia.PathStart +
-			" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}\r\n", 400},
+			" HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}\r\n",
+			400},
 		"chunk without end": {"POST " + bfia.PathStart +
-			" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}x", 400},
-		"NUL in the path":   {"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 400},
-		"NUL in a header":   {"GET /healthz HTTP/1.1\r\nHost: x\r\nx-node-id: \x00\r\n\r\n", 0},
-		"UTF-8 in the path": {"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n", 404},
+			" HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}x", 400},
+		"NUL in the path":   {"GET /\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400},
+		"NUL in a header":   {"GET /healthz HTTP/1.1\r\nHost: localhost\r\nx-node-id: \x00\r\n\r\n", 0},
+		"UTF-8 in the path": {"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n", 404},
 		"garbage behind it": {good + "garbage\r\n\r\n", 0},
-		"POST, no length":   {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+		"POST, no length":   {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: localhost\r\n\r\n", 400},
 		"empty lines":       {"\r\n\r\n\r\n" + good, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -238,32 +241,37 @@ func TestBrokenHTTP(t *testing.T) {
 // by both servers.
 func TestForbiddenHTTP(t *testing.T) {
 	p := newParty(t)
-	const good = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+	const good = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	post := "POST " + bfia.PathPlatformCallback + " HTTP/1.1\r\n"
 	for name, c := range map[string]struct{ request, words string }{
 		"length and chunks": {post +
-			"Host: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "both given"},
-		"two lengths": {post + "Host: x\r\nContent-Length: 4\r\nContent-Length: 2\r\n\r\n{}  ",
+			"Host: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+			"both given"},
+		"two lengths": {post + "Host: localhost\r\nContent-Length: 4\r\nContent-Length: 2\r\n\r\n{}  ",
 			"header Content-Length: is given twice, as 4 and 2"},
-		"other coding": {post + "Host: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+		"other coding": {post + "Host: localhost\r\nTransfer-Encoding: gzip\r\n\r\n",
 			"the last coding must be chunked"},
-		"no host":   {post + "Content-Length: 2\r\n\r\n{}", "header Host: is required"},
-		"two hosts": {post + "Host: x\r\nHost: y\r\nContent-Length: 2\r\n\r\n{}", "header Host: is given"},
-		"folded line": {post + "Host: x\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\n{}",
+		"no host": {post + "Content-Length: 2\r\n\r\n{}", "header Host: is required"},
+		"two hosts": {post + "Host: localhost\r\nHost: y\r\nContent-Length: 2\r\n\r\n{}",
+			"header Host: is given"},
+		"folded line": {post + "Host: localhost\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\n{}",
 			"continues on the next"},
-		"space before the colon": {post + "Host: x\r\nContent-Length : 2\r\n\r\n{}",
+		"space before the colon": {post + "Host: localhost\r\nContent-Length : 2\r\n\r\n{}",
 			"is not a name of a header"},
 		"LF alone": {strings.ReplaceAll(good, "\r\n", "\n"), "ends with LF alone"},
-		"bad chunk": {post + "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n",
+		"bad chunk": {post + "Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n",
 			"body: "},
-		"long chunk": {post + "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}x\r\n0\r\n\r\n",
+		"long chunk": {post + "Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}x\r\n0\r\n\r\n",
 			"body: "},
-		"bad trailer": {post + "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\na b\r\n\r\n",
+		"bad trailer": {post +
+			"Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\na b\r\n\r\n",
 			"body: "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, address := range []string{p.address, p.container} {
-				list := raw(t, address, good+c.request+good, 0)
+			for address, path := range map[string]string{p.address: bfia.PathProviderDelete,
+				p.container: bfia.PathPlatformCallback} {
+				request := strings.Replace(c.request, bfia.PathPlatformCallback, path, 1)
+				list := raw(t, address, good+request+good, 0)
 				require.Len(t, list, 2, "the connection ends")
 				require.Equal(t, 400, list[1].Status)
 				require.True(t, list[1].Close)
@@ -281,28 +289,28 @@ func TestContainerPaths(t *testing.T) {
 	require.NoError(t, err)
 	p.engine.takeSignals()
 	body := `{"task_id":"t1","status":"success","role":"guest.0"}`
-	for _, address := range []string{p.address, p.container} {
-		for _, path := range []string{"/" + bfia.PathPlatformCallback, bfia.PathPlatformCallback + "/",
-			strings.ReplaceAll(bfia.PathPlatformCallback, "/", "///") + "//"} {
-			list := raw(t, address, fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s",
+	for _, path := range []string{"/" + bfia.PathPlatformCallback, bfia.PathPlatformCallback + "/",
+		strings.ReplaceAll(bfia.PathPlatformCallback, "/", "///") + "//"} {
+		list := raw(t, p.container,
+			fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s",
 				path, len(body), body), 1)
-			require.Equal(t, 200, list[0].Status, "%s: %s", path, list[0].Body)
-			require.Equal(t, []signal{{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback,
-				bfia.TaskReport{TaskID: "t1", Status: bfia.TaskSuccess,
-					Role: "guest.0"}}}, p.engine.takeSignals())
-		}
-		list := raw(t, address, "POST /"+bfia.PathStop+" HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
-			1)
-		require.Equal(t, 404, list[0].Status)
+		require.Equal(t, 200, list[0].Status, "%s: %s", path, list[0].Body)
+		require.Equal(t, []signal{{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback,
+			bfia.TaskReport{TaskID: "t1", Status: bfia.TaskSuccess,
+				Role: "guest.0"}}}, p.engine.takeSignals())
 	}
+	list := raw(t, p.container,
+		"POST /"+bfia.PathStop+" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}",
+		1)
+	require.Equal(t, 404, list[0].Status)
 }
 
 // The rest of a body is never parsed as the next request.
 func TestPipelining(t *testing.T) {
 	p := newParty(t)
-	const good = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+	const good = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	hidden := "POST " + bfia.PathProviderDelete +
-		" HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{\"name\": \"pp\"}"
+		" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 14\r\n\r\n{\"name\": \"pp\"}"
 
 	list := raw(t, p.address, good+good+good, 3)
 	require.Len(t, list, 3)
@@ -310,7 +318,8 @@ func TestPipelining(t *testing.T) {
 		require.Equal(t, 200, r.Status)
 	}
 	// A short body that nobody reads is skipped, and the connection stays open.
-	short := fmt.Sprintf("POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(hidden),
+	short := fmt.Sprintf("POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s",
+		len(hidden),
 		hidden)
 	list = raw(t, p.address, short+good, 2)
 	require.Len(t, list, 2)
@@ -319,9 +328,12 @@ func TestPipelining(t *testing.T) {
 	// A long one, or one in chunks, ends the connection.
 	padded := strings.Repeat(" ", 100_000) + hidden
 	for _, request := range []string{
-		fmt.Sprintf("POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(padded), padded),
-		fmt.Sprintf("POST /nothing HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(hidden), hidden),
-		fmt.Sprintf("GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(padded), padded),
+		fmt.Sprintf("POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(padded),
+			padded),
+		fmt.Sprintf(
+			"POST /nothing HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(hidden), hidden),
+		fmt.Sprintf("GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(padded),
+			padded),
 	} {
 		list = raw(t, p.address, request+good, 0)
 		require.Len(t, list, 1)
@@ -331,7 +343,7 @@ func TestPipelining(t *testing.T) {
 	list = raw(
 		t,
 		p.address,
-		"POST "+bfia.PathStart+" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"+good,
+		"POST "+bfia.PathStart+" HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"+good,
 		2,
 	)
 	require.Len(t, list, 2)
@@ -388,7 +400,7 @@ func TestOversizedBodies(t *testing.T) {
 	list := raw(
 		t,
 		p.address,
-		"POST "+bfia.PathPlatformCreateAll+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\nExpect: 100-continue\r\n\r\n"+strings.Repeat(
+		"POST "+bfia.PathPlatformCreateAll+" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1073741824\r\nExpect: 100-continue\r\n\r\n"+strings.Repeat(
 			" ",
 			10_000,
 		),
@@ -411,8 +423,9 @@ func TestContainersReachTheCallbackOnly(t *testing.T) {
 	p.engine.takeSignals()
 	for _, r := range p.server.routes() {
 		body := `{"task_id":"t1","status":"SUCCESS","role":"guest.0"}`
-		list := raw(t, p.container, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s",
-			r.method, r.path, len(body), body), 1)
+		list := raw(t, p.container,
+			fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s",
+				r.method, r.path, len(body), body), 1)
 		require.Len(t, list, 1)
 		if r.path == bfia.PathPlatformCallback {
 			require.Equal(t, 200, list[0].Status, "%s", list[0].Body)
@@ -422,6 +435,6 @@ func TestContainersReachTheCallbackOnly(t *testing.T) {
 		require.Contains(t, list[0].Text(), "no such endpoint")
 	}
 	require.Len(t, p.engine.takeSignals(), 1)
-	list := raw(t, p.container, "GET "+bfia.PathPlatformCallback+" HTTP/1.1\r\nHost: x\r\n\r\n", 1)
+	list := raw(t, p.container, "GET "+bfia.PathPlatformCallback+" HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
 	require.Equal(t, 405, list[0].Status)
 }

@@ -215,6 +215,7 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 	cfg := Config{Node: guest, Scheduler: guest, CheckDatasets: true, MaxDocumentBytes: 1 << 20,
 		UploadDir:      p.uploads,
 		MaxUploadBytes: 4 << 20, TempDir: p.temp, ClientTimeout: time.Minute,
+		Clients: OpenClients, OpenPartners: true,
 		AllowCommand: func(command []string) error {
 			return bfia.Errorf(bfia.CodeForbidden,
 				"%s is not allowed", command[0])
@@ -232,7 +233,7 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 		Temporal: p.engine, Remote: remote,
 		DeleteWorkflows: func(context.Context, string) error { return nil },
 		Logger:          slog.New(slog.NewTextHandler(p.log, nil))})
-	p.address = p.serve(p.server.Serve)
+	p.address = p.serve(p.server.ServeClients)
 	p.container = p.serve(p.server.ServeContainers)
 	p.peer(guest, "http://"+p.address)
 	p.peer(host, "http://127.0.0.1:1") // nothing listens there
@@ -357,7 +358,11 @@ func (p *party) send(c call) *reply {
 		require.NoError(p.t, err)
 		body = bytes.NewReader(raw)
 	}
-	req, err := http.NewRequestWithContext(p.t.Context(), c.method, "http://"+p.address+c.path, body)
+	address := p.address
+	if c.path == bfia.PathPlatformCallback {
+		address = p.container
+	}
+	req, err := http.NewRequestWithContext(p.t.Context(), c.method, "http://"+address+c.path, body)
 	require.NoError(p.t, err)
 	for k, v := range c.header {
 		req.Header[k] = []string{v} // as it is spelt

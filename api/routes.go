@@ -6,14 +6,15 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/internal/identity"
 )
 
 // route is an endpoint.
 type route struct {
 	method, path string
 	handler      fiber.Handler
-	// container: the party's containers may call it. They may call nothing else.
-	container bool
+	// access says who may call it.
+	access access
 }
 
 // containerPaths returns the paths that containers call. They count in any spelling that
@@ -22,7 +23,7 @@ type route struct {
 func containerPaths(routes []route) map[string]bool {
 	paths := map[string]bool{}
 	for _, r := range routes {
-		if r.container {
+		if r.access == ownContainers {
 			paths[r.path] = true
 		}
 	}
@@ -33,63 +34,64 @@ func containerPaths(routes []route) map[string]bool {
 func (s *Server) routes() []route {
 	routes := []route{
 		// Clients.
-		{http.MethodPost, bfia.PathProviderRegister, s.registerProvider, false},
-		{http.MethodGet, bfia.PathProviderQuery, s.queryProviders, false},
-		{http.MethodPost, bfia.PathProviderDelete, s.deleteProvider, false},
-		{http.MethodPost, bfia.PathComponentRegister, s.registerComponent, false},
-		{http.MethodPost, bfia.PathComponentUpload, s.uploadServerFile, false},
-		{http.MethodPost, bfia.PathDataUpload, s.uploadServerFile, false},
-		{http.MethodPost, bfia.PathComponentFile, s.uploadFile, false},
-		{http.MethodPost, bfia.PathDataFile, s.uploadFile, false},
-		{http.MethodGet, bfia.PathDataQuery, s.queryDatasets, false},
-		{http.MethodPost, bfia.PathDataDelete, s.deleteDataset, false},
-		{http.MethodPost, bfia.PathJobDelete, s.deleteJob, false},
-		{http.MethodGet, bfia.PathDataDownload, s.downloadDataset, false},
-		{http.MethodPost, bfia.PathPlatformCreateAll, s.submitJob, false},
-		{http.MethodPost, bfia.PathV2CreateAll, s.submitJob, false},
-		{http.MethodPost, bfia.PathPlatformCheck, s.checkJob, false},
-		{http.MethodPost, bfia.PathPlatformStopAll, s.platformStop, false},
-		{http.MethodPost, bfia.PathPlatformStopTask, s.platformStopTask, false},
-		{http.MethodPost, bfia.PathPlatformAudit, s.platformAudit, false},
-		{http.MethodPost, bfia.PathPlatformPriority, s.platformPriority, false},
-		{http.MethodGet, bfia.PathPlatformStatusAll, s.platformStatus, false},
-		{http.MethodGet, bfia.PathPlatformJobList, s.listJobs, false},
-		{http.MethodGet, bfia.PathPlatformLogLines, s.countLogLines, false},
-		{http.MethodGet, bfia.PathPlatformLog, s.readLog, false},
-		{http.MethodGet, bfia.PathJobOutputs, s.listOutputs, false},
-		{http.MethodGet, bfia.PathJobShow, s.showJob, false},
-		{http.MethodGet, bfia.PathJobDocument, s.jobDocument, false},
+		{http.MethodPost, bfia.PathProviderRegister, s.registerProvider, clientWith(identity.ProviderAdmin)},
+		{http.MethodGet, bfia.PathProviderQuery, s.queryProviders, clientWith(identity.Viewer)},
+		{http.MethodPost, bfia.PathProviderDelete, s.deleteProvider, clientWith(identity.ProviderAdmin)},
+		{http.MethodPost, bfia.PathComponentRegister, s.registerComponent,
+			clientWith(identity.ProviderAdmin)},
+		{http.MethodPost, bfia.PathComponentUpload, s.uploadServerFile, clientWith(identity.Data)},
+		{http.MethodPost, bfia.PathDataUpload, s.uploadServerFile, clientWith(identity.Data)},
+		{http.MethodPost, bfia.PathComponentFile, s.uploadFile, clientWith(identity.Data)},
+		{http.MethodPost, bfia.PathDataFile, s.uploadFile, clientWith(identity.Data)},
+		{http.MethodGet, bfia.PathDataQuery, s.queryDatasets, clientWith(identity.Viewer)},
+		{http.MethodPost, bfia.PathDataDelete, s.deleteDataset, clientWith(identity.Data)},
+		{http.MethodPost, bfia.PathJobDelete, s.deleteJob, clientWith(identity.Operator)},
+		{http.MethodGet, bfia.PathDataDownload, s.downloadDataset, clientWith(identity.Data)},
+		{http.MethodPost, bfia.PathPlatformCreateAll, s.submitJob, clientWith(identity.Operator)},
+		{http.MethodPost, bfia.PathV2CreateAll, s.submitJob, clientWith(identity.Operator)},
+		{http.MethodPost, bfia.PathPlatformCheck, s.checkJob, clientWith(identity.Operator)},
+		{http.MethodPost, bfia.PathPlatformStopAll, s.platformStop, clientWith(identity.Operator)},
+		{http.MethodPost, bfia.PathPlatformStopTask, s.platformStopTask, clientWith(identity.Operator)},
+		{http.MethodPost, bfia.PathPlatformAudit, s.platformAudit, clientWith(identity.Approver)},
+		{http.MethodPost, bfia.PathPlatformPriority, s.platformPriority, clientWith(identity.Operator)},
+		{http.MethodGet, bfia.PathPlatformStatusAll, s.platformStatus, clientWith(identity.Viewer)},
+		{http.MethodGet, bfia.PathPlatformJobList, s.listJobs, clientWith(identity.Viewer)},
+		{http.MethodGet, bfia.PathPlatformLogLines, s.countLogLines, clientWith(identity.Logs)},
+		{http.MethodGet, bfia.PathPlatformLog, s.readLog, clientWith(identity.Logs)},
+		{http.MethodGet, bfia.PathJobOutputs, s.listOutputs, clientWith(identity.Viewer)},
+		{http.MethodGet, bfia.PathJobShow, s.showJob, clientWith(identity.Viewer)},
+		{http.MethodGet, bfia.PathJobDocument, s.jobDocument, clientWith(identity.Viewer)},
 
 		// Containers.
-		{http.MethodPost, bfia.PathPlatformCallback, s.containerCallback, true},
+		{http.MethodPost, bfia.PathPlatformCallback, s.containerCallback, ownContainers},
 
 		// Other parties: as scheduler.
-		{http.MethodPost, bfia.PathCreateAll, s.createAll, false},
-		{http.MethodPost, bfia.PathStopAll, s.stopAll, false},
-		{http.MethodGet, bfia.PathStatusAll, s.schedulerStatus, false},
-		{http.MethodPost, bfia.PathStatusAll, s.schedulerStatus, false},
-		{http.MethodPost, bfia.PathTaskCallback, s.partyCallback, false},
-		{http.MethodPost, bfia.PathAuditConfirm, s.auditConfirm, false},
-		{http.MethodPost, bfia.PathCapacityHint, s.capacityHint, false},
-		{http.MethodPost, bfia.PathPriority, s.changePriority, false},
+		{http.MethodPost, bfia.PathCreateAll, s.createAll, anyPartner},
+		{http.MethodPost, bfia.PathStopAll, s.stopAll, anyPartner},
+		{http.MethodGet, bfia.PathStatusAll, s.schedulerStatus, anyPartner},
+		{http.MethodPost, bfia.PathStatusAll, s.schedulerStatus, anyPartner},
+		{http.MethodPost, bfia.PathTaskCallback, s.partyCallback, anyPartner},
+		{http.MethodPost, bfia.PathAuditConfirm, s.auditConfirm, anyPartner},
+		{http.MethodPost, bfia.PathCapacityHint, s.capacityHint, anyPartner},
+		{http.MethodPost, bfia.PathPriority, s.changePriority, anyPartner},
 
 		// Other parties: as participant.
-		{http.MethodPost, bfia.PathCheck, s.checkPart, false},
-		{http.MethodPost, bfia.PathCreate, s.createJob, false},
-		{http.MethodPost, bfia.PathStart, s.startJob, false},
-		{http.MethodPost, bfia.PathTaskStart, s.startTask, false},
-		{http.MethodPost, bfia.PathTaskPoll, s.pollTask, false},
-		{http.MethodPost, bfia.PathStop, s.stopJob, false},
-		{http.MethodPost, bfia.PathTaskStop, s.stopTask, false},
-		{http.MethodPost, bfia.PathReserve, s.reserve, false},
-		{http.MethodPost, bfia.PathRelease, s.release, false},
+		{http.MethodPost, bfia.PathCheck, s.checkPart, anyPartner},
+		{http.MethodPost, bfia.PathCreate, s.createJob, anyPartner},
+		{http.MethodPost, bfia.PathStart, s.startJob, anyPartner},
+		{http.MethodPost, bfia.PathTaskStart, s.startTask, anyPartner},
+		{http.MethodPost, bfia.PathTaskPoll, s.pollTask, anyPartner},
+		{http.MethodPost, bfia.PathStop, s.stopJob, anyPartner},
+		{http.MethodPost, bfia.PathTaskStop, s.stopTask, anyPartner},
+		{http.MethodPost, bfia.PathReserve, s.reserve, anyPartner},
+		{http.MethodPost, bfia.PathRelease, s.release, anyPartner},
 
 		// Operation.
-		{http.MethodGet, bfia.PathRunnerQuery, s.queryRunners, false},
-		{http.MethodPost, bfia.PathRunnerDrain, s.drainRunner, false},
-		{http.MethodGet, bfia.PathHealth, s.health, false},
-		{http.MethodGet, bfia.PathReady, s.ready, false},
-		{http.MethodGet, bfia.PathOpenAPI, s.openAPI, false},
+		{http.MethodGet, bfia.PathRunnerQuery, s.queryRunners, clientWith(identity.Viewer)},
+		{http.MethodPost, bfia.PathRunnerDrain, s.drainRunner, clientWith(identity.RunnerAdmin)},
+		{http.MethodGet, bfia.PathHealth, s.health, everybody},
+		{http.MethodGet, bfia.PathReady, s.ready, everybody},
+		{http.MethodGet, bfia.PathOpenAPI, s.openAPI, everybody},
 	}
 	return append(routes, s.fateFlowRoutes()...)
 }

@@ -17,6 +17,7 @@ import (
 	"hutong/activities"
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/internal/identity"
 	"hutong/store"
 	"hutong/workflows"
 )
@@ -306,10 +307,8 @@ func (s *Server) readReport(c *fiber.Ctx) (*bfia.TaskReport, error) {
 	return &report, err
 }
 
-// sender returns the party that a request names as its sender, or "".
-func (s *Server) sender(c *fiber.Ctx) string {
-	return bfia.Sender(func(name string) string { return c.Get(name) })
-}
+// sender returns the node id of the partner that makes a request.
+func (s *Server) sender(c *fiber.Ctx) string { return identity.From(c.UserContext()).Node }
 
 // participants returns the node ids of all parties of a job, its initiator last. This party must have
 // scheduled the job.

@@ -23,6 +23,7 @@ import (
 	"hutong/admission"
 	"hutong/bfia/client"
 	"hutong/internal/httpguard"
+	"hutong/internal/identity"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/dataset"
@@ -54,6 +55,11 @@ type Config struct {
 	TempDir string
 	// AllowCommand returns why a provider's command may not run at this party, or nil.
 	AllowCommand func(command []string) error
+	// Clients determines who calls at the listener of clients. nil refuses everybody.
+	Clients Authenticator
+	// OpenPartners also serves the endpoints of partners at the listener of clients, to whomever their header
+	// names. Only for development.
+	OpenPartners bool
 	// ClientTimeout bounds the reading of a request and each pause in a stream.
 	ClientTimeout time.Duration
 }
@@ -75,8 +81,8 @@ type Server struct {
 	// logIndex caches what is known of logs that clients follow.
 	logIndex logIndex
 
-	app        *fiber.App
-	containers *fiber.App
+	// The applications of the listeners, each with the endpoints of its callers.
+	clients, partners, containers, operation *fiber.App
 
 	mu        sync.Mutex
 	listeners []net.Listener
@@ -106,15 +112,31 @@ func New(cfg Config, d Dependencies) *Server {
 	s.remover = housekeeping.Remover{Node: cfg.Node, Store: d.Store, Blobs: d.Blobs,
 		DeleteWorkflows: d.DeleteWorkflows, Heartbeat: func() {}, Logger: d.Logger}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.app = s.newApp(func(route) bool { return true })
-	s.containers = s.newApp(func(r route) bool { return r.container })
+	clients := authenticators{identity.KindClient: func(c *fiber.Ctx) (identity.Principal, error) {
+		if cfg.Clients == nil {
+			return identity.Principal{}, nil
+		}
+		return cfg.Clients(c)
+	}}
+	if cfg.OpenPartners {
+		clients[identity.KindPartner] = partnersByHeader
+	}
+	s.clients = s.newApp(clients)
+	s.partners = s.newApp(authenticators{identity.KindPartner: byConnection})
+	s.containers = s.newApp(authenticators{identity.KindContainer: containersByAddress})
+	s.operation = s.newApp(authenticators{identity.KindOperator: probes})
 	return s
+}
+
+// apps returns the applications of all listeners.
+func (s *Server) apps() []*fiber.App {
+	return []*fiber.App{s.clients, s.partners, s.containers, s.operation}
 }
 
 // maxHeaderBytes bounds a request's line and headers together.
 const maxHeaderBytes = 16 << 10
 
-func (s *Server) newApp(include func(route) bool) *fiber.App {
+func (s *Server) newApp(callers authenticators) *fiber.App {
 	app := fiber.New(fiber.Config{
 		AppName: "hutong", DisableStartupMessage: true, CaseSensitive: true, StrictRouting: true,
 		// Strings of a request outlive it: in inputs of workflows, and in what a database driver keeps.
@@ -135,13 +157,14 @@ func (s *Server) newApp(include func(route) bool) *fiber.App {
 
 	var served []route
 	for _, r := range s.routes() {
-		if !include(r) {
+		if !callers.serves(r) {
 			continue
 		}
 		served = append(served, r)
-		app.Add(r.method, r.path, r.handler)
+		handler := s.guard(r, callers[r.access.kind])
+		app.Add(r.method, r.path, handler)
 		if r.method == http.MethodGet {
-			app.Add(http.MethodHead, r.path, r.handler)
+			app.Add(http.MethodHead, r.path, handler)
 		}
 	}
 	last := func(c *fiber.Ctx) error { return noRoute(c.Method(), c.Path(), methods(served, c.Path())) }
@@ -168,11 +191,18 @@ func (s *Server) newApp(include func(route) bool) *fiber.App {
 	return app
 }
 
-// Serve serves all endpoints on a listener, until [Server.Shutdown].
-func (s *Server) Serve(l net.Listener) error { return s.serve(s.app, l) }
+// ServeClients serves the endpoints of clients on a listener, until [Server.Shutdown].
+func (s *Server) ServeClients(l net.Listener) error { return s.serve(s.clients, l) }
 
-// ServeContainers serves only the endpoints for the party's containers on a listener.
+// ServePartners serves the endpoints of partners on a listener. The remote address of its connections is an
+// [identity.Address]; others may do nothing.
+func (s *Server) ServePartners(l net.Listener) error { return s.serve(s.partners, l) }
+
+// ServeContainers serves only the endpoints of the party's containers on a listener.
 func (s *Server) ServeContainers(l net.Listener) error { return s.serve(s.containers, l) }
+
+// ServeOperation serves the endpoints of operation on a listener.
+func (s *Server) ServeOperation(l net.Listener) error { return s.serve(s.operation, l) }
 
 func (s *Server) serve(app *fiber.App, l net.Listener) error {
 	l = listener{httpguard.Listener(l, false), s.ClientTimeout}
@@ -192,7 +222,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.ended = true
 	s.mu.Unlock()
-	err := errors.Join(s.app.ShutdownWithContext(ctx), s.containers.ShutdownWithContext(ctx))
+	var err error
+	for _, app := range s.apps() {
+		err = errors.Join(err, app.ShutdownWithContext(ctx))
+	}
 	for _, l := range s.listeners { // listeners that Fiber did not know yet
 		err = errors.Join(err, l.Close())
 	}

@@ -58,19 +58,19 @@ func TestSlowClients(t *testing.T) {
 	const patience = 500 * time.Millisecond
 	p := newParty(t, func(c *Config) { c.ClientTimeout = patience })
 	post := func(path, header string) string {
-		return "POST " + path + " HTTP/1.1\r\nHost: x\r\n" + header + "\r\n\r\n"
+		return "POST " + path + " HTTP/1.1\r\nHost: localhost\r\n" + header + "\r\n\r\n"
 	}
 	multipart := "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nid,x\n"
 	t.Run("all", func(t *testing.T) {
 		for name, begin := range map[string]string{
 			"nothing sent": "",
-			"header":       "POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\nX-Long: ",
+			"header":       "POST " + bfia.PathStart + " HTTP/1.1\r\nHost: localhost\r\nX-Long: ",
 			"body":         post(bfia.PathStart, "Content-Length: 100000"),
 			"body behind 8 KiB": post(bfia.PathPlatformCreateAll, "Content-Length: 100000") +
 				strings.Repeat(" ", 10_000),
 			"chunks": post(bfia.PathStart, "Transfer-Encoding: chunked") + "ffff\r\n",
 			"a GET's body": "GET " + bfia.PathPlatformStatusAll +
-				" HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat(" ", 10_000),
+				" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat(" ", 10_000),
 			"form": post(bfia.PathComponentFile,
 				"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 100000") +
 				multipart + strings.Repeat("y", 10_000),
@@ -110,12 +110,12 @@ func TestSlowReader(t *testing.T) {
 	// so that the network buffers little of the answer
 	require.NoError(t, c.(*net.TCPConn).SetReadBuffer(64<<10))
 	_, err := io.WriteString(c,
-		"GET "+bfia.PathDataDownload+"?namespace=n&name=d HTTP/1.1\r\nHost: x\r\n\r\n")
+		"GET "+bfia.PathDataDownload+"?namespace=n&name=d HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	require.NoError(t, err)
 	first := make([]byte, 1)
 	_, err = io.ReadFull(c, first)
 	require.NoError(t, err, "the answer has begun")
-	require.Eventually(t, func() bool { return p.server.app.Server().GetOpenConnectionsCount() == 0 },
+	require.Eventually(t, func() bool { return p.server.clients.Server().GetOpenConnectionsCount() == 0 },
 		50*time.Second, 20*time.Millisecond,
 		"the server has let go of the connection while nobody reads")
 	n, _ := io.Copy(io.Discard, c)

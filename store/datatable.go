@@ -80,7 +80,7 @@ func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
 		row.Columns = []Column{}
 	}
 
-	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return wrap(s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		// The row comes first: it also locks the dataset against another upload.
 		if _, err := tx.NewInsert().Model(&row).On("CONFLICT (namespace, name) DO UPDATE").
 			Set("generation = EXCLUDED.generation, columns = EXCLUDED.columns, rows = EXCLUDED.rows").
@@ -125,7 +125,7 @@ func (s *Store) DataTables(ctx context.Context, namespace string) ([]DataTable, 
 // CodeConflict, with the jobs, if unfinished jobs read it.
 func (s *Store) DeleteDataTable(ctx context.Context, namespace, name string) ([]DataGeneration, error) {
 	var claimed []DataGeneration
-	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	err := s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		claimed = nil
 		// The row comes first: it locks the dataset against new jobs and uploads.
 		var row dataTableRow

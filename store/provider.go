@@ -96,7 +96,7 @@ func (s *Store) putProvider(ctx context.Context, p Provider, replace bool) (crea
 	if err := checkText(texts...); err != nil {
 		return false, err
 	}
-	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	err = s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		var err error
 		if created, err = upsertProvider(ctx, tx, &row, replace); err != nil {
 			return err
@@ -204,7 +204,7 @@ func (s *Store) DeleteProvider(ctx context.Context, f ProviderFilter, force bool
 		return 0, err
 	}
 	var n int
-	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	err := s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		var rows []providerRow
 		q := tx.NewSelect().Model(&rows)
 		f.where("name", func(where string, arg any) { q.Where(where, arg) })

@@ -50,7 +50,7 @@ func markRemoving(ctx context.Context, tx bun.Tx, jobID string) error {
 // returns CodeNotFound for an unknown job, and CodeConflict for one that has not ended, or whose outputs
 // another job reuses or may reuse.
 func (s *Store) ClaimJobRemoval(ctx context.Context, jobID string) error {
-	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return wrap(s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		// The mark comes first: it locks the row against jobs that reuse the outputs.
 		if err := markRemoving(ctx, tx, jobID); err != nil {
 			return err

@@ -175,18 +175,17 @@ func deleteDeregistered(ctx context.Context, tx bun.Tx, runnerID string) error {
 // DrainRunner drains a runner, so that it gets no new containers, or ends that. It returns CodeNotFound for
 // an unknown runner.
 func (s *Store) DrainRunner(ctx context.Context, runnerID string, draining bool) error {
-	var n int
-	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
-		if n, err = affected(tx.NewUpdate().Model((*Runner)(nil)).Set("draining = ?", draining).
-			Where("runner_id = ?", runnerID).Exec(ctx)); err != nil {
+	return wrap(s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		n, err := affected(tx.NewUpdate().Model((*Runner)(nil)).Set("draining = ?", draining).
+			Where("runner_id = ?", runnerID).Exec(ctx))
+		if err != nil {
 			return err
 		}
+		if n == 0 {
+			return bfia.Errorf(bfia.CodeNotFound, "runner_id: runner %q is not known", runnerID)
+		}
 		return deleteDeregistered(ctx, tx, runnerID)
-	})
-	if err == nil && n == 0 {
-		return bfia.Errorf(bfia.CodeNotFound, "runner_id: runner %q is not known", runnerID)
-	}
-	return wrap(err, "drain runner %s", runnerID)
+	}), "drain runner %s", runnerID)
 }
 
 // AdmissionRunner returns the runner as decisions on reservations need it, with nothing used.

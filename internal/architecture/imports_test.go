@@ -30,7 +30,7 @@ var imports = []struct {
 	{"admission", []string{"bfia"}},
 
 	// Storage.
-	{"store", []string{"bfia", "admission"}},
+	{"store", []string{"bfia", "admission", "internal/audit", "internal/identity"}},
 	{"store/blob", []string{"bfia", "internal/httpclient"}},
 	{"store/dataset", []string{"bfia", "store", "store/blob"}},
 	{"store/storetest", []string{"store"}},
@@ -52,7 +52,7 @@ var imports = []struct {
 	{
 		"api",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
-			"workflows/...", "internal/httpguard"},
+			"workflows/...", "internal/httpguard", "internal/identity"},
 	},
 	{"transport",
 		[]string{"transport/...", "internal/httpguard", "internal/httpclient", "internal/identity"}},
@@ -66,7 +66,8 @@ var imports = []struct {
 	{
 		"internal/party",
 		[]string{"bfia/...", "fateflow", "admission", "store/...", "workflows/...", "activities/...",
-			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/duration"},
+			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/identity",
+			"internal/duration"},
 	},
 	{"internal/devserver", []string{"internal/party", "internal/temporalns", "internal/httpclient"}},
 	{"internal/doctor",
@@ -76,10 +77,14 @@ var imports = []struct {
 	{"internal/identity", nil},
 	{"internal/clients", []string{"bfia", "store", "internal/identity"}},
 	{"internal/login", nil},
+	{"internal/audit", []string{"internal/identity"}},
 	{"internal/temporalns", []string{"workflows/..."}},
 	{"internal/duration", nil},
 	{"internal/httpguard", nil},
 	{"internal/image", nil},
+	{"internal/certs", nil},
+	{"internal/partners", []string{"bfia", "transport/status", "internal/certs", "internal/httpclient",
+		"internal/httpguard", "internal/identity"}},
 	{"internal/vocabulary", nil},
 	{"internal/architecture", nil},
 	{"cmd/hutong", []string{"..."}},

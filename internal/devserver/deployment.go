@@ -14,8 +14,8 @@ import (
 	"hutong/internal/party"
 )
 
-// PartyAddress holds the node id of a party and the host:port of its API. Its transport listens on the next
-// port that no party's API uses.
+// PartyAddress holds the node id of a party and the host:port of its API. Its other servers listen on the
+// next ports that no party's API uses.
 type PartyAddress struct {
 	NodeID string
 	Listen string
@@ -103,8 +103,8 @@ func Start(ctx context.Context, o Options) (_ *Deployment, err error) {
 	return d, nil
 }
 
-// configs returns the configurations of the parties, each with routes to all others. A party's transport
-// listens on the first port above the party's own that no other server uses.
+// configs returns the configurations of the parties, each with routes to all others. A party's other servers
+// listen on the first ports above the party's own that no other server uses.
 func configs(o Options) ([]*party.Config, error) {
 	taken := map[string]bool{}
 	for _, a := range o.Parties {
@@ -133,11 +133,14 @@ func configs(o Options) ([]*party.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("party %s: port %q is not a number", a.NodeID, portText)
 		}
-		for cfg.Transport.Listen = ""; cfg.Transport.Listen == "" || taken[cfg.Transport.Listen]; {
-			port++
-			cfg.Transport.Listen = net.JoinHostPort(host, strconv.Itoa(port))
+		for _, listen := range []*string{&cfg.Transport.Listen, &cfg.Containers.Listen} {
+			for *listen = ""; *listen == "" || taken[*listen]; {
+				port++
+				*listen = net.JoinHostPort(host, strconv.Itoa(port))
+			}
+			taken[*listen] = true
 		}
-		taken[cfg.Transport.Listen] = true
+		cfg.Security = party.SecurityConfig{Mode: party.SecurityOpen, OpenPartners: true}
 
 		if err := cfg.Complete(); err != nil {
 			return nil, fmt.Errorf("invalid configuration of party %s: %w", a.NodeID, err)
@@ -186,14 +189,15 @@ func checkPartyPorts(parties []*party.Config) error {
 	}
 	for _, cfg := range parties {
 		for _, server := range []struct{ name, listen string }{{"API", cfg.Listen},
-			{"transport", cfg.Transport.Listen}} {
+			{"transport", cfg.Transport.Listen}, {"server for containers", cfg.Containers.Listen}} {
 			l, err := net.Listen("tcp", server.listen)
 			if err == nil {
 				err = l.Close()
 			}
 			if errors.Is(err, syscall.EADDRINUSE) {
-				return fmt.Errorf("--party: %s is in use, where the %s of party %s would listen: stop the program that "+
-					"listens there, or choose other ports with %s (a party also uses the next port, for its transport)",
+				return fmt.Errorf(
+					"--party: %s is in use, where the %s of party %s would listen: stop the program that "+
+						"listens there, or choose other ports with %s (a party also uses the next ports, for its transport and its containers)",
 					server.listen, server.name, cfg.NodeID, strings.Join(flags, " "))
 			}
 			if err != nil {

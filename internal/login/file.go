@@ -35,7 +35,9 @@ type OIDC struct {
 type File struct{ path string }
 
 // NewFile returns the file in a folder of configurations, such as ~/.config. It need not exist.
-func NewFile(configDir string) File { return File{filepath.Join(configDir, "hutong", "credentials.json")} }
+func NewFile(configDir string) File {
+	return File{filepath.Join(configDir, "hutong", "credentials.json")}
+}
 
 // Path returns the path of the file.
 func (f File) Path() string { return f.path }

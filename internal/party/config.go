@@ -14,11 +14,20 @@ import (
 type Config struct {
 	// NodeID identifies the party among all parties, such as JG0100001100000010. Required.
 	NodeID string `yaml:"node_id" env:"NODE_ID"`
-	// Listen is the host:port of the API, for clients, containers and partners. An empty host means all
-	// interfaces.
+	// Security chooses what a party demands of its callers and of its configuration.
+	Security SecurityConfig `yaml:"security" envPrefix:"SECURITY_"`
+	// Listen is the host:port of the API for clients. An empty host means all interfaces.
 	Listen string `yaml:"listen" env:"LISTEN"`
+	// TLS is the certificate of Listen. Required unless Listen is on the loopback interface.
+	TLS ServerTLSConfig `yaml:"tls" envPrefix:"TLS_"`
+	// Partners configures the endpoints for other parties.
+	Partners PartnersConfig `yaml:"partners" envPrefix:"PARTNERS_"`
+	// Containers configures the endpoints for this party's containers.
+	Containers ContainersConfig `yaml:"containers" envPrefix:"CONTAINERS_"`
+	// Ops configures the endpoints of operation: health and readiness.
+	Ops OpsConfig `yaml:"ops" envPrefix:"OPS_"`
 	// Advertise is the host:port at which containers reach the API. Set it for runners on machines without an
-	// API. Empty: the party host of the runner and the port of Listen.
+	// API. Empty: the party host of the runner and the port of containers.listen.
 	Advertise string `yaml:"advertise" env:"ADVERTISE"`
 	// DataDir is the folder for the files of containers, temporary files and logs, on a disk of this machine.
 	DataDir string `yaml:"data_dir" env:"DATA_DIR"`
@@ -41,14 +50,73 @@ type Config struct {
 	Routes Routes `yaml:"routes" env:"ROUTES"`
 }
 
+// SecurityConfig chooses what a party demands of its callers and of its configuration.
+type SecurityConfig struct {
+	// Mode is strict, or open for development on one machine.
+	Mode SecurityMode `yaml:"mode" env:"MODE"`
+	// OpenPartners also lets partners without a certificate call at Listen, as whom their header names.
+	// Only for development: it requires the mode open.
+	OpenPartners bool `yaml:"open_partners" env:"OPEN_PARTNERS"`
+}
+
+// SecurityMode is strict or open.
+type SecurityMode string
+
+const (
+	// SecurityStrict demands credentials of every caller, and refuses a configuration that is not safe.
+	SecurityStrict SecurityMode = "strict"
+	// SecurityOpen demands no credentials of clients, whom it serves on the loopback interface only.
+	SecurityOpen SecurityMode = "open"
+)
+
+// ServerTLSConfig names the PEM files of a server's certificate. They are read again when they change.
+type ServerTLSConfig struct {
+	// CertFile and KeyFile are the certificate and its key. Set both or neither.
+	CertFile string `yaml:"cert_file" env:"CERT_FILE"`
+	KeyFile  string `yaml:"key_file" env:"KEY_FILE"`
+	// ClientCAFile contains the authorities of clients that prove who they are by a certificate.
+	ClientCAFile string `yaml:"client_ca_file" env:"CLIENT_CA_FILE"`
+}
+
+// PartnersConfig configures the endpoints for other parties.
+type PartnersConfig struct {
+	// Listen is the host:port for partners, with mutual TLS. It serves control commands and, in a process
+	// that also runs the transport, its messages. Empty: no partner can call.
+	Listen string `yaml:"listen" env:"LISTEN"`
+	// PlainListen is the host:port for partners that can't use mutual TLS, whose routes say so. Empty: none.
+	PlainListen string `yaml:"plain_listen" env:"PLAIN_LISTEN"`
+	// TLS is this party's certificate, with which it proves to be node_id, as server and as client.
+	TLS PartnerTLSConfig `yaml:"tls" envPrefix:"TLS_"`
+}
+
+// PartnerTLSConfig names the PEM files of a party's certificate. They are read again when they change.
+type PartnerTLSConfig struct {
+	// CertFile and KeyFile are the certificate and its key. Set both or neither.
+	CertFile string `yaml:"cert_file" env:"CERT_FILE"`
+	KeyFile  string `yaml:"key_file" env:"KEY_FILE"`
+	// CAFile contains the authorities of the partners whose routes name none.
+	CAFile string `yaml:"ca_file" env:"CA_FILE"`
+}
+
+// ContainersConfig configures the endpoints for this party's containers.
+type ContainersConfig struct {
+	// Listen is the host:port at which containers report the states of their tasks. Containers of a bridge
+	// network reach its port at the network's gateway.
+	Listen string `yaml:"listen" env:"LISTEN"`
+}
+
+// OpsConfig configures the endpoints of operation.
+type OpsConfig struct {
+	// Listen is the host:port of health and readiness. Empty: only the other listeners serve them.
+	Listen string `yaml:"listen" env:"LISTEN"`
+}
+
 // TransportConfig configures the transport, which carries messages between containers of different parties.
 type TransportConfig struct {
-	// Listen is the host:port of the transport, for containers (HTTP and gRPC) and for the transports of
-	// partners.
+	// Listen is the host:port of the transport for containers (HTTP and gRPC).
 	Listen string `yaml:"listen" env:"LISTEN"`
-	// PartnerListen is a host:port that serves only the transports of partners. Empty: partners use Listen,
-	// where they could also read messages for this party's containers. Set it unless all partners are
-	// trusted.
+	// PartnerListen is the host:port for the transports of partners, with mutual TLS. Empty: they use
+	// partners.listen, which a transport in a process of its own does not serve.
 	PartnerListen string `yaml:"partner_listen" env:"PARTNER_LISTEN"`
 	// Advertise is the host:port at which containers and control workers reach the transport. Empty: the
 	// party host of the runner and the port of Listen.
@@ -189,10 +257,13 @@ type RunnerConfig struct {
 	StopGrace time.Duration `yaml:"stop_grace" env:"STOP_GRACE"`
 	// LogFilesMiB limits the files that one container writes below config.log.path. A container that exceeds
 	// it is stopped. 0: no limit.
-	LogFilesMiB int              `yaml:"log_files_mib" env:"LOG_FILES_MIB"`
-	Docker      DockerConfig     `yaml:"docker" envPrefix:"DOCKER_"`
-	Process     ProcessConfig    `yaml:"process" envPrefix:"PROCESS_"`
-	K8s         KubernetesConfig `yaml:"k8s" envPrefix:"K8S_"`
+	LogFilesMiB int `yaml:"log_files_mib" env:"LOG_FILES_MIB"`
+	// Unsafe allows what does not isolate tasks from this machine, under security.mode strict: the process
+	// driver and docker.host_network.
+	Unsafe  bool             `yaml:"unsafe" env:"UNSAFE"`
+	Docker  DockerConfig     `yaml:"docker" envPrefix:"DOCKER_"`
+	Process ProcessConfig    `yaml:"process" envPrefix:"PROCESS_"`
+	K8s     KubernetesConfig `yaml:"k8s" envPrefix:"K8S_"`
 }
 
 // DockerConfig configures the Docker driver.

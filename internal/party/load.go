@@ -27,8 +27,10 @@ const EnvPrefix = "HUTONG_"
 // Default returns the defaults of the configuration. They lack a node id.
 func Default() *Config {
 	return &Config{
-		Listen:  "127.0.0.1:9380",
-		DataDir: "hutong-data",
+		Listen:     "127.0.0.1:9380",
+		Security:   SecurityConfig{Mode: SecurityStrict},
+		Containers: ContainersConfig{Listen: "127.0.0.1:9381"},
+		DataDir:    "hutong-data",
 		Transport: TransportConfig{Listen: "127.0.0.1:9390", SessionTTL: 7 * 24 * time.Hour,
 			MaxMessageMiB: 2048, SessionMiB: 8192, TotalMiB: 32768},
 		Temporal: TemporalConfig{Address: "127.0.0.1:7233"},

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"hutong/internal/httpclient"
+	"hutong/internal/identity"
 )
 
 // ownAPI is the host of this party's own API in URLs. Requests to it stay in the process.
@@ -16,7 +17,10 @@ const ownAPI = "own-party.invalid"
 // so that no worker needs to know where an API of its party listens.
 func (p *Party) partnerTransport() http.RoundTripper {
 	own := httpclient.Direct()
-	own.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return p.own.dial(ctx) }
+	self := identity.Principal{Kind: identity.KindPartner, Node: p.cfg.NodeID, Proof: identity.ByProcess}
+	own.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return p.own.dial(ctx, self)
+	}
 	return &commandTransport{own: own, partners: p.cfg.Proxy.Rule().Transport()}
 }
 
@@ -42,12 +46,12 @@ func newMemoryListener() *memoryListener {
 	return &memoryListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 }
 
-// dial connects to the listener.
-func (l *memoryListener) dial(ctx context.Context) (net.Conn, error) {
+// dial connects to the listener as a caller.
+func (l *memoryListener) dial(ctx context.Context, caller identity.Principal) (net.Conn, error) {
 	client, server := net.Pipe()
 	var err error
 	select {
-	case l.conns <- server:
+	case l.conns <- callerConn{server, identity.Address{Principal: caller}}:
 		return client, nil
 	case <-l.closed:
 		err = net.ErrClosed
@@ -57,6 +61,14 @@ func (l *memoryListener) dial(ctx context.Context) (net.Conn, error) {
 	_, _ = client.Close(), server.Close()
 	return nil, &net.OpError{Op: "dial", Net: "memory", Addr: l.Addr(), Err: err}
 }
+
+// callerConn is a connection whose remote address names the caller.
+type callerConn struct {
+	net.Conn
+	caller identity.Address
+}
+
+func (c callerConn) RemoteAddr() net.Addr { return c.caller }
 
 // Accept implements [net.Listener].
 func (l *memoryListener) Accept() (net.Conn, error) {

@@ -276,6 +276,9 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 	}
 	p.onStop(t.Close)
 	srv := t.Server()
+	if !p.cfg.Security.OpenPartners {
+		srv.Handler = t.ContainerHandler()
+	}
 	if partners := p.cfg.Transport.PartnerListen; partners != "" {
 		srv.Handler = t.ContainerHandler()
 		partnerServer := t.Server()
@@ -405,6 +408,8 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
 		UploadDir:        p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
 		AllowCommand:  func(command []string) error { return process.CheckCommand(allow, command) },
+		Clients:       p.clients(),
+		OpenPartners:  p.cfg.Security.OpenPartners,
 		ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
@@ -413,22 +418,10 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 	})
 	p.onStop(p.api.Shutdown)
 	go func() {
-		if err := p.api.Serve(p.own); err != nil {
+		if err := p.api.ServePartners(p.own); err != nil {
 			p.failed <- fmt.Errorf("failed to serve the processes of party %s: %w", p.cfg.NodeID, err)
 		}
 	}()
-}
-
-// startAPI serves the party's API at its addresses. Stop shuts it down before the workers.
-func (p *Party) startAPI(ctx context.Context, docker *docker.Driver) error {
-	s := p.api
-	if err := p.serve(ctx, "listen", p.cfg.Listen, s.Serve, s.Shutdown); err != nil {
-		return err
-	}
-	p.serveBridge(ctx, docker, p.cfg.Listen, func() (func(net.Listener) error, func(context.Context) error) {
-		return s.ServeContainers, func(context.Context) error { return nil } // Shutdown stops both servers
-	})
-	return nil
 }
 
 // serve listens on an address and serves it until the party stops.
@@ -449,9 +442,9 @@ func (p *Party) serve(ctx context.Context, field, address string, serve func(net
 
 // system returns the addresses of this party for containers on a device.
 func (p *Party) system(device string) bfia.System {
-	api, channel := localAddress(p.cfg.Listen), localAddress(p.cfg.Transport.Listen)
+	api, channel := localAddress(p.cfg.Containers.Listen), localAddress(p.cfg.Transport.Listen)
 	if device == string(bfia.DeviceDocker) && !p.cfg.Runner.Docker.HostNetwork {
-		api, channel = p.onBridge(p.cfg.Listen), p.onBridge(p.cfg.Transport.Listen)
+		api, channel = p.onBridge(p.cfg.Containers.Listen), p.onBridge(p.cfg.Transport.Listen)
 	}
 	if p.cfg.Advertise != "" {
 		api = p.cfg.Advertise

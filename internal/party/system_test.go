@@ -18,10 +18,10 @@ func TestSystem(t *testing.T) {
 		return s.Callback, s.Transport
 	}
 	callback, channel := addresses(bfia.DeviceDocker)
-	assert.Equal(t, "http://hutong:9380"+bfia.PathPlatformCallback, callback)
+	assert.Equal(t, "http://hutong:9381"+bfia.PathPlatformCallback, callback)
 	assert.Equal(t, "hutong:9390", channel)
 	callback, channel = addresses(bfia.DeviceProcess)
-	assert.Equal(t, "http://127.0.0.1:9380"+bfia.PathPlatformCallback, callback)
+	assert.Equal(t, "http://127.0.0.1:9381"+bfia.PathPlatformCallback, callback)
 	assert.Equal(t, "127.0.0.1:9390", channel)
 	cfg.Advertise, cfg.Transport.Advertise = "api.bank:80", "channel.bank:81"
 	for _, device := range []bfia.Device{bfia.DeviceDocker, bfia.DeviceProcess} {

@@ -23,6 +23,7 @@ func (c *Config) Validate() error {
 	v := validation{}
 	v.id("node_id", c.NodeID)
 	v.address("listen", c.Listen)
+	v.security(c)
 	if c.Advertise != "" {
 		v.reachable("advertise", c.Advertise)
 	}
@@ -51,9 +52,6 @@ func (c *Config) Validate() error {
 
 func (v *validation) transport(c *Config) {
 	v.address("transport.listen", c.Transport.Listen)
-	if c.Transport.PartnerListen != "" {
-		v.address("transport.partner_listen", c.Transport.PartnerListen)
-	}
 	if c.Transport.Advertise != "" {
 		v.reachable("transport.advertise", c.Transport.Advertise)
 	}
@@ -63,9 +61,6 @@ func (v *validation) transport(c *Config) {
 	v.atLeast("transport.session_mib", c.Transport.SessionMiB, "transport.max_message_mib",
 		c.Transport.MaxMessageMiB)
 	v.atLeast("transport.total_mib", c.Transport.TotalMiB, "transport.session_mib", c.Transport.SessionMiB)
-	if c.Listen == c.Transport.Listen && !strings.HasSuffix(c.Listen, ":0") {
-		v.wrong("transport.listen", "must differ from listen, but both are %s", c.Transport.Listen)
-	}
 }
 
 // storage checks where the party's state is: Temporal, the database, objects and uploads.

@@ -259,6 +259,37 @@ CREATE TABLE t_data_generation (
 --bun:split
 CREATE INDEX i_data_generation_name ON t_data_generation (namespace, name);
 --bun:split
+-- Bearer tokens of clients. The token is not stored.
+--   hash          its SHA-256
+--   name          the user or program that holds it; several tokens may have one name
+--   roles         a JSON list
+--   expires_at    NULL for a token that does not expire
+--   last_used_on  the last day on which it was used, as 2006-01-02 in UTC; empty if it never was
+CREATE TABLE t_token (
+  token_id     TEXT        NOT NULL PRIMARY KEY,
+  hash         BYTEA       NOT NULL UNIQUE,
+  name         TEXT        NOT NULL,
+  roles        TEXT        NOT NULL,
+  created_by   TEXT        NOT NULL,
+  created_at   TIMESTAMPTZ NOT NULL,
+  expires_at   TIMESTAMPTZ,
+  revoked_at   TIMESTAMPTZ,
+  last_used_on TEXT        NOT NULL
+);
+--bun:split
+-- The clients of this party that submitted a job, and those that decided on it: they must differ.
+--   act         submitted, READY (approved) or REJECTED
+--   credential  identifies the proof of the client, without revealing it (identity.Principal)
+CREATE TABLE t_job_client (
+  job_id     TEXT        NOT NULL,
+  act        TEXT        NOT NULL,
+  name       TEXT        NOT NULL,
+  credential TEXT        NOT NULL,
+  proof      TEXT        NOT NULL,
+  created_at TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (job_id, act, name, credential)
+);
+--bun:split
 -- The id of the deployment that owns this database. Containers carry it as a label, so that no deployment removes those
 -- of another. There is one row.
 CREATE TABLE t_deployment (
@@ -334,36 +365,66 @@ CREATE TABLE t_reservation (
 --bun:split
 CREATE INDEX i_reservation_runner ON t_reservation (runner_id);
 --bun:split
--- Bearer tokens of clients. The token is not stored.
---   hash          its SHA-256
---   name          the user or program that holds it; several tokens may have one name
---   roles         a JSON list
---   expires_at    NULL for a token that does not expire
---   last_used_on  the last day on which it was used, as 2006-01-02 in UTC; empty if it never was
-CREATE TABLE t_token (
-  token_id     TEXT        NOT NULL PRIMARY KEY,
-  hash         BYTEA       NOT NULL UNIQUE,
-  name         TEXT        NOT NULL,
-  roles        TEXT        NOT NULL,
-  created_by   TEXT        NOT NULL,
-  created_at   TIMESTAMPTZ NOT NULL,
-  expires_at   TIMESTAMPTZ,
-  revoked_at   TIMESTAMPTZ,
-  last_used_on TEXT        NOT NULL
+-- The audit trail (internal/audit): who did what, with which outcome. seq has no gaps; hash covers the row and prev, the
+-- hash of the row before. Nothing changes or deletes a row, also not retention.
+--   count   1, or the number of refusals in a summary
+--   digest  SHA-256 of the request
+CREATE TABLE t_audit (
+  seq         BIGINT      NOT NULL PRIMARY KEY,
+  time        TIMESTAMPTZ NOT NULL,
+  kind        TEXT        NOT NULL,
+  node        TEXT        NOT NULL,
+  name        TEXT        NOT NULL,
+  run_job     TEXT        NOT NULL,
+  run_task    TEXT        NOT NULL,
+  run_role    TEXT        NOT NULL,
+  proof       TEXT        NOT NULL,
+  credential  TEXT        NOT NULL,
+  address     TEXT        NOT NULL,
+  act         TEXT        NOT NULL,
+  object_kind TEXT        NOT NULL,
+  object_id   TEXT        NOT NULL,
+  outcome     TEXT        NOT NULL,
+  reason      TEXT        NOT NULL,
+  count       BIGINT      NOT NULL,
+  digest      TEXT        NOT NULL,
+  prev        TEXT        NOT NULL,
+  hash        TEXT        NOT NULL
 );
 --bun:split
--- The clients of this party that submitted a job, and those that decided on it: they must differ.
---   act         submitted, READY (approved) or REJECTED
---   credential  identifies the proof of the client, without revealing it (identity.Principal)
-CREATE TABLE t_job_client (
-  job_id     TEXT        NOT NULL,
-  act        TEXT        NOT NULL,
-  name       TEXT        NOT NULL,
-  credential TEXT        NOT NULL,
-  proof      TEXT        NOT NULL,
-  created_at TIMESTAMPTZ NOT NULL,
-  PRIMARY KEY (job_id, act, name, credential)
+CREATE INDEX i_audit_time ON t_audit (time);
+--bun:split
+CREATE INDEX i_audit_object ON t_audit (object_kind, object_id, seq);
+--bun:split
+-- The head of the audit trail: number and hash of its last row. There is one row; writers of the trail lock it.
+CREATE TABLE t_audit_head (
+  singleton INTEGER NOT NULL PRIMARY KEY,
+  seq       BIGINT  NOT NULL,
+  hash      TEXT    NOT NULL
 );
+--bun:split
+INSERT INTO t_audit_head (singleton, seq, hash) VALUES (1, 0, '');
+--bun:split
+-- Bytes between containers of this party and of partners, of a session of the transport that is released.
+--   node_id      the partner; empty in the row that says that a session's transfers are complete
+--   sent         bytes of the messages that the partner has accepted
+--   unconfirmed  bytes of messages of which it is unknown whether the partner has accepted them
+--   incomplete   the transport crashed meanwhile: the numbers are lower bounds
+CREATE TABLE t_transfer (
+  session_id        TEXT        NOT NULL,
+  node_id           TEXT        NOT NULL,
+  job_id            TEXT        NOT NULL,
+  sent              BIGINT      NOT NULL,
+  sent_messages     BIGINT      NOT NULL,
+  received          BIGINT      NOT NULL,
+  received_messages BIGINT      NOT NULL,
+  unconfirmed       BIGINT      NOT NULL,
+  incomplete        BOOLEAN     NOT NULL,
+  recorded_at       TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (session_id, node_id)
+);
+--bun:split
+CREATE INDEX i_transfer_job ON t_transfer (job_id);
 --bun:split
 -- Nonces of signed requests, against their replay. They are removed some time after the request would be too old.
 --   node_id  the partner that signed it

@@ -39,8 +39,9 @@ func TestNetworkIsCreatedAgain(t *testing.T) {
 		return found.IPAM.Config[0].Gateway
 	}
 	serves := func(host string) bool {
-		for listen, path := range map[string]string{guest.Listen: "/v1/platform/schedule/task/callback",
-			guest.Transport.Listen: "/v1/interconn/chan/peek"} {
+		for listen, path := range map[string]string{
+			guest.Containers.Listen: "/v1/platform/schedule/task/callback",
+			guest.Transport.Listen:  "/v1/interconn/chan/peek"} {
 			_, port, err := net.SplitHostPort(listen)
 			require.NoError(t, err)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -93,6 +93,8 @@ func newTestParty(t *testing.T, id, address string, pair int32) *testParty {
 	cfg := party.Default()
 	cfg.NodeID, cfg.DataDir = id, filepath.Join(t.TempDir(), id)
 	cfg.Listen, cfg.Transport.Listen = testenv.FreeAddress(t), testenv.FreeAddress(t)
+	cfg.Containers.Listen = testenv.FreeAddress(t)
+	cfg.Security = party.SecurityConfig{Mode: party.SecurityOpen, OpenPartners: true}
 	cfg.Temporal.Address = address
 	cfg.Temporal.Namespace = fmt.Sprintf("test-%d-%d-%s", os.Getpid(), pair, strings.ToLower(id))
 	cfg.Runner.Docker.Enabled = party.SwitchOff

@@ -1,0 +1,125 @@
+package api
+
+import (
+	"fmt"
+
+	"github.com/gofiber/fiber/v2"
+
+	"hutong/bfia"
+	"hutong/internal/identity"
+)
+
+// access says who may call an endpoint. The zero value lets nobody in: each route must choose.
+type access struct {
+	everybody bool
+	kind      identity.Kind
+	role      identity.Role // what a client needs
+}
+
+// Who may call an endpoint, besides clients.
+var (
+	everybody      = access{everybody: true}
+	anyPartner     = access{kind: identity.KindPartner} // the handler checks what the partner may do
+	ownContainers  = access{kind: identity.KindContainer}
+	operationProbe = access{kind: identity.KindOperator}
+)
+
+// clientWith lets clients with a role call an endpoint.
+func clientWith(role identity.Role) access { return access{kind: identity.KindClient, role: role} }
+
+// check returns why a caller may not use an endpoint, or nil.
+func (a access) check(p identity.Principal) error {
+	switch {
+	case a.everybody:
+		return nil
+	case p.Kind == identity.KindAnonymous:
+		return bfia.Errorf(bfia.CodeUnauthenticated, "%s: this endpoint requires credentials", a)
+	case a.kind == identity.KindAnonymous || p.Kind != a.kind:
+		return bfia.Errorf(bfia.CodeForbidden, "%s: this endpoint is not for a %s", a, p.Kind)
+	case a.kind == identity.KindClient && !p.Can(a.role):
+		return bfia.Errorf(bfia.CodeForbidden, "%s lacks the role %s, which this endpoint requires", p,
+			a.role)
+	}
+	return nil
+}
+
+// String names those who may call, for refusals.
+func (a access) String() string {
+	switch {
+	case a.everybody:
+		return "everybody"
+	case a.kind == identity.KindClient:
+		return fmt.Sprintf("for clients with the role %s", a.role)
+	case a.kind == identity.KindAnonymous:
+		return "for nobody"
+	}
+	return fmt.Sprintf("for a %s", a.kind)
+}
+
+// Authenticator determines who makes a request, before its handler runs. Its error is the refusal of a
+// request that claims to be somebody without a proof; a request that claims nothing is anonymous.
+type Authenticator func(c *fiber.Ctx) (identity.Principal, error)
+
+// authenticators are the authenticators of a listener. It serves the endpoints of these kinds of callers and,
+// except to containers, those for everybody.
+type authenticators map[identity.Kind]Authenticator
+
+// serves returns whether a listener has an endpoint.
+func (a authenticators) serves(r route) bool {
+	if r.access.everybody {
+		return a[identity.KindContainer] == nil
+	}
+	return a[r.access.kind] != nil
+}
+
+// guard returns a handler that lets only those in who may call a route, and names the caller to the route's
+// handler.
+func (s *Server) guard(r route, authenticate Authenticator) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		var principal identity.Principal
+		if !r.access.everybody {
+			var err error
+			if principal, err = authenticate(c); err != nil {
+				return err
+			}
+		}
+		if err := r.access.check(principal); err != nil {
+			return err
+		}
+		c.SetUserContext(identity.With(s.ctx, principal))
+		return r.handler(c)
+	}
+}
+
+// byConnection is the authenticator of listeners whose connections know their caller.
+func byConnection(c *fiber.Ctx) (identity.Principal, error) {
+	if address, ok := c.Context().RemoteAddr().(identity.Address); ok {
+		return address.Principal, nil
+	}
+	return identity.Principal{}, nil
+}
+
+// containersByAddress is the authenticator of the listener for containers.
+func containersByAddress(c *fiber.Ctx) (identity.Principal, error) {
+	if p, err := byConnection(c); p.Kind != identity.KindAnonymous || err != nil {
+		return p, err
+	}
+	address := c.Context().RemoteIP().String()
+	return identity.Principal{Kind: identity.KindContainer, Proof: identity.ByAddress, Credential: address,
+		Address: address}, nil
+}
+
+// probes is the authenticator of the listener of operation: all who reach it.
+func probes(c *fiber.Ctx) (identity.Principal, error) {
+	address := c.Context().RemoteIP().String()
+	return identity.Principal{Kind: identity.KindOperator, Proof: identity.ByAddress, Credential: address,
+		Address: address}, nil
+}
+
+// partnersByHeader is the authenticator of partners in development: they are whom their header names. It
+// serves to replay recorded requests.
+func partnersByHeader(c *fiber.Ctx) (identity.Principal, error) {
+	node := bfia.Sender(func(name string) string { return c.Get(name) })
+	return identity.Principal{Kind: identity.KindPartner, Node: node, Proof: identity.ByNothing,
+		Address: c.Context().RemoteIP().String()}, nil
+}

@@ -1,0 +1,72 @@
+package audit
+
+import (
+	"fmt"
+)
+
+// Broken says where a chain is broken.
+type Broken struct {
+	Seq    int64 // of the first entry that does not fit
+	Reason string
+}
+
+func (b *Broken) Error() string {
+	return fmt.Sprintf("the audit trail is broken at entry %d: %s", b.Seq, b.Reason)
+}
+
+// Verifier checks the entries of a chain one after another. The zero value starts at the first entry of a
+// party.
+type Verifier struct {
+	head Head
+	pins map[int64]string
+	last int64 // the greatest pinned number
+}
+
+// StartAt makes the verification start after a head that is trusted, in place of the first entry.
+func (v *Verifier) StartAt(h Head) { v.head = h }
+
+// Pin requires that the chain contains the entry of a head that was kept elsewhere.
+func (v *Verifier) Pin(heads ...Head) {
+	if v.pins == nil {
+		v.pins = map[int64]string{}
+	}
+	for _, h := range heads {
+		v.pins[h.Seq] = h.hash()
+		v.last = max(v.last, h.Seq)
+	}
+}
+
+// Add checks the next entry. The error is a [*Broken] for one that was altered, or if another one is missing,
+// inserted or moved before it.
+func (v *Verifier) Add(e Entry) error {
+	broken := func(format string, args ...any) error {
+		return &Broken{Seq: v.head.Seq + 1, Reason: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case e.Seq != v.head.Seq+1:
+		return broken("entry %d follows on entry %d: entries were removed, inserted or moved", e.Seq,
+			v.head.Seq)
+	case e.Sum() != e.Hash:
+		return broken("its content does not fit its hash: it was altered")
+	case e.Prev != v.head.hash():
+		return broken("it was written after another entry than entry %d: that one was replaced", v.head.Seq)
+	}
+	if want, pinned := v.pins[e.Seq]; pinned && want != e.Hash {
+		return broken("its hash %s differs from the pinned head %s: the trail was rewritten", e.Hash, want)
+	}
+	v.head = Head{Seq: e.Seq, Hash: e.Hash}
+	return nil
+}
+
+// Head returns the head after the entries so far.
+func (v *Verifier) Head() Head { return v.head }
+
+// End checks that the chain reaches the heads that are pinned.
+func (v *Verifier) End() error {
+	if v.last > v.head.Seq {
+		return &Broken{Seq: v.head.Seq + 1, Reason: fmt.Sprintf(
+			"the trail ends at entry %d, but a pinned head names entry %d: its end was cut off",
+			v.head.Seq, v.last)}
+	}
+	return nil
+}

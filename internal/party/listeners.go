@@ -1,0 +1,70 @@
+package party
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+
+	"hutong/activities/driver/docker"
+	"hutong/api"
+	"hutong/internal/certs"
+)
+
+// startAPI serves the party's API at its addresses. Stop shuts it down before the workers.
+func (p *Party) startAPI(ctx context.Context, docker *docker.Driver) error {
+	s := p.api
+	serveClients, err := p.clientTLS(s.ServeClients)
+	if err != nil {
+		return err
+	}
+	if err := p.serve(ctx, "listen", p.cfg.Listen, serveClients, s.Shutdown); err != nil {
+		return err
+	}
+	none := func(context.Context) error { return nil } // the Shutdown above stops all of its servers
+	if err := p.serve(ctx, "containers.listen", p.cfg.Containers.Listen, s.ServeContainers,
+		none); err != nil {
+		return err
+	}
+	if p.cfg.Ops.Listen != "" {
+		if err := p.serve(ctx, "ops.listen", p.cfg.Ops.Listen, s.ServeOperation, none); err != nil {
+			return err
+		}
+	}
+	p.serveBridge(ctx, docker, p.cfg.Containers.Listen,
+		func() (func(net.Listener) error, func(context.Context) error) { return s.ServeContainers, none })
+	return nil
+}
+
+// clients returns the authenticator of the listener of clients.
+func (p *Party) clients() api.Authenticator {
+	if p.cfg.Security.Mode == SecurityOpen {
+		return api.OpenClients
+	}
+	return nil
+}
+
+// clientTLS returns a function that serves clients with TLS, if the configuration names a certificate.
+func (p *Party) clientTLS(serve func(net.Listener) error) (func(net.Listener) error, error) {
+	if p.cfg.TLS.CertFile == "" {
+		return serve, nil
+	}
+	pair, err := certs.LoadKeyPair(p.cfg.TLS.CertFile, p.cfg.TLS.KeyFile, p.logger)
+	if err != nil {
+		return nil, fmt.Errorf("tls.cert_file: %w", err)
+	}
+	base := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.ServerCertificate,
+		NextProtos: []string{"http/1.1"}}
+	if p.cfg.TLS.ClientCAFile != "" {
+		authorities, err := certs.LoadAuthorities(p.cfg.TLS.ClientCAFile, p.logger)
+		if err != nil {
+			return nil, fmt.Errorf("tls.client_ca_file: %w", err)
+		}
+		base.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			c := base.Clone()
+			c.ClientAuth, c.ClientCAs = tls.VerifyClientCertIfGiven, authorities.Pool()
+			return c, nil
+		}
+	}
+	return func(l net.Listener) error { return serve(tls.NewListener(l, base)) }, nil
+}
