@@ -69,6 +69,8 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 		c.Set(fiber.HeaderAllow, strings.Join(wrong.allowed, ", "))
 	}
 
+	challenge(c, err)
+
 	if status == http.StatusServiceUnavailable {
 		c.Set(fiber.HeaderRetryAfter, retryAfter)
 	}

@@ -52,7 +52,8 @@ var imports = []struct {
 	{
 		"api",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
-			"workflows/...", "internal/httpguard", "internal/identity"},
+			"workflows/...", "internal/httpguard", "internal/identity",
+			"internal/clients"},
 	},
 	{"transport",
 		[]string{"transport/...", "internal/httpguard", "internal/httpclient", "internal/identity"}},
@@ -67,6 +68,7 @@ var imports = []struct {
 		"internal/party",
 		[]string{"bfia/...", "fateflow", "admission", "store/...", "workflows/...", "activities/...",
 			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/identity",
+			"internal/clients",
 			"internal/duration"},
 	},
 	{"internal/devserver", []string{"internal/party", "internal/temporalns", "internal/httpclient"}},
