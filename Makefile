@@ -70,7 +70,7 @@ test-memory: bin/gotest
 
 # Tests of the storage, and of a whole training, with an S3 server, which it installs.
 test-s3: bin/gotest
-	test/testenv/s3/with.sh "$(CACHE)" $(GOTEST) $(SLIM) -timeout 10m $(TEST_FLAGS) ./store/blob ./store/dataset
+	test/testenv/s3/with.sh "$(CACHE)" $(GOTEST) $(SLIM) -timeout 10m $(TEST_FLAGS) ./store/blob ./store/dataset ./gate/storage
 	cd $(REFERENCE) && ../../test/testenv/s3/with.sh "$(CACHE)" $(GOTEST) -timeout 10m $(TEST_FLAGS) .
 
 # Tests of the Kubernetes driver with a real API server, etcd and Job controller. Their first build takes three minutes.

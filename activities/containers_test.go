@@ -241,6 +241,39 @@ func TestRunTaskAfterHeartbeatTimeout(t *testing.T) {
 	})
 }
 
+// Temporal may cancel a RunTask between two attempts: the first one's heartbeats were late, and the next one
+// has not begun. Then only StopTask is left to record the end and to remove the container.
+func TestStopTaskWithoutRunTask(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d testDriver) {
+		h := newTestParty(t, storetest.SQLite(t), d,
+			[]string{"append", "DATA/data_0", oneStart, "print", "the end", "forever"}, nil)
+		h.claimTaskA()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		_, err := h.runTaskA(ctx, &crashingDriver{testDriver: d, at: "in Wait", onCrash: func() {
+			h.waitForOutput()
+			cancel(errors.New("this attempt has timed out"))
+		}}, nil)
+		require.ErrorContains(t, err, "another attempt of the activity watches")
+		require.NoError(t, h.participant.RequestStop(t.Context(),
+			participant.RequestStopInput{Key: h.taskKey("a"), TaskID: bfia.TaskID(jobID, "a")}))
+
+		own := *h
+		own.runner = h.newRunner(d)
+		for range 2 { // Temporal may run it again
+			_, err = own.env(t.Context()).ExecuteActivity("StopTask",
+				runner.StopTaskInput{PartRequest: h.partRequest("a"), Grace: time.Second})
+			require.NoError(t, err)
+			own.runner.Wait(t.Context())
+			require.NotNil(t, h.taskRow("a").ExitCode, "the exit is recorded")
+			assert.NotZero(t, *h.taskRow("a").ExitCode)
+			containers, err := d.List(t.Context())
+			require.NoError(t, err)
+			assert.Empty(t, containers, "nothing is left")
+		}
+		assert.Contains(t, h.readLog("a"), "the end")
+	})
+}
+
 // An attempt that timed out may still see the container's end first, and remove the container.
 // The retry returns the same result.
 func TestRunTaskEndedByOtherAttempt(t *testing.T) {

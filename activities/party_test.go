@@ -62,6 +62,8 @@ type testParty struct {
 	own          bfia.Plan    // only this party's parts
 	offers       store.Runner // labels and GPUs of its runner
 	gpus         []string     // their names
+	// grants exceptions from the container profile without an approval
+	allowExceptions bool
 	// receives the reports of containers that are asked on their control port
 	onReport func(context.Context, string, bfia.TaskReport) error
 	// receives what parts wait for
@@ -136,10 +138,11 @@ func component(provider string) json.RawMessage {
 func (h *testParty) newRunner(r driver.Driver) *runner.Runner {
 	return &runner.Runner{Node: "A", RunnerID: "runner-1", Deployment: "ours", Store: h.db, Blobs: h.blobs,
 		Drivers: map[string]driver.Driver{r.Device(): r},
-		System: func(string) bfia.System {
+		System: func(string, string) bfia.System {
 			return bfia.System{Transport: "hutong:9381",
 				Callback: "http://hutong:9380"}
-		}, StopGrace: time.Second, GPUs: h.gpus, Logger: quiet, OnReport: h.onReport, OnWait: h.onWait}
+		}, StopGrace: time.Second, GPUs: h.gpus, AllowExceptions: h.allowExceptions,
+		Logger: quiet, OnReport: h.onReport, OnWait: h.onWait}
 }
 
 // activities returns the structs whose methods are registered anywhere.

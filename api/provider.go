@@ -106,6 +106,7 @@ func (s *Server) queryProviders(c *fiber.Ctx) error {
 			"device":                 p.Device,
 			"protocol":               p.Protocol,
 			"metadata":               p.Metadata,
+			"allowed":                p.Allowed,
 			"components_description": p.Components,
 			"create_time":            p.CreatedAt.UnixMilli(),
 			"update_time":            p.UpdatedAt.UnixMilli(),

@@ -37,6 +37,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathProviderRegister, s.registerProvider, clientWith(identity.ProviderAdmin)},
 		{http.MethodGet, bfia.PathProviderQuery, s.queryProviders, clientWith(identity.Viewer)},
 		{http.MethodPost, bfia.PathProviderDelete, s.deleteProvider, clientWith(identity.ProviderAdmin)},
+		{http.MethodPost, bfia.PathProviderAllow, s.allowProvider, clientWith(identity.Admin)},
 		{http.MethodPost, bfia.PathComponentRegister, s.registerComponent,
 			clientWith(identity.ProviderAdmin)},
 		{http.MethodPost, bfia.PathComponentUpload, s.uploadServerFile, clientWith(identity.Data)},

@@ -21,9 +21,14 @@ func SetHeaders(h http.Header, source, target, traceID string, now time.Time) {
 	h.Set("x-nonce", uuid.NewString())
 	h.Set("x-csrf-protection", uuid.NewString())
 	h.Set("x-trace-id", traceID)
-	h.Set("x-timestamp", strconv.FormatInt(now.UnixMilli(), 10))
+	SetTimestamp(h, now)
 	h.Set("x-auth-sign", "")
 	h.Set("x-mprac-token-set", "")
+}
+
+// SetTimestamp sets the header x-timestamp, in Unix milliseconds.
+func SetTimestamp(h http.Header, now time.Time) {
+	h.Set("x-timestamp", strconv.FormatInt(now.UnixMilli(), 10))
 }
 
 // Header reads a header in any of the spellings that partners use: x-trace-id, x_trace_id, X-Trace-Id. get

@@ -36,6 +36,8 @@ type Metadata struct {
 	// Session is [SessionPerTask] if each task needs a session of its own, since its topics don't name the
 	// task. It is Hutong's addition, and must be the same at all parties.
 	Session string `json:"session,omitempty"`
+	// Allow asks for exceptions from the container profile.
+	Allow Exceptions `json:"allow,omitzero"`
 }
 
 // The values of [Metadata.Session].

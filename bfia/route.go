@@ -6,6 +6,7 @@ const (
 	PathProviderRegister  = "/v2/provider/register"
 	PathProviderQuery     = "/v2/provider/query"
 	PathProviderDelete    = "/v2/provider/delete"
+	PathProviderAllow     = "/v2/provider/allow"
 	PathRunnerQuery       = "/v2/runner/query" // Hutong's addition
 	PathRunnerDrain       = "/v2/runner/drain" // Hutong's addition
 	PathComponentUpload   = "/v2/component/upload"

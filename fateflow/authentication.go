@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -159,7 +160,7 @@ func newAuthentication(header http.Header, who string) (Authentication, error) {
 
 // Verify returns an error with one of FATE-Flow's codes unless an app has made the signature at most
 // [SignatureValidity] before now. The caller must look up the app by its id, and remember the signature with
-// [Authentication.Use].
+// [Authentication.Key].
 func (a Authentication) Verify(app App, now time.Time) error {
 	ms, err := strconv.ParseInt(a.Timestamp, 10, 64)
 	if err != nil {
@@ -189,19 +190,29 @@ func NoApp(id string) error {
 	return bfia.Errorf(CodeNoApp, "no found appid: app %.40q is not known here", id)
 }
 
-// Use returns a key of the signature, and a key of the request for which it was used. FATE-Flow repeats a
-// request whose answer is lost, with the same signature; a signature that comes with another request is
-// stolen. Remember the pair for [SignatureMemory], and refuse the second request of a signature.
-func (a Authentication) Use(method, target string, body []byte) (signature, request string) {
-	hash := func(parts ...string) string {
-		h := sha256.New()
-		for _, part := range parts {
-			_, _ = fmt.Fprintf(h, "%d:%s", len(part), part) // never fails
-		}
-		return hex.EncodeToString(h.Sum(nil))
+// Key identifies the signature. FATE-Flow repeats a request whose answer is lost with the same signature; a
+// signature that comes with another request is stolen. So remember the key with the [RequestDigest] for
+// [SignatureMemory], and refuse another request with the same key.
+func (a Authentication) Key() string {
+	h := sha256.New()
+	for _, part := range []string{a.AppID, a.Who, a.Nonce, a.Timestamp, a.Signature} {
+		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part) // never fails
 	}
-	return hash(a.AppID, a.Who, a.Nonce, a.Timestamp, a.Signature), hash(method, target, string(body))
+	return hex.EncodeToString(h.Sum(nil))
 }
+
+// RequestDigest is a digest of a request. Write the body to it.
+type RequestDigest struct{ hash.Hash }
+
+// NewRequestDigest begins the digest of a request with its method and its path and query.
+func NewRequestDigest(method, target string) RequestDigest {
+	d := RequestDigest{sha256.New()}
+	_, _ = fmt.Fprintf(d, "%d:%s%d:%s", len(method), method, len(target), target) // never fails
+	return d
+}
+
+// Text returns the digest in hexadecimal.
+func (d RequestDigest) Text() string { return hex.EncodeToString(d.Sum(nil)) }
 
 // ErrStolen returns the error for a signature that was used for another request.
 func ErrStolen() error {

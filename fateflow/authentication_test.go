@@ -116,23 +116,27 @@ func TestEmptyTokenSignsNothing(t *testing.T) {
 	require.Equal(t, CodeVerifyFailed, bfia.CodeOf(a.Verify(App{ID: "1"}, testNow())))
 }
 
-func TestUse(t *testing.T) {
+func TestKeyAndDigest(t *testing.T) {
 	a, err := SiteAuthentication(signedSite(t))
 	require.NoError(t, err)
-	signature, request := a.Use("POST", "/p", []byte("body"))
-	again, repeated := a.Use("POST", "/p", []byte("body"))
-	require.Equal(t, []string{signature, request}, []string{again, repeated})
+	digest := func(method, target, body string) string {
+		d := NewRequestDigest(method, target)
+		_, err := d.Write([]byte(body))
+		require.NoError(t, err)
+		return d.Text()
+	}
+	require.Equal(t, a.Key(), a.Key())
+	request := digest("POST", "/p", "body")
+	require.Equal(t, request, digest("POST", "/p", "body"))
 	seen := map[string]bool{request: true}
 	for _, other := range [][3]string{{"PUT", "/p", "body"}, {"POST", "/pb", "ody"}, {"POST", "/p", ""},
 		{"POST", "/pbody", ""}} {
-		same, different := a.Use(other[0], other[1], []byte(other[2]))
-		require.Equal(t, signature, same)
+		different := digest(other[0], other[1], other[2])
 		require.False(t, seen[different])
 		seen[different] = true
 	}
 	for i, altered := range []Authentication{{AppID: "x", Who: a.Who}, {AppID: a.AppID}, {}} {
-		changed, _ := altered.Use("POST", "/p", nil)
-		require.NotEqual(t, signature, changed, strconv.Itoa(i))
+		require.NotEqual(t, a.Key(), altered.Key(), strconv.Itoa(i))
 	}
 }
 

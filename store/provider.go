@@ -24,9 +24,12 @@ type Provider struct {
 	Metadata   json.RawMessage            `json:"metadata,omitempty"`
 	Components map[string]json.RawMessage `json:"components"` // by the component's name
 	// Images holds the ids of its images, by reference and by the runner that has resolved it.
-	Images    map[string]map[string]string `json:"images,omitempty"`
-	CreatedAt time.Time                    `json:"-"`
-	UpdatedAt time.Time                    `json:"-"`
+	Images map[string]map[string]string `json:"images,omitempty"`
+	// Allowed holds the exceptions from the container profile that an administrator approved. Registering the
+	// provider or one of its components again takes them away.
+	Allowed   bfia.Exceptions `json:"allowed,omitzero"`
+	CreatedAt time.Time       `json:"-"`
+	UpdatedAt time.Time       `json:"-"`
 }
 
 // ProviderFilter selects providers; an empty field matches all.
@@ -43,6 +46,7 @@ type providerRow struct {
 	Protocol  string                       `bun:"protocol"`
 	Metadata  string                       `bun:"metadata"`
 	Images    map[string]map[string]string `bun:"images"`
+	Allowed   string                       `bun:"allowed"`
 	CreatedAt time.Time                    `bun:"created_at"`
 	UpdatedAt time.Time                    `bun:"updated_at"`
 }
@@ -76,6 +80,7 @@ func (s *Store) putProvider(ctx context.Context, p Provider, replace bool) (crea
 		Name: p.Name, Version: p.Version, Device: p.Device, Protocol: p.Protocol,
 		Metadata:  string(p.Metadata),
 		Images:    map[string]map[string]string{},
+		Allowed:   bfia.Exceptions{}.String(),
 		CreatedAt: now, UpdatedAt: now,
 	}
 	var components []componentRow
@@ -130,7 +135,7 @@ func upsertProvider(ctx context.Context, tx bun.Tx, row *providerRow, replace bo
 			return n == 1, err
 		}
 
-		update := tx.NewUpdate().Model(row).Column("updated_at").WherePK()
+		update := tx.NewUpdate().Model(row).Column("updated_at", "allowed").WherePK()
 		if replace {
 			update.Column("protocol", "metadata", "images")
 		}
@@ -179,6 +184,10 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 		}
 		if len(r.Images) > 0 {
 			p.Images = r.Images
+		}
+		var err error
+		if p.Allowed, err = bfia.ParseExceptions(r.Allowed); err != nil {
+			return nil, wrap(err, "read the exceptions of provider %s:%s@%s", r.Name, r.Version, r.Device)
 		}
 		if r.Metadata != "" {
 			p.Metadata = json.RawMessage(r.Metadata)
@@ -264,6 +273,26 @@ func (s *Store) ResolveImages(ctx context.Context, p Provider, runnerID string,
 		}
 		return row.resolve(ctx, tx, runnerID, images)
 	}), "resolve the images of provider %s:%s@%s", p.Name, p.Version, p.Device)
+}
+
+// AllowProvider replaces the approved exceptions of a provider. It returns CodeConflict if the provider was
+// deleted, or registered again with other metadata since p was read. Jobs keep what was approved when they
+// were created.
+func (s *Store) AllowProvider(ctx context.Context, p Provider, allowed bfia.Exceptions) error {
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		row, found, err := lockProvider(ctx, tx, p)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return bfia.Errorf(bfia.CodeConflict,
+				"provider %s:%s@%s has changed meanwhile; look at it again before you approve it", p.Name,
+				p.Version, p.Device)
+		}
+		row.Allowed = allowed.String()
+		_, err = tx.NewUpdate().Model(&row).Column("allowed").WherePK().Exec(ctx)
+		return err
+	}), "approve exceptions of provider %s:%s@%s", p.Name, p.Version, p.Device)
 }
 
 // lockProvider locks and returns the row of a provider, since runners resolve its images at the same time. It

@@ -49,6 +49,12 @@ var (
 	allRoutes = mergeRoutes(containerRoutes, partnerRoutes)
 )
 
+// IsPartnerPath reports whether PartnerHandler has a route for a path.
+func IsPartnerPath(path string) bool {
+	_, found := partnerRoutes[httpguard.CleanPath(path)]
+	return found
+}
+
 func mergeRoutes(tables ...map[string]operation) map[string]operation {
 	all := make(map[string]operation)
 	for _, t := range tables {

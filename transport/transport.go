@@ -30,8 +30,11 @@ type Config struct {
 	// [status.Error] that is sent as it is, or another error, which is sent as status.Internal without its
 	// text. Nil allows everything, which is for tests.
 	Authorize func(ctx context.Context, call Call) error
-	// Proxy chooses the proxies of the connections to partners; the zero value is none.
-	Proxy httpclient.Proxy
+	// Outgoing sends the requests to the transports of partners. Nil sends them directly, which is for tests.
+	Outgoing interface {
+		http.RoundTripper
+		CloseIdleConnections()
+	}
 	// Logger receives what an operator should know; never a message's content.
 	Logger *slog.Logger
 	// Limits bounds bytes and time.
@@ -106,7 +109,7 @@ type Transport struct {
 	route     func(string) (string, bool)
 	authorize func(context.Context, Call) error
 	client    *http.Client
-	pool      *http.Transport // of client
+	pool      interface{ CloseIdleConnections() } // of client
 	log       *slog.Logger
 	limits    Limits
 	broker    *queue.Broker
@@ -143,9 +146,15 @@ func New(cfg Config) (*Transport, error) {
 	}
 	t.log = t.log.With("node_id", t.nodeID)
 
-	t.pool = newPartnerPool(cfg.Proxy)
+	outgoing := cfg.Outgoing
+	if outgoing == nil {
+		direct := httpclient.Direct()
+		TunePool(direct)
+		outgoing = direct
+	}
+	t.pool = outgoing
 	t.client = &http.Client{
-		Transport: t.pool,
+		Transport: outgoing,
 		// A partner must not send a message on to an address of its choice.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -159,12 +168,10 @@ func New(cfg Config) (*Transport, error) {
 	return t, nil
 }
 
-// newPartnerPool returns a connection pool for partners.
-func newPartnerPool(proxy httpclient.Proxy) *http.Transport {
-	pool := proxy.Transport()
+// TunePool sets what a pool of connections to transports needs.
+func TunePool(pool *http.Transport) {
 	pool.DisableCompression = true
 	pool.WriteBufferSize = 64 << 10
-	return pool
 }
 
 // ReleaseSession closes a session: it drops the messages, wakes the readers and writers, and refuses later

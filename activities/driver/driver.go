@@ -88,7 +88,8 @@ type ImageFinder interface {
 // OutputOwner is implemented by drivers whose containers may run as another user than this process.
 type OutputOwner interface {
 	// OwnOutputs makes this process's user the owner of what an ended container left in its writable mounts,
-	// so that it can be read and removed. It returns ErrNotFound if the container was removed.
+	// so that it can be read and removed, and takes the bits setuid and setgid from it. It returns
+	// ErrNotFound if the container was removed.
 	OwnOutputs(ctx context.Context, name string) error
 }
 
@@ -119,8 +120,8 @@ type Spec struct {
 	Env map[string]string
 
 	Mounts []Mount
-	// Resources are limits. 0 means unlimited. They are not enforced for processes. Memory includes swap;
-	// only Kubernetes enforces Disk.
+	// Resources are limits. 0 means the driver's default, or unlimited if it has none. They are not enforced
+	// for processes. Memory includes swap; only Kubernetes enforces Disk.
 	Resources bfia.Resources
 	// GPUs names the GPUs of this runner that the container gets, see [KindOfGPU]. Kubernetes chooses them
 	// itself, by the number in Resources.
@@ -128,6 +129,9 @@ type Spec struct {
 
 	// Labels are returned by List. They must not hold secrets.
 	Labels map[string]string
+
+	// Allow holds the approved exceptions from the container profile. Processes have no such profile.
+	Allow bfia.Exceptions
 }
 
 // Mount makes a directory or file of the runner available to a container.
@@ -198,4 +202,7 @@ type Container struct {
 	State     State
 	Labels    map[string]string // as in Spec
 	CreatedAt time.Time
+	// Address is the address from which a running container reaches its party. No other container has it.
+	// Empty: it has none of its own, or the driver does not know it.
+	Address string
 }

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,6 +50,10 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
 		return nil, none, err
 	}
 
+	allow, err := r.allowed(provider, metadata)
+	if err != nil {
+		return nil, none, err
+	}
 	d := r.Drivers[provider.Device]
 	image, err := r.fixImage(ctx, d, record, provider, req, task.ComponentName)
 	if err != nil {
@@ -58,7 +63,7 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
 		Name: req.ContainerName(), Image: image.RunOn(r.RunnerID), Command: metadata.Command,
 		Labels: map[string]string{"job_id": req.Key.JobID, "task_id": req.TaskID, "task": req.Key.Task,
 			"role": req.Part.Self(), "component": task.ComponentName},
-		Resources: container.Resources,
+		Resources: container.Resources, Allow: allow,
 	}
 	spec.Resources.GPU, err = r.requestedGPUs(ctx, container.Resources.GPU, record, provider, req)
 	if err != nil {
@@ -69,10 +74,11 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
 		return nil, none, err
 	}
 
-	sys := r.System(provider.Device)
+	sys := r.System(provider.Device, spec.Name)
 	sys.SessionID = bfia.AttemptSessionID(req.Key.JobID, req.TaskID, req.Attempt, metadata.Session)
-	sys.Token, sys.TraceID = sys.SessionID, req.Key.JobID
+	sys.Token, sys.TraceID = cmp.Or(sys.Token, sys.SessionID), req.Key.JobID
 	sys.LogPath = d.LogPath(spec.Name)
+	spec.Labels[labelSession] = sys.SessionID
 	if _, local := r.Blobs.(*blob.File); local {
 		sys.Storage = "file://" + d.StorageRoot(spec.Name)
 	}
@@ -81,6 +87,20 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
 	}
 	spec.Env = bfia.Environment(container, sys)
 	return d, spec, nil
+}
+
+// allowed returns the exceptions from the container profile that a provider asks for, if all of them were
+// approved when the job was created.
+func (r *Runner) allowed(provider store.Provider, metadata bfia.Metadata) (bfia.Exceptions, error) {
+	missing := metadata.Allow.Beyond(provider.Allowed)
+	if missing == (bfia.Exceptions{}) || r.AllowExceptions || provider.Device == string(bfia.DeviceProcess) {
+		return metadata.Allow, nil
+	}
+
+	return bfia.Exceptions{}, bfia.Errorf(bfia.CodeForbidden,
+		"provider %s:%s asks for exceptions from the container profile (%s) that no administrator approved: run "+
+			"'hutong provider allow %[1]s:%[2]s %[4]s' and submit the job again", provider.Name, provider.Version,
+		missing, metadata.Allow)
 }
 
 // mounts returns the mounts of a container's own inputs and outputs, if the storage is a folder. An S3
@@ -120,10 +140,6 @@ func (r *Runner) mounts(container *bfia.ContainerSpec) ([]driver.Mount, error) {
 		}
 		if err := os.MkdirAll(source, 0o755); err != nil {
 			return nil, fmt.Errorf("failed to create the folder of output %s: %w", out.Port, err)
-		}
-		// The image may run as another user. The storage's root folder keeps this machine's other users out.
-		if err := os.Chmod(source, 0o777); err != nil {
-			return nil, fmt.Errorf("failed to open the folder of output %s: %w", out.Port, err)
 		}
 		mounts = append(mounts, driver.Mount{Source: source, Target: key})
 	}

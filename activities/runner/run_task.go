@@ -20,11 +20,8 @@ import (
 // its exit while it keeps its log and outputs, records the exit, and has it removed. Run again, it resumes
 // where the last attempt stopped. A container never runs twice.
 func (a *Activities) RunTask(ctx context.Context, req activities.PartRequest) (activities.PartResult, error) {
-	r, name := a.Runner, req.ContainerName()
-	t := &taskRun{Runner: r, req: req, name: name,
-		log: r.Logger.With("job_id", req.Key.JobID, "task_id", req.TaskID, "role", req.Part.Self(),
-			"container", name)}
-	defer r.watched.hold(name)()
+	t := a.Runner.newTaskRun(req)
+	defer t.watched.hold(t.name)()
 
 	result, err := t.run(ctx)
 	if err != nil && ctx.Err() == nil && !workerStops(ctx) {
@@ -68,6 +65,14 @@ type taskRun struct {
 	begun    bool // its container was created by an earlier attempt of the activity
 	driver   driver.Driver
 	startErr error // permanent: the container will never run
+}
+
+func (r *Runner) newTaskRun(req activities.PartRequest) *taskRun {
+	name := req.ContainerName()
+
+	return &taskRun{Runner: r, req: req, name: name,
+		log: r.Logger.With("job_id", req.Key.JobID, "task_id", req.TaskID, "role", req.Part.Self(),
+			"container", name)}
 }
 
 func resultOf(result *activities.PartResult, err error) (activities.PartResult, error) {
@@ -177,7 +182,7 @@ func (t *taskRun) createNew(ctx context.Context) error {
 
 // start starts the container, and stops it if that was requested meanwhile.
 func (t *taskRun) start(ctx context.Context) error {
-	err := t.driver.Start(ctx, t.name)
+	err := t.startContainer(ctx)
 	switch {
 	case err == nil || errors.Is(err, driver.ErrNotFound):
 	case driver.IsNonRetryable(err):
@@ -212,6 +217,13 @@ func (t *taskRun) start(ctx context.Context) error {
 	t.log.Info("container started", "device", t.driver.Device())
 
 	return nil
+}
+
+func (t *taskRun) startContainer(ctx context.Context) error {
+	if t.BeforeStart != nil {
+		defer t.BeforeStart()()
+	}
+	return t.driver.Start(ctx, t.name)
 }
 
 // await waits for the container's exit. It returns a result instead if another attempt of the activity, which

@@ -25,9 +25,11 @@ type Runner struct {
 	Store    *store.Store
 	Blobs    blob.Store
 	Drivers  map[string]driver.Driver // by device
-	// System returns what containers of a device must know of the party; Storage and LogPath are set for each
-	// container.
-	System func(device string) bfia.System
+	// System returns what a container on a device must know of the party. The runner sets the session, the
+	// log path, and Storage if it is a folder.
+	System func(device, container string) bfia.System
+	// BeforeStart is called before a container starts, and its result afterwards; nil for nothing.
+	BeforeStart func() (after func())
 	// OnReport passes on the end that a container reports when it is polled; nil leaves it to its callback
 	// and exit.
 	OnReport func(ctx context.Context, jobID string, report bfia.TaskReport) error
@@ -38,6 +40,9 @@ type Runner struct {
 	// LogFilesLimit bounds the files of a container below config.log.path, in bytes; 0: no limit. A container
 	// that exceeds it is stopped.
 	LogFilesLimit int64
+	// AllowExceptions grants providers all exceptions from the container profile that they ask for, without
+	// an administrator's approval.
+	AllowExceptions bool
 	// GPUs names the GPUs that containers may get; see [driver.KindOfGPU].
 	GPUs   []string
 	Logger *slog.Logger
@@ -71,9 +76,28 @@ type StopTaskInput struct {
 	Grace time.Duration `json:"grace"` // between SIGTERM and SIGKILL
 }
 
-// StopTask stops a container, or prevents that it starts. The RunTask that waits for it ends then.
+// StopTask stops a container, or prevents that it starts. The RunTask that waits for it ends then. Without
+// one, StopTask does the rest of its work: on a busy machine Temporal may have lost the heartbeats of one
+// attempt of RunTask, and cancelled the next one before it began.
 func (a *Activities) StopTask(ctx context.Context, in StopTaskInput) error {
-	return a.Runner.stop(ctx, in.ContainerName(), in.Grace)
+	if err := a.Runner.stop(ctx, in.ContainerName(), in.Grace); err != nil {
+		return err
+	}
+	if a.Runner.watched.has(in.ContainerName()) {
+		return nil
+	}
+	t := a.Runner.newTaskRun(in.PartRequest)
+	row, err := t.Store.Task(ctx, in.Key.Row())
+	if err != nil {
+		return fmt.Errorf("failed to read the row of %s: %w", t.name, err)
+	}
+	if !row.StopRequested {
+		return nil // run could create the container
+	}
+	defer t.watched.hold(t.name)()
+	_, err = t.run(ctx)
+
+	return err
 }
 
 // stop stops a container, whichever driver has it.

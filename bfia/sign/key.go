@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -250,4 +251,15 @@ func (k *PublicKey) Verify(r Request, digest []byte, signature string) error {
 		return ErrSignature
 	}
 	return nil
+}
+
+// Fingerprint identifies the key without revealing more than the key itself does: the hexadecimal SHA-256 of
+// its public form (SubjectPublicKeyInfo).
+func (k *PublicKey) Fingerprint() string {
+	der, err := smx509.MarshalPKIXPublicKey(k.key)
+	if err != nil {
+		return "" // never: the key was parsed from that form, or a certificate
+	}
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
 }

@@ -636,6 +636,25 @@ func TestProvider(t *testing.T) {
 	assert.JSONEq(t, `{"name":"v","version":"1"}`, asked[3].body)
 }
 
+func TestProviderAllow(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{
+		"POST " + bfia.PathProviderAllow: data(map[string]int{"count": 1})})
+	status, stdout, _ := p.run(t, "provider", "allow", "fate:2.2.0@docker", "writable,root")
+	assert.Equal(t, exitOK, status)
+	assert.Equal(t, "allowed: root,writable\n", stdout)
+	_, stdout, _ = p.run(t, "provider", "allow", "fate:2.2.0", "none")
+	assert.Equal(t, "allowed: none\n", stdout)
+	for _, args := range [][]string{{"fate", "root"}, {"fate:1", "privileged"}, {"fate:1"}} {
+		status, _, _ = p.run(t, append([]string{"provider", "allow"}, args...)...)
+		assert.NotEqual(t, exitOK, status, args)
+	}
+	asked := p.requests()
+	assert.Len(t, asked, 2)
+	assert.JSONEq(t, `{"name":"fate","version":"2.2.0","device":"docker","allow":{"root":true,"writable":true}}`,
+		asked[0].body)
+	assert.JSONEq(t, `{"name":"fate","version":"2.2.0","allow":{}}`, asked[1].body)
+}
+
 func TestConfigAndVersion(t *testing.T) {
 	status, stdout, stderr := runMain(t, t.Context(),
 		[]string{"HUTONG_NODE_ID=JG01", "HUTONG_DATABASE_URL=postgres://u:hush@h/d"}, "", "config")

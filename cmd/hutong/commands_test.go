@@ -338,7 +338,7 @@ func TestFormats(t *testing.T) {
 	_, stdout, _ := p.run(t, "data", "list", "-o", "yaml")
 	require.Contains(t, stdout, "- columns:\n  - name: id\n    type: int64\n  count: 12345678901\n")
 	_, stdout, _ = p.run(t, "provider", "list", "-o", "wide")
-	require.Regexp(t, `NAME +VERSION +DEVICE +COMPONENTS +RUNS\np +1 +docker +C +p:1\n`, stdout)
+	require.Regexp(t, `NAME +VERSION +DEVICE +COMPONENTS +RUNS +ASKS FOR +ALLOWED\np +1 +docker +C +p:1 +none +none\n`, stdout)
 	_, stdout, _ = p.run(t, "data", "list", "-o", "wide")
 	require.Regexp(t, `UPDATED +COLUMNS\n.* id\n`, stdout)
 	_, stdout, _ = p.run(t, "runner", "show", "worker-3")

@@ -113,7 +113,7 @@ func (m Main) newRootCommand() *cobra.Command {
 	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newRunnerCommand(c),
 		newTokenCommand(c), newLoginCommand(c), newLogoutCommand(c), newWhoAmICommand(c), newConformanceCommand(c))
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
-		newMigrateCommand(),
+		newMigrateCommand(), newKeyCommand(),
 		newDoctorCommand(), newTemporalCommand(), m.newConfigCommand(), m.newDemoCommand())
 	root.AddCommand(newVersionCommand(), newSuperviseCommand())
 	root.SetVersionTemplate("{{.Version}}\n")

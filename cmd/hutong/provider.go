@@ -15,7 +15,8 @@ import (
 
 func newProviderCommand(c *client) *cobra.Command {
 	return group("provider", "Register, list and delete providers",
-		newProviderRegister(c), newProviderList(c), newProviderShow(c), newProviderDelete(c))
+		newProviderRegister(c), newProviderList(c), newProviderShow(c), newProviderAllow(c),
+		newProviderDelete(c))
 }
 
 func newProviderRegister(c *client) *cobra.Command {
@@ -96,19 +97,21 @@ func newProviderList(c *client) *cobra.Command {
 				Device      string                     `json:"device"`
 				Description map[string]json.RawMessage `json:"components_description"`
 				Metadata    bfia.Metadata              `json:"metadata"`
+				Allowed     bfia.Exceptions            `json:"allowed"`
 			}
 			if err := json.Unmarshal(data, &providers); err != nil {
 				return fmt.Errorf("failed to decode the list of providers: %w", err)
 			}
 			rows := [][]string{{"NAME", "VERSION", "DEVICE", "COMPONENTS"}}
 			if c.wide {
-				rows[0] = append(rows[0], "RUNS")
+				rows[0] = append(rows[0], "RUNS", "ASKS FOR", "ALLOWED")
 			}
 			for _, p := range providers {
 				components := strings.Join(slices.Sorted(maps.Keys(p.Description)), ", ")
 				row := []string{p.Name, p.Version, p.Device, components}
 				if c.wide {
-					row = append(row, valueOr(p.Metadata.Image, strings.Join(p.Metadata.Command, " ")))
+					row = append(row, valueOr(p.Metadata.Image, strings.Join(p.Metadata.Command, " ")),
+						p.Metadata.Allow.String(), p.Allowed.String())
 				}
 				rows = append(rows, row)
 			}

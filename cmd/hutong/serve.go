@@ -92,6 +92,8 @@ func newDevCommand() *cobra.Command {
 		"a program that providers of device process may run; repeatable "+
 			"(default: the reference provider next to this program)")
 	numberFlag(f, &o.Slots, "slots", 0, 0, "slots of each party's runner (default: the number of cores, at least 2)")
+	f.BoolVar(&o.OpenPartners, "open-partners", false,
+		"also take partners without certificates at the parties' own ports, as whom their header names")
 	f.BoolVar(&o.HostNetwork, "host-network", false, "run containers on the machine's network")
 	f.BoolVar(&noDocker, "no-docker", false, "run tasks as processes only")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log at level info")

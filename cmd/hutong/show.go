@@ -72,6 +72,7 @@ func newProviderShow(c *client) *cobra.Command {
 			var providers []struct {
 				Provider    string                     `json:"provider_name"`
 				Metadata    json.RawMessage            `json:"metadata"`
+				Allowed     bfia.Exceptions            `json:"allowed"`
 				Description map[string]json.RawMessage `json:"components_description"`
 				Jobs        []jobUse                   `json:"jobs"`
 				Images      []bfia.ProviderImage       `json:"images"`
@@ -91,8 +92,8 @@ func newProviderShow(c *client) *cobra.Command {
 					between = "\n"
 				}
 				if _, err := fmt.Fprintf(cmd.OutOrStdout(),
-					"%sprovider    %s\nruns        %s\ncomponents  %s\n",
-					between, p.Provider, p.Metadata,
+					"%sprovider    %s\nruns        %s\nallowed     %s\ncomponents  %s\n",
+					between, p.Provider, p.Metadata, p.Allowed,
 					strings.Join(slices.Sorted(maps.Keys(p.Description)), ", ")); err != nil {
 					return err
 				}

@@ -108,7 +108,8 @@ const maxText = 512
 
 // New returns an entry about an act of a caller, at a time. It is not yet part of a chain.
 func New(p identity.Principal, act string, object Object, outcome Outcome, at time.Time) Entry {
-	return Entry{Time: at, Kind: p.Kind, Node: p.Node, Name: p.Name, Run: Run(p.Run), Proof: p.Proof,
+	run := Run{JobID: p.Run.JobID, TaskID: p.Run.TaskID, Role: p.Run.Role}
+	return Entry{Time: at, Kind: p.Kind, Node: p.Node, Name: p.Name, Run: run, Proof: p.Proof,
 		Credential: p.Credential, Address: p.Address, Act: act, Object: object, Outcome: outcome, Count: 1}
 }
 
@@ -133,7 +134,8 @@ func clean(text string) string {
 
 // Principal returns who acted, such as "client alice" or "partner JG01".
 func (e *Entry) Principal() string {
-	p := identity.Principal{Kind: e.Kind, Node: e.Node, Name: e.Name, Run: identity.Run(e.Run)}
+	run := identity.Run{JobID: e.Run.JobID, TaskID: e.Run.TaskID, Role: e.Run.Role}
+	p := identity.Principal{Kind: e.Kind, Node: e.Node, Name: e.Name, Run: run}
 	return p.String()
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"hutong/internal/certs"
 	"hutong/internal/party"
 )
 
@@ -43,6 +44,8 @@ type Options struct {
 	UIPort       int
 	// Docker switches the Docker driver of all parties.
 	Docker party.Switch
+	// OpenPartners also takes partners without certificates, by their header.
+	OpenPartners bool
 	// HostNetwork runs containers on the machine's network.
 	HostNetwork bool
 	// Allow lists the programs that providers of device process may run.
@@ -133,14 +136,15 @@ func configs(o Options) ([]*party.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("party %s: port %q is not a number", a.NodeID, portText)
 		}
-		for _, listen := range []*string{&cfg.Transport.Listen, &cfg.Containers.Listen} {
+		for _, listen := range []*string{&cfg.Transport.Listen, &cfg.Containers.Listen,
+			&cfg.Partners.Listen} {
 			for *listen = ""; *listen == "" || taken[*listen]; {
 				port++
 				*listen = net.JoinHostPort(host, strconv.Itoa(port))
 			}
 			taken[*listen] = true
 		}
-		cfg.Security = party.SecurityConfig{Mode: party.SecurityOpen, OpenPartners: true}
+		cfg.Security = party.SecurityConfig{Mode: party.SecurityOpen, OpenPartners: o.OpenPartners}
 
 		if err := cfg.Complete(); err != nil {
 			return nil, fmt.Errorf("invalid configuration of party %s: %w", a.NodeID, err)
@@ -148,12 +152,14 @@ func configs(o Options) ([]*party.Config, error) {
 		all = append(all, cfg)
 	}
 
+	if err := o.issueCertificates(all); err != nil {
+		return nil, err
+	}
 	for _, cfg := range all {
 		cfg.Routes = party.Routes{}
 		for _, other := range all {
 			if other != cfg {
-				cfg.Routes[other.NodeID] = party.Route{URL: "http://" + other.Listen,
-					TransportURL: "http://" + other.Transport.Listen}
+				cfg.Routes[other.NodeID] = party.Route{URL: "https://" + other.Partners.Listen}
 			}
 		}
 		if err := cfg.Validate(); err != nil {
@@ -161,6 +167,22 @@ func configs(o Options) ([]*party.Config, error) {
 		}
 	}
 	return all, nil
+}
+
+// issueCertificates gives each party a certificate of an authority in the data folder.
+func (o *Options) issueCertificates(all []*party.Config) error {
+	authority, caFile, err := certs.OpenAuthority(filepath.Join(o.DataDir, "authority"), "hutong dev")
+	if err != nil {
+		return fmt.Errorf("failed to open the authority of the parties: %w", err)
+	}
+	for _, cfg := range all {
+		file := filepath.Join(o.DataDir, "authority", cfg.NodeID+".pem")
+		if err := authority.IssueFile(file, certs.Leaf{Node: cfg.NodeID}); err != nil {
+			return fmt.Errorf("failed to issue the certificate of party %s: %w", cfg.NodeID, err)
+		}
+		cfg.Partners.TLS = party.PartnerTLSConfig{CertFile: file, KeyFile: file, CAFile: caFile}
+	}
+	return nil
 }
 
 // apply sets what the options say of every party. An option that is not given leaves the configuration.
@@ -189,7 +211,8 @@ func checkPartyPorts(parties []*party.Config) error {
 	}
 	for _, cfg := range parties {
 		for _, server := range []struct{ name, listen string }{{"API", cfg.Listen},
-			{"transport", cfg.Transport.Listen}, {"server for containers", cfg.Containers.Listen}} {
+			{"transport", cfg.Transport.Listen}, {"server for containers", cfg.Containers.Listen},
+			{"server for partners", cfg.Partners.Listen}} {
 			l, err := net.Listen("tcp", server.listen)
 			if err == nil {
 				err = l.Close()
@@ -197,7 +220,7 @@ func checkPartyPorts(parties []*party.Config) error {
 			if errors.Is(err, syscall.EADDRINUSE) {
 				return fmt.Errorf(
 					"--party: %s is in use, where the %s of party %s would listen: stop the program that "+
-						"listens there, or choose other ports with %s (a party also uses the next ports, for its transport and its containers)",
+						"listens there, or choose other ports with %s (a party also uses the next ports, for its transport, its containers and its partners)",
 					server.listen, server.name, cfg.NodeID, strings.Join(flags, " "))
 			}
 			if err != nil {

@@ -67,7 +67,7 @@ func openDatabase(ctx context.Context, cfg *party.Config) (*store.Store, *Check)
 		c := failed(fixMigrate, "database %s does not exist", path)
 		return nil, &c
 	}
-	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
+	db, err := cfg.OpenDatabase(ctx)
 	if err != nil {
 		c := failed(fixDatabase, "failed to open the database: %v", err)
 		return nil, &c

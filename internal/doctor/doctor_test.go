@@ -117,6 +117,7 @@ func TestBroken(t *testing.T) {
 		"transport.spool_dir":      {doctor.Warning, "spool", "create it"},
 		"runner.process.allow[0]":  {doctor.Failed, plain, "chmod +x"},
 		"temporal":                 {doctor.Failed, cfg.Temporal.Address, "temporal.address"},
+		"connections":              {doctor.OK, "stays here", ""},
 		"database":                 {doctor.Failed, "", "database.url"},
 		"storage":                  {doctor.Failed, "", "storage.url"},
 		"docker":                   {doctor.OK, "off", ""},
@@ -153,6 +154,23 @@ func TestBroken(t *testing.T) {
 		delete(found, name)
 	}
 	assert.Empty(t, found, "checks missing from the table")
+}
+
+// TestConnections checks that doctor names what security.mode strict refuses.
+func TestConnections(t *testing.T) {
+	cfg := party.Default()
+	cfg.NodeID, cfg.DataDir, cfg.Security.Mode = node, t.TempDir(), party.SecurityOpen
+	cfg.Temporal.Address = "192.0.2.1:7233" // reserved for documentation
+	cfg.Database.URL = "postgres://u:hush@192.0.2.1/x?sslmode=require&connect_timeout=1"
+	c := examine(t, cfg)["connections"]
+	assert.Equal(t, doctor.Failed, c.State)
+	assert.Contains(t, c.Detail, "temporal.tls: the connection to Temporal at 192.0.2.1:7233")
+	assert.Contains(t, c.Detail, "database.url: sslmode=require does not verify")
+	assert.Contains(t, c.Fix, "temporal.tls.enabled")
+	cfg.Database.URL, cfg.Temporal.TLS.Enabled = "", true
+	c = examine(t, cfg)["connections"]
+	assert.Equal(t, doctor.Warning, c.State)
+	assert.Contains(t, c.Fix, "temporal.encryption.keys_dir")
 }
 
 // TestFiles checks a database and a storage on this disk, before and after their creation.

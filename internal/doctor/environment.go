@@ -32,6 +32,7 @@ import (
 func environmentChecks(cfg *party.Config) []check {
 	checks := []check{
 		{"temporal", func(ctx context.Context) Check { return checkTemporal(ctx, cfg) }},
+		{"connections", func(context.Context) Check { return checkConnections(cfg) }},
 		{"database", func(ctx context.Context) Check { return checkDatabase(ctx, cfg) }},
 		{"storage", func(ctx context.Context) Check { return checkStorage(ctx, cfg) }},
 		{"clocks", func(ctx context.Context) Check { return checkClocks(ctx, cfg) }},
@@ -106,6 +107,25 @@ func checkTemporal(ctx context.Context, cfg *party.Config) Check {
 	}
 	return ok("Temporal at %s answers; namespace %s keeps histories for %s; %d control worker(s) online",
 		address, namespace, duration.Format(kept), len(queue.GetPollers()))
+}
+
+// checkConnections checks who could read what goes to services of other machines. security.mode strict
+// refuses to start with the same findings, except that it does not demand encryption in Temporal.
+func checkConnections(cfg *party.Config) Check {
+	if problems := party.UnsafeServices(cfg); len(problems) > 0 {
+		var what, remedies []string
+		for _, p := range problems {
+			what, remedies = append(what, p.Field+": "+p.What), append(remedies, p.Remedy)
+		}
+		return failed(strings.Join(remedies, "; "), "%s", strings.Join(what, "; "))
+	}
+	encryption := cfg.Temporal.Encryption
+	if !party.IsHere(cfg.Temporal.Address) && encryption.KeysDir == "" && len(encryption.Keys) == 0 {
+		return warning("make a key with hutong key create --use DIR, and set temporal.encryption.keys_dir to DIR",
+			"the operators of Temporal at %s can read the parameters and failures of all jobs",
+			cfg.Temporal.Address)
+	}
+	return ok("services of other machines are verified, and what goes to Temporal is encrypted or stays here")
 }
 
 // checkRunners checks that the party has online runners which poll their task queues.
@@ -185,7 +205,7 @@ func checkDatabase(ctx context.Context, cfg *party.Config) Check {
 		return failed(fixMigrate, "database %s does not exist", path)
 	}
 
-	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
+	db, err := cfg.OpenDatabase(ctx)
 	if err != nil {
 		return failed(fix, "%v", err)
 	}
@@ -210,7 +230,7 @@ func checkStorage(ctx context.Context, cfg *party.Config) Check {
 
 	const fix = "start the storage, or correct storage.url; its user must be able to write, read, list and " +
 		"delete"
-	blobs, err := blob.OpenThrough(ctx, cfg.Storage.URL.Reveal(), cfg.Proxy.Rule())
+	blobs, err := cfg.OpenStorage(ctx)
 	if err != nil {
 		return failed(fix, "%v", err)
 	}

@@ -35,6 +35,8 @@ const (
 // Run identifies one attempt of a task in a container.
 type Run struct {
 	JobID, TaskID, Role string
+	// Session is the transport session of the attempt. The container may use it, and those derived from it.
+	Session string
 }
 
 // Principal is the caller of a request. It is a value: a handler can't change whom another one sees.

@@ -31,7 +31,7 @@ const (
 func (d *Directory) Authenticate(r *http.Request) (identity.Principal, error) {
 	p, err := d.authenticate(r)
 	if err != nil {
-		return identity.Principal{}, bfia.Errorf(bfia.CodeUnauthenticated, "the sender is not known: %v", err)
+		return identity.Principal{}, refusalOf(err)
 	}
 	if p.Kind != identity.KindPartner {
 		return p, nil
@@ -91,9 +91,12 @@ func (d *Directory) authenticate(r *http.Request) (identity.Principal, error) {
 		if method == nil {
 			continue
 		}
-		node, ok := method.Claims(r)
+		node, ok, err := method.Claims(r)
 		if !ok {
 			continue
+		}
+		if err != nil {
+			return principal, err
 		}
 		p, found := d.Lookup(node)
 		if !found || p.Auth != m.auth {
@@ -133,6 +136,7 @@ func (d *Directory) Require(next http.Handler) http.Handler {
 		if c := connectionOf(r); c != nil && c.shouldClose() {
 			w.Header().Set("Connection", "close") // HTTP/2 ends the connection after its open requests
 		}
+		r = withController(w, r)
 		p, err := d.Authenticate(r)
 		if err != nil {
 			if d.refused.allow() {
@@ -158,13 +162,19 @@ func (d *Directory) Require(next http.Handler) http.Handler {
 // refuse answers a request in the form of the layer that it calls.
 func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	code, message := bfia.CodeOf(err), bfia.MessageOf(err)
+	if isFATECode(code) && !isFATEFlow(r.URL.Path) {
+		code = bfia.CodeUnauthenticated
+	}
 	h := w.Header()
 	switch {
 	case strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"):
-		const permissionDenied, unauthenticated = "7", "16"
+		const permissionDenied, unavailable, unauthenticated = "7", "14", "16"
 		grpc := permissionDenied
-		if code == bfia.CodeUnauthenticated {
+		switch code {
+		case bfia.CodeUnauthenticated:
 			grpc = unauthenticated
+		case bfia.CodeUnavailable:
+			grpc = unavailable
 		}
 		h.Set("Content-Type", "application/grpc")
 		h.Set("Grpc-Status", grpc)
@@ -173,6 +183,8 @@ func refuse(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	case strings.HasPrefix(r.URL.Path, transportPaths):
 		writeJSON(w, code.HTTPStatus(), map[string]any{"code": status.Forbidden, "message": message})
+	case isFATEFlow(r.URL.Path) && code != bfia.CodeUnavailable:
+		writeJSON(w, http.StatusOK, bfia.Envelope{Code: code, Message: message})
 	case strings.HasPrefix(r.URL.Path, "/v2/"):
 		writeJSON(w, code.HTTPStatus(), bfia.Envelope{Code: code, Message: message})
 	default:

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 
 	"hutong/internal/certs"
@@ -54,14 +56,41 @@ func (o *Outgoing) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if method := o.d.cfg.Methods[p.Auth]; method != nil {
-		copied := r.Clone(r.Context())
-		if err := method.Prove(copied, p); err != nil {
-			closeBody(r)
-			return nil, fmt.Errorf("failed to prove this party to node %s: %w", node, err)
-		}
-		r = copied
+		return c.proveAndSend(r, method)
 	}
 	return c.transport.RoundTrip(r)
+}
+
+// proveAndSend sends a request with a proof. The proof of a request that arrived is used up, so [net/http]
+// must not repeat the request on another connection, as it does with reads; it is repeated here, with a new
+// proof.
+func (c *client) proveAndSend(r *http.Request, method Method) (*http.Response, error) {
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	for repeated := false; ; repeated = true {
+		proved := r.Clone(r.Context())
+		if repeated && r.GetBody != nil {
+			body, err := r.GetBody()
+			if err != nil {
+				return nil, fmt.Errorf("failed to read the body of the request: %w", err)
+			}
+			proved.Body = body
+		}
+		if err := method.Prove(proved, c.partner); err != nil {
+			closeBody(proved)
+			return nil, fmt.Errorf("failed to prove this party to node %s: %w", c.partner.Node, err)
+		}
+		if reads {
+			proved.GetBody = nil
+			if proved.Body == nil || proved.Body == http.NoBody {
+				proved.Body = io.NopCloser(strings.NewReader("")) // net/http repeats requests without a body
+			}
+		}
+		resp, err := c.transport.RoundTrip(proved)
+		withBody := r.Body != nil && r.Body != http.NoBody
+		if err == nil || !reads || repeated || withBody && r.GetBody == nil || r.Context().Err() != nil {
+			return resp, err
+		}
+	}
 }
 
 func closeBody(r *http.Request) {

@@ -61,8 +61,8 @@ func (p Partner) Transport() string {
 // for each [Auth] that needs it. It is safe for concurrent use.
 type Method interface {
 	// Claims returns the node that a request claims to come from, if it uses this method. That proves
-	// nothing.
-	Claims(r *http.Request) (node string, ok bool)
+	// nothing. The error says why no node can be named.
+	Claims(r *http.Request) (node string, ok bool, err error)
 	// Verify returns why a request does not prove to come from a partner, or a text that identifies the proof
 	// without revealing it. If it reads the body, it replaces it by one with the same content.
 	Verify(r *http.Request, from Partner) (credential string, err error)

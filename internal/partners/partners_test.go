@@ -147,7 +147,11 @@ func TestHeaders(t *testing.T) {
 					require.Equal(t, "B", answer["source"])
 					continue
 				}
-				require.Equal(t, http.StatusForbidden, status)
+				wanted := http.StatusForbidden
+				if isFATEFlow(path) {
+					wanted = http.StatusOK // else FATE-Flow does not read the answer
+				}
+				require.Equal(t, wanted, status)
 				require.Equal(t, code, answer["code"])
 				message := "msg"
 				if !strings.HasPrefix(path, "/v1/interconn/schedule") {

@@ -11,14 +11,18 @@ import (
 	"sync"
 	"time"
 
+	"hutong/activities/driver"
 	"hutong/activities/driver/docker"
 )
 
 // NewDocker returns the party's Docker driver. It does not connect to Docker Engine.
 func (c *Config) NewDocker() (*docker.Driver, error) {
 	d := c.Runner.Docker
+	offered := c.Runner.Offered(driver.Capacity{})
 	return docker.New(docker.Options{NodeID: c.NodeID, Network: d.Network, HostNetwork: d.HostNetwork,
-		PartyHost: d.PartyHost, SharedMemory: c.Runner.sharedMemory(), Proxy: c.Proxy.Rule()})
+		PartyHost: d.PartyHost, SharedMemory: c.Runner.sharedMemory(), Proxy: c.Proxy.Rule(),
+		Runtime: d.Runtime, Pids: int64(d.Pids), TmpBytes: c.Runner.tmpBytes(), Slots: c.Runner.Slots,
+		CPUMilli: offered.CPUMilli, Memory: offered.Memory})
 }
 
 // openDocker opens the Docker driver. It returns nil if the driver is off, or if it is auto and Docker Engine
@@ -47,20 +51,24 @@ func (p *Party) openDocker(ctx context.Context) (*docker.Driver, error) {
 // bridgeCheck is the interval at which a party checks the address of its bridge network.
 const bridgeCheck = 5 * time.Second
 
+// bridgeGiveUp is how long a party tries to serve its bridge network for the first time before it stops.
+const bridgeGiveUp = time.Minute
+
 // serveBridge serves a party's containers at the gateway address of their bridge network, on the port of
 // listen, so that the party need not listen on all interfaces. It waits until that address exists, and
 // follows it: "docker network prune" removes a network without containers, and the next one may have another
-// address.
+// address. If it can't serve the network at all, the party stops: its containers would run without it.
 func (p *Party) serveBridge(ctx context.Context, docker *docker.Driver, listen string,
 	server func() (func(net.Listener) error, func(context.Context) error)) {
 	host, port, err := net.SplitHostPort(listen)
 	if ip := net.ParseIP(host); err != nil || docker == nil || p.cfg.Runner.Docker.HostNetwork ||
 		host == "" || ip != nil && ip.IsUnspecified() {
-		return // containers reach a server that listens on all interfaces
+		return // containers reach the server of listen, which serves no more than this one would
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	serve, shutdown := server()
-	b := &bridge{ensure: docker.EnsureNetwork, port: port, serve: serve, logger: p.logger}
+	b := &bridge{ensure: docker.EnsureNetwork, port: port, serve: serve, logger: p.logger,
+		giveUpAt: time.Now().Add(bridgeGiveUp), fail: func(err error) { p.failed <- err }}
 	b.update(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -81,6 +89,10 @@ type bridge struct {
 	port   string
 	serve  func(net.Listener) error
 	logger *slog.Logger
+
+	// fail is called once if no address could be served until giveUpAt.
+	fail     func(error)
+	giveUpAt time.Time
 
 	gateway  netip.Addr
 	listener net.Listener // nil until the first success
@@ -122,6 +134,10 @@ func (b *bridge) update(ctx context.Context) {
 	case err != nil && !b.gateway.IsValid():
 		b.logger.Warn("failed to listen on the bridge network; containers can't reach this party yet",
 			"port", b.port, "error", err)
+		if b.fail != nil && time.Now().After(b.giveUpAt) {
+			b.fail(fmt.Errorf("failed to serve containers at port %s of the bridge network: %w", b.port, err))
+			b.fail = nil
+		}
 		return
 	case err != nil:
 		// Docker Engine may be away for a moment. The old address is served until a new one is known.

@@ -73,3 +73,29 @@ func TestBridgeFollowsNetwork(t *testing.T) {
 	b.follow(ctx)
 	require.Error(t, reach("127.0.0.2"))
 }
+
+// TestBridgeFails takes the port of a bridge network. The party stops after a while, once.
+func TestBridgeFails(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = taken.Close() }()
+	_, port, err := net.SplitHostPort(taken.Addr().String())
+	require.NoError(t, err)
+	var failures []error
+	b := &bridge{
+		ensure:   func(context.Context) (netip.Addr, error) { return netip.MustParseAddr("127.0.0.1"), nil },
+		port:     port,
+		serve:    func(net.Listener) error { return errors.New("must not be served") },
+		logger:   slog.New(slog.DiscardHandler),
+		giveUpAt: time.Now().Add(time.Hour),
+		fail:     func(err error) { failures = append(failures, err) },
+	}
+	b.update(t.Context())
+	require.Empty(t, failures, "it is too early")
+	b.giveUpAt = time.Now()
+	b.update(t.Context())
+	b.update(t.Context())
+	require.Len(t, failures, 1)
+	require.ErrorContains(t, failures[0], "failed to serve containers at port "+port+" of the bridge network")
+}

@@ -137,43 +137,6 @@ type TransportConfig struct {
 	TotalMiB      int `yaml:"total_mib" env:"TOTAL_MIB"`
 }
 
-// TemporalConfig configures the connection to Temporal.
-type TemporalConfig struct {
-	// Address is the host:port of the cluster's frontend.
-	Address string `yaml:"address" env:"ADDRESS"`
-	// Namespace is the party's namespace. Empty: hutong- and the node id in lower case.
-	Namespace string `yaml:"namespace" env:"NAMESPACE"`
-	// APIKey authenticates with Temporal Cloud and enables TLS.
-	APIKey Secret `yaml:"api_key" env:"API_KEY"`
-	// TLS configures TLS. It is disabled if all fields and APIKey are empty.
-	TLS TLSConfig `yaml:"tls" envPrefix:"TLS_"`
-}
-
-// TLSConfig names PEM files.
-type TLSConfig struct {
-	// CertFile and KeyFile are this party's certificate and its key. Set both or neither.
-	CertFile string `yaml:"cert_file" env:"CERT_FILE"`
-	KeyFile  string `yaml:"key_file" env:"KEY_FILE"`
-	// CAFile contains the certificate authorities to trust instead of the system's.
-	CAFile string `yaml:"ca_file" env:"CA_FILE"`
-	// ServerName is the name in the server's certificate. Empty: the host of the address.
-	ServerName string `yaml:"server_name" env:"SERVER_NAME"`
-}
-
-// DatabaseConfig configures the database, which records jobs, tasks, providers and outputs.
-type DatabaseConfig struct {
-	// URL is postgres://user:password@host:port/name?sslmode=... or sqlite:///path/to/file. Empty: SQLite in
-	// the data folder.
-	URL Secret `yaml:"url" env:"URL"`
-}
-
-// StorageConfig configures the storage of datasets and outputs.
-type StorageConfig struct {
-	// URL is file:///dir or s3://host:port?username=..&password=..&bucket=... Empty: a folder in the data
-	// folder.
-	URL Secret `yaml:"url" env:"URL"`
-}
-
 // UploadConfig configures uploads of datasets.
 type UploadConfig struct {
 	// Dir is the folder of the files that /v2/component/upload can import. Empty: a folder in the data
@@ -256,6 +219,9 @@ type RunnerConfig struct {
 	// SharedMemory is the size of /dev/shm in containers, in GiB. 0: the memory limit of the task, or half of
 	// the machine's memory if it has none.
 	SharedMemory float64 `yaml:"shared_memory" env:"SHARED_MEMORY"`
+	// TmpMiB is the size of /tmp in containers. Docker keeps it in memory, where it counts against the memory
+	// limit of the task.
+	TmpMiB int `yaml:"tmp_mib" env:"TMP_MIB"`
 	// Labels describe this machine for the constraints of providers and tasks. In the environment:
 	// NAME=VALUE, separated by commas.
 	Labels map[string]string `yaml:"labels" env:"LABELS" envKeyValSeparator:"="`
@@ -277,12 +243,19 @@ type DockerConfig struct {
 	// Enabled: auto uses Docker Engine if it answers at the start, true fails if it does not, false does not
 	// use it.
 	Enabled Switch `yaml:"enabled" env:"ENABLED"`
-	// Network is the bridge network of the party's containers. Empty: one that the party creates.
+	// Network is the bridge network of the party's containers. The party creates it, as an internal network,
+	// if it does not exist. Empty: hutong- and the node id in lower case. Only a network that this field
+	// names may have another form.
 	Network string `yaml:"network" env:"NETWORK"`
 	// HostNetwork runs containers on the machine's network. They start faster, but are not isolated.
 	HostNetwork bool `yaml:"host_network" env:"HOST_NETWORK"`
 	// PartyHost is the host name by which containers reach their party.
 	PartyHost string `yaml:"party_host" env:"PARTY_HOST"`
+	// Runtime is the name by which Docker Engine knows the OCI runtime of containers, such as runc, runsc
+	// (gVisor) or kata. Empty: its default.
+	Runtime string `yaml:"runtime" env:"RUNTIME"`
+	// Pids limits the processes and threads of a container.
+	Pids int `yaml:"pids" env:"PIDS"`
 }
 
 // Switch is auto, true or false.
@@ -334,6 +307,8 @@ type ProxyConfig struct {
 	// URL is empty for none, "environment" for that of HTTP_PROXY, HTTPS_PROXY and NO_PROXY, or
 	// http://user:password@host:port or https://...
 	URL Secret `yaml:"url" env:"URL"`
+	// URLFile is a file with the URL, instead of URL.
+	URLFile string `yaml:"url_file" env:"URL_FILE"`
 	// NoProxy lists the hosts that URL is not for: names, .domains, addresses and networks such as
 	// 10.0.0.0/8. In the environment, separated by commas.
 	NoProxy []string `yaml:"no_proxy" env:"NO_PROXY"`

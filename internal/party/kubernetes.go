@@ -14,3 +14,5 @@ func (c *Config) OpenKubernetes() (*kubernetes.Driver, error) {
 
 // sharedMemory returns the configured size of /dev/shm in bytes.
 func (c RunnerConfig) sharedMemory() int64 { return int64(c.SharedMemory * (1 << 30)) }
+
+func (c RunnerConfig) tmpBytes() int64 { return int64(c.TmpMiB) << 20 }

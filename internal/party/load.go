@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+	"hutong/activities/driver/docker"
 
 	"hutong/bfia"
 	"hutong/internal/duration"
@@ -34,14 +35,15 @@ func Default() *Config {
 		OIDC:       OIDCConfig{Scopes: []string{"openid", "profile", "email", "offline_access"}, RolesClaim: "groups"},
 		Transport: TransportConfig{Listen: "127.0.0.1:9390", SessionTTL: 7 * 24 * time.Hour,
 			MaxMessageMiB: 2048, SessionMiB: 8192, TotalMiB: 32768},
-		Temporal: TemporalConfig{Address: "127.0.0.1:7233"},
+		Temporal: TemporalConfig{Address: "127.0.0.1:7233", Codec: CodecConfig{Listen: "127.0.0.1:9382"}},
 		Upload:   UploadConfig{MaxBytes: 8 << 30},
 		Jobs: JobsConfig{CheckDatasets: true, Parameters: ParametersWarn, MaxDocumentBytes: 1 << 20,
 			PollAfter: 10 * time.Second, PollEvery: 2 * time.Second, MaxAttempts: 3,
 			RunnerLostAfter: 5 * time.Minute,
 			Approval:        ApprovalAuto, FourEyes: true, ShareFailure: bfia.ShareKind, Retention: 30 * 24 * time.Hour},
 		Runner: RunnerConfig{Slots: max(2, runtime.NumCPU()), StopGrace: 10 * time.Second, LogFilesMiB: 1024,
-			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong"},
+			TmpMiB: docker.DefaultTmpBytes >> 20,
+			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong", Pids: docker.DefaultPids},
 			K8s:    KubernetesConfig{GPUResource: "nvidia.com/gpu"}},
 		Remote: RemoteConfig{Timeout: 10 * time.Second, GiveUpAfter: 10 * time.Minute},
 		Log:    LogConfig{Level: slog.LevelInfo, Format: LogText},
@@ -66,8 +68,12 @@ func Load(path string, environ []string) (*Config, error) {
 		return nil, fmt.Errorf("invalid configuration in the environment: %w", err)
 	}
 	if path == "" && c.NodeID == "" {
-		return nil, errors.New("no configuration is given: name the party's file with -c FILE or HUTONG_CONFIG, " +
-			"or set HUTONG_NODE_ID; deploy/config/party.example.yaml explains every field")
+		return nil,
+			errors.New("no configuration is given: name the party's file with -c FILE or HUTONG_CONFIG, " +
+				"or set HUTONG_NODE_ID; deploy/config/party.example.yaml explains every field")
+	}
+	if err := c.readSecretFiles(); err != nil {
+		return nil, fmt.Errorf("invalid configuration: %w", err)
 	}
 	if err := c.Complete(); err != nil {
 		return nil, err
@@ -149,11 +155,25 @@ func (c *Config) Complete() error {
 		c.Storage.URL = Secret((&url.URL{Scheme: "file",
 			Path: filepath.ToSlash(filepath.Join(dir, "storage"))}).String())
 	}
+	c.Database.URL = verifiedDatabase(c.Database.URL, c.Database.CAFile)
+	c.Storage.URL = verifiedStorage(c.Storage.URL)
 	if c.Temporal.Namespace == "" && c.NodeID != "" {
 		c.Temporal.Namespace = "hutong-" + strings.ToLower(c.NodeID)
 	}
 	if c.Scheduler == "" {
 		c.Scheduler = c.NodeID
+	}
+	for _, file := range []struct {
+		field string
+		path  *string
+	}{{"database.ca_file", &c.Database.CAFile}, {"storage.ca_file", &c.Storage.CAFile},
+		{"temporal.encryption.keys_dir", &c.Temporal.Encryption.KeysDir}} {
+		if *file.path == "" {
+			continue
+		}
+		if *file.path, err = filepath.Abs(*file.path); err != nil {
+			return fmt.Errorf("%s: %w", file.field, err)
+		}
 	}
 	if c.Runner.K8s.Kubeconfig != "" {
 		if c.Runner.K8s.Kubeconfig, err = filepath.Abs(c.Runner.K8s.Kubeconfig); err != nil {
@@ -165,7 +185,7 @@ func (c *Config) Complete() error {
 
 // TLSClient reads the certificate files and returns the TLS configuration of the connection, or nil for none.
 func (t TemporalConfig) TLSClient() (*tls.Config, error) {
-	if t.TLS == (TLSConfig{}) && t.APIKey == "" {
+	if !t.usesTLS() {
 		return nil, nil
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.TLS.ServerName}
@@ -177,14 +197,28 @@ func (t TemporalConfig) TLSClient() (*tls.Config, error) {
 		c.Certificates = []tls.Certificate{pair}
 	}
 	if t.TLS.CAFile != "" {
-		pem, err := os.ReadFile(t.TLS.CAFile)
+		roots, err := readAuthorities("temporal.tls.ca_file", t.TLS.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("temporal.tls.ca_file: %w", err)
+			return nil, err
 		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("temporal.tls.ca_file: %s contains no certificate", t.TLS.CAFile)
-		}
+		c.RootCAs = roots
 	}
 	return c, nil
+}
+
+// readAuthorities reads the certificate authorities of a field's PEM file. An empty path gives nil, which are
+// the system's.
+func readAuthorities(field, path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", field, err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: %s contains no certificate", field, path)
+	}
+	return roots, nil
 }

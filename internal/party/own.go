@@ -21,7 +21,7 @@ func (p *Party) partnerTransport() http.RoundTripper {
 	own.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return p.own.dial(ctx, self)
 	}
-	return &commandTransport{own: own, partners: p.cfg.Proxy.Rule().Transport()}
+	return &commandTransport{own: own, partners: p.partners.Transport(nil)}
 }
 
 // commandTransport sends the requests to this party over own, and all others over partners.

@@ -28,6 +28,7 @@ import (
 	"hutong/bfia"
 	bfiaclient "hutong/bfia/client"
 	"hutong/internal/httpclient"
+	"hutong/internal/partners"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/dataset"
@@ -49,11 +50,14 @@ type Roles struct {
 type Party struct {
 	cfg     *Config
 	base    *slog.Logger
-	logger  *slog.Logger                  // with the attribute node_id
-	own     *memoryListener               // at which api serves the requests of this process
-	api     *api.Server                   // nil unless the process runs the role API or Control
-	closers []func(context.Context) error // in the order of the starts
-	failed  chan error
+	logger  *slog.Logger         // with the attribute node_id
+	own     *memoryListener      // at which api serves the requests of this process
+	api     *api.Server          // nil unless the process runs the role API or Control
+	channel *transport.Transport // nil unless the process runs the role Transport
+	// partners knows who the partners are.
+	partners *partners.Directory
+	closers  []func(context.Context) error // in the order of the starts
+	failed   chan error
 }
 
 // createTimeout limits create_all, which creates a job at every party or undoes that.
@@ -73,6 +77,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 			return nil, fmt.Errorf("failed to create folder %s of party %s: %w", dir, cfg.NodeID, err)
 		}
 	}
+	if err := p.openPartners(); err != nil {
+		return nil, err
+	}
 	docker, err := p.openDocker(ctx)
 	if err != nil {
 		return nil, err
@@ -83,9 +90,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if !roles.API && !roles.Control && !roles.Runner {
-		return p, nil
+		return p, p.startPartners(ctx, false, p.channel)
 	}
-	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
+	db, err := cfg.OpenDatabase(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the database of party %s: %w", cfg.NodeID, err)
 	}
@@ -93,7 +100,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err := db.CheckSchema(ctx); err != nil {
 		return nil, fmt.Errorf("failed to use the database of party %s: %w", cfg.NodeID, err)
 	}
-	blobs, err := blob.OpenThrough(ctx, cfg.Storage.URL.Reveal(), cfg.Proxy.Rule())
+	blobs, err := cfg.OpenStorage(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the storage of party %s: %w", cfg.NodeID, err)
 	}
@@ -114,6 +121,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if roles.Runner {
+		if err := p.guardBridge(ctx, docker); err != nil {
+			return nil, err
+		}
 		if err := p.startRunner(ctx, temporal, db, blobs, docker); err != nil {
 			return nil, err
 		}
@@ -122,6 +132,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		if err := p.startAPI(ctx, docker); err != nil {
 			return nil, err
 		}
+	}
+	if err := p.startPartners(ctx, roles.API, p.channel); err != nil {
+		return nil, err
 	}
 	return p, nil
 }
@@ -165,6 +178,13 @@ func TemporalOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
 	}
 	if key := cfg.Temporal.APIKey.Reveal(); key != "" {
 		options.Credentials = client.NewAPIKeyStaticCredentials(key)
+	}
+	ring, err := cfg.OpenKeys(logger)
+	if err != nil {
+		return client.Options{}, err
+	}
+	if ring != nil {
+		encrypt(&options, ring.Codec())
 	}
 	return options, nil
 }
@@ -212,8 +232,8 @@ func (p *Party) route(node string) (string, bool) {
 	if node == p.cfg.NodeID {
 		return "http://" + ownAPI, true
 	}
-	r, ok := p.cfg.Routes[node]
-	return r.URL, ok
+	partner, ok := p.partners.Lookup(node)
+	return partner.URL, ok
 }
 
 // TransportAddress returns the address at which the party's control workers, which release sessions, reach
@@ -263,11 +283,11 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 		NodeID: p.cfg.NodeID,
 		Spool:  p.cfg.Transport.SpoolDir,
 		Route: func(node string) (string, bool) {
-			r, ok := p.cfg.Routes[node]
-			return r.Transport(), ok
+			partner, ok := p.partners.Lookup(node)
+			return partner.Transport(), ok
 		},
-		Proxy:  p.cfg.Proxy.Rule(),
-		Logger: p.base, // it adds the node id itself
+		Outgoing: p.partners.Transport(transport.TunePool),
+		Logger:   p.base, // it adds the node id itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
 			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
 			TotalBytes:   int64(p.cfg.Transport.TotalMiB) * mib,
@@ -276,19 +296,11 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 	if err != nil {
 		return fmt.Errorf("failed to open the transport of party %s: %w", p.cfg.NodeID, err)
 	}
+	p.channel = t
 	p.onStop(t.Close)
 	srv := t.Server()
 	if !p.cfg.Security.OpenPartners {
 		srv.Handler = t.ContainerHandler()
-	}
-	if partners := p.cfg.Transport.PartnerListen; partners != "" {
-		srv.Handler = t.ContainerHandler()
-		partnerServer := t.Server()
-		partnerServer.Handler = t.PartnerHandler()
-		if err := p.serve(ctx, "transport.partner_listen", partners, partnerServer.Serve,
-			partnerServer.Shutdown); err != nil {
-			return err
-		}
 	}
 	if err := p.serve(ctx, "transport.listen", p.cfg.Transport.Listen, srv.Serve, srv.Shutdown); err != nil {
 		return err
@@ -304,7 +316,14 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 
 func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob.Store) error {
 	partners := bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), p.cfg.Remote.Timeout)
-	w := worker.NewControl(temporal,
+	workflowClient, err := workflowClient(p.cfg, temporal, p.logger)
+	if err != nil {
+		return err
+	}
+	if workflowClient != temporal {
+		p.onStop(func(context.Context) error { workflowClient.Close(); return nil })
+	}
+	w := worker.NewControl(workflowClient,
 		&scheduler.Activities{Node: p.cfg.NodeID, Store: db, Documents: db, Limits: p.limits(),
 			Client: partners, OnWait: forwardWaits(temporal, workflows.SchedulerJobID), Logger: p.logger},
 		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(),
@@ -334,9 +353,10 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 	runs := &runner.Runner{Node: p.cfg.NodeID, Machine: hostname(), Store: db, Blobs: blobs,
 		Drivers: map[string]driver.Driver{},
 		System:  p.system, OnReport: forwardReports(temporal),
-		OnWait:    forwardWaits(temporal, workflows.ParticipantJobID),
-		StopGrace: p.cfg.Runner.StopGrace,
-		GPUs:      p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
+		OnWait:          forwardWaits(temporal, workflows.ParticipantJobID),
+		StopGrace:       p.cfg.Runner.StopGrace,
+		AllowExceptions: p.cfg.Security.Mode == SecurityOpen,
+		GPUs:            p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
 		Logger: p.logger}
 	var named driver.Driver // its id becomes the runner's id
 	if len(p.cfg.Runner.Process.Allow) > 0 {
@@ -450,7 +470,7 @@ func (p *Party) serve(ctx context.Context, field, address string, serve func(net
 }
 
 // system returns the addresses of this party for containers on a device.
-func (p *Party) system(device string) bfia.System {
+func (p *Party) system(device, _ string) bfia.System {
 	api, channel := localAddress(p.cfg.Containers.Listen), localAddress(p.cfg.Transport.Listen)
 	if device == string(bfia.DeviceDocker) && !p.cfg.Runner.Docker.HostNetwork {
 		api, channel = p.onBridge(p.cfg.Containers.Listen), p.onBridge(p.cfg.Transport.Listen)

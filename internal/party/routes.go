@@ -3,6 +3,8 @@ package party
 import (
 	"fmt"
 	"strings"
+
+	"hutong/internal/partners"
 )
 
 // Route holds the URLs of a partner.
@@ -12,6 +14,44 @@ type Route struct {
 	// TransportURL is the base URL of its transport. Empty: the same as URL, for a partner behind one
 	// gateway.
 	TransportURL string `yaml:"transport_url,omitempty"`
+	// Auth chooses how the partner and this party prove to each other who they are. Empty: mutual TLS, which
+	// an https URL requires.
+	Auth partners.Auth `yaml:"auth,omitempty"`
+	// TLS says which certificates prove the node.
+	TLS RouteTLS `yaml:"tls"`
+	// From lists the networks from which a partner with auth none calls, such as 192.0.2.7/32.
+	From []string `yaml:"from"`
+}
+
+// RouteTLS says which certificates prove a node. Both may be set; if both are empty, partners.tls.ca_file
+// counts.
+type RouteTLS struct {
+	// CAFile contains the authorities of the partner, as PEM. A certificate must name the node, by the URI
+	// hutong://NODE or the DNS name NODE.
+	CAFile string `yaml:"ca_file"`
+	// SAN is another name that the certificate must have in place of the node's: a URI or a DNS name.
+	SAN string `yaml:"san"`
+	// SPKI lists the SHA-256 of the public keys that the partner may use, as `hutong cert show` prints them.
+	SPKI []string `yaml:"spki_sha256"`
+}
+
+// authentication returns how the partner proves who it is.
+func (r Route) authentication() partners.Auth {
+	switch {
+	case r.Auth != "":
+		return r.Auth
+	case strings.HasPrefix(r.URL, "https:"):
+		return partners.MTLS
+	}
+	return partners.None
+}
+
+// networks returns the networks from which a partner without proof may call.
+func (r Route) networks(mode SecurityMode) []string {
+	if len(r.From) == 0 && mode == SecurityOpen && r.authentication() == partners.None {
+		return []string{"127.0.0.0/8", "::1/128"}
+	}
+	return r.From
 }
 
 // Transport returns the base URL of the transport.

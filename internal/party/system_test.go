@@ -14,7 +14,7 @@ func TestSystem(t *testing.T) {
 	cfg := Default()
 	p := &Party{cfg: cfg}
 	addresses := func(device bfia.Device) (callback, channel string) {
-		s := p.system(string(device))
+		s := p.system(string(device), "run")
 		return s.Callback, s.Transport
 	}
 	callback, channel := addresses(bfia.DeviceDocker)

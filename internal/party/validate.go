@@ -71,6 +71,7 @@ func (v *validation) storage(c *Config) {
 	if (c.Temporal.TLS.CertFile == "") != (c.Temporal.TLS.KeyFile == "") {
 		v.wrong("temporal.tls", "requires both cert_file and key_file, or neither")
 	}
+	v.encryption(c.Temporal)
 
 	v.secretURL("database.url", c.Database.URL, "postgres", "postgresql", "sqlite")
 	v.secretURL("storage.url", c.Storage.URL, "file", "s3")
@@ -118,6 +119,8 @@ func (v *validation) runner(c RunnerConfig) {
 	if err := bfia.CheckLabels("runner.labels", c.Labels); err != nil {
 		v.errors = append(v.errors, err)
 	}
+	v.positive("runner.tmp_mib", int64(c.TmpMiB))
+	v.positive("runner.docker.pids", int64(c.Docker.Pids))
 	if c.LogFilesMiB < 0 {
 		v.wrong("runner.log_files_mib", "must not be negative, but is %d", c.LogFilesMiB)
 	}
@@ -232,6 +235,7 @@ func (v *validation) routes(c *Config) {
 		if c.Routes[node].TransportURL != "" {
 			v.httpURL(field+".transport_url", c.Routes[node].TransportURL)
 		}
+		v.proof(c, field, c.Routes[node])
 	}
 	if _, known := c.Routes[c.Scheduler]; c.Scheduler != "" && c.Scheduler != c.NodeID && !known {
 		v.wrong("scheduler", "must be this party or an entry of routes, but is %q", c.Scheduler)

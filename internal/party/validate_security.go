@@ -1,8 +1,13 @@
 package party
 
 import (
+	"fmt"
 	"net"
+	"net/netip"
 	"strings"
+
+	"hutong/internal/certs"
+	"hutong/internal/partners"
 )
 
 // security checks the listeners, and what security.mode demands.
@@ -18,6 +23,17 @@ func (v *validation) security(c *Config) {
 		}
 	}
 	v.distinct(c)
+	if t := c.Partners.TLS; (t.CertFile == "") != (t.KeyFile == "") {
+		v.wrong("partners.tls", "requires both cert_file and key_file, or neither")
+	}
+	if c.Partners.Listen != "" && c.Partners.TLS.CertFile == "" {
+		v.wrong("partners.listen",
+			"requires this party's certificate: set partners.tls.cert_file and key_file")
+	}
+	if c.Transport.PartnerListen != "" && c.Partners.TLS.CertFile == "" {
+		v.wrong("transport.partner_listen",
+			"requires this party's certificate: set partners.tls.cert_file and key_file")
+	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		v.wrong("tls", "requires both cert_file and key_file, or neither")
 	}
@@ -50,6 +66,9 @@ func (v *validation) distinct(c *Config) {
 
 // strict refuses what is not safe outside development. Each error names the remedy.
 func (v *validation) strict(c *Config) {
+	for _, p := range UnsafeServices(c) {
+		v.wrong(p.Field, "%s; %s", p.What, p.Remedy)
+	}
 	if c.Security.OpenPartners {
 		v.wrong("security.open_partners",
 			"requires security.mode open: partners would be whom their header names")
@@ -71,8 +90,43 @@ func (v *validation) strict(c *Config) {
 // open checks what development without credentials demands.
 func (v *validation) open(c *Config) {
 	if !isLoopback(c.Listen) {
-		v.wrong("listen", "must be on the loopback interface with security.mode open, but is %q: clients need no "+
-			"credentials there", c.Listen)
+		v.wrong("listen",
+			"must be on the loopback interface with security.mode open, but is %q: clients need no "+
+				"credentials there", c.Listen)
+	}
+}
+
+// proof checks how a partner and this party prove to each other who they are.
+func (v *validation) proof(c *Config, field string, r Route) {
+	auth := r.authentication()
+	oneOf(v, field+".auth", auth, partners.Auths()...)
+	for _, u := range []struct{ field, url string }{{"url", r.URL}, {"transport_url", r.TransportURL}} {
+		if auth.UsesTLS() && u.url != "" && !strings.HasPrefix(u.url, "https:") {
+			v.wrong(field+"."+u.field, "must be https, because auth is %s", auth)
+		}
+	}
+	if auth.UsesTLS() && r.TLS.CAFile == "" && len(r.TLS.SPKI) == 0 && c.Partners.TLS.CAFile == "" {
+		v.wrong(field+".tls",
+			"requires ca_file or spki_sha256, which prove the partner; or set partners.tls.ca_file")
+	}
+	if auth.UsesTLS() && c.Partners.TLS.CertFile == "" {
+		v.wrong("partners.tls", "requires cert_file and key_file, because auth of %s is %s", field, auth)
+	}
+	for i, text := range r.TLS.SPKI {
+		if _, err := certs.ParsePin(text); err != nil {
+			v.wrong(fmt.Sprintf("%s.tls.spki_sha256[%d]", field, i), "%v", err)
+		}
+	}
+	for i, text := range r.From {
+		if _, err := netip.ParsePrefix(text); err != nil {
+			v.wrong(fmt.Sprintf("%s.from[%d]", field, i),
+				"must be a network such as 192.0.2.0/24, but is %q", text)
+		}
+	}
+	if auth == partners.None && len(r.networks(c.Security.Mode)) == 0 {
+		v.wrong(field+".from",
+			"is required, because auth is none: list the networks from which the partner calls, "+
+				"or use https with mutual TLS")
 	}
 }
 
@@ -80,7 +134,7 @@ func (v *validation) open(c *Config) {
 func isLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return false
+		return true // another check refuses it
 	}
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()

@@ -2,6 +2,7 @@ package blob
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net/url"
@@ -55,6 +56,18 @@ func Open(ctx context.Context, address string) (Store, error) {
 
 // OpenThrough is [Open] with a proxy for the connections to an S3 server.
 func OpenThrough(ctx context.Context, address string, proxy httpclient.Proxy) (Store, error) {
+	return OpenWith(ctx, address, Connection{Proxy: proxy})
+}
+
+// Connection configures the connections to an S3 server.
+type Connection struct {
+	Proxy httpclient.Proxy
+	// Roots are the authorities of the server's certificate. nil: the system's.
+	Roots *x509.CertPool
+}
+
+// OpenWith is [Open] with a configuration of the connections to an S3 server.
+func OpenWith(ctx context.Context, address string, by Connection) (Store, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return nil, errors.New(
@@ -65,7 +78,7 @@ func OpenThrough(ctx context.Context, address string, proxy httpclient.Proxy) (S
 	case "file":
 		return openFile(u)
 	case "s3":
-		return openS3(ctx, u, proxy)
+		return openS3(ctx, u, by)
 	}
 	return nil, errors.New("open storage: the address must begin with file:// or s3://")
 }

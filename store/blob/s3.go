@@ -2,7 +2,9 @@ package blob
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +17,6 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"hutong/bfia"
-	"hutong/internal/httpclient"
 )
 
 // The size of an upload's parts; one is in memory at a time. S3 allows 10,000, which is 160 GiB for an upload
@@ -30,39 +31,62 @@ type S3 struct {
 
 var _ Store = (*S3)(nil)
 
-func openS3(ctx context.Context, u *url.URL, proxy httpclient.Proxy) (*S3, error) {
+// S3Address is the address of a bucket, with the credentials of the party.
+type S3Address struct {
+	Host           string // host:port of the server
+	Secure         bool   // TLS
+	Region         string
+	Bucket         string
+	User, Password string
+}
+
+// ParseS3 reads an address of the form s3://host:port?username=..&password=..&bucket=... An error does not
+// contain the password.
+func ParseS3(u *url.URL) (S3Address, error) {
 	q := u.Query()
-	if u.Host == "" || q.Get("username") == "" || q.Get("password") == "" {
-		return nil, errors.New(
+	a := S3Address{Host: u.Host, User: q.Get("username"), Password: q.Get("password"),
+		Bucket: cmp.Or(q.Get("bucket"), "storage"), Region: cmp.Or(q.Get("region"), "us-east-1")}
+	if a.Host == "" || a.User == "" || a.Password == "" {
+		return a, errors.New(
 			"open storage: an S3 address must name a server, a user and a password: s3://host:port?username=NAME&password=SECRET&bucket=NAME",
 		)
 	}
-	secure := false
 	switch q.Get("secure") {
 	case "", "false":
 	case "true":
-		secure = true
+		a.Secure = true
 	default:
-		return nil, errors.New("open storage: secure must be true or false")
+		return a, errors.New("open storage: secure must be true or false")
 	}
-	bucket := q.Get("bucket")
-	if bucket == "" {
-		bucket = "storage"
-	}
-	region := q.Get("region")
-	if region == "" {
-		region = "us-east-1"
-	}
-	transport := proxy.Transport()
+	return a, nil
+}
+
+// Client returns a client of the server, and the transport that it uses. It does not connect.
+func (a S3Address) Client(by Connection) (*minio.Client, *http.Transport, error) {
+	transport := by.Proxy.Transport()
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: by.Roots}
 	transport.ResponseHeaderTimeout = time.Minute
 	transport.DisableCompression = true // of objects that are compressed themselves
-	client, err := minio.New(u.Host, &minio.Options{
-		Creds:  credentials.NewStaticV4(q.Get("username"), q.Get("password"), ""),
-		Secure: secure, Region: region, Transport: transport,
+	client, err := minio.New(a.Host, &minio.Options{
+		Creds:  credentials.NewStaticV4(a.User, a.Password, ""),
+		Secure: a.Secure, Region: a.Region, Transport: transport,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open storage: %w", err)
+		return nil, nil, fmt.Errorf("open storage: %w", err)
 	}
+	return client, transport, nil
+}
+
+func openS3(ctx context.Context, u *url.URL, by Connection) (*S3, error) {
+	a, err := ParseS3(u)
+	if err != nil {
+		return nil, err
+	}
+	client, _, err := a.Client(by)
+	if err != nil {
+		return nil, err
+	}
+	bucket, region := a.Bucket, a.Region
 	s := &S3{client: client, bucket: bucket}
 	exists, err := client.BucketExists(ctx, bucket)
 	if err == nil && !exists {

@@ -206,7 +206,8 @@ CREATE TABLE t_task_output (
 );
 --bun:split
 -- Registered providers and their components. images holds the ids of a provider's images, by reference and by the
--- runner that resolved it first; a job runs these ids.
+-- runner that resolved it first; a job runs these ids. allowed lists the exceptions from the container profile that an
+-- administrator approved, separated by commas.
 CREATE TABLE t_provider_info (
   name       TEXT        NOT NULL,
   version    TEXT        NOT NULL,
@@ -214,6 +215,7 @@ CREATE TABLE t_provider_info (
   protocol   TEXT        NOT NULL,
   metadata   TEXT        NOT NULL,
   images     TEXT        NOT NULL,
+  allowed    TEXT        NOT NULL,
   created_at TIMESTAMPTZ NOT NULL,
   updated_at TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (name, version, device)

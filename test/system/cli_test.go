@@ -81,7 +81,8 @@ func TestDryRunFindsTypingErrors(t *testing.T) {
 		}, "parameter lable is not in the component's description; did you mean label?"},
 		"resource": {func(config, _ map[string]any) {
 			common(config)["resources"] = map[string]any{"gpus": 1}
-		}, "config.job_params.common.resources.gpus: is not a field of a job and is ignored; did you mean gpu?"},
+		},
+			"config.job_params.common.resources.gpus: is not a field of a job and is ignored; did you mean gpu?"},
 		"sync_type": {func(config, _ map[string]any) {
 			common(config)["sync_type"] = "carrier-pigeon"
 		}, `config.job_params.common.sync_type: is "carrier-pigeon", which is ignored; must be callback or poll`},
@@ -93,7 +94,8 @@ func TestDryRunFindsTypingErrors(t *testing.T) {
 		}, `dag.version: is "99", but the versions of the format are 1.x and 2.x`},
 		"field": {func(_, dag map[string]any) {
 			dag["components"].([]any)[0].(map[string]any)["componetName"] = "x"
-		}, "dag.components[0].componetName: is not a field of a job and is ignored; did you mean componentName?"},
+		},
+			"dag.components[0].componetName: is not a field of a job and is ignored; did you mean componentName?"},
 	} {
 		require.Contains(t, check(c.change), c.want, name)
 	}

@@ -74,16 +74,18 @@ func startGateway(t *testing.T, backend string) *gateway {
 // newGatewayPair starts a guest and a host with a gateway before the host.
 func newGatewayPair(t *testing.T, giveUpAfter time.Duration) (*partyPair, *gateway) {
 	t.Helper()
-	var g *gateway
-	pair := startSleepPair(t, func(cfg *party.Config) {
+	pair := newPartyPair(t, func(cfg *party.Config) {
 		cfg.Remote.Timeout, cfg.Remote.GiveUpAfter = 2*time.Second, giveUpAfter
-		if cfg.NodeID == guestNode {
-			route := cfg.Routes[hostNode]
-			g = startGateway(t, route.URL)
-			route.URL = g.url
-			cfg.Routes[hostNode] = route
-		}
 	})
+	g := startGateway(t, pair.host.url)
+	toHost := pair.host.plainRoute()
+	toHost.URL = g.url
+	pair.guest.cfg.Routes[hostNode] = toHost
+	pair.host.cfg.Routes[guestNode] = pair.guest.plainRoute()
+	for _, n := range []*testParty{pair.guest, pair.host} {
+		n.start()
+		n.register(sleepProvider(t), bfia.DeviceProcess)
+	}
 	return pair, g
 }
 

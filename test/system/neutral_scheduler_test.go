@@ -19,10 +19,9 @@ const neutralNode = "JG0100009900000000"
 func TestNeutralScheduler(t *testing.T) {
 	t.Parallel()
 	neutral := newTestParty(t, neutralNode, testenv.Temporal(t), pairCount.Add(1))
-	neutral.cfg.Routes = party.Routes{}
+	neutral.cfg.Routes, neutral.cfg.Partners.Listen = party.Routes{}, "" // all speak HTTP with it
 	pair := newPartyPair(t, func(cfg *party.Config) {
-		cfg.Routes[neutralNode] = party.Route{URL: neutral.url,
-			TransportURL: "http://" + neutral.cfg.Transport.Listen}
+		cfg.Routes[neutralNode] = neutral.plainRoute()
 		neutral.cfg.Routes[cfg.NodeID] = party.Route{URL: "http://" + cfg.Listen,
 			TransportURL: "http://" + cfg.Transport.Listen}
 		if cfg.NodeID == guestNode {

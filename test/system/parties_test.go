@@ -23,6 +23,7 @@ import (
 
 	"hutong/activities/driver/process"
 	"hutong/bfia"
+	"hutong/internal/certs"
 	"hutong/internal/image"
 	"hutong/internal/party"
 	"hutong/store"
@@ -71,14 +72,13 @@ func newPartyPair(t *testing.T, change func(*party.Config)) *partyPair {
 	n := pairCount.Add(1)
 	pair := &partyPair{t: t}
 	pair.guest, pair.host = newTestParty(t, guestNode, address, n), newTestParty(t, hostNode, address, n)
+	certify(t, pair.guest.cfg, pair.host.cfg)
 	for _, n := range []*testParty{pair.guest, pair.host} {
 		other := pair.host
 		if n == pair.host {
 			other = pair.guest
 		}
-		n.cfg.Routes = party.Routes{
-			other.cfg.NodeID: {URL: other.url, TransportURL: "http://" + other.cfg.Transport.Listen},
-		}
+		n.cfg.Routes = party.Routes{other.cfg.NodeID: {URL: "https://" + other.cfg.Partners.Listen}}
 		if change != nil {
 			change(n.cfg)
 		}
@@ -93,7 +93,7 @@ func newTestParty(t *testing.T, id, address string, pair int32) *testParty {
 	cfg := party.Default()
 	cfg.NodeID, cfg.DataDir = id, filepath.Join(t.TempDir(), id)
 	cfg.Listen, cfg.Transport.Listen = testenv.FreeAddress(t), testenv.FreeAddress(t)
-	cfg.Containers.Listen = testenv.FreeAddress(t)
+	cfg.Containers.Listen, cfg.Partners.Listen = testenv.FreeAddress(t), testenv.FreeAddress(t)
 	cfg.Security = party.SecurityConfig{Mode: party.SecurityOpen, OpenPartners: true}
 	cfg.Temporal.Address = address
 	cfg.Temporal.Namespace = fmt.Sprintf("test-%d-%d-%s", os.Getpid(), pair, strings.ToLower(id))
@@ -102,6 +102,24 @@ func newTestParty(t *testing.T, id, address string, pair int32) *testParty {
 	cfg.Runner.StopGrace = 2 * time.Second
 	cfg.Runner.Slots = 4
 	return &testParty{t: t, cfg: cfg, url: "http://" + cfg.Listen}
+}
+
+// plainRoute returns a route to a party without TLS, for tests that look into its requests.
+func (n *testParty) plainRoute() party.Route {
+	return party.Route{URL: n.url, TransportURL: "http://" + n.cfg.Transport.Listen}
+}
+
+// certify gives each party a certificate of one authority.
+func certify(t *testing.T, parties ...*party.Config) {
+	t.Helper()
+	dir := t.TempDir()
+	authority, caFile, err := certs.OpenAuthority(dir, "test")
+	require.NoError(t, err)
+	for _, cfg := range parties {
+		file := filepath.Join(dir, cfg.NodeID+".pem")
+		require.NoError(t, authority.IssueFile(file, certs.Leaf{Node: cfg.NodeID}))
+		cfg.Partners.TLS = party.PartnerTLSConfig{CertFile: file, KeyFile: file, CAFile: caFile}
+	}
 }
 
 // prepare completes the configuration, creates the namespace and migrates the database.

@@ -60,7 +60,7 @@ func TestProbeFindsUnreachableTransport(t *testing.T) {
 	t.Parallel()
 	pair := newPartyPair(t, func(c *party.Config) {
 		if route, ok := c.Routes[hostNode]; ok {
-			route.TransportURL = "http://" + testenv.FreeAddress(t)
+			route.TransportURL = "https://" + testenv.FreeAddress(t)
 			c.Routes[hostNode] = route
 		}
 	})

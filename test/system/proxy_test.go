@@ -14,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hutong/bfia"
 	"hutong/internal/party"
 )
 
@@ -76,14 +75,15 @@ func TestPartyBehindProxy(t *testing.T) {
 	t.Parallel()
 	pair := newPartyPair(t, nil)
 	guest, host := pair.guest.cfg, pair.host.cfg
-	proxy := &forwardProxy{seen: map[string]bool{}, servers: map[string]string{"api.invalid:80": host.Listen,
-		"api.invalid": host.Listen, "transport.invalid": host.Transport.Listen,
-		"temporal.invalid:7233": guest.Temporal.Address}}
+	proxy := &forwardProxy{seen: map[string]bool{},
+		servers: map[string]string{"api.invalid:443": host.Partners.Listen,
+			"transport.invalid:443": host.Partners.Listen,
+			"temporal.invalid:7233": guest.Temporal.Address}}
 	server := httptest.NewServer(proxy)
 	t.Cleanup(server.Close)
 	guest.Proxy.URL = party.Secret(server.URL)
-	guest.Routes = party.Routes{hostNode: {URL: "http://api.invalid",
-		TransportURL: "http://transport.invalid"}}
+	guest.Routes = party.Routes{hostNode: {URL: "https://api.invalid",
+		TransportURL: "https://transport.invalid"}}
 	guest.Temporal.Address = "temporal.invalid:7233"
 	require.NoError(t, guest.Validate())
 	pair.guest.start()
@@ -94,8 +94,8 @@ func TestPartyBehindProxy(t *testing.T) {
 	require.Regexp(t, `transport_to +host\.0 `+hostNode+` +ok`, out)
 
 	seen := proxy.requests()
-	for _, want := range []string{"CONNECT temporal.invalid:7233 ", "POST api.invalid " + bfia.PathCreate,
-		"POST api.invalid " + bfia.PathTaskStart, "POST transport.invalid /v1/interconn/chan/invoke"} {
+	for _, want := range []string{"CONNECT temporal.invalid:7233 ", "CONNECT api.invalid:443 ",
+		"CONNECT transport.invalid:443 "} {
 		require.Contains(t, seen, want)
 	}
 	for _, request := range seen {

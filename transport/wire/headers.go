@@ -59,16 +59,21 @@ func headersFromMetadata(metadata map[string]string) Headers {
 // Add sets a header if it is one of the protocol's. If it comes in two spellings, the one with a value
 // counts, and of two values the smaller: the result must not depend on the order of a map.
 func (h Headers) Add(name, value string) {
-	name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
-	if !strings.HasPrefix(name, headerPrefix) {
+	if !IsHeader(name) {
 		return
 	}
+	name = normalize(name)
 
 	value = strings.TrimSpace(value)
 	if old := h[name]; old == "" || value != "" && value < old {
 		h[name] = value
 	}
 }
+
+// IsHeader reports whether a header, in any spelling, is one of the protocol's.
+func IsHeader(name string) bool { return strings.HasPrefix(normalize(name), headerPrefix) }
+
+func normalize(name string) string { return strings.ReplaceAll(strings.ToLower(name), "_", "-") }
 
 // Source returns the sender's node id, under either of its names.
 func (h Headers) Source() string {

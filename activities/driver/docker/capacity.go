@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 
+	"github.com/docker/docker/api/types/system"
+
 	"hutong/activities/driver"
 	"hutong/bfia"
 )
@@ -18,12 +20,17 @@ func (d *Driver) Capacity(ctx context.Context) (driver.Capacity, error) {
 		return driver.Capacity{}, driver.WrapError("get the capacity of Docker Engine", "", classify(err))
 	}
 
+	return capacityOf(info)
+}
+
+func capacityOf(info system.Info) (driver.Capacity, error) {
 	c := driver.Capacity{Resources: bfia.Resources{CPUMilli: int64(info.NCPU) * 1000, Memory: info.MemTotal}}
 	if stat, err := os.Stat(info.DockerRootDir); err != nil || !stat.IsDir() {
 		return c, nil
 	}
 
 	c.Limit(driver.CgroupLimits("/", "/"))
+	var err error
 	c.Disk, c.DiskFree, err = driver.DiskSpace(info.DockerRootDir)
 
 	return c, err

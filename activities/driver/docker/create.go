@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -20,7 +19,6 @@ import (
 )
 
 const (
-	pidsLimit = 4096
 	logFiles  = 2
 	minMemory = 6 << 20 // Docker Engine refuses a lower memory limit
 )
@@ -48,8 +46,13 @@ func (d *Driver) create(ctx context.Context, spec driver.Spec) (string, error) {
 	}
 	defer unlock()
 
-	config, host := d.containerConfig(spec, info)
-	if host.ShmSize, err = d.sharedMemory(ctx, spec.Resources.Memory); err != nil {
+	m, err := d.readMachine(ctx)
+	if err != nil {
+		return "", err
+	}
+	spec.Resources = d.defaultResources(spec.Resources, m)
+	config, host := d.containerConfig(spec, info, m)
+	if err := d.hideVolumes(ctx, spec, host); err != nil {
 		return "", err
 	}
 	for attempt := 0; ; attempt++ {
@@ -146,9 +149,9 @@ func (d *Driver) endpoint(info networkInfo) *network.NetworkingConfig {
 	}}
 }
 
-func (d *Driver) containerConfig(spec driver.Spec, info networkInfo,
+func (d *Driver) containerConfig(spec driver.Spec, info networkInfo, m machine,
 ) (*container.Config, *container.HostConfig) {
-	initProcess, limit := false, int64(pidsLimit)
+	initProcess := false
 	config := &container.Config{
 		Image:       spec.Image,
 		Cmd:         spec.Command,
@@ -160,17 +163,15 @@ func (d *Driver) containerConfig(spec driver.Spec, info networkInfo,
 		NetworkMode:   container.NetworkMode(info.id),
 		ExtraHosts:    []string{d.opts.PartyHost + ":" + info.gateway.String()},
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
-		CapDrop:       []string{"ALL"},
-		SecurityOpt:   []string{"no-new-privileges"},
 		Init:          &initProcess,
+		ShmSize:       d.sharedMemory(spec.Resources.Memory, m),
 		LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{
 			"max-size": strconv.FormatInt(max(d.opts.MaxLog/logFiles, 1), 10),
 			"max-file": strconv.Itoa(logFiles),
 		}},
 		Resources: container.Resources{
-			NanoCPUs:  spec.Resources.CPUMilli * 1e6,
-			Memory:    spec.Resources.Memory,
-			PidsLimit: &limit,
+			NanoCPUs: spec.Resources.CPUMilli * 1e6,
+			Memory:   spec.Resources.Memory,
 		},
 	}
 
@@ -178,17 +179,16 @@ func (d *Driver) containerConfig(spec driver.Spec, info networkInfo,
 		host.MemorySwap = spec.Resources.Memory
 	}
 
+	d.profile(spec, m, config, host)
+	if info.internal {
+		host.DNS, host.DNSOptions = []string{noDNS}, []string{"attempts:1", "timeout:1"}
+	}
 	addGPUs(&host.Resources, spec.GPUs)
 
-	if os.Geteuid() != 0 {
-		// The mounted directories belong to the worker's user. Without this capability, root in the container
-		// could not write to them.
-		host.CapAdd = []string{"DAC_OVERRIDE"}
-	}
-
 	// An anonymous volume outlives the container's end, so that its log files can be read, and is removed
-	// with it.
-	host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeVolume, Target: d.LogPath(spec.Name)})
+	// with it. What an image has at its path, such as symbolic links, is not copied to it.
+	host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeVolume, Target: logMount,
+		VolumeOptions: &mount.VolumeOptions{NoCopy: true}})
 
 	for _, m := range spec.Mounts {
 		host.Mounts = append(host.Mounts, mount.Mount{
@@ -205,16 +205,15 @@ func (d *Driver) containerConfig(spec driver.Spec, info networkInfo,
 // sharedMemory returns the size of /dev/shm. Docker Engine's own default of 64 MiB is too little for
 // frameworks that pass tensors between processes there. What is in it counts against the container's memory
 // limit.
-func (d *Driver) sharedMemory(ctx context.Context, limit int64) (int64, error) {
+func (d *Driver) sharedMemory(limit int64, m machine) int64 {
 	switch {
 	case d.opts.SharedMemory > 0:
-		return d.opts.SharedMemory, nil
+		return d.opts.SharedMemory
 	case limit > 0:
-		return limit, nil
+		return limit
 	}
-	m, err := d.readMachine(ctx)
 
-	return m.memory / 2, err // as Linux does for the machine's own /dev/shm
+	return m.memory / 2 // as Linux does for the machine's own /dev/shm
 }
 
 // addGPUs gives a container GPUs: NVIDIA's and those with a CDI name by requests to Docker Engine, others as

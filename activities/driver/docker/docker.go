@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,8 +29,9 @@ type Options struct {
 	// NodeID is the party's node id. The driver only touches what is labelled with it.
 	NodeID string
 
-	// Network is the name of the party's bridge network, which is created on demand. "" is "hutong-" and the
-	// node id in lower case.
+	// Network is the name of the party's bridge network. One that does not exist is created on demand, as an
+	// internal network. One of a name given here may exist already, with another form; ExamineNetwork
+	// returns how it deviates. "" is "hutong-" and the node id in lower case.
 	Network string
 
 	// HostNetwork runs containers on the host network instead. They start in about half the time, reach
@@ -56,11 +58,29 @@ type Options struct {
 	// MaxLog limits the stored output of each container, in bytes. The oldest output is dropped. 0 is 100
 	// MiB.
 	MaxLog int64
+
+	// Runtime is the name by which Docker Engine knows the OCI runtime of containers, such as runc, runsc or
+	// kata. "" is its default.
+	Runtime string
+
+	// TmpBytes is the size of /tmp, which is in memory and counts against the memory limit. 0 is
+	// DefaultTmpBytes.
+	TmpBytes int64
+
+	// Pids limits the processes and threads of a container. 0 is DefaultPids.
+	Pids int64
+
+	// Slots divides CPUMilli and Memory among the containers whose job sets no limits. 0: those have none.
+	Slots int
+
+	// CPUMilli and Memory (bytes) are what all containers together may use. 0: the machine's amount.
+	CPUMilli, Memory int64
 }
 
 // Driver runs containers. Create one with New.
 type Driver struct {
 	opts  Options
+	named bool // the network's name was configured
 	locks driver.LockDir
 
 	calls  *client.Client // with a timeout, for a Docker Engine that hangs
@@ -71,17 +91,24 @@ type Driver struct {
 	machine machine      // zero until it is read
 
 	foreign sync.Map // by id, the networks of others with the same name that the log reported
+	volumes sync.Map // by image id, the paths of the volumes that it declares
 }
 
 // machine is what the driver needs to know of Docker Engine's machine.
 type machine struct {
 	engineID string
 	memory   int64 // in bytes
+	capacity driver.Capacity
+
+	// idOffset is what Docker Engine adds to the users and groups of containers (userns-remap).
+	idOffset int
 }
 
 type networkInfo struct {
-	id      string // containers are attached by id, because names are not unique in Docker
-	gateway netip.Addr
+	id       string // containers are attached by id, because names are not unique in Docker
+	gateway  netip.Addr
+	bridge   string // the interface
+	internal bool   // its containers reach no other network
 }
 
 const (
@@ -103,7 +130,8 @@ func New(opts Options) (*Driver, error) {
 	if opts.NodeID == "" {
 		return nil, driver.NonRetryablef("docker driver: the node id is missing")
 	}
-	if opts.Network == "" {
+	named := opts.Network != ""
+	if !named {
 		opts.Network = "hutong-" + strings.ToLower(opts.NodeID)
 	}
 	if opts.PartyHost == "" {
@@ -112,9 +140,11 @@ func New(opts Options) (*Driver, error) {
 	if opts.MaxLog == 0 {
 		opts.MaxLog = driver.DefaultMaxLog
 	}
+	opts.TmpBytes = cmp.Or(opts.TmpBytes, DefaultTmpBytes)
+	opts.Pids = cmp.Or(opts.Pids, DefaultPids)
 
 	locks := filepath.Join(os.TempDir(), fmt.Sprintf("hutong-locks-%d", os.Geteuid()))
-	d := &Driver{opts: opts, locks: driver.LockDir(locks)}
+	d := &Driver{opts: opts, named: named, locks: driver.LockDir(locks)}
 
 	clientOpts := []client.Opt{client.FromEnv, client.WithAPIVersionNegotiation()}
 	if opts.Host != "" {
@@ -167,7 +197,12 @@ func (d *Driver) readMachine(ctx context.Context) (machine, error) {
 		if err != nil {
 			return machine{}, classify(err)
 		}
-		d.machine = machine{engineID: info.ID, memory: info.MemTotal}
+		capacity, err := capacityOf(info)
+		if err != nil {
+			return machine{}, err
+		}
+		d.machine = machine{engineID: info.ID, memory: info.MemTotal, capacity: capacity,
+			idOffset: idOffset(info)}
 	}
 
 	return d.machine, nil
@@ -176,8 +211,15 @@ func (d *Driver) readMachine(ctx context.Context) (machine, error) {
 // StorageRoot returns the same folder for every container.
 func (d *Driver) StorageRoot(string) string { return path.Join(driver.ContainerRoot, "storage") }
 
-// LogPath returns the path of an anonymous volume, which is deleted with the container.
-func (d *Driver) LogPath(string) string { return path.Join(driver.ContainerRoot, "logs") }
+// logMount is the path of an anonymous volume, which is deleted with the container. Docker Engine creates it
+// for root only, and copies nothing to the root of a volume of a read-only container.
+var logMount = path.Join(driver.ContainerRoot, "logs")
+
+// logFolder is the folder in that volume that all users may write to.
+const logFolder = "files"
+
+// LogPath returns the path of a folder in an anonymous volume, which is deleted with the container.
+func (d *Driver) LogPath(string) string { return path.Join(logMount, logFolder) }
 
 // List returns the party's containers.
 func (d *Driver) List(ctx context.Context) ([]driver.Container, error) {
@@ -203,12 +245,23 @@ func (d *Driver) List(ctx context.Context) ([]driver.Container, error) {
 			found.State = driver.Created
 		case c.State == container.StateRunning || c.State == container.StatePaused:
 			found.State = driver.Running
+			found.Address = d.addressOf(c)
 		}
 
 		containers = append(containers, found)
 	}
 
 	return containers, nil
+}
+
+// addressOf returns a running container's address on the party's network. Any other network is not the
+// party's, and its addresses prove nothing.
+func (d *Driver) addressOf(c container.Summary) string {
+	if d.opts.HostNetwork || c.NetworkSettings == nil || c.NetworkSettings.Networks[d.opts.Network] == nil {
+		return ""
+	}
+
+	return c.NetworkSettings.Networks[d.opts.Network].IPAddress
 }
 
 // labels returns the container's labels for a spec. The driver's own labels take precedence.

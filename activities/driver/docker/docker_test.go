@@ -110,7 +110,8 @@ func TestDockerEnsureNetwork(t *testing.T) {
 // createDuplicate creates a second network of the same name, as a race would. The client library would
 // request a check for duplicates.
 func createDuplicate(ctx context.Context, engine *client.Client, name, nodeID string) error {
-	body := `{"Name":"` + name + `","Driver":"bridge","Labels":{"hutong.node_id":"` + nodeID + `"}}`
+	body := `{"Name":"` + name + `","Driver":"bridge","Labels":{"hutong.node_id":"` + nodeID + `"},` +
+		`"Internal":true,"Options":{"com.docker.network.bridge.enable_icc":"false"}}`
 	conn, err := engine.Dialer()(ctx)
 	if err != nil {
 		return err
@@ -190,8 +191,9 @@ func TestDockerNetworkWithSubnetOnly(t *testing.T) {
 	r, opts := newBridged(t)
 	engine, ctx := dockerClient(t), t.Context()
 	_, err := engine.NetworkCreate(ctx, "hutong-"+strings.ToLower(opts.NodeID), network.CreateOptions{
-		Driver: "bridge", Labels: map[string]string{"hutong.node_id": opts.NodeID},
-		IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: "10.78.3.0/24"}}}})
+		Driver: "bridge", Labels: map[string]string{"hutong.node_id": opts.NodeID}, Internal: true,
+		Options: map[string]string{"com.docker.network.bridge.enable_icc": "false"},
+		IPAM:    &network.IPAM{Config: []network.IPAMConfig{{Subnet: "10.78.3.0/24"}}}})
 	require.NoError(t, err)
 	gateway, err := r.EnsureNetwork(ctx)
 	require.NoError(t, err)
@@ -282,7 +284,6 @@ func TestDockerLimits(t *testing.T) {
 	require.Equal(t, int64(5e8), c.HostConfig.NanoCPUs)
 	require.Equal(t, []string{"ALL"}, []string(c.HostConfig.CapDrop))
 	require.Contains(t, c.HostConfig.SecurityOpt, "no-new-privileges")
-	require.Equal(t, int64(4096), *c.HostConfig.PidsLimit)
 	require.Equal(t, "json-file", c.HostConfig.LogConfig.Type)
 	for name, value := range c.Config.Labels {
 		require.NotContains(t, name+value, "secret")

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"strings"
@@ -19,30 +20,27 @@ import (
 // logPathMode lets any user of a container write log files.
 const logPathMode = 0o777 | os.ModeSticky
 
-// openLogPath lets the users of a container that was not started yet write to its LogPath. Containers of an
-// earlier version have no such volume.
+// openLogPath creates the LogPath of a container that was not started yet.
 func (d *Driver) openLogPath(ctx context.Context, c container.InspectResponse) error {
-	name := c.Config.Labels[labelContainer]
 	volume, ok := d.logVolume(c)
 	if !ok {
 		return nil
 	}
-	if !d.opts.RemoteEngine && os.Chmod(volume, logPathMode) == nil {
+	if !d.opts.RemoteEngine && makeLogFolder(volume) == nil {
 		return nil
 	}
 
 	// Docker Engine runs elsewhere, or only root can access its files.
 	var archive bytes.Buffer
 	w := tar.NewWriter(&archive)
-	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: path.Base(d.LogPath(name)) + "/",
-		Mode: 0o1777})
+	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: logFolder + "/", Mode: 0o1777})
 	if err == nil {
 		err = w.Close()
 	}
 	if err != nil {
 		return fmt.Errorf("failed to pack the log folder: %w", err)
 	}
-	if err := d.calls.CopyToContainer(ctx, c.ID, path.Dir(d.LogPath(name)), &archive,
+	if err := d.calls.CopyToContainer(ctx, c.ID, logMount, &archive,
 		container.CopyToContainerOptions{}); err != nil {
 		return fmt.Errorf("failed to open the log folder for the container's users: %w", classify(err))
 	}
@@ -50,10 +48,23 @@ func (d *Driver) openLogPath(ctx context.Context, c container.InspectResponse) e
 	return nil
 }
 
+func makeLogFolder(volume string) error {
+	root, err := os.OpenRoot(volume)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	if err := root.Mkdir(logFolder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+
+	return root.Chmod(logFolder, logPathMode)
+}
+
 // logVolume returns the folder of the container's log files on Docker Engine's machine.
 func (d *Driver) logVolume(c container.InspectResponse) (folder string, ok bool) {
 	for _, m := range c.Mounts {
-		if m.Destination == d.LogPath("") && m.Source != "" {
+		if m.Destination == logMount && m.Source != "" {
 			return m.Source, true
 		}
 	}
@@ -83,11 +94,14 @@ func (d *Driver) scanLogFiles(ctx context.Context, name string, visit func(drive
 	if !d.opts.RemoteEngine {
 		if folder, err := os.Open(volume); err == nil {
 			_ = folder.Close()
-			return driver.ScanFolder(volume, visit)
+			return driver.ScanFolder(volume, func(f driver.LogFile) error {
+				f.Name = strings.TrimPrefix(f.Name, logFolder+"/")
+				return visit(f)
+			})
 		}
 	}
 
-	archive, _, err := d.stream.CopyFromContainer(ctx, c.ID, d.LogPath(name))
+	archive, _, err := d.stream.CopyFromContainer(ctx, c.ID, logMount)
 	if err != nil {
 		return classify(err)
 	}
@@ -108,6 +122,7 @@ func scanArchive(archive io.Reader, visit func(driver.LogFile) error) error {
 			return fmt.Errorf("failed to read the archive of the log files: %w", err)
 		}
 		_, name, _ := strings.Cut(path.Clean(header.Name), "/")
+		name = strings.TrimPrefix(name, logFolder+"/")
 		if header.Typeflag != tar.TypeReg || name == "" {
 			continue
 		}

@@ -3,12 +3,14 @@ package docker
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/filters"
@@ -35,7 +37,7 @@ func (d *Driver) forgetNetwork() {
 
 func (d *Driver) ensureNetwork(ctx context.Context) (networkInfo, error) {
 	if d.opts.HostNetwork {
-		return networkInfo{id: "host", gateway: netip.AddrFrom4([4]byte{127, 0, 0, 1})}, nil
+		return networkInfo{id: hostNetwork, gateway: netip.AddrFrom4([4]byte{127, 0, 0, 1})}, nil
 	}
 
 	d.mu.Lock()
@@ -51,6 +53,9 @@ func (d *Driver) ensureNetwork(ctx context.Context) (networkInfo, error) {
 	defer unlock()
 
 	found, err := d.findNetwork(ctx)
+	if err == nil && !d.named && len(networkDeviations(found)) > 0 {
+		err = d.replaceNetwork(ctx, found)
+	}
 	if errors.Is(err, driver.ErrNotFound) {
 		if err = d.createNetwork(ctx); err == nil {
 			found, err = d.findNetwork(ctx)
@@ -64,7 +69,13 @@ func (d *Driver) ensureNetwork(ctx context.Context) (networkInfo, error) {
 	if err != nil {
 		return networkInfo{}, err
 	}
-	d.network = &networkInfo{id: found.ID, gateway: gateway}
+	d.network = &networkInfo{id: found.ID, gateway: gateway, bridge: bridgeOf(found),
+		internal: found.Internal}
+	if deviations := networkDeviations(found); len(deviations) > 0 {
+		slog.WarnContext(ctx, "the network that runner.docker.network names isolates containers less than one "+
+			"that Hutong creates", "node_id", d.opts.NodeID, "network", d.opts.Network, "deviations",
+			strings.Join(deviations, "; "))
+	}
 
 	return *d.network, nil
 }
@@ -123,20 +134,75 @@ func (d *Driver) findNetwork(ctx context.Context) (network.Inspect, error) {
 	return own[0], nil
 }
 
+const (
+	// hostNetwork is the id and mode of the machine's own network.
+	hostNetwork = "host"
+
+	optionICC    = "com.docker.network.bridge.enable_icc"
+	optionBridge = "com.docker.network.bridge.name"
+)
+
+// bridgePrefix begins the names of the interfaces of parties' networks.
+const bridgePrefix = "ht-"
+
+// bridgeName returns the name of the interface of the party's network. It stays the same if the network is
+// created again, so that rules of a firewall still match. Linux allows 15 characters.
+func (d *Driver) bridgeName() string {
+	sum := sha256.Sum256([]byte(d.opts.Network))
+
+	return fmt.Sprintf("%s%x", bridgePrefix, sum[:6])
+}
+
+// createNetwork creates the party's network. Its containers reach the machine at the gateway's address, and
+// neither other networks nor each other.
 func (d *Driver) createNetwork(ctx context.Context) error {
 	_, err := d.calls.NetworkCreate(ctx, d.opts.Network, network.CreateOptions{
-		Driver: "bridge",
-		Labels: map[string]string{labelNode: d.opts.NodeID},
-		Options: map[string]string{
-			// Containers reach their party and the Internet, but not each other.
-			"com.docker.network.bridge.enable_icc": "false",
-		},
+		Driver:   "bridge",
+		Internal: true,
+		Labels:   map[string]string{labelNode: d.opts.NodeID},
+		Options:  map[string]string{optionICC: "false", optionBridge: d.bridgeName()},
 	})
 	if cerrdefs.IsConflict(err) {
 		return nil // another process was faster
 	}
 
 	return classify(err)
+}
+
+// replaceNetwork removes the party's network because it isolates containers too little, so that it is created
+// again. It returns ErrNotFound once the network is gone.
+func (d *Driver) replaceNetwork(ctx context.Context, found network.Inspect) error {
+	slog.WarnContext(ctx, "replacing the party's network, which isolates containers too little",
+		"node_id", d.opts.NodeID, "network", d.opts.Network, "deviations",
+		strings.Join(networkDeviations(found), "; "))
+	if err := d.calls.NetworkRemove(ctx, found.ID); err != nil && !cerrdefs.IsNotFound(err) {
+		return fmt.Errorf("the network %s isolates containers too little (%s) and is in use: stop its containers, "+
+			"then run 'docker network rm %.12s': %w", d.opts.Network,
+			strings.Join(networkDeviations(found), "; "), found.ID, classify(err))
+	}
+
+	return driver.ErrNotFound
+}
+
+// networkDeviations returns how a network isolates containers less than one that createNetwork creates.
+func networkDeviations(n network.Inspect) (deviations []string) {
+	if !n.Internal {
+		deviations = append(deviations, "it is not internal, so containers reach the internet")
+	}
+	if n.Options[optionICC] != "false" {
+		deviations = append(deviations, "containers reach each other ("+optionICC+" is not false)")
+	}
+
+	return deviations
+}
+
+// bridgeOf returns the name of a network's interface.
+func bridgeOf(n network.Inspect) string {
+	if name := n.Options[optionBridge]; name != "" {
+		return name
+	}
+
+	return fmt.Sprintf("br-%.12s", n.ID)
 }
 
 // gatewayOf returns the address of the machine on a network. A network may list none, such as one that was
@@ -179,11 +245,7 @@ func gatewayOf(n network.Inspect) (netip.Addr, error) {
 // bridgeAddress returns the address of the network's bridge in a subnet. This process sees the bridge only if
 // it runs on the machine of Docker Engine, outside of a container.
 func bridgeAddress(n network.Inspect, subnet netip.Prefix) (netip.Addr, bool) {
-	name := n.Options["com.docker.network.bridge.name"]
-	if name == "" {
-		name = fmt.Sprintf("br-%.12s", n.ID)
-	}
-	bridge, err := net.InterfaceByName(name)
+	bridge, err := net.InterfaceByName(bridgeOf(n))
 	if err != nil {
 		return netip.Addr{}, false
 	}
@@ -210,6 +272,9 @@ func (d *Driver) RemoveNetwork(ctx context.Context) error {
 	found, err := d.findNetwork(ctx)
 	if err == nil {
 		err = classify(d.calls.NetworkRemove(ctx, found.ID))
+	}
+	if err == nil {
+		removeGuard(networkInfo{bridge: bridgeOf(found)})
 	}
 	if errors.Is(err, driver.ErrNotFound) {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,6 +12,7 @@ import (
 	"hutong/activities/driver"
 	"hutong/activities/driver/docker"
 	"hutong/activities/driver/drivertest"
+	"hutong/bfia"
 )
 
 // A container that runs as root leaves folders and files that only root can read. The party runs as an
@@ -48,4 +50,36 @@ func TestDockerOwnOutputs(t *testing.T) {
 		}
 	}
 	require.NoError(t, os.RemoveAll(out))
+}
+
+// TestDockerExceptions runs the program as root of its container, on a writable root file system. A file that
+// it leaves setuid loses that bit.
+func TestDockerExceptions(t *testing.T) {
+	t.Parallel()
+	d := newFixture(t)
+	out := drivertest.TempDir(t)
+	usual := dockerSpec("cannotappend", "/own", "cannotappend", "/hutong/storage/own", "append",
+		"/hutong/storage/out/usual", "x", "append", "/tmp/own", "x", "exit", "0")
+	allowed := dockerSpec("append", "/own", "x", "append", "/hutong/storage/out/allowed", "x", "setuid",
+		"/hutong/storage/out/allowed", "exit", "0")
+	allowed.Allow = bfia.Exceptions{Root: true, Writable: true}
+	for _, spec := range []driver.Spec{usual, allowed} {
+		spec.Mounts = []driver.Mount{{Source: out, Target: "out"}}
+		drivertest.Launch(t, t.Context(), d.Driver, spec)
+		exit := drivertest.Await(t, t.Context(), d.Driver, spec.Name)
+		require.Equal(t, 0, exit.Code, "%v", drivertest.Logs(t, t.Context(), d.Driver, spec.Name, false))
+		if spec.Allow.Root {
+			info, err := os.Stat(filepath.Join(out, "allowed"))
+			require.NoError(t, err)
+			require.NotZero(t, info.Mode()&os.ModeSetuid, "the test would show nothing")
+		}
+		require.NoError(t, d.Driver.(driver.OutputOwner).OwnOutputs(t.Context(), spec.Name))
+	}
+	for name, mode := range map[string]os.FileMode{"usual": 0o644, "allowed": 0o644,
+		".": 0o755 | os.ModeDir} {
+		info, err := os.Stat(filepath.Join(out, name))
+		require.NoError(t, err)
+		require.Equal(t, mode, info.Mode(), name)
+		require.Equal(t, uint32(os.Geteuid()), info.Sys().(*syscall.Stat_t).Uid, name)
+	}
 }

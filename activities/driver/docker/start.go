@@ -44,6 +44,9 @@ func (d *Driver) start(ctx context.Context, name string) error {
 	if err := d.openLogPath(ctx, c); err != nil {
 		return err
 	}
+	if err := d.openOutputs(ctx, c); err != nil {
+		return err
+	}
 
 	// The request must not be cancelled: Docker Engine would continue with it, and the lock would be released
 	// too early. The client has a timeout.

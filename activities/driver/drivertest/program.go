@@ -9,9 +9,12 @@ import (
 
 // BuildProgram builds the test program, statically linked, in a folder and returns its path.
 func BuildProgram(dir string) (path string, err error) {
-	path = filepath.Join(dir, "prog")
-	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", path,
-		"hutong/activities/driver/drivertest/testdata/prog")
+	return Build("hutong/activities/driver/drivertest/testdata/prog", filepath.Join(dir, "prog"))
+}
+
+// Build builds a program of a package, statically linked, at a path, which it returns.
+func Build(pkg, path string) (string, error) {
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", path, pkg)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("failed to build the test program: %w\n%s", err, out)

@@ -24,8 +24,8 @@ type Store interface {
 }
 
 // OpenStore opens the storage that system.storage names (API_SPECS, part 3, section 4.1): file:///dir, or
-// s3://host:port?username=..&password=..&bucket=.. with "storage" as the default bucket. It connects on first
-// use.
+// s3://host:port?username=..&password=..&bucket=.. with "storage" as the default bucket, and TLS if it has
+// secure=true. It connects on first use.
 func OpenStore(address string) (Store, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -51,6 +51,7 @@ func OpenStore(address string) (Store, error) {
 		client, err := minio.New(u.Host, &minio.Options{
 			Creds:        credentials.NewStaticV4(q.Get("username"), q.Get("password"), ""),
 			BucketLookup: minio.BucketLookupPath,
+			Secure:       q.Get("secure") == "true",
 		})
 		if err != nil {
 			return nil, fmt.Errorf("variable system.storage: s3 address %s: %w", u.Host, err)

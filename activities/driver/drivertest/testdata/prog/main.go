@@ -54,7 +54,10 @@ var commands = map[string]command{
 	"kill":         {1, kill},        // kill SIGNAL: send it to this process
 	"pwd":          {0, printDir},
 	"secret":       {1, writeSecrets}, // secret DIR: write files there that other users can't read
-	"size":         {1, printSize},    // size DIR: print the bytes of its file system
+	"setuid": {1, func(args []string) { // setuid FILE: make it run as its owner
+		check(os.Chmod(args[0], 0o755|os.ModeSetuid))
+	}},
+	"size": {1, printSize}, // size DIR: print the bytes of its file system
 }
 
 func main() {

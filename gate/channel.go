@@ -1,0 +1,183 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+
+	"hutong/internal/httpclient"
+	"hutong/internal/identity"
+	"hutong/transport/status"
+	"hutong/transport/wire"
+)
+
+const (
+	channelPath = "/v1/interconn/chan/"
+	grpcChannel = "/org.ppc.ptp.PrivateTransferTransport/"
+	headerToken = wire.HeaderToken
+	// grpcForbidden and grpcUnavailable are codes of gRPC.
+	grpcForbidden, grpcUnavailable = "7", "14"
+)
+
+// isChannel returns whether a path is one of the transport for containers.
+func isChannel(path string) bool {
+	name, http := strings.CutPrefix(path, channelPath)
+	if !http {
+		var grpc bool
+		if name, grpc = strings.CutPrefix(path, grpcChannel); !grpc {
+			return false
+		}
+	}
+	switch name {
+	case "push", "pop", "peek", "release":
+		return true
+	}
+	return false
+}
+
+// headersOf returns the x-ptp-* headers of a request, as the transport reads them.
+func headersOf(r *http.Request) wire.Headers { return wire.ReadHeaders(r.Header) }
+
+// channel passes a call to the transport, if its session is the run's.
+func (g *Gate) channel(w http.ResponseWriter, r *http.Request, token string) {
+	headers := headersOf(r)
+	if token == "" {
+		token = headers[wire.HeaderToken]
+	}
+	run, caller, err := g.identify(r, token)
+	session := headers[wire.HeaderSessionID]
+	switch {
+	case err != nil:
+	case headers[wire.HeaderFinal] != "":
+		err = forbiddenf("header %s: a container can't release a session for good", wire.HeaderFinal)
+	case run.known() && session != "" && !run.mayUse(session):
+		err = forbiddenf("header %s: the session of this container is %s", wire.HeaderSessionID, run.Session)
+	}
+	if refusal, ok := errors.AsType[*errForbidden](err); ok {
+		g.cfg.Logger.Info(
+			"refused a container's call of the transport",
+			"remote",
+			r.RemoteAddr,
+			"path",
+			r.URL.Path,
+			"session_id",
+			session,
+			"error",
+			err,
+		)
+		refuseChannel(w, r, http.StatusForbidden, refusal.text)
+		return
+	}
+	if err != nil {
+		g.cfg.Logger.Error("failed to identify a container", "remote", r.RemoteAddr, "error", err)
+		refuseChannel(
+			w,
+			r,
+			http.StatusServiceUnavailable,
+			"the party can't look up its containers; try again",
+		)
+		return
+	}
+	g.setHeaders(r, headers, run)
+	g.cfg.Transport.ServeHTTP(w, r.WithContext(identity.With(r.Context(), caller)))
+}
+
+// setHeaders leaves one spelling of each x-ptp-* header, so that no one behind the gate reads another value
+// than the gate did. The token stays at home, and the source is this party.
+func (g *Gate) setHeaders(r *http.Request, headers wire.Headers, run Run) {
+	for name := range r.Header {
+		if wire.IsHeader(name) {
+			r.Header.Del(name)
+			delete(r.Header, name) // a name in another form
+		}
+	}
+	for name, value := range headers {
+		r.Header.Set(name, value)
+	}
+	r.Header.Del(wire.HeaderToken)
+	if run.known() {
+		// The specification requires a token. The session's id is no secret.
+		r.Header.Set(wire.HeaderToken, run.Session)
+	}
+	r.Header.Del(wire.HeaderFromNodeID)
+	r.Header.Set(wire.HeaderSourceNodeID, g.cfg.Node)
+}
+
+// refuseChannel answers a call of the transport with an error, in the encoding of the call.
+func refuseChannel(w http.ResponseWriter, r *http.Request, httpStatus int, message string) {
+	code, grpc := status.Forbidden, grpcForbidden
+	if httpStatus == http.StatusServiceUnavailable {
+		code, grpc = status.NoInstance, grpcUnavailable
+	}
+	contentType := r.Header.Get("Content-Type")
+	if wire.IsGRPC(contentType) {
+		h := w.Header()
+		h.Set("Content-Type", wire.GRPCType)
+		h.Set("Grpc-Status", grpc)
+		h.Set("Grpc-Message", wire.EncodeGRPCMessage(message))
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	encoding := wire.EncodingOf(contentType)
+	head, tail, _ := wire.EncodeAnswer(encoding, wire.Unframed, wire.Answer{Code: code, Message: message}, 0)
+	w.Header().Set("Content-Type", encoding.ContentType())
+	w.WriteHeader(httpStatus)
+	_, _ = w.Write(append(head, tail...))
+}
+
+// RemoteTransport returns a handler that passes calls on to the transport at a host:port of another process
+// of the party. Calls carry their principal, sealed.
+func RemoteTransport(address string, keys Keys, logger *slog.Logger) http.Handler {
+	target := &url.URL{Scheme: "http", Host: address}
+	h1, h2 := httpclient.Direct(), httpclient.Direct()
+	h1.MaxIdleConnsPerHost = 256
+	h1.DisableCompression, h2.DisableCompression = true, true
+	h1.WriteBufferSize, h1.ReadBufferSize = 64<<10, 64<<10
+	h2.Protocols = new(http.Protocols)
+	h2.Protocols.SetUnencryptedHTTP2(true)
+	passOn := func(pool http.RoundTripper) http.Handler {
+		return &httputil.ReverseProxy{
+			Rewrite: func(pr *httputil.ProxyRequest) {
+				pr.SetURL(target)
+				pr.Out.Host = target.Host
+			},
+			Transport:     keys.Sender(identity.Principal{}, pool),
+			FlushInterval: -1,
+			BufferPool:    buffers{},
+			ErrorLog:      slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+			ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+				if r.Context().Err() != nil || errors.Is(err, context.Canceled) {
+					return // the container is gone
+				}
+				logger.Warn("failed to pass a container's call to the transport", "path", r.URL.Path,
+					"error", fmt.Errorf("%s: %w", address, err))
+				refuseChannel(w, r, http.StatusServiceUnavailable, "the transport does not answer; try again")
+			},
+		}
+	}
+	forHTTP1, forHTTP2 := passOn(h1), passOn(h2)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor >= 2 {
+			forHTTP2.ServeHTTP(w, r)
+			return
+		}
+		forHTTP1.ServeHTTP(w, r)
+	})
+}
+
+// buffers is the pool of the buffers through which messages pass.
+type buffers struct{}
+
+var bufferPool = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
+// Get implements [httputil.BufferPool].
+func (buffers) Get() []byte { return bufferPool.Get().(*[64 << 10]byte)[:] }
+
+// Put implements [httputil.BufferPool].
+func (buffers) Put(b []byte) { bufferPool.Put((*[64 << 10]byte)(b)) }

@@ -1,0 +1,529 @@
+package gate_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+	"hutong/gate"
+	"hutong/internal/identity"
+)
+
+// party is a gate with containers at loopback addresses: a caller binds to the address of its container.
+type party struct {
+	keys   gate.Keys
+	gate   *gate.Gate
+	server *httptest.Server
+
+	mu         sync.Mutex
+	containers []gate.Container
+	listErr    error
+	lists      int
+	listTakes  time.Duration
+	reports    []bfia.TaskReport
+	reportErr  error
+	calls      []call // of the transport
+}
+
+// call is what the transport got.
+type call struct {
+	path   string
+	header http.Header
+	caller identity.Principal
+	body   string
+}
+
+const (
+	jobID = "202611290230000000001"
+	taskA = "7b1f6f0e-58b8-5c0e-9d55-000000000001"
+	taskB = "7b1f6f0e-58b8-5c0e-9d55-000000000002"
+)
+
+func newParty(t *testing.T, change ...func(*gate.Config)) *party {
+	t.Helper()
+	keys, err := gate.NewKeys(bytes.Repeat([]byte{7}, 32))
+	require.NoError(t, err)
+	p := &party{keys: keys, containers: []gate.Container{
+		container("a", "127.0.0.2", taskA, "guest.0", ""),
+		container("b", "127.0.0.3", taskB, "guest.0", ""),
+		container("a-host", "127.0.0.4", taskA, "host.0", ""),
+		container("retry", "127.0.0.5", taskB, "host.0", bfia.SessionID(jobID)+"_"+taskB),
+		container("process", "", taskA, "arbiter.0", ""),
+	}}
+	cfg := gate.Config{Node: "A", Keys: keys, Containers: p.list, Describe: describe, Report: p.report,
+		Addresses: true, Transport: http.HandlerFunc(p.transport), Logger: slog.New(slog.DiscardHandler)}
+	for _, f := range change {
+		f(&cfg)
+	}
+	p.gate, err = gate.New(cfg)
+	require.NoError(t, err)
+	p.server = httptest.NewUnstartedServer(nil)
+	p.server.Config = p.gate.Server().Server
+	p.server.Start()
+	t.Cleanup(p.server.Close)
+	return p
+}
+
+func container(name, address, task, role, session string) gate.Container {
+	if session == "" {
+		session = bfia.SessionID(jobID)
+	}
+	return gate.Container{Name: name, ID: "id of " + name, Address: address,
+		Labels: map[string]string{"task": task, "role": role, "session": session}}
+}
+
+func describe(_ context.Context, c gate.Container) (gate.Run, error) {
+	return gate.Run{Run: identity.Run{JobID: jobID, TaskID: c.Labels["task"], Role: c.Labels["role"],
+		Session: c.Labels["session"]}}, nil
+}
+
+func (p *party) list(context.Context) ([]gate.Container, error) {
+	time.Sleep(p.listTakes)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lists++
+	return append([]gate.Container{}, p.containers...), p.listErr
+}
+
+func (p *party) report(_ context.Context, r bfia.TaskReport) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reportErr == nil {
+		p.reports = append(p.reports, r)
+	}
+	return p.reportErr
+}
+
+func (p *party) transport(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	p.mu.Lock()
+	p.calls = append(p.calls, call{r.URL.Path, r.Header.Clone(), identity.From(r.Context()), string(body)})
+	p.mu.Unlock()
+	_, _ = io.WriteString(w, `{"code":"E0000000000"}`)
+}
+
+// from returns a client whose requests come from an address.
+func from(address string) *http.Client {
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	return &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
+}
+
+// post sends a request from an address and returns the status and the answer.
+func (p *party) post(t *testing.T, address, path, body string, headers ...string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(
+		t.Context(),
+		http.MethodPost,
+		p.server.URL+path,
+		strings.NewReader(body),
+	)
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", "application/json")
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	answer, err := from(address).Do(r)
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	return answer.StatusCode, string(text)
+}
+
+func reportOf(task, role string, state bfia.TaskState) string {
+	text, _ := json.Marshal(bfia.TaskReport{TaskID: task, Role: role, Status: state})
+	return string(text)
+}
+
+// A container reports the state of its own part, and of no other one.
+func TestCallbackIsOfTheOwnPart(t *testing.T) {
+	p := newParty(t)
+	callback, password := gate.CallbackPath(""), p.keys.StoragePassword("process")
+	path := func(container string) string { return gate.CallbackPath(p.keys.Token(container)) }
+	for name, test := range map[string]struct {
+		address, path, task, role, token string
+		status                           int
+	}{
+		"own part":             {"127.0.0.2", callback, taskA, "guest.0", "", 200},
+		"role without number":  {"127.0.0.4", callback, taskA, "host", "", 200},
+		"with its token":       {"127.0.0.3", callback, taskB, "guest.0", p.keys.Token("b"), 200},
+		"token in the path":    {"127.0.0.1", path("process"), taskA, "arbiter.0", "", 200},
+		"another task":         {"127.0.0.2", callback, taskB, "guest.0", "", 403},
+		"another role":         {"127.0.0.2", callback, taskA, "host.0", "", 403},
+		"number of the role":   {"127.0.0.2", callback, taskA, "guest.1", "", 403},
+		"another's token":      {"127.0.0.2", callback, taskB, "guest.0", p.keys.Token("b"), 403},
+		"another's path":       {"127.0.0.2", path("b"), taskB, "guest.0", "", 403},
+		"a process's token":    {"127.0.0.2", callback, taskA, "arbiter.0", p.keys.Token("process"), 403},
+		"a forged token":       {"127.0.0.1", callback, taskA, "arbiter.0", "process.forged", 403},
+		"a token of no one":    {"127.0.0.1", callback, taskA, "arbiter.0", p.keys.Token("ended"), 403},
+		"nobody":               {"127.0.0.9", callback, taskA, "guest.0", "", 403},
+		"the token's password": {"127.0.0.1", callback, taskA, "arbiter.0", "process." + password, 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p.reports = nil
+			status, answer := p.post(
+				t,
+				test.address,
+				test.path,
+				reportOf(test.task, test.role, bfia.TaskSuccess),
+				"x_ptp_token",
+				test.token,
+			)
+			require.Equal(t, test.status, status, answer)
+			if status != 200 {
+				require.Empty(t, p.reports)
+				return
+			}
+			require.Len(t, p.reports, 1)
+			require.Equal(t, test.task, p.reports[0].TaskID)
+			require.Contains(t, p.reports[0].Role, ".", "the exact role")
+		})
+	}
+}
+
+// A container that reports without end causes a bounded number of signals, and one end.
+func TestCallbacksAreBounded(t *testing.T) {
+	p := newParty(t)
+	callback := gate.CallbackPath("")
+	client := from("127.0.0.2")
+	client.Transport.(*http.Transport).DisableKeepAlives = false
+	states := []bfia.TaskState{bfia.TaskRunning, bfia.TaskPending}
+	send := func(state bfia.TaskState) int {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.server.URL+callback,
+			strings.NewReader(reportOf(taskA, "guest.0", state)))
+		require.NoError(t, err)
+		answer, err := client.Do(r)
+		require.NoError(t, err)
+		_, _ = io.Copy(io.Discard, answer.Body)
+		require.NoError(t, answer.Body.Close())
+		return answer.StatusCode
+	}
+	for range 1000 {
+		require.Equal(t, 200, send(bfia.TaskRunning))
+	}
+	require.Len(t, p.reports, 1, "the same state again is not passed on")
+	refused := 0
+	for i := range 1000 {
+		if send(states[i%2]) != 200 {
+			refused++
+		}
+	}
+	require.Len(t, p.reports, 20)
+	require.Positive(t, refused)
+
+	// Another container is not affected, and after its end it reports nothing.
+	for range 100 {
+		status, _ := p.post(t, "127.0.0.3", callback, reportOf(taskB, "guest.0", bfia.TaskSuccess))
+		require.Equal(t, 200, status)
+		status, _ = p.post(t, "127.0.0.3", callback, reportOf(taskB, "guest.0", bfia.TaskRunning))
+		require.Equal(t, 200, status)
+	}
+	require.Len(t, p.reports, 21)
+	require.Equal(t, bfia.TaskSuccess, p.reports[20].Status)
+}
+
+// A report that could not be passed on may be repeated.
+func TestCallbackIsRepeatedAfterFailure(t *testing.T) {
+	p := newParty(t)
+	p.reportErr = bfia.Errorf(bfia.CodeUnavailable, "Temporal does not answer")
+	status, _ := p.post(t, "127.0.0.2", gate.CallbackPath(""), reportOf(taskA, "guest.0", bfia.TaskSuccess))
+	require.Equal(t, 503, status)
+	p.reportErr = nil
+	status, _ = p.post(t, "127.0.0.2", gate.CallbackPath(""), reportOf(taskA, "guest.0", bfia.TaskSuccess))
+	require.Equal(t, 200, status)
+	require.Len(t, p.reports, 1)
+
+	p.listErr = errors.New("the daemon does not answer at 10.0.0.1")
+	p.gate.BeginStart()()
+	status, answer := p.post(
+		t,
+		"127.0.0.2",
+		gate.CallbackPath(""),
+		reportOf(taskA, "guest.0", bfia.TaskFailed),
+	)
+	require.Equal(t, 503, status)
+	require.NotContains(t, answer, "10.0.0.1")
+}
+
+func TestMalformedCallbacks(t *testing.T) {
+	p := newParty(t)
+	for name, body := range map[string]string{"empty": "", "no JSON": "{", "list": "[]", "two": "{}{}",
+		"no role": `{"task_id":"` + taskA + `","status":"SUCCESS"}`, "state": reportOf(taskA, "guest.0", "DONE"),
+		"not UTF-8": "{\"task_id\":\"\xff\"}", "long": `{"role":"` + strings.Repeat("x", 65<<10) + `"}`} {
+		status, answer := p.post(t, "127.0.0.2", gate.CallbackPath(""), body)
+		require.Contains(t, []int{400, 413}, status, "%s: %s", name, answer)
+	}
+	require.Empty(t, p.reports)
+	status, _ := p.post(t, "127.0.0.2", "/v2/data/query", "")
+	require.Equal(t, 404, status)
+	answer, err := from("127.0.0.2").Get(p.server.URL + gate.CallbackPath(""))
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.Equal(t, 405, answer.StatusCode)
+}
+
+// A container uses the session of its attempt and those derived from it.
+func TestSessionIsOfTheOwnAttempt(t *testing.T) {
+	p := newParty(t)
+	own := bfia.SessionID(jobID)
+	for name, test := range map[string]struct {
+		address, session string
+		status           int
+	}{
+		"the job's session":               {"127.0.0.2", own, 200},
+		"derived":                         {"127.0.0.2", own + "_fold_1", 200},
+		"derived for its own task":        {"127.0.0.2", own + "_" + taskA, 200},
+		"derived for another task":        {"127.0.0.2", own + "_" + taskB, 403},
+		"below that of another task":      {"127.0.0.2", own + "_" + taskB + "_fold_1", 403},
+		"another job's":                   {"127.0.0.2", "session_202611290230000000002", 403},
+		"longer":                          {"127.0.0.2", own + "1", 403},
+		"a later attempt's own":           {"127.0.0.5", own + "_" + taskB, 200},
+		"derived from a later attempt's":  {"127.0.0.5", own + "_" + taskB + "_fold_1", 200},
+		"a later attempt, the job's":      {"127.0.0.5", own, 403},
+		"a later attempt, derived of job": {"127.0.0.5", own + "_fold_1", 403},
+		"nobody":                          {"127.0.0.9", own, 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, op := range []string{"push", "pop", "peek", "release"} {
+				for _, contentType := range []string{"application/json", "application/x-protobuf"} {
+					p.calls = nil
+					status, answer := p.post(t, test.address, "/v1/interconn/chan/"+op, `{"topic":"t"}`,
+						"x-ptp-session-id", test.session, "Content-Type", contentType)
+					require.Equal(t, test.status, status, answer)
+					if status == 200 {
+						require.Len(t, p.calls, 1)
+						require.Equal(t, identity.KindContainer, p.calls[0].caller.Kind)
+						require.Equal(t, jobID, p.calls[0].caller.Run.JobID)
+						require.NotEmpty(t, p.calls[0].caller.Run.Session)
+						require.Equal(t, `{"topic":"t"}`, p.calls[0].body)
+					} else {
+						require.Contains(t, answer, "E0000000403")
+						require.Empty(t, p.calls)
+					}
+				}
+			}
+		})
+	}
+}
+
+// The transport gets one spelling of each header, and nothing that only the party may say.
+func TestChannelHeaders(t *testing.T) {
+	p := newParty(t)
+	own, foreign := bfia.SessionID(jobID), "session_1"
+	status, _ := p.post(t, "127.0.0.2", "/v1/interconn/chan/push", "{}", "x-ptp-session-id", own,
+		"X-Ptp-Source-Node-Id", "B", "x_ptp_from_node_id", "B", "x-ptp-token", p.keys.Token("a"),
+		"x-ptp-target-node-id", "B", "X-Hutong-Caller", "forged", "x-ptp-topic", "t")
+	require.Equal(t, 200, status)
+	header := p.calls[0].header
+	require.Equal(t, []string{"A"}, header.Values("x-ptp-source-node-id"))
+	require.Equal(t, []string{"B"}, header.Values("x-ptp-target-node-id"))
+	require.Equal(t, []string{own}, header.Values("x-ptp-token"), "the token stays here")
+	require.Empty(t, header.Values("x-ptp-from-node-id"))
+	require.Empty(t, header.Values("X-Hutong-Caller"))
+	require.NotContains(t, fmt.Sprint(header), p.keys.Token("a"))
+
+	for _, headers := range [][]string{
+		{"x-ptp-session-id", own, "x-ptp-final", "true"}, {"x-ptp-session-id", own, "x_ptp_final", "derived"},
+		{"x-ptp-session-id", own, "X_PTP-Session_ID", foreign}, {"X_PTP_SESSION_ID", foreign},
+	} {
+		status, answer := p.post(t, "127.0.0.2", "/v1/interconn/chan/release", "{}", headers...)
+		require.Equal(t, 403, status, "%v: %s", headers, answer)
+	}
+	for _, path := range []string{"/v1/interconn/chan/invoke", "/v1/interconn/chan/transport",
+		"/org.ppc.ptp.PrivateTransferProtocol/invoke", "/v1/interconn/chan/",
+		"/v1/interconn/schedule/job/stop"} {
+		status, _ := p.post(t, "127.0.0.2", path, "{}", "x-ptp-session-id", own)
+		require.Equal(t, 404, status, path)
+	}
+	require.Len(t, p.calls, 1)
+}
+
+// The address of an ended container is that of the next one from the moment it starts.
+func TestAddressIsUsedAgain(t *testing.T) {
+	p := newParty(t)
+	send := func(task string) int {
+		status, _ := p.post(
+			t,
+			"127.0.0.2",
+			gate.CallbackPath(""),
+			reportOf(task, "guest.0", bfia.TaskRunning),
+		)
+		return status
+	}
+	for i := range 20 {
+		require.Equal(t, 200, send(taskA))
+		end := p.gate.BeginStart()
+		p.mu.Lock()
+		p.containers[0] = container(fmt.Sprint("new", i), "127.0.0.2", taskB, "guest.0", "")
+		p.mu.Unlock()
+		require.Equal(t, 200, send(taskB), "also before its start has returned")
+		require.Equal(t, 403, send(taskA))
+		end()
+		require.Equal(t, 200, send(taskB))
+		end = p.gate.BeginStart()
+		p.mu.Lock()
+		p.containers[0] = container(fmt.Sprint("a", i), "127.0.0.2", taskA, "guest.0", "")
+		p.mu.Unlock()
+		end()
+	}
+}
+
+// A container may call before its driver lists it. Many calls share few lists.
+func TestListsAreShared(t *testing.T) {
+	p := newParty(t)
+	p.listTakes = 20 * time.Millisecond
+	p.gate.BeginStart()()
+	p.containers = append(p.containers, container("late", "", taskA, "guest.0", ""))
+	time.AfterFunc(300*time.Millisecond, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.containers[len(p.containers)-1].Address = "127.0.0.8"
+	})
+	var ok atomic.Int32
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			status, _ := p.post(
+				t,
+				"127.0.0.8",
+				gate.CallbackPath(""),
+				reportOf(taskA, "guest.0", bfia.TaskRunning),
+			)
+			if status == 200 {
+				ok.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	require.EqualValues(t, 50, ok.Load())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	require.Less(t, p.lists, 30)
+}
+
+// Without isolation, for development, a caller that nothing identifies may report and use sessions, but those
+// that are known may do no more than before.
+func TestUnidentifiedCallers(t *testing.T) {
+	p := newParty(t, func(c *gate.Config) { c.Unidentified = true })
+	status, answer := p.post(
+		t,
+		"127.0.0.1",
+		gate.CallbackPath(""),
+		reportOf(taskA, "guest", bfia.TaskSuccess),
+	)
+	require.Equal(t, 200, status, answer)
+	require.Equal(t, "guest", p.reports[0].Role)
+	status, _ = p.post(t, "127.0.0.1", "/v1/interconn/chan/pop", "{}", "x-ptp-session-id", "session_any")
+	require.Equal(t, 200, status)
+	require.Equal(t, identity.ByNothing, p.calls[0].caller.Proof)
+	status, _ = p.post(t, "127.0.0.1", "/v1/interconn/chan/release", "{}", "x-ptp-session-id", "session_any",
+		"x-ptp-final", "true")
+	require.Equal(t, 403, status)
+	status, _ = p.post(t, "127.0.0.1", gate.CallbackPath(p.keys.Token("process")),
+		reportOf(taskB, "arbiter.0", bfia.TaskSuccess))
+	require.Equal(t, 403, status)
+}
+
+// Between processes of the party the caller is sealed.
+func TestSealedCaller(t *testing.T) {
+	keys, err := gate.NewKeys(bytes.Repeat([]byte{7}, 32))
+	require.NoError(t, err)
+	others, err := gate.NewKeys(bytes.Repeat([]byte{8}, 32))
+	require.NoError(t, err)
+	_, err = gate.NewKeys(make([]byte, 31))
+	require.Error(t, err)
+
+	caller := identity.Principal{Kind: identity.KindContainer, Node: "A", Proof: identity.ByAddress,
+		Run: identity.Run{JobID: jobID, TaskID: taskA, Role: "guest.0", Session: "s"}}
+	now := time.Now()
+	value := keys.Seal(caller, now)
+	got, err := keys.Open(value, now.Add(time.Minute))
+	require.NoError(t, err)
+	require.Equal(t, caller, got)
+	for name, open := range map[string]func() error{
+		"another secret": func() error { _, err := others.Open(value, now); return err },
+		"old":            func() error { _, err := keys.Open(value, now.Add(time.Hour)); return err },
+		"future":         func() error { _, err := keys.Open(value, now.Add(-time.Hour)); return err },
+		"empty":          func() error { _, err := keys.Open("", now); return err },
+		"changed":        func() error { _, err := keys.Open("A"+value, now); return err },
+		"cut":            func() error { _, err := keys.Open(value[:len(value)-1], now); return err },
+	} {
+		require.Error(t, open(), name)
+	}
+	require.NotEqual(t, keys.Token("x"), others.Token("x"))
+	require.NotEqual(t, keys.StoragePassword("x"), strings.TrimPrefix(keys.Token("x"), "x."))
+}
+
+// A transport in another process gets the same calls, with the same caller, over HTTP/1 and HTTP/2, and only
+// from the party's own processes.
+func TestRemoteTransport(t *testing.T) {
+	p := newParty(t)
+	remote := httptest.NewUnstartedServer(nil)
+	behind := p.gate.Server().Server
+	behind.Handler = p.keys.Accept(http.HandlerFunc(p.transport))
+	remote.Config = behind
+	remote.Start()
+	defer remote.Close()
+	address := strings.TrimPrefix(remote.URL, "http://")
+	front := newParty(t, func(c *gate.Config) {
+		c.Transport = gate.RemoteTransport(address, c.Keys, slog.New(slog.DiscardHandler))
+	})
+	for _, unencryptedHTTP2 := range []bool{false, true} {
+		p.calls = nil
+		client := from("127.0.0.2")
+		if unencryptedHTTP2 {
+			pool := client.Transport.(*http.Transport)
+			pool.Protocols = new(http.Protocols)
+			pool.Protocols.SetUnencryptedHTTP2(true)
+		}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
+			front.server.URL+"/v1/interconn/chan/push", bytes.NewReader(make([]byte, 64<<20)))
+		require.NoError(t, err)
+		r.Header.Set("x-ptp-session-id", bfia.SessionID(jobID))
+		answer, err := client.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		require.Equal(t, 200, answer.StatusCode)
+		require.Len(t, p.calls, 1)
+		require.Equal(t, taskA, p.calls[0].caller.Run.TaskID)
+		require.Equal(t, identity.ByAddress, p.calls[0].caller.Proof)
+		require.Len(t, p.calls[0].body, 64<<20)
+		require.Empty(t, p.calls[0].header.Get(gate.CallerHeader))
+	}
+
+	p.calls = nil
+	r, err := http.NewRequestWithContext(
+		t.Context(),
+		http.MethodPost,
+		remote.URL+"/v1/interconn/chan/push",
+		nil,
+	)
+	require.NoError(t, err)
+	r.Header.Set(gate.CallerHeader, "forged.forged")
+	answer, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.Equal(t, 403, answer.StatusCode)
+	require.Empty(t, p.calls)
+
+	remote.Close()
+	status, text := front.post(t, "127.0.0.2", "/v1/interconn/chan/pop", "{}", "x-ptp-session-id",
+		bfia.SessionID(jobID))
+	require.Equal(t, 503, status)
+	require.Contains(t, text, "E0000000602")
+}

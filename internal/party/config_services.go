@@ -1,0 +1,85 @@
+package party
+
+import (
+	"hutong/internal/codec"
+)
+
+// TemporalConfig configures the connection to Temporal, and what of it is readable there.
+type TemporalConfig struct {
+	// Address is the host:port of the cluster's frontend.
+	Address string `yaml:"address" env:"ADDRESS"`
+	// Namespace is the party's namespace. Empty: hutong- and the node id in lower case.
+	Namespace string `yaml:"namespace" env:"NAMESPACE"`
+	// APIKey authenticates with Temporal Cloud and enables TLS.
+	APIKey Secret `yaml:"api_key" env:"API_KEY"`
+	// APIKeyFile is a file with the key, instead of APIKey.
+	APIKeyFile string `yaml:"api_key_file" env:"API_KEY_FILE"`
+	// TLS configures TLS. It is disabled if all fields, APIKey and APIKeyFile are empty.
+	TLS TLSConfig `yaml:"tls" envPrefix:"TLS_"`
+	// Encryption configures the encryption of what the party stores in Temporal.
+	Encryption EncryptionConfig `yaml:"encryption" envPrefix:"ENCRYPTION_"`
+	// Codec configures the server that decrypts for Temporal's web UI.
+	Codec CodecConfig `yaml:"codec" envPrefix:"CODEC_"`
+}
+
+// TLSConfig configures TLS to a server, whose certificate is always verified.
+type TLSConfig struct {
+	// Enabled enables TLS also if the other fields are empty.
+	Enabled bool `yaml:"enabled" env:"ENABLED"`
+	// CertFile and KeyFile are this party's certificate and its key, PEM files. Set both or neither.
+	CertFile string `yaml:"cert_file" env:"CERT_FILE"`
+	KeyFile  string `yaml:"key_file" env:"KEY_FILE"`
+	// CAFile contains the certificate authorities to trust instead of the system's, in PEM.
+	CAFile string `yaml:"ca_file" env:"CA_FILE"`
+	// ServerName is the name in the server's certificate. Empty: the host of the address.
+	ServerName string `yaml:"server_name" env:"SERVER_NAME"`
+}
+
+// EncryptionConfig configures the encryption of arguments, results, memos and failures in Temporal. It is on
+// if KeysDir or Keys is set. Set one of them. All processes of a party need the same keys.
+type EncryptionConfig struct {
+	// KeysDir is a folder of keys, made by hutong key create. Keys that are added later are noticed.
+	KeysDir string `yaml:"keys_dir" env:"KEYS_DIR"`
+	// Keys names the files of keys by their ids. In the environment: ID=FILE, separated by commas.
+	Keys map[string]string `yaml:"keys" env:"KEYS" envKeyValSeparator:"="`
+	// KeyID is the key to encrypt with; the others only decrypt. Empty: the one that the file current in
+	// KeysDir names, so that it can change without a restart (hutong key use).
+	KeyID string `yaml:"key_id" env:"KEY_ID"`
+	// Algorithm is the algorithm that the key to encrypt with must have. Empty: any.
+	Algorithm codec.Algorithm `yaml:"algorithm" env:"ALGORITHM"`
+}
+
+// enabled reports whether payloads are encrypted.
+func (c EncryptionConfig) enabled() bool { return c.KeysDir != "" || len(c.Keys) > 0 }
+
+// CodecConfig configures the server that decrypts for Temporal's web UI, hutong codec.
+type CodecConfig struct {
+	// Listen is its host:port. Beyond the loopback interface it needs the certificate of tls.
+	Listen string `yaml:"listen" env:"LISTEN"`
+	// Origins are the origins of the web UIs that may use it, such as https://temporal.bank.example. In the
+	// environment, separated by commas.
+	Origins []string `yaml:"origins" env:"ORIGINS"`
+}
+
+// DatabaseConfig configures the database, which records jobs, tasks, providers and outputs.
+type DatabaseConfig struct {
+	// URL is postgres://user:password@host:port/name?sslmode=... or sqlite:///path/to/file. Empty: SQLite in
+	// the data folder. Without sslmode, TLS with a verified certificate is used beyond the loopback
+	// interface.
+	URL Secret `yaml:"url" env:"URL"`
+	// URLFile is a file with the URL, instead of URL.
+	URLFile string `yaml:"url_file" env:"URL_FILE"`
+	// CAFile contains the certificate authorities to trust instead of the system's, in PEM.
+	CAFile string `yaml:"ca_file" env:"CA_FILE"`
+}
+
+// StorageConfig configures the storage of datasets and outputs.
+type StorageConfig struct {
+	// URL is file:///dir or s3://host:port?username=..&password=..&bucket=...&secure=... Empty: a folder in
+	// the data folder. Without secure, TLS is used beyond the loopback interface.
+	URL Secret `yaml:"url" env:"URL"`
+	// URLFile is a file with the URL, instead of URL.
+	URLFile string `yaml:"url_file" env:"URL_FILE"`
+	// CAFile contains the certificate authorities to trust instead of the system's, in PEM.
+	CAFile string `yaml:"ca_file" env:"CA_FILE"`
+}

@@ -1,0 +1,167 @@
+package party
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
+	"slices"
+
+	"hutong/internal/certs"
+	"hutong/internal/httpclient"
+	"hutong/internal/identity"
+	"hutong/internal/partners"
+	"hutong/transport"
+)
+
+// maxPartnerHeaderBytes bounds the line and headers of a partner's request together.
+const maxPartnerHeaderBytes = 64 << 10
+
+// openPartners reads who the partners are.
+func (p *Party) openPartners() error {
+	cfg := partners.Config{Node: p.cfg.NodeID}
+	files := p.cfg.Partners.TLS
+	if files.CertFile != "" {
+		pair, err := certs.LoadKeyPair(files.CertFile, files.KeyFile, p.logger)
+		if err != nil {
+			return fmt.Errorf("partners.tls.cert_file: %w", err)
+		}
+		cfg.KeyPair = pair
+	}
+	configured, err := p.configuredPartners()
+	if err != nil {
+		return err
+	}
+	p.partners, err = partners.New(cfg, p.cfg.Proxy.Rule(), configured, p.logger)
+	if err != nil {
+		return fmt.Errorf("invalid partners of party %s: %w", p.cfg.NodeID, err)
+	}
+	return nil
+}
+
+// configuredPartners returns the partners of the configuration.
+func (p *Party) configuredPartners() ([]partners.Partner, error) {
+	loaded := map[string]*certs.Authorities{}
+	load := func(field, file string) (*certs.Authorities, error) {
+		if file == "" {
+			return nil, nil
+		}
+		if loaded[file] == nil {
+			a, err := certs.LoadAuthorities(file, p.logger)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", field, err)
+			}
+			loaded[file] = a
+		}
+		return loaded[file], nil
+	}
+	shared, err := load("partners.tls.ca_file", p.cfg.Partners.TLS.CAFile)
+	if err != nil {
+		return nil, err
+	}
+
+	var list []partners.Partner
+	for _, node := range slices.Sorted(maps.Keys(p.cfg.Routes)) {
+		r := p.cfg.Routes[node]
+		field := "routes." + node
+		partner := partners.Partner{Node: node, URL: r.URL, TransportURL: r.TransportURL,
+			Auth: r.authentication(), Peer: certs.Peer{Node: node, Name: r.TLS.SAN}}
+		if partner.Peer.Authorities, err = load(field+".tls.ca_file", r.TLS.CAFile); err != nil {
+			return nil, err
+		}
+		for i, text := range r.TLS.SPKI {
+			pin, err := certs.ParsePin(text)
+			if err != nil {
+				return nil, fmt.Errorf("%s.tls.spki_sha256[%d]: %w", field, i, err)
+			}
+			partner.Peer.Pins = append(partner.Peer.Pins, pin)
+		}
+		if partner.Auth.UsesTLS() && partner.Peer.Authorities == nil && len(partner.Peer.Pins) == 0 {
+			partner.Peer.Authorities = shared
+		}
+		for _, text := range r.networks(p.cfg.Security.Mode) {
+			network, err := netip.ParsePrefix(text)
+			if err != nil {
+				return nil, fmt.Errorf("%s.from: %w", field, err)
+			}
+			partner.From = append(partner.From, network)
+		}
+		list = append(list, partner)
+	}
+	return list, nil
+}
+
+// startPartners serves the partners: control commands, if this process serves them, and the messages of the
+// transport, or nil.
+func (p *Party) startPartners(ctx context.Context, control bool, channel *transport.Transport) error {
+	if channel != nil && p.cfg.Transport.PartnerListen != "" {
+		s := p.partners.Server(channel.PartnerHandler(), maxPartnerHeaderBytes)
+		if err := p.serve(ctx, "transport.partner_listen", p.cfg.Transport.PartnerListen, s.ServeTLS,
+			s.Shutdown); err != nil {
+			return err
+		}
+		channel = nil
+	}
+	handler := p.partnerHandler(control, channel)
+	if handler == nil {
+		return nil
+	}
+	if address := p.cfg.Partners.Listen; address != "" {
+		s := p.partners.Server(handler, maxPartnerHeaderBytes)
+		if err := p.serve(ctx, "partners.listen", address, s.ServeTLS, s.Shutdown); err != nil {
+			return err
+		}
+	}
+	if address := p.cfg.Partners.PlainListen; address != "" {
+		s := p.partners.Server(handler, maxPartnerHeaderBytes)
+		if err := p.serve(ctx, "partners.plain_listen", address, s.ServePlain, s.Shutdown); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// partnerHandler returns the handler of partners' requests, or nil if this process has none for them at
+// partners.listen. A transport in a process of its own serves transport.partner_listen only.
+func (p *Party) partnerHandler(control bool, channel *transport.Transport) http.Handler {
+	if !control {
+		return nil
+	}
+	commands := p.commandHandler()
+	if channel == nil {
+		return commands
+	}
+	messages := channel.PartnerHandler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if transport.IsPartnerPath(r.URL.Path) {
+			messages.ServeHTTP(w, r)
+			return
+		}
+		commands.ServeHTTP(w, r)
+	})
+}
+
+// commandHandler passes requests on to the API of this process, in the name of the principal of their
+// context. Each request has a connection of its own, which names the principal.
+func (p *Party) commandHandler() http.Handler {
+	over := httpclient.Direct()
+	over.DisableKeepAlives = true
+	over.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return p.own.dial(ctx, identity.From(ctx))
+	}
+	return &httputil.ReverseProxy{
+		Transport: over,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			// The host separates the connections of different partners.
+			r.SetURL(&url.URL{Scheme: "http", Host: identity.From(r.In.Context()).Node + "." + ownAPI})
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			p.logger.Error("failed to pass on a partner's request", "error", err)
+			w.WriteHeader(http.StatusBadGateway)
+		},
+	}
+}
