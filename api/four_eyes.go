@@ -12,7 +12,10 @@ import (
 // recordClient records what the caller is about to do to a job: the act happens elsewhere, and afterwards
 // nobody could say who it was. undo deletes the record if the act was refused. Where the party requires no
 // credentials, nobody is known, and nothing is recorded.
-func (s *Server) recordClient(ctx context.Context, jobID, act string) (undo func(context.Context), err error) {
+func (s *Server) recordClient(
+	ctx context.Context,
+	jobID, act string,
+) (undo func(context.Context), err error) {
 	p := identity.From(ctx)
 	undo = func(context.Context) {}
 	if p.Proof == identity.ByNothing || p.Kind != identity.KindClient {
@@ -26,8 +29,17 @@ func (s *Server) recordClient(ctx context.Context, jobID, act string) (undo func
 	}
 	return func(ctx context.Context) {
 		if err := s.store.DeleteJobClient(ctx, row); err != nil {
-			s.logger.Warn("failed to delete the record of an act that was refused", "job_id", jobID, "act", act,
-				"client", p.Name, "error", err)
+			s.logger.Warn(
+				"failed to delete the record of an act that was refused",
+				"job_id",
+				jobID,
+				"act",
+				act,
+				"client",
+				p.Name,
+				"error",
+				err,
+			)
 		}
 	}, nil
 }

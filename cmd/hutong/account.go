@@ -32,7 +32,9 @@ func (a *account) file() (login.File, error) {
 	if !filepath.IsAbs(dir) {
 		home := a.getenv("HOME")
 		if home == "" {
-			return login.File{}, errors.New("HOME is not set: there is no folder for credentials; use HUTONG_TOKEN_FILE")
+			return login.File{}, errors.New(
+				"HOME is not set: there is no folder for credentials; use HUTONG_TOKEN_FILE",
+			)
 		}
 		dir = filepath.Join(home, ".config")
 	}
@@ -46,7 +48,7 @@ func serverKey(address string) string { return strings.ToLower(strings.TrimRight
 func (a *account) saved(address string) (login.Credentials, error) {
 	file, err := a.file()
 	if err != nil {
-		return login.Credentials{}, nil //nolint:nilerr // a system user without a home logs in by HUTONG_TOKEN
+		return login.Credentials{}, nil // a system user without a home has HUTONG_TOKEN
 	}
 	c, _, err := file.Get(serverKey(address))
 	return c, err
@@ -112,15 +114,18 @@ func (a *account) client(address string) (*http.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &http.Client{Transport: transport, CheckRedirect: func(next *http.Request, via []*http.Request) error {
-		if next.URL.Scheme == "http" && via[0].URL.Scheme == "https" {
-			return errors.New("the party redirects from https to http")
-		}
-		if len(via) >= 10 {
-			return errors.New("the party redirects again and again")
-		}
-		return nil
-	}}, nil
+	return &http.Client{
+		Transport: transport,
+		CheckRedirect: func(next *http.Request, via []*http.Request) error {
+			if next.URL.Scheme == "http" && via[0].URL.Scheme == "https" {
+				return errors.New("the party redirects from https to http")
+			}
+			if len(via) >= 10 {
+				return errors.New("the party redirects again and again")
+			}
+			return nil
+		},
+	}, nil
 }
 
 // bearer returns the bearer token for a party, or "": that of HUTONG_TOKEN or HUTONG_TOKEN_FILE, or else of
@@ -138,7 +143,7 @@ func (a *account) bearer(ctx context.Context, address string) (token string, err
 	default:
 		file, err := a.file()
 		if err != nil {
-			return "", nil //nolint:nilerr // no folder, no login
+			return "", nil // no folder, no login
 		}
 		over, err := a.client(address)
 		if err != nil {
@@ -158,7 +163,10 @@ func (a *account) bearer(ctx context.Context, address string) (token string, err
 func checkSecret(address string) error {
 	u, err := url.Parse(address)
 	if err == nil && u.Scheme == "http" && !login.IsLoopback(u) {
-		return usagef("--url: %s has no TLS: everybody on the way could read the token; use https://", address)
+		return usagef(
+			"--url: %s has no TLS: everybody on the way could read the token; use https://",
+			address,
+		)
 	}
 	return nil
 }
@@ -176,7 +184,8 @@ func (c *client) authorize(request *http.Request) error {
 // explainRefusal adds to the refusal of credentials what the user can do.
 func explainRefusal(request *http.Request, err error) error {
 	var no *refused
-	if errors.As(err, &no) && no.status == http.StatusUnauthorized && request.Header.Get("Authorization") == "" {
+	if errors.As(err, &no) && no.status == http.StatusUnauthorized &&
+		request.Header.Get("Authorization") == "" {
 		no.text += "; log in with 'hutong login', or set HUTONG_TOKEN"
 	}
 	return err

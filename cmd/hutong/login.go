@@ -49,7 +49,8 @@ func newLoginCommand(c *client) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&o.tokenFile, "token-file", "", "file with a token of the party, or - for standard input")
+	cmd.Flags().
+		StringVar(&o.tokenFile, "token-file", "", "file with a token of the party, or - for standard input")
 	cmd.Flags().BoolVar(&o.device, "device", false, "log in with a browser on any machine, by a code")
 	cmd.Flags().BoolVar(&o.noBrowser, "no-browser", false, "only show the address, and open no browser")
 	cmd.MarkFlagsMutuallyExclusive("token-file", "device")
@@ -218,7 +219,12 @@ func newWhoAmICommand(c *client) *cobra.Command {
 			if err := json.Unmarshal(data, &who); err != nil {
 				return fmt.Errorf("failed to decode the answer: %w", err)
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s at party %s\n", describeClient(&who), plain(who.NodeID))
+			_, err := fmt.Fprintf(
+				cmd.OutOrStdout(),
+				"%s at party %s\n",
+				describeClient(&who),
+				plain(who.NodeID),
+			)
 			return err
 		},
 	}

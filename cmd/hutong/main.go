@@ -97,7 +97,8 @@ func (m Main) newRootCommand() *cobra.Command {
 	}{
 		{&c.account.caFile, "ca-file", "HUTONG_CA_FILE",
 			"PEM file with authorities of the party's certificate, besides the system's, for client commands"},
-		{&c.account.certFile, "cert-file", "HUTONG_CERT_FILE", "PEM file with your certificate, for client commands"},
+		{&c.account.certFile, "cert-file", "HUTONG_CERT_FILE",
+			"PEM file with your certificate, for client commands"},
 		{&c.account.keyFile, "key-file", "HUTONG_KEY_FILE", "PEM file with its key"},
 	} {
 		root.PersistentFlags().StringVar(f.to, f.name, m.getenv(f.variable), f.usage+" ("+f.variable+")")
@@ -110,8 +111,20 @@ func (m Main) newRootCommand() *cobra.Command {
 			root.AddCommand(command)
 		}
 	}
-	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newRunnerCommand(c),
-		newTokenCommand(c), newLoginCommand(c), newLogoutCommand(c), newWhoAmICommand(c), newConformanceCommand(c))
+	add(
+		"client",
+		newJobCommand(c),
+		newDataCommand(c),
+		newProviderCommand(c),
+		newRunnerCommand(c),
+		newTokenCommand(
+			c,
+		),
+		newLoginCommand(c),
+		newLogoutCommand(c),
+		newWhoAmICommand(c),
+		newConformanceCommand(c),
+	)
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
 		newMigrateCommand(), newKeyCommand(),
 		newDoctorCommand(), newTemporalCommand(), m.newConfigCommand(), m.newDemoCommand())

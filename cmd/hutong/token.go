@@ -95,15 +95,27 @@ func newTokenCreate(c *client) *cobra.Command {
 					return err
 				}
 			}
-			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "token %s of %s, roles %s, expires %s; it is shown only now:\n",
-				made.TokenID, made.Name, strings.Join(made.Roles, ", "), expiryText(made.ExpiresAt))
+			_, _ = fmt.Fprintf(
+				cmd.ErrOrStderr(),
+				"token %s of %s, roles %s, expires %s; it is shown only now:\n",
+				made.TokenID,
+				made.Name,
+				strings.Join(made.Roles, ", "),
+				expiryText(made.ExpiresAt),
+			)
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), made.Token)
 			return err
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "the user or program that will hold the token")
 	cmd.Flags().StringVar(&roles, "roles", "", "its roles, separated by commas")
-	durationflag.Flag(cmd.Flags(), &life, "expires", defaultTokenLife, "how long it is valid; 0 means for ever")
+	durationflag.Flag(
+		cmd.Flags(),
+		&life,
+		"expires",
+		defaultTokenLife,
+		"how long it is valid; 0 means for ever",
+	)
 	_, _ = cmd.MarkFlagRequired("name"), cmd.MarkFlagRequired("roles") // fail only for an unknown flag
 	d.flags(cmd)
 	return cmd

@@ -37,11 +37,19 @@ func connect(ctx context.Context, p Provider, over *http.Client) (*client, error
 	ctx = oidc.ClientContext(ctx, over)
 	discovered, err := oidc.NewProvider(ctx, p.Issuer)
 	if err != nil {
-		return nil, fmt.Errorf("failed to read the configuration of the OpenID provider %s: %w", p.Issuer, err)
+		return nil, fmt.Errorf(
+			"failed to read the configuration of the OpenID provider %s: %w",
+			p.Issuer,
+			err,
+		)
 	}
 	endpoint := discovered.Endpoint()
 	endpoint.AuthStyle = oauth2.AuthStyleInParams // this client has no secret
-	return &client{ctx, discovered, oauth2.Config{ClientID: p.ClientID, Endpoint: endpoint, Scopes: p.Scopes}}, nil
+	return &client{
+		ctx,
+		discovered,
+		oauth2.Config{ClientID: p.ClientID, Endpoint: endpoint, Scopes: p.Scopes},
+	}, nil
 }
 
 // IsLoopback returns whether a URL leads to this machine.
@@ -54,7 +62,9 @@ func IsLoopback(u *url.URL) bool {
 func (c *client) tokens(answer *oauth2.Token, issuer, nonce string) (*OIDC, error) {
 	raw, _ := answer.Extra("id_token").(string)
 	if raw == "" {
-		return nil, errors.New("the OpenID provider sent no id token: the scope openid may be missing in oidc.scopes")
+		return nil, errors.New(
+			"the OpenID provider sent no id token: the scope openid may be missing in oidc.scopes",
+		)
 	}
 	verifier := c.provider.VerifierContext(c.ctx, &oidc.Config{ClientID: c.oauth.ClientID})
 	token, err := verifier.Verify(c.ctx, raw)
@@ -118,14 +128,17 @@ func Browser(ctx context.Context, p Provider, over *http.Client, show io.Writer,
 	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(
 		func(w http.ResponseWriter, r *http.Request) {
 			q := r.URL.Query()
-			if r.URL.Path != "/callback" || subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(state)) != 1 {
+			if r.URL.Path != "/callback" ||
+				subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(state)) != 1 {
 				http.Error(w, "This address belongs to another login.", http.StatusNotFound)
 				return
 			}
 			result := outcome{code: q.Get("code")}
 			if q.Get("error") != "" || result.code == "" {
-				result = outcome{err: fmt.Errorf("the OpenID provider refuses the login: %s %s", q.Get("error"),
-					q.Get("error_description"))}
+				result = outcome{
+					err: fmt.Errorf("the OpenID provider refuses the login: %s %s", q.Get("error"),
+						q.Get("error_description")),
+				}
 				http.Error(w, "The login failed. The command line says why.", http.StatusForbidden)
 			} else {
 				_, _ = io.WriteString(w, "You are logged in. You can close this page.\n")

@@ -10,11 +10,12 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// refreshBefore is how long before its expiry an id token is refreshed, so that it does not expire on its way.
+// refreshBefore is how long before its expiry an id token is refreshed, so that it does not expire on its
+// way.
 const refreshBefore = 30 * time.Second
 
-// Bearer returns the bearer token for a party, by its URL, or "" without credentials. It refreshes an id token
-// that expires, and keeps the new one. Several processes may call it at once: one of them refreshes.
+// Bearer returns the bearer token for a party, by its URL, or "" without credentials. It refreshes an id
+// token that expires, and keeps the new one. Several processes may call it at once: one of them refreshes.
 func (f File) Bearer(ctx context.Context, url string, over *http.Client) (string, error) {
 	c, found, err := f.Get(url)
 	if err != nil || !found || c.OIDC == nil {
