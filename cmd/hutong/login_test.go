@@ -36,10 +36,7 @@ import (
 
 // dex is a real OpenID provider in a process of its own, with the user alice of the group staff. Its id
 // tokens live for a time that is short enough to see them renewed.
-type dex struct {
-	issuer string
-	log    string
-}
+type dex struct{ issuer string }
 
 const (
 	dexPassword = "password"
@@ -63,7 +60,7 @@ func startDex(t *testing.T, tokenLife string) *dex {
 	require.NoError(t, err, "%s", out)
 
 	address := testenv.FreeAddress(t)
-	d := &dex{issuer: "http://" + address + "/dex"}
+	d := &dex{issuer: "http://" + address}
 	config := map[string]any{
 		"issuer": d.issuer, "storage": map[string]any{"type": "memory"}, "web": map[string]any{"http": address},
 		"oauth2": map[string]any{"skipApprovalScreen": true},
