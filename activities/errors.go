@@ -60,9 +60,13 @@ func CommandError(ctx context.Context, logger *slog.Logger, node string, err err
 			refusalCode(answer.Code))
 	}
 
+	delay := RetryDelay(info.Attempt+1, rand.Float64())
+	if answer != nil {
+		delay = max(delay, answer.RetryAfter)
+	}
+
 	return temporal.NewApplicationErrorWithOptions(err.Error(), FailureUnreachable,
-		temporal.ApplicationErrorOptions{
-			Cause: err, NextRetryDelay: RetryDelay(info.Attempt+1, rand.Float64())})
+		temporal.ApplicationErrorOptions{Cause: err, NextRetryDelay: delay})
 }
 
 const (

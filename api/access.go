@@ -81,15 +81,35 @@ func (s *Server) guard(r route, authenticate Authenticator) fiber.Handler {
 		if !r.access.everybody {
 			var err error
 			if principal, err = authenticate(c); err != nil {
-				return err
+				return s.refuse(c, principal, err)
 			}
 		}
 		if err := r.access.check(principal); err != nil {
-			return err
+			return s.refuse(c, principal, err)
+		}
+		if err := s.Callers.Request(principal); !r.access.everybody && err != nil {
+			return tooMany(err)
 		}
 		c.SetUserContext(identity.With(s.ctx, principal))
 		return r.handler(c)
 	}
+}
+
+// refuse returns why a request is refused. Refusals count too, those of unknown callers against their
+// address: nobody may guess credentials as fast as this party can check them.
+func (s *Server) refuse(c *fiber.Ctx, p identity.Principal, reason error) error {
+	if p.Kind == identity.KindAnonymous {
+		p.Address = c.Context().RemoteIP().String()
+	}
+	if err := s.Callers.Request(p); err != nil {
+		return tooMany(err)
+	}
+	return reason
+}
+
+// tooMany returns the answer to a caller that has exceeded a limit.
+func tooMany(exceeded error) error {
+	return bfia.Wrap(bfia.CodeTooMany, exceeded, "%s", exceeded.Error())
 }
 
 // byConnection is the authenticator of listeners whose connections know their caller.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"hutong/bfia"
+	"hutong/internal/limits"
 	"hutong/store/blob"
 )
 
@@ -70,7 +72,10 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	}
 
 	challenge(c, err)
-
+	var exceeded *limits.Exceeded
+	if errors.As(err, &exceeded) {
+		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(exceeded.Seconds()))
+	}
 	if status == http.StatusServiceUnavailable {
 		c.Set(fiber.HeaderRetryAfter, retryAfter)
 	}

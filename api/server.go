@@ -25,6 +25,7 @@ import (
 	"hutong/bfia/client"
 	"hutong/internal/httpguard"
 	"hutong/internal/identity"
+	"hutong/internal/limits"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/dataset"
@@ -65,6 +66,8 @@ type Config struct {
 	// OpenPartners also serves the endpoints of partners at the listener of clients, to whomever their header
 	// names. Only for development.
 	OpenPartners bool
+	// Callers bounds what each caller takes. nil bounds nothing.
+	Callers *limits.Limiter
 	// ClientTimeout bounds the reading of a request and each pause in a stream.
 	ClientTimeout time.Duration
 }
@@ -111,6 +114,9 @@ type Dependencies struct {
 
 // New returns a server. Call [Server.Serve] to serve it.
 func New(cfg Config, d Dependencies) *Server {
+	if cfg.Callers == nil {
+		cfg.Callers = limits.New(limits.Config{})
+	}
 	s := &Server{Config: cfg, store: d.Store, blobs: d.Blobs, datasets: d.Datasets, temporal: d.Temporal,
 		remote: d.Remote,
 		logger: d.Logger, jobSalt: os.Getpid(), submissions: semaphore.NewWeighted(submissionsAtOnce())}

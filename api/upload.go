@@ -16,6 +16,8 @@ import (
 
 	"hutong/bfia"
 	"hutong/internal/httpguard"
+	"hutong/internal/identity"
+	"hutong/internal/limits"
 	"hutong/store/dataset"
 )
 
@@ -55,8 +57,14 @@ func (s *Server) uploadFile(c *fiber.Ctx) error {
 	if boundary == "" {
 		return bfia.Errorf(bfia.CodeBadRequest, "body: must be a multipart/form-data form with the file")
 	}
+	caller := identity.From(c.UserContext())
+	release, err := s.Callers.Upload(caller)
+	if err != nil {
+		return tooMany(err)
+	}
+	defer release()
 	stream := s.bodyStream(c)
-	form := uploadForm{fields: map[string]json.RawMessage{}, server: s}
+	form := uploadForm{fields: map[string]json.RawMessage{}, server: s, caller: caller}
 	defer form.close()
 	for parts := multipart.NewReader(stream, boundary); ; {
 		part, err := parts.NextPart()
@@ -71,7 +79,7 @@ func (s *Server) uploadFile(c *fiber.Ctx) error {
 		}
 	}
 	// What follows the form's end does not matter, unless it breaks HTTP's framing.
-	_, err := io.CopyN(io.Discard, stream, s.MaxDocumentBytes)
+	_, err = io.CopyN(io.Discard, stream, s.MaxDocumentBytes)
 	var fault *httpguard.Error
 	if errors.As(err, &fault) {
 		return readError(err)
@@ -91,6 +99,7 @@ func (s *Server) uploadFile(c *fiber.Ctx) error {
 
 // uploadForm holds the parts of an upload's form that have arrived.
 type uploadForm struct {
+	caller identity.Principal
 	server *Server
 	fields map[string]json.RawMessage
 	file   *os.File
@@ -140,9 +149,12 @@ func (f *uploadForm) takeFile(part *multipart.Part, stream *body) (err error) {
 	if err := os.Remove(f.file.Name()); err != nil {
 		return bfia.Wrap(bfia.CodeInternal, err, "failed to unlink the temporary file")
 	}
-	n, err := io.Copy(f.file, io.LimitReader(part, f.server.MaxUploadBytes+1))
+	n, err := io.Copy(f.file, io.LimitReader(f.counted(part), f.server.MaxUploadBytes+1))
+	var exceeded *limits.Exceeded
 	var disk *fs.PathError
 	switch {
+	case errors.As(err, &exceeded):
+		return tooMany(exceeded)
 	case stream.err == nil && errors.As(err, &disk):
 		return bfia.Wrap(bfia.CodeInternal, err, "failed to store the uploaded file")
 	case err != nil:
@@ -154,6 +166,21 @@ func (f *uploadForm) takeFile(part *multipart.Part, stream *body) (err error) {
 	}
 	return nil
 }
+
+// counted returns a reader that counts against what its caller may upload.
+func (f *uploadForm) counted(r io.Reader) io.Reader {
+	return readerFunc(func(b []byte) (int, error) {
+		n, err := r.Read(b)
+		if exceeded := f.server.Callers.Uploaded(f.caller, n); exceeded != nil {
+			return n, exceeded
+		}
+		return n, err
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
 // formValue reads a form's field: an object, a number or a boolean as JSON, anything else as a string. It
 // accepts Python's True and False, which FATE's client writes.

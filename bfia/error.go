@@ -29,6 +29,8 @@ const (
 	CodeConflict Code = 4090
 	// CodeTooLarge: the body, or a value in it, is over its limit.
 	CodeTooLarge Code = 4130
+	// CodeTooMany: the caller has exceeded a limit; a retry after the time in the header Retry-After helps.
+	CodeTooMany Code = 4290
 	// CodeRefused: a partner refused the request; the message quotes its reason.
 	CodeRefused Code = 6001
 	// CodePartnerDown: a required partner was not reachable, so the request was not executed.
@@ -61,6 +63,8 @@ func (c Code) HTTPStatus() int {
 		return http.StatusConflict
 	case CodeTooLarge:
 		return http.StatusRequestEntityTooLarge
+	case CodeTooMany:
+		return http.StatusTooManyRequests
 	case CodeRefused:
 		return http.StatusUnprocessableEntity
 	case CodePartnerDown:

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,7 +43,9 @@ type Error struct {
 	Outcome Outcome
 	Code    bfia.Code // the partner's code if it refused; [bfia.CodeRefused] if it gave none
 	Text    string    // the partner's message if it refused
-	Cause   error
+	// RetryAfter is how long the partner asks to wait before the next attempt; 0 if it says nothing.
+	RetryAfter time.Duration
+	Cause      error
 }
 
 // Error returns the partner, the path and the reason.
@@ -355,7 +358,7 @@ func readEnvelope(resp *http.Response, answer []byte) (*bfia.Envelope, error) {
 	switch {
 	case status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:
 		cause := fmt.Errorf("HTTP %d: %s", status, messageOf(env.Envelope, status))
-		return nil, &Error{Outcome: NotDelivered, Cause: cause}
+		return nil, &Error{Outcome: NotDelivered, Cause: cause, RetryAfter: retryAfter(resp.Header)}
 	case !enveloped:
 		return nil, &ForeignAnswer{Status: status, Type: resp.Header.Get("Content-Type")}
 	case status >= 500:
@@ -367,6 +370,19 @@ func readEnvelope(resp *http.Response, answer []byte) (*bfia.Envelope, error) {
 		return nil, &Error{Outcome: Refused, Code: env.Envelope.Code, Text: messageOf(env.Envelope, status)}
 	}
 	return &env.Envelope, nil
+}
+
+// maxRetryAfter bounds the wait that a partner can demand.
+const maxRetryAfter = 5 * time.Minute
+
+// retryAfter returns the seconds of the header Retry-After, or 0. Its other form, a date, is not used by
+// limits.
+func retryAfter(h http.Header) time.Duration {
+	seconds, err := strconv.Atoi(h.Get("Retry-After"))
+	if err != nil || seconds < 0 {
+		return 0
+	}
+	return min(time.Duration(min(seconds, 1<<20))*time.Second, maxRetryAfter)
 }
 
 // messageOf returns the message of a refusal.

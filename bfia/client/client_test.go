@@ -553,3 +553,18 @@ func TestClientInParallel(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestRetryAfter checks that the time for which a partner asks is kept, and bounded.
+func TestRetryAfter(t *testing.T) {
+	for header, want := range map[string]time.Duration{"": 0, "7": 7 * time.Second, "-1": 0, "soon": 0,
+		"99999999": maxRetryAfter} {
+		_, err := peer(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", header)
+			w.WriteHeader(http.StatusTooManyRequests)
+			_, _ = io.WriteString(w, `{"code":4290,"msg":"too many requests"}`)
+		}).TaskPoll(t.Context(), "B", "t1", "")
+		e := outcome(t, err)
+		require.Equal(t, NotDelivered, e.Outcome)
+		require.Equal(t, want, e.RetryAfter, header)
+	}
+}

@@ -46,6 +46,7 @@ type Config struct {
 	Jobs      JobsConfig      `yaml:"jobs" envPrefix:"JOBS_"`
 	Runner    RunnerConfig    `yaml:"runner" envPrefix:"RUNNER_"`
 	Remote    RemoteConfig    `yaml:"remote" envPrefix:"REMOTE_"`
+	Limits    LimitsConfig    `yaml:"limits" envPrefix:"LIMITS_"`
 	Proxy     ProxyConfig     `yaml:"proxy" envPrefix:"PROXY_"`
 	Log       LogConfig       `yaml:"log" envPrefix:"LOG_"`
 

@@ -83,3 +83,20 @@ type StorageConfig struct {
 	// CAFile contains the certificate authorities to trust instead of the system's, in PEM.
 	CAFile string `yaml:"ca_file" env:"CA_FILE"`
 }
+
+// LimitsConfig bounds what one caller may take from the others: a user of the party's clients, a partner, or
+// the containers of one address. A request beyond a limit is answered with 429 and the header Retry-After. 0
+// means no limit.
+type LimitsConfig struct {
+	// Requests is how many requests per second a caller may make in the long run, Burst how many at once.
+	Requests float64 `yaml:"requests_per_second" env:"REQUESTS_PER_SECOND"`
+	Burst    int     `yaml:"burst" env:"BURST"`
+	// Uploads limits the uploads of one client at the same time, UploadMiB what one client uploads in a day.
+	Uploads   int `yaml:"uploads" env:"UPLOADS"`
+	UploadMiB int `yaml:"upload_mib_per_day" env:"UPLOAD_MIB_PER_DAY"`
+	// TransportMiB limits what one partner sends to the transport, per second.
+	TransportMiB int `yaml:"transport_mib_per_second" env:"TRANSPORT_MIB_PER_SECOND"`
+	// Connections limits the connections of each listener, ConnectionsPerAddress those from one address.
+	Connections           int `yaml:"connections" env:"CONNECTIONS"`
+	ConnectionsPerAddress int `yaml:"connections_per_address" env:"CONNECTIONS_PER_ADDRESS"`
+}

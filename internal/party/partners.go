@@ -99,7 +99,7 @@ func (p *Party) configuredPartners() ([]partners.Partner, error) {
 // transport, or nil.
 func (p *Party) startPartners(ctx context.Context, control bool, channel *transport.Transport) error {
 	if channel != nil && p.cfg.Transport.PartnerListen != "" {
-		s := p.partners.Server(channel.PartnerHandler(), maxPartnerHeaderBytes)
+		s := p.partners.Server(p.limitTransfers(channel.PartnerHandler()), maxPartnerHeaderBytes)
 		if err := p.serve(ctx, "transport.partner_listen", p.cfg.Transport.PartnerListen, s.ServeTLS,
 			s.Shutdown); err != nil {
 			return err
@@ -135,7 +135,7 @@ func (p *Party) partnerHandler(control bool, channel *transport.Transport) http.
 	if channel == nil {
 		return commands
 	}
-	messages := channel.PartnerHandler()
+	messages := p.limitTransfers(channel.PartnerHandler())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if transport.IsPartnerPath(r.URL.Path) {
 			messages.ServeHTTP(w, r)

@@ -28,6 +28,7 @@ import (
 	"hutong/bfia"
 	bfiaclient "hutong/bfia/client"
 	"hutong/internal/httpclient"
+	"hutong/internal/limits"
 	"hutong/internal/partners"
 	"hutong/store"
 	"hutong/store/blob"
@@ -56,6 +57,7 @@ type Party struct {
 	channel *transport.Transport // nil unless the process runs the role Transport
 	// partners knows who the partners are.
 	partners *partners.Directory
+	limiter  *limits.Limiter
 	closers  []func(context.Context) error // in the order of the starts
 	failed   chan error
 }
@@ -66,7 +68,7 @@ const createTimeout = time.Minute
 // Start starts the given roles of the party that cfg describes. It returns when all of them are ready.
 func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (_ *Party, err error) {
 	p := &Party{cfg: cfg, base: logger, logger: logger.With("node_id", cfg.NodeID),
-		failed: make(chan error, 8), own: newMemoryListener()}
+		failed: make(chan error, 8), own: newMemoryListener(), limiter: cfg.Limits.limiter()}
 	defer func() {
 		if err != nil {
 			p.Stop(context.WithoutCancel(ctx))
@@ -438,6 +440,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		Login:         p.login(),
 		FourEyes:      p.cfg.Jobs.FourEyes,
 		OpenPartners:  p.cfg.Security.OpenPartners,
+		Callers:       p.limiter,
 		ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
@@ -460,6 +463,7 @@ func (p *Party) serve(ctx context.Context, field, address string, serve func(net
 	if err != nil {
 		return fmt.Errorf("failed to listen on %s (%s) of party %s: %w", address, field, p.cfg.NodeID, err)
 	}
+	l = p.cfg.Limits.bounded(l)
 	p.onStop(shutdown)
 	go func() {
 		if err := serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {

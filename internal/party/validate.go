@@ -36,6 +36,7 @@ func (c *Config) Validate() error {
 	v.runner(c.Runner)
 	v.kubernetes(c)
 
+	v.limits(c.Limits)
 	v.duration("remote.timeout", c.Remote.Timeout)
 	if c.Remote.GiveUpAfter < c.Remote.Timeout {
 		v.wrong("remote.give_up_after", "must be at least remote.timeout (%s), but is %s", c.Remote.Timeout,

@@ -19,17 +19,21 @@ import (
 	"go.temporal.io/sdk/worker"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"hutong/internal/party"
 	hutongworker "hutong/worker"
 )
 
 // replayHistories replays the history of every workflow of a namespace, which fails if a workflow is not
 // deterministic. With HUTONG_RECORD_HISTORIES it saves the histories in that folder, for the tests of later
 // versions.
-func replayHistories(t *testing.T, address, namespace, node string) {
+func replayHistories(t *testing.T, cfg *party.Config) {
 	t.Helper()
+	namespace, node := cfg.Temporal.Namespace, cfg.NodeID
 	ctx := context.Background()
 	quiet := log.NewStructuredLogger(slog.New(slog.DiscardHandler))
-	c, err := client.NewLazyClient(client.Options{HostPort: address, Namespace: namespace, Logger: quiet})
+	options, err := party.TemporalOptions(cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	c, err := client.NewLazyClient(options)
 	require.NoError(t, err)
 	defer c.Close()
 	list, err := c.ListWorkflow(ctx,
@@ -47,7 +51,9 @@ func replayHistories(t *testing.T, address, namespace, node string) {
 		if len(h.Events) < 3 {
 			continue // it has not started, such as the next housekeeping
 		}
-		r := worker.NewWorkflowReplayer()
+		r, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{
+			DataConverter: options.DataConverter, FailureConverter: options.FailureConverter})
+		require.NoError(t, err)
 		hutongworker.RegisterWorkflows(r)
 		require.NoError(t, r.ReplayWorkflowHistory(quiet, &h), "%s in %s", e.Execution.WorkflowId, namespace)
 		if dir := os.Getenv("HUTONG_RECORD_HISTORIES"); dir != "" {

@@ -130,7 +130,7 @@ func (n *testParty) prepare() {
 	temporal := n.cfg.Temporal
 	testenv.Namespace(n.t, temporal.Address, temporal.Namespace)
 	n.t.Cleanup(func() { // after the parties have stopped
-		replayHistories(n.t, temporal.Address, temporal.Namespace, n.cfg.NodeID)
+		replayHistories(n.t, n.cfg)
 	})
 	require.NoError(n.t, party.Migrate(n.t.Context(), n.cfg))
 }

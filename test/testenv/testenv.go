@@ -92,20 +92,40 @@ func Temporal(t testing.TB) string {
 		return address
 	}
 	program := Binary(t, "hutong")
-	temporalServer.Do(
-		func() { temporalServer.address, temporalServer.stop, temporalServer.err = startTemporal(program) },
-	)
+	temporalServer.Do(func() {
+		dir, err := os.MkdirTemp("", "hutong-temporal-")
+		if err != nil {
+			temporalServer.err = err
+			return
+		}
+		address, stop, err := startTemporal(program, dir)
+		temporalServer.address, temporalServer.err = address, err
+		temporalServer.stop = func() {
+			if stop != nil {
+				stop()
+			}
+			_ = os.RemoveAll(dir)
+		}
+	})
 	if temporalServer.err != nil {
 		t.Fatal(temporalServer.err)
 	}
 	return temporalServer.address
 }
 
-func startTemporal(program string) (address string, stop func(), err error) {
-	dir, err := os.MkdirTemp("", "hutong-temporal-")
+// OwnTemporal starts a Temporal server for one test. dir holds its database, until the test ends.
+func OwnTemporal(t testing.TB) (address, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	address, stop, err := startTemporal(Binary(t, "hutong"), dir)
 	if err != nil {
-		return "", nil, err
+		t.Fatal(err)
 	}
+	t.Cleanup(stop)
+	return address, dir
+}
+
+func startTemporal(program, dir string) (address string, stop func(), err error) {
 	cmd := exec.Command(program, "temporal", "--data-dir", dir, "--port", "0")
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -119,7 +139,6 @@ func startTemporal(program string) (address string, stop func(), err error) {
 	stop = func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
-		_ = os.RemoveAll(dir)
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	address, ready := strings.CutPrefix(strings.TrimSpace(line), "ready ")

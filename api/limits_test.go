@@ -1,0 +1,136 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+	"hutong/internal/identity"
+	"hutong/internal/limits"
+)
+
+// namedClients is an authenticator of clients that are whom the header "user" names.
+func namedClients(c *fiber.Ctx) (identity.Principal, error) {
+	name := c.Get("user")
+	if name == "" {
+		return identity.Principal{}, bfia.Errorf(bfia.CodeUnauthenticated, "no user")
+	}
+	return identity.Principal{Kind: identity.KindClient, Name: name, Roles: []identity.Role{identity.Admin}},
+		nil
+}
+
+func (p *party) as(user, method, path, contentType string, body io.Reader) (*http.Response, bfia.Code) {
+	p.t.Helper()
+	r, err := http.NewRequestWithContext(p.t.Context(), method, "http://"+p.address+path, body)
+	require.NoError(p.t, err)
+	r.Header.Set("user", user)
+	r.Header.Set("Content-Type", contentType)
+	response, err := http.DefaultClient.Do(r)
+	require.NoError(p.t, err)
+	defer func() { _ = response.Body.Close() }()
+	content, err := io.ReadAll(response.Body)
+	require.NoError(p.t, err)
+	var envelope struct{ Code bfia.Code }
+	_ = json.Unmarshal(content, &envelope)
+	return response, envelope.Code
+}
+
+// TestFloodOfOneClient has one client flood the API of a party. The answers say when to try again; another
+// client's requests are all served.
+func TestFloodOfOneClient(t *testing.T) {
+	p := newParty(t, func(c *Config) {
+		c.Clients, c.Callers = namedClients, limits.New(limits.Config{Requests: 20, Burst: 10})
+	})
+	const path = bfia.PathPlatformJobList
+	stop := make(chan struct{})
+	var flood sync.WaitGroup
+	var refused, served atomic.Int64
+	for range 8 {
+		flood.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				response, code := p.as("mallory", http.MethodGet, path, "", nil)
+				switch response.StatusCode {
+				case http.StatusTooManyRequests:
+					refused.Add(1)
+					assert.Equal(t, bfia.CodeTooMany, code)
+					seconds, err := strconv.Atoi(response.Header.Get("Retry-After"))
+					assert.NoError(t, err)
+					assert.Positive(t, seconds)
+				default:
+					served.Add(1)
+				}
+			}
+		})
+	}
+	began := time.Now()
+	for range 20 {
+		response, _ := p.as("alice", http.MethodGet, path, "", nil)
+		require.NotEqual(t, http.StatusTooManyRequests, response.StatusCode)
+		time.Sleep(100 * time.Millisecond) // her own pace
+	}
+	lasted := time.Since(began).Seconds()
+	close(stop)
+	flood.Wait()
+	assert.Greater(t, refused.Load(), served.Load())
+	assert.LessOrEqual(t, float64(served.Load()), 10+20*(lasted+1))
+
+	response, _ := p.as("", http.MethodGet, path, "", nil)
+	require.Equal(t, http.StatusUnauthorized, response.StatusCode)
+	require.Eventually(t, func() bool { // an unknown caller may not guess without end either
+		response, _ := p.as("", http.MethodGet, path, "", nil)
+		return response.StatusCode == http.StatusTooManyRequests
+	}, 10*time.Second, time.Millisecond)
+	response, _ = p.as("alice", http.MethodGet, path, "", nil)
+	require.NotEqual(t, http.StatusTooManyRequests, response.StatusCode, "nor harm others of the address")
+}
+
+// TestUploadsOfOneClient bounds what a client uploads in a day, whatever length it announces.
+func TestUploadsOfOneClient(t *testing.T) {
+	p := newParty(t, func(c *Config) {
+		c.Clients, c.Callers = namedClients, limits.New(limits.Config{UploadBytes: 1 << 20, Uploads: 2})
+	})
+	upload := func(user string, rows int) (*http.Response, bfia.Code) {
+		var form bytes.Buffer
+		w := multipart.NewWriter(&form)
+		for name, value := range map[string]string{"partitions": "1",
+			"namespace": "n", "name": fmt.Sprintf("%s%d", user, rows)} {
+			require.NoError(t, w.WriteField(name, value))
+		}
+		file, err := w.CreateFormFile("file", "x.csv")
+		require.NoError(t, err)
+		_, err = io.WriteString(file, "id,x\n"+strings.Repeat("123456789,1234567\n", rows))
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		return p.as(user, http.MethodPost, bfia.PathComponentFile, w.FormDataContentType(),
+			io.MultiReader(&form)) // without a length
+	}
+	_, code := upload("alice", 40_000)
+	require.NotEqual(t, bfia.CodeTooMany, code)
+	response, code := upload("alice", 40_000)
+	require.Equal(t, bfia.CodeTooMany, code)
+	require.Equal(t, http.StatusTooManyRequests, response.StatusCode)
+	seconds, err := strconv.Atoi(response.Header.Get("Retry-After"))
+	require.NoError(t, err)
+	require.Greater(t, seconds, 23*3600)
+	_, code = upload("bob", 40_000)
+	require.NotEqual(t, bfia.CodeTooMany, code)
+}
