@@ -62,7 +62,8 @@ func startDex(t *testing.T, tokenLife string) *dex {
 	address := testenv.FreeAddress(t)
 	d := &dex{issuer: "http://" + address}
 	config := map[string]any{
-		"issuer": d.issuer, "storage": map[string]any{"type": "memory"}, "web": map[string]any{"http": address},
+		"issuer": d.issuer, "storage": map[string]any{"type": "memory"},
+		"web":    map[string]any{"http": address},
 		"oauth2": map[string]any{"skipApprovalScreen": true},
 		"expiry": map[string]any{"idTokens": tokenLife},
 		"staticClients": []any{map[string]any{"id": "hutong", "name": "Hutong", "public": true},
@@ -277,7 +278,7 @@ func TestLoginWithToken(t *testing.T) {
 	require.NotContains(t, string(text), root)
 }
 
-// watched runs a command and returns the first line of its output that has a pattern, before the command ends.
+// watched runs a command and returns the first match of a pattern in its output, before the command ends.
 func watched(
 	t *testing.T,
 	environ []string,
