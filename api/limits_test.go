@@ -33,13 +33,18 @@ func namedClients(c *fiber.Ctx) (identity.Principal, error) {
 		nil
 }
 
+// callers sends the requests of these tests. A test closes its connections, which a server that shuts down
+// would wait for.
+var callers = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
+
+// as sends a request as a user.
 func (p *party) as(user, method, path, contentType string, body io.Reader) (*http.Response, bfia.Code) {
 	p.t.Helper()
 	r, err := http.NewRequestWithContext(p.t.Context(), method, "http://"+p.address+path, body)
 	require.NoError(p.t, err)
 	r.Header.Set("user", user)
 	r.Header.Set("Content-Type", contentType)
-	response, err := http.DefaultClient.Do(r)
+	response, err := callers.Do(r)
 	require.NoError(p.t, err)
 	defer func() { _ = response.Body.Close() }()
 	content, err := io.ReadAll(response.Body)
@@ -55,6 +60,7 @@ func TestFloodOfOneClient(t *testing.T) {
 	p := newParty(t, func(c *Config) {
 		c.Clients, c.Callers = namedClients, limits.New(limits.Config{Requests: 20, Burst: 10})
 	})
+	t.Cleanup(callers.CloseIdleConnections)
 	const path = bfia.PathPlatformJobList
 	stop := make(chan struct{})
 	var flood sync.WaitGroup

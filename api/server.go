@@ -37,6 +37,11 @@ type Config struct {
 	Node string
 	// Scheduler is the node that schedules the jobs that this party submits.
 	Scheduler string
+	// Schedulers are the parties that may schedule the jobs of a partner, by the partner's node id. Each
+	// partner may schedule its own.
+	Schedulers map[string][]string
+	// Retention is how long ended jobs are kept; 0 is forever. A job with an older id is refused.
+	Retention time.Duration
 	Settings  workflows.Settings
 	// Limits bounds what this party runs at once.
 	Limits admission.Limits
@@ -85,6 +90,9 @@ type Server struct {
 	jobSalt  int
 	// submissions limits the jobs that are created for clients at the same time.
 	submissions *semaphore.Weighted
+
+	// signals bounds the signals that partners and containers cause.
+	signals signalLimits
 
 	// logIndex caches what is known of logs that clients follow.
 	logIndex logIndex

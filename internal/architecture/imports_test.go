@@ -85,7 +85,7 @@ var imports = []struct {
 	{"internal/login", nil},
 	{"internal/secretfile", nil},
 	{"internal/limits", []string{"internal/identity"}},
-	{"internal/codec", []string{"internal/secretfile", "internal/identity"}},
+	{"internal/codec", []string{"internal/secretfile", "internal/identity", "internal/limits"}},
 	{"internal/audit", []string{"internal/identity"}},
 	{"internal/temporalns", []string{"workflows/..."}},
 	{"internal/duration", nil},

@@ -1,15 +1,18 @@
 package codec
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.temporal.io/sdk/converter"
 
 	"hutong/internal/identity"
+	"hutong/internal/limits"
 )
 
 // maxRequest bounds a request of the web UI; Temporal's own limit for a message is 4 MiB.
@@ -61,6 +64,12 @@ func Handler(c *Codec, origins []string, authenticate Authenticator) http.Handle
 			http.Error(w, "the content type must be application/json", http.StatusUnsupportedMediaType)
 		default:
 			p, err := authenticate(r)
+			var exceeded *limits.Exceeded
+			if errors.As(err, &exceeded) {
+				h.Set("Retry-After", strconv.Itoa(exceeded.Seconds()))
+				http.Error(w, exceeded.Error(), http.StatusTooManyRequests)
+				return
+			}
 			if err != nil || p.Kind == identity.KindAnonymous {
 				h.Set("WWW-Authenticate", "Bearer")
 				http.Error(w, "valid credentials of a client are required", http.StatusUnauthorized)

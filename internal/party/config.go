@@ -136,6 +136,8 @@ type TransportConfig struct {
 	MaxMessageMiB int `yaml:"max_message_mib" env:"MAX_MESSAGE_MIB"`
 	SessionMiB    int `yaml:"session_mib" env:"SESSION_MIB"`
 	TotalMiB      int `yaml:"total_mib" env:"TOTAL_MIB"`
+	// PartnerMiB limits the messages of one partner in all sessions. 0: half of TotalMiB.
+	PartnerMiB int `yaml:"partner_mib" env:"PARTNER_MIB"`
 }
 
 // UploadConfig configures uploads of datasets.

@@ -58,6 +58,8 @@ type Party struct {
 	// partners knows who the partners are.
 	partners *partners.Directory
 	limiter  *limits.Limiter
+	// sessions decides which partners may send to which sessions of the transport.
+	sessions *sessions
 	closers  []func(context.Context) error // in the order of the starts
 	failed   chan error
 }
@@ -86,14 +88,6 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	if roles.Transport {
-		if err := p.startTransport(ctx, docker); err != nil {
-			return nil, err
-		}
-	}
-	if !roles.API && !roles.Control && !roles.Runner {
-		return p, p.startPartners(ctx, false, p.channel)
-	}
 	db, err := cfg.OpenDatabase(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the database of party %s: %w", cfg.NodeID, err)
@@ -101,6 +95,15 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	p.onStop(func(context.Context) error { return db.Close() })
 	if err := db.CheckSchema(ctx); err != nil {
 		return nil, fmt.Errorf("failed to use the database of party %s: %w", cfg.NodeID, err)
+	}
+	p.sessions = newSessions(cfg.NodeID, db.JobParties, p.logger)
+	if roles.Transport {
+		if err := p.startTransport(ctx, docker); err != nil {
+			return nil, err
+		}
+	}
+	if !roles.API && !roles.Control && !roles.Runner {
+		return p, p.startPartners(ctx, false, p.channel)
 	}
 	blobs, err := cfg.OpenStorage(ctx)
 	if err != nil {
@@ -288,11 +291,13 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 			partner, ok := p.partners.Lookup(node)
 			return partner.Transport(), ok
 		},
-		Outgoing: p.partners.Transport(transport.TunePool),
-		Logger:   p.base, // it adds the node id itself
+		Authorize: p.authorizeCall,
+		Outgoing:  p.partners.Transport(transport.TunePool),
+		Logger:    p.base, // it adds the node id itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
 			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
 			TotalBytes:   int64(p.cfg.Transport.TotalMiB) * mib,
+			PartnerBytes: int64(p.cfg.Transport.PartnerMiB) * mib,
 			SessionTTL:   p.cfg.Transport.SessionTTL},
 	})
 	if err != nil {
@@ -430,7 +435,9 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 	}
 	allow := p.cfg.Runner.Process.Allow
 	p.api = api.New(api.Config{
-		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Limits: p.limits(),
+		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Schedulers: p.cfg.Routes.schedulers(),
+		Retention: p.cfg.Jobs.Retention,
+		Settings:  p.settings(), Limits: p.limits(),
 		Approval:      p.cfg.Jobs.Approval == ApprovalManual,
 		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict,
 		MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,

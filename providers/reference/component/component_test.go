@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -431,4 +432,20 @@ func FuzzParseCSV(f *testing.F) {
 			require.Len(t, row, len(header))
 		}
 	})
+}
+
+// TestOpenStoreUsesTLS checks that secure=true in the address means TLS with a verified certificate.
+func TestOpenStoreUsesTLS(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	address := "s3://" + server.Listener.Addr().String() + "?username=u&password=p&bucket=bucket"
+	s, err := OpenStore(address + "&secure=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err = s.Read(ctx, "n/x"); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Fatalf("got %v, want a refusal of the unknown certificate", err)
+	}
 }
