@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -56,8 +57,10 @@ type Party struct {
 	api     *api.Server          // nil unless the process runs the role API or Control
 	channel *transport.Transport // nil unless the process runs the role Transport
 	// partners knows who the partners are.
-	partners *partners.Directory
-	limiter  *limits.Limiter
+	partners  *partners.Directory
+	contracts *contracts  // nil unless the process needs partners
+	pending   atomic.Bool // a node that is no partner may connect, to apply for a contract
+	limiter   *limits.Limiter
 	// sessions decides which partners may send to which sessions of the transport.
 	sessions *sessions
 	closers  []func(context.Context) error // in the order of the starts
@@ -88,13 +91,14 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	db, err := cfg.OpenDatabase(ctx)
+	db, err := p.openDatabase(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("failed to open the database of party %s: %w", cfg.NodeID, err)
+		return nil, err
 	}
-	p.onStop(func(context.Context) error { return db.Close() })
-	if err := db.CheckSchema(ctx); err != nil {
-		return nil, fmt.Errorf("failed to use the database of party %s: %w", cfg.NodeID, err)
+	if roles.API || roles.Control || roles.Transport {
+		if err := p.watchContracts(ctx, db); err != nil {
+			return nil, err
+		}
 	}
 	p.sessions = newSessions(cfg.NodeID, db.JobParties, p.logger)
 	if roles.Transport {
@@ -452,7 +456,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
 		Remote:          bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), createTimeout),
-		DeleteWorkflows: p.workflowDeleter(temporal), Logger: p.logger,
+		DeleteWorkflows: p.workflowDeleter(temporal), Contracts: p.contracts, Logger: p.logger,
 	})
 	p.onStop(p.api.Shutdown)
 	go func() {

@@ -25,6 +25,7 @@ func (c *Config) Validate() error {
 	v.address("listen", c.Listen)
 	v.security(c)
 	v.clients(c)
+	v.contracts(c)
 	if c.Advertise != "" {
 		v.reachable("advertise", c.Advertise)
 	}
