@@ -31,7 +31,6 @@ func (h *testParty) askForExceptions(allow bfia.Exceptions) store.Provider {
 // A task whose provider asks for exceptions fails with the command that approves them, and runs with them
 // once they were approved. A registration after the approval takes it away.
 func TestRunTaskWithExceptions(t *testing.T) {
-	t.Parallel()
 	eachDriver(t, func(t *testing.T, d testDriver) {
 		if d.Device() == string(bfia.DeviceProcess) {
 			t.Skip("processes have no container profile")

@@ -12,6 +12,7 @@ import (
 	"hutong/activities/participant"
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/internal/identity"
 	"hutong/store"
 	"hutong/workflows"
 )
@@ -424,6 +425,12 @@ func (s *Server) containerCallback(c *fiber.Ctx) error {
 	report, err := s.readReport(c)
 	if err != nil {
 		return err
+	}
+	run := identity.From(c.UserContext()).Run
+	if role, _, _ := strings.Cut(run.Role, "."); run.TaskID != "" &&
+		(run.TaskID != report.TaskID || report.Role != run.Role && report.Role != role) {
+		return bfia.Errorf(bfia.CodeForbidden, "task_id, role: this container runs task %s as %s, and "+
+			"reports nothing else", run.TaskID, run.Role)
 	}
 	tasks, err := s.tasksByID(c.UserContext(), report.TaskID, report.Role)
 	if err != nil {

@@ -121,6 +121,7 @@ func TestBroken(t *testing.T) {
 		"database":                 {doctor.Failed, "", "database.url"},
 		"storage":                  {doctor.Failed, "", "storage.url"},
 		"docker":                   {doctor.OK, "off", ""},
+		"isolation":                {doctor.OK, "off", ""},
 		"capacity":                 {doctor.OK, "slot(s)", ""},
 		"listen":                   {doctor.Failed, cfg.Listen, "another port"},
 		"transport.listen":         {doctor.Warning, "not running", "hutong transport"},

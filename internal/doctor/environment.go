@@ -40,6 +40,7 @@ func environmentChecks(cfg *party.Config) []check {
 		{"images", func(ctx context.Context) Check { return checkImages(ctx, cfg) }},
 		{"runners", func(ctx context.Context) Check { return checkRunners(ctx, cfg) }},
 		{"docker", func(ctx context.Context) Check { return checkDocker(ctx, cfg) }},
+		{"isolation", func(ctx context.Context) Check { return checkIsolation(ctx, cfg) }},
 		{"capacity", func(ctx context.Context) Check { return checkCapacity(ctx, cfg) }},
 	}
 	if cfg.Runner.K8s.Enabled {

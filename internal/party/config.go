@@ -300,6 +300,12 @@ type KubernetesConfig struct {
 	GPUResource string `yaml:"gpu_resource" env:"GPU_RESOURCE"`
 	// ImagePullSecrets are names of secrets in the namespace. In the environment, separated by commas.
 	ImagePullSecrets []string `yaml:"image_pull_secrets" env:"IMAGE_PULL_SECRETS"`
+	// RuntimeClass is the name of the RuntimeClass of the pods, such as gvisor or kata. Empty: the cluster's
+	// default.
+	RuntimeClass string `yaml:"runtime_class" env:"RUNTIME_CLASS"`
+	// UserNamespace gives each pod a user namespace of its own (hostUsers: false), which the nodes must
+	// support.
+	UserNamespace bool `yaml:"user_namespace" env:"USER_NAMESPACE"`
 	// Advertise and TransportAdvertise are the host:port at which pods reach the party's API and transport.
 	// Required.
 	Advertise          string `yaml:"advertise" env:"ADVERTISE"`

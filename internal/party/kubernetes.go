@@ -9,6 +9,7 @@ func (c *Config) OpenKubernetes() (*kubernetes.Driver, error) {
 	return kubernetes.New(kubernetes.Options{NodeID: c.NodeID, Kubeconfig: k.Kubeconfig,
 		Namespace: k.Namespace, ImagePullSecrets: k.ImagePullSecrets, GPUResource: k.GPUResource,
 		SharedMemory: c.Runner.sharedMemory(), Proxy: c.Proxy.Rule(),
+		TmpBytes: c.Runner.tmpBytes(), RuntimeClass: k.RuntimeClass, UserNamespace: k.UserNamespace,
 		LogFilesLimit: int64(c.Runner.LogFilesMiB) << 20})
 }
 

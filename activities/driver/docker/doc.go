@@ -3,9 +3,12 @@
 // # Isolation
 //
 // Labels on a container name its party. The driver never touches a container of the same name without these
-// labels. A container has no capabilities, cannot gain privileges, and is never restarted by Docker Engine.
-// The containers of a party share a bridge network. On it they reach the party, by the name
-// [Options].PartyHost, and the Internet, but not each other.
+// labels. A container runs as an unprivileged user without capabilities, on a read-only root file system,
+// cannot gain privileges, and is never restarted by Docker Engine. [driver.Spec].Allow has the exceptions.
+//
+// The containers of a party share an internal bridge network. On it they reach their machine, by the name
+// [Options].PartyHost, but no other network and not each other. [Driver.Guard] closes the machine's ports
+// except the party's own. docs/operators/containers.md lists all of it.
 //
 // Everyone with access to Docker Engine can read a container's environment, secrets included. Access to
 // Docker Engine equals root access to the runner anyway.

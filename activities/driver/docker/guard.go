@@ -55,27 +55,33 @@ func (d *Driver) IsGuarded(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, driver.WrapError("guard the network "+d.opts.Network, "", err)
 	}
+	guarded, err := isGuarded(info.bridge)
+
+	return guarded, driver.WrapError("read the rules of the network "+d.opts.Network, "", err)
+}
+
+func isGuarded(bridge string) (bool, error) {
 	c, err := nftables.New()
 	if err != nil {
 		return false, guardError(err)
 	}
 	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {
-		return false, driver.WrapError("read the rules of the network "+d.opts.Network, "", guardError(err))
+		return false, guardError(err)
 	}
 
-	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == guardName(info) }), nil
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool {
+		return t.Name == guardTable+bridge
+	}), nil
 }
 
 // removeGuard removes the rules of a network that is removed. An error leaves rules that match nothing.
 func removeGuard(info networkInfo) {
 	if c, err := nftables.New(); err == nil {
-		c.DelTable(&nftables.Table{Name: guardName(info), Family: nftables.TableFamilyINet})
+		c.DelTable(&nftables.Table{Name: guardTable + info.bridge, Family: nftables.TableFamilyINet})
 		_ = c.Flush()
 	}
 }
-
-func guardName(info networkInfo) string { return guardTable + info.bridge }
 
 func guardError(err error) error {
 	switch {
@@ -90,7 +96,7 @@ func guardError(err error) error {
 
 // addGuard adds the requests that replace a network's rules, which the kernel applies all at once.
 func addGuard(c *nftables.Conn, info networkInfo, ports []uint16) {
-	table := &nftables.Table{Name: guardName(info), Family: nftables.TableFamilyINet}
+	table := &nftables.Table{Name: guardTable + info.bridge, Family: nftables.TableFamilyINet}
 	c.AddTable(table) // so that the deletion finds one
 	c.DelTable(table)
 	c.AddTable(table)

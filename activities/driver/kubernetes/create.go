@@ -123,7 +123,8 @@ func (k *Driver) job(spec driver.Spec) (*batchv1.Job, error) {
 	}, nil
 }
 
-// podSpec returns the spec of a pod without any privileges.
+// podSpec returns the spec of a pod without any privileges, which the Pod Security Standard "restricted"
+// admits. With the exception root it runs as the user of its image, which only "baseline" admits.
 func (k *Driver) podSpec(spec driver.Spec, secrets string) corev1.PodSpec {
 	var pull []corev1.LocalObjectReference
 	for _, name := range k.opts.ImagePullSecrets {
@@ -135,17 +136,21 @@ func (k *Driver) podSpec(spec driver.Spec, secrets string) corev1.PodSpec {
 		logs.SizeLimit = resource.NewQuantity(k.opts.LogFilesLimit, resource.BinarySI)
 	}
 
-	return corev1.PodSpec{
+	writable := spec.Allow.Writable
+	pod := corev1.PodSpec{
 		RestartPolicy:                corev1.RestartPolicyNever,
 		AutomountServiceAccountToken: &no,
 		EnableServiceLinks:           &no,
 		ImagePullSecrets:             pull,
+		RuntimeClassName:             optional(k.opts.RuntimeClass),
 		SecurityContext: &corev1.PodSecurityContext{
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 		Volumes: []corev1.Volume{
 			{Name: "logs", VolumeSource: corev1.VolumeSource{EmptyDir: logs}},
 			{Name: "shm", VolumeSource: corev1.VolumeSource{EmptyDir: k.sharedMemory(spec.Resources.Memory)}},
+			{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+				SizeLimit: resource.NewQuantity(k.opts.TmpBytes, resource.BinarySI)}}},
 		},
 		Containers: []corev1.Container{{
 			Name: containerName, Image: spec.Image,
@@ -155,13 +160,38 @@ func (k *Driver) podSpec(spec driver.Spec, secrets string) corev1.PodSpec {
 			VolumeMounts: []corev1.VolumeMount{
 				{Name: "logs", MountPath: k.LogPath(spec.Name)},
 				{Name: "shm", MountPath: "/dev/shm"},
+				{Name: "tmp", MountPath: "/tmp"},
 			},
 			SecurityContext: &corev1.SecurityContext{
 				AllowPrivilegeEscalation: &no, Privileged: &no,
-				Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				ReadOnlyRootFilesystem: new(!writable),
+				Capabilities:           &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 			},
 		}},
 	}
+	if k.opts.UserNamespace {
+		pod.HostUsers = &no
+	}
+	if !spec.Allow.Root {
+		s := pod.SecurityContext
+		s.RunAsNonRoot, s.RunAsUser, s.RunAsGroup = new(true), new(ContainerUID), new(ContainerUID)
+		s.FSGroup = new(ContainerUID) // lets the user write to the volumes
+		if _, given := spec.Env["HOME"]; !given {
+			task := &pod.Containers[0]
+			task.Env = append(task.Env, corev1.EnvVar{Name: "HOME", Value: "/tmp"})
+		}
+	}
+
+	return pod
+}
+
+// optional returns nil for "".
+func optional(text string) *string {
+	if text == "" {
+		return nil
+	}
+
+	return &text
 }
 
 // sharedMemory returns the volume of /dev/shm. What is in it counts against the container's memory limit.

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -54,6 +55,16 @@ type Options struct {
 	// allows if it has none.
 	SharedMemory int64
 
+	// TmpBytes is the size of /tmp, on the node's disk. 0 is DefaultTmpBytes.
+	TmpBytes int64
+
+	// RuntimeClass is the name of the RuntimeClass of the pods. "" is the cluster's default.
+	RuntimeClass string
+
+	// UserNamespace gives each pod a user namespace of its own (hostUsers: false). The nodes must support it:
+	// Kubernetes 1.33 with Linux 6.3 and a runtime such as containerd 2.
+	UserNamespace bool
+
 	// PullTimeout is how long pulling an image may fail before the container fails. 0 is two minutes.
 	PullTimeout time.Duration
 
@@ -90,6 +101,15 @@ const (
 
 var _ driver.Driver = (*Driver)(nil)
 
+const (
+	// ContainerUID is the user and group of containers, unless their provider has the exception
+	// [bfia.Exceptions].Root.
+	ContainerUID int64 = 65532
+
+	// DefaultTmpBytes is the default size of a container's /tmp.
+	DefaultTmpBytes = 1 << 30
+)
+
 // New returns a driver for Kubernetes Jobs. It does not connect to the cluster.
 func New(opts Options) (*Driver, error) {
 	if opts.NodeID == "" {
@@ -98,6 +118,7 @@ func New(opts Options) (*Driver, error) {
 	if opts.GPUResource == "" {
 		opts.GPUResource = "nvidia.com/gpu"
 	}
+	opts.TmpBytes = cmp.Or(opts.TmpBytes, DefaultTmpBytes)
 	if opts.PullTimeout == 0 {
 		opts.PullTimeout = defaultPullTimeout
 	}

@@ -3,6 +3,7 @@ package process_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -26,6 +27,19 @@ func processOptions(t testing.TB, allowed ...string) process.Options {
 	return process.Options{
 		Dir: dir, AllowedCommands: append(allowed, prog.path), Supervisor: []string{os.Args[0], "supervise"},
 	}
+}
+
+// TestProcessLimits checks that a command leaves no core files and may open a bounded number of files.
+func TestProcessLimits(t *testing.T) {
+	t.Parallel()
+	var before syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before))
+	d := drivertest.RemoveAllAfter(t, newProcess(t, processOptions(t)))
+	spec := driver.Spec{Name: "test-" + rand.Text(), Command: []string{prog.path, "limits"}}
+	drivertest.Launch(t, t.Context(), d, spec)
+	require.Equal(t, 0, drivertest.Await(t, t.Context(), d, spec.Name).Code)
+	require.Equal(t, []string{"0", fmt.Sprint(min(before.Max, 16384))},
+		drivertest.Logs(t, t.Context(), d, spec.Name, true))
 }
 
 // killedWorker starts a container and waits until it is killed. Its arguments are DIR PROG NAME ARG...

@@ -31,6 +31,7 @@ func Supervise(args []string) int {
 		return 2
 	}
 
+	limitResources()
 	if err := supervise(args[0], idleTimeout); err != nil {
 		slog.Error("the supervisor failed", "error", err)
 		return 1

@@ -53,6 +53,7 @@ var commands = map[string]command{
 	"child":        {-1, startChild}, // child ARG...: run the rest in a child process, without waiting
 	"kill":         {1, kill},        // kill SIGNAL: send it to this process
 	"pwd":          {0, printDir},
+	"limits":       {0, printLimits},  // print the limits of core files and open files
 	"secret":       {1, writeSecrets}, // secret DIR: write files there that other users can't read
 	"setuid": {1, func(args []string) { // setuid FILE: make it run as its owner
 		check(os.Chmod(args[0], 0o755|os.ModeSetuid))
@@ -258,5 +259,13 @@ func check(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(99)
+	}
+}
+
+func printLimits([]string) {
+	for _, resource := range []int{syscall.RLIMIT_CORE, syscall.RLIMIT_NOFILE} {
+		var limit syscall.Rlimit
+		check(syscall.Getrlimit(resource, &limit))
+		fmt.Println(limit.Max)
 	}
 }
