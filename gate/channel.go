@@ -3,7 +3,6 @@ package gate
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -56,7 +55,7 @@ func (g *Gate) channel(w http.ResponseWriter, r *http.Request, token string) {
 	case err != nil:
 	case headers[wire.HeaderFinal] != "":
 		err = forbiddenf("header %s: a container can't release a session for good", wire.HeaderFinal)
-	case run.known() && session != "" && !run.mayUse(session):
+	case run.known() && session != "" && !MayUse(run.Run, session):
 		err = forbiddenf("header %s: the session of this container is %s", wire.HeaderSessionID, run.Session)
 	}
 	if refusal, ok := errors.AsType[*errForbidden](err); ok {
@@ -85,7 +84,14 @@ func (g *Gate) channel(w http.ResponseWriter, r *http.Request, token string) {
 		return
 	}
 	g.setHeaders(r, headers, run)
-	g.cfg.Transport.ServeHTTP(w, r.WithContext(identity.With(r.Context(), caller)))
+	ctx, cancel := context.WithCancel(identity.With(r.Context(), caller))
+	defer cancel()
+	defer context.AfterFunc(g.stopped, cancel)()
+	answer := &startedWriter{ResponseWriter: w}
+	g.cfg.Transport.ServeHTTP(answer, r.WithContext(ctx))
+	if !answer.started && g.stopped.Err() != nil {
+		refuseChannel(w, r, http.StatusServiceUnavailable, "the party's gate restarts; try again")
+	}
 }
 
 // setHeaders leaves one spelling of each x-ptp-* header, so that no one behind the gate reads another value
@@ -134,34 +140,13 @@ func refuseChannel(w http.ResponseWriter, r *http.Request, httpStatus int, messa
 // RemoteTransport returns a handler that passes calls on to the transport at a host:port of another process
 // of the party. Calls carry their principal, sealed.
 func RemoteTransport(address string, keys Keys, logger *slog.Logger) http.Handler {
-	target := &url.URL{Scheme: "http", Host: address}
-	h1, h2 := httpclient.Direct(), httpclient.Direct()
-	h1.MaxIdleConnsPerHost = 256
-	h1.DisableCompression, h2.DisableCompression = true, true
-	h1.WriteBufferSize, h1.ReadBufferSize = 64<<10, 64<<10
-	h2.Protocols = new(http.Protocols)
-	h2.Protocols.SetUnencryptedHTTP2(true)
-	passOn := func(pool http.RoundTripper) http.Handler {
-		return &httputil.ReverseProxy{
-			Rewrite: func(pr *httputil.ProxyRequest) {
-				pr.SetURL(target)
-				pr.Out.Host = target.Host
-			},
-			Transport:     keys.Sender(identity.Principal{}, pool),
-			FlushInterval: -1,
-			BufferPool:    buffers{},
-			ErrorLog:      slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-			ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-				if r.Context().Err() != nil || errors.Is(err, context.Canceled) {
-					return // the container is gone
-				}
-				logger.Warn("failed to pass a container's call to the transport", "path", r.URL.Path,
-					"error", fmt.Errorf("%s: %w", address, err))
-				refuseChannel(w, r, http.StatusServiceUnavailable, "the transport does not answer; try again")
-			},
-		}
-	}
-	forHTTP1, forHTTP2 := passOn(h1), passOn(h2)
+	one, two := httpclient.Direct(), httpclient.Direct()
+	one.MaxIdleConnsPerHost = 256
+	one.DisableCompression, two.DisableCompression = true, true
+	one.WriteBufferSize, one.ReadBufferSize = 64<<10, 64<<10
+	two.Protocols = new(http.Protocols)
+	two.Protocols.SetUnencryptedHTTP2(true)
+	forHTTP1, forHTTP2 := remoteProxy(address, keys, one, logger), remoteProxy(address, keys, two, logger)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor >= 2 {
 			forHTTP2.ServeHTTP(w, r)
@@ -170,6 +155,49 @@ func RemoteTransport(address string, keys Keys, logger *slog.Logger) http.Handle
 		forHTTP1.ServeHTTP(w, r)
 	})
 }
+
+func remoteProxy(address string, keys Keys, pool http.RoundTripper, logger *slog.Logger) http.Handler {
+	target := &url.URL{Scheme: "http", Host: address}
+	return &httputil.ReverseProxy{
+		Rewrite: func(pr *httputil.ProxyRequest) {
+			pr.SetURL(target)
+			pr.Out.Host = target.Host
+		},
+		Transport:     keys.Sender(identity.Principal{}, pool),
+		FlushInterval: -1,
+		BufferPool:    buffers{},
+		ErrorLog:      slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if r.Context().Err() != nil {
+				return // the container is gone, or the gate stops
+			}
+			logger.Warn("failed to pass a container's call to the transport", "address", address,
+				"path", r.URL.Path, "error", err)
+			refuseChannel(w, r, http.StatusServiceUnavailable, "the transport does not answer; try again")
+		},
+	}
+}
+
+// startedWriter records whether an answer was started.
+type startedWriter struct {
+	http.ResponseWriter
+	started bool
+}
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *startedWriter) WriteHeader(status int) {
+	w.started = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [http.ResponseWriter].
+func (w *startedWriter) Write(b []byte) (int, error) {
+	w.started = true
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets [http.ResponseController] reach the connection.
+func (w *startedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // buffers is the pool of the buffers through which messages pass.
 type buffers struct{}

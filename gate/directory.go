@@ -72,7 +72,10 @@ func (d *directory) atAddress(ctx context.Context, address string) (Run, bool, e
 
 // named returns the run of a container by its name.
 func (d *directory) named(ctx context.Context, name string) (Run, bool, error) {
-	return d.find(ctx, func(l *list) (Container, bool) { c, ok := l.byName[name]; return c, ok })
+	return d.find(ctx, func(l *list) (Container, bool) {
+		c, ok := l.byName[name]
+		return c, ok && (c.Address != "" || !c.Addressed) // a container that calls has its address
+	})
 }
 
 // find looks for a container until it is listed, or can no longer be one that has just started.
@@ -170,7 +173,7 @@ func (l *list) read(containers []Container, err error) {
 	l.byAddress, l.byName = map[string]Container{}, map[string]Container{}
 	for _, c := range containers {
 		l.byName[c.Name] = c
-		if c.Address != "" {
+		if c.Addressed && c.Address != "" {
 			l.byAddress[c.Address] = c
 		}
 	}

@@ -31,8 +31,6 @@ type Config struct {
 	Transport http.Handler
 	// Storage is the party's bucket; nil if the storage is not on S3, or not served by the gate.
 	Storage *StorageConfig
-	// Addresses says that the driver knows the addresses of some containers.
-	Addresses bool
 	// Unidentified lets callers that can't be identified report any part's state and use any session.
 	Unidentified bool
 	Logger       *slog.Logger
@@ -47,12 +45,15 @@ type Gate struct {
 	dir     *directory
 	reports *reports
 	storage *storage.Storage // nil: not served
+	stopped context.Context  // ends when a server of the gate shuts down
+	stop    context.CancelFunc
 }
 
 // New returns a gate. It connects to nothing.
 func New(cfg Config) (*Gate, error) {
 	g := &Gate{cfg: cfg, dir: &directory{containers: cfg.Containers, describe: cfg.Describe,
 		runs: map[string]Run{}}, reports: &reports{last: map[string]*reported{}}}
+	g.stopped, g.stop = context.WithCancel(context.Background())
 	if cfg.Storage == nil {
 		return g, nil
 	}
@@ -185,8 +186,8 @@ func (g *Gate) findRun(ctx context.Context, address, claimed string) (Run, error
 	case run.Address != "":
 		return run, nil
 	}
-	// The container has no address of its own: it must not be one that has.
-	if !g.cfg.Addresses || isOwnMachine(address) {
+	// The container is not addressed. The caller must not be one that is.
+	if isOwnMachine(address) {
 		return run, nil
 	}
 	other, taken, err := g.dir.owner(ctx, address)
@@ -223,7 +224,8 @@ func hostOf(remote string) string {
 type Server struct{ *http.Server }
 
 // Server returns a server for the gate, without an address. It bounds headers and idle connections, not whole
-// requests: a pop may wait for hours.
+// requests: a pop may wait for hours. Its Shutdown ends the calls of the transport that wait, of all servers
+// of this gate.
 func (g *Gate) Server() *Server {
 	srv := &http.Server{
 		Handler:           g,
@@ -239,6 +241,7 @@ func (g *Gate) Server() *Server {
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetHTTP2(true)
 	srv.Protocols.SetUnencryptedHTTP2(true) // gRPC, on the same port
+	srv.RegisterOnShutdown(g.stop)
 	return &Server{srv}
 }
 

@@ -66,7 +66,7 @@ func newParty(t *testing.T, change ...func(*gate.Config)) *party {
 		container("process", "", taskA, "arbiter.0", ""),
 	}}
 	cfg := gate.Config{Node: "A", Keys: keys, Containers: p.list, Describe: describe, Report: p.report,
-		Addresses: true, Transport: http.HandlerFunc(p.transport), Logger: slog.New(slog.DiscardHandler)}
+		Transport: http.HandlerFunc(p.transport), Logger: slog.New(slog.DiscardHandler)}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -83,7 +83,7 @@ func container(name, address, task, role, session string) gate.Container {
 	if session == "" {
 		session = bfia.SessionID(jobID)
 	}
-	return gate.Container{Name: name, ID: "id of " + name, Address: address,
+	return gate.Container{Name: name, ID: "id of " + name, Address: address, Addressed: name != "process",
 		Labels: map[string]string{"task": task, "role": role, "session": session}}
 }
 
@@ -526,4 +526,50 @@ func TestRemoteTransport(t *testing.T) {
 		bfia.SessionID(jobID))
 	require.Equal(t, 503, status)
 	require.Contains(t, text, "E0000000602")
+}
+
+// The credentials of a container that has no address yet are refused elsewhere, and are good once it has one.
+func TestStartingContainer(t *testing.T) {
+	p := newParty(t)
+	p.containers = append(p.containers, container("starting", "", taskA, "guest.0", ""))
+	token := p.keys.Token("starting")
+	status, _ := p.post(
+		t,
+		"127.0.0.9",
+		gate.CallbackPath(token),
+		reportOf(taskA, "guest.0", bfia.TaskRunning),
+	)
+	require.Equal(t, 403, status)
+	end := p.gate.BeginStart()
+	time.AfterFunc(200*time.Millisecond, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.containers[len(p.containers)-1].Address = "127.0.0.9"
+	})
+	status, _ = p.post(t, "127.0.0.9", gate.CallbackPath(token), reportOf(taskA, "guest.0", bfia.TaskRunning))
+	require.Equal(t, 200, status)
+	end()
+	require.Len(t, p.reports, 1)
+}
+
+// A gate that stops answers the calls that wait, so that the container repeats them.
+func TestShutdownAnswersWaitingCalls(t *testing.T) {
+	waiting := make(chan struct{})
+	p := newParty(t, func(c *gate.Config) {
+		c.Transport = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			close(waiting)
+			<-r.Context().Done()
+		})
+	})
+	done := make(chan string)
+	go func() {
+		_, answer := p.post(t, "127.0.0.2", "/v1/interconn/chan/pop", "{}", "x-ptp-session-id",
+			bfia.SessionID(jobID))
+		done <- answer
+	}()
+	<-waiting
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	require.NoError(t, p.server.Config.Shutdown(ctx))
+	require.Contains(t, <-done, "E0000000602")
 }

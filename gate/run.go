@@ -14,9 +14,11 @@ import (
 type Container struct {
 	Name string // also of processes and pods
 	ID   string // the device's own; a later container of the same name has another one
-	// Address is its address on the network on which the gate listens; "" if it has none of its own.
-	Address string
-	Labels  map[string]string
+	// Addressed says that no other container has its address while it runs. Address is that address, or ""
+	// if it does not run yet. Containers that are not addressed are known by their token.
+	Addressed bool
+	Address   string
+	Labels    map[string]string
 }
 
 // Run is what a container runs, and what it may do.
@@ -24,16 +26,16 @@ type Run struct {
 	identity.Run
 	Container string // its name
 	ID        string // the device's own id of the container
-	Address   string // of the container; "" if it has none of its own
+	Address   string // of the container; "" if it is not addressed
 	Storage   storage.Grant
 }
 
 // known returns whether the caller was identified.
 func (r Run) known() bool { return r.Container != "" }
 
-// mayUse returns whether the run may use a session: its attempt's, and those derived from it. The sessions of
+// MayUse returns whether a run may use a session: its attempt's, and those derived from it. The sessions of
 // other attempts and tasks are derived from the job's session as well, by the id of the task.
-func (r Run) mayUse(session string) bool {
+func MayUse(r identity.Run, session string) bool {
 	if session == r.Session {
 		return true
 	}

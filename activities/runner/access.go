@@ -20,9 +20,15 @@ type Access struct {
 	Inputs, Outputs              []bfia.Address
 }
 
+// RunningContainer is a container that has not ended, and its device.
+type RunningContainer struct {
+	driver.Container
+	Device string
+}
+
 // Containers returns the containers of this runner and deployment that have not ended.
-func (r *Runner) Containers(ctx context.Context) ([]driver.Container, error) {
-	var all []driver.Container
+func (r *Runner) Containers(ctx context.Context) ([]RunningContainer, error) {
+	var all []RunningContainer
 	for device, d := range r.Drivers {
 		containers, err := d.List(ctx)
 		if err != nil {
@@ -30,7 +36,7 @@ func (r *Runner) Containers(ctx context.Context) ([]driver.Container, error) {
 		}
 		for _, c := range containers {
 			if c.State != driver.Exited && c.Labels[labelDeployment] == r.Deployment {
-				all = append(all, c)
+				all = append(all, RunningContainer{c, device})
 			}
 		}
 	}

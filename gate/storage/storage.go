@@ -60,7 +60,7 @@ func New(cfg Config) (*Storage, error) {
 
 // ServeHTTP implements [http.Handler]. Every request must be signed.
 func (s *Storage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := s.serve(w, r); err != nil {
+	if err := s.serve(w, r); err != nil && r.Context().Err() == nil {
 		f := faultOf(err)
 		log := s.cfg.Logger.With("method", r.Method, "path", r.URL.Path, "remote", r.RemoteAddr, "error", err)
 		if f.status >= 500 && f.code != "NotImplemented" {

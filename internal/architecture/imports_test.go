@@ -70,8 +70,8 @@ var imports = []struct {
 	{
 		"internal/party",
 		[]string{"bfia/...", "fateflow", "admission", "store/...", "workflows/...", "activities/...",
-			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/identity",
-			"internal/clients", "internal/duration", "internal/codec", "internal/secretfile",
+			"worker", "api", "gate/...", "transport/...", "console", "internal/httpclient",
+			"internal/identity", "internal/clients", "internal/duration", "internal/codec", "internal/secretfile",
 			"internal/certs", "internal/partners", "internal/limits"},
 	},
 	{"internal/devserver", []string{"internal/party", "internal/temporalns", "internal/httpclient",

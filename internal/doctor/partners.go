@@ -36,11 +36,6 @@ func partnerChecks(cfg *party.Config) []check {
 			return checkTransport(ctx, address)
 		}})
 	}
-	if address := cfg.Advertise; address != "" {
-		checks = append(checks, check{"advertise", func(ctx context.Context) Check {
-			return checkAdvertise(ctx, cfg.NodeID, address)
-		}})
-	}
 	if address := cfg.Transport.Advertise; address != "" {
 		checks = append(checks, check{"transport.advertise", func(ctx context.Context) Check {
 			return checkTransportAdvertise(ctx, address)
@@ -258,24 +253,10 @@ func checkListener(ctx context.Context, address, command, advertise string) Chec
 		"%s is not running: %s is free", command, address)
 }
 
-// checkAdvertise checks the address at which containers reach the API. They may reach it when this
-// machine can't.
-func checkAdvertise(ctx context.Context, self, address string) Check {
-	node, _, err := readNodeID(ctx, httpclient.Proxy{}, "http://"+address)
-	if err == nil && node != self {
-		err = fmt.Errorf("node id %q answers there", node)
-	}
-	if err != nil {
-		return warning("start hutong api, or set advertise to the address at which containers reach it",
-			"failed to reach this party's API from this machine at %s: %v", address, err)
-	}
-	return ok("this party's API answers at %s", address)
-}
-
-// checkTransportAdvertise checks the address at which containers and control workers reach the transport.
+// checkTransportAdvertise checks the address at which runners and control workers reach the transport.
 func checkTransportAdvertise(ctx context.Context, address string) Check {
 	if err := probeTransport(ctx, httpclient.Proxy{}, "http://"+address); err != nil {
-		return warning("start hutong transport, or set transport.advertise to an address that containers and "+
+		return warning("start hutong transport, or set transport.advertise to an address that runners and "+
 			"control workers reach",
 			"failed to reach this party's transport from this machine at %s: %v", address, err)
 	}

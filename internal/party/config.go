@@ -30,9 +30,6 @@ type Config struct {
 	Containers ContainersConfig `yaml:"containers" envPrefix:"CONTAINERS_"`
 	// Ops configures the endpoints of operation: health and readiness.
 	Ops OpsConfig `yaml:"ops" envPrefix:"OPS_"`
-	// Advertise is the host:port at which containers reach the API. Set it for runners on machines without an
-	// API. Empty: the party host of the runner and the port of containers.listen.
-	Advertise string `yaml:"advertise" env:"ADVERTISE"`
 	// DataDir is the folder for the files of containers, temporary files and logs, on a disk of this machine.
 	DataDir string `yaml:"data_dir" env:"DATA_DIR"`
 	// Scheduler is the node id of the party that schedules jobs submitted here. Empty: this party.
@@ -112,10 +109,10 @@ type PartnerTLSConfig struct {
 	MinVersion string `yaml:"min_version" env:"MIN_VERSION"`
 }
 
-// ContainersConfig configures the endpoints for this party's containers.
+// ContainersConfig configures the gate: all that this party's containers reach.
 type ContainersConfig struct {
-	// Listen is the host:port at which containers report the states of their tasks. Containers of a bridge
-	// network reach its port at the network's gateway.
+	// Listen is the host:port of the gate, which each runner serves for its own containers. Containers of a
+	// bridge network reach its port at the network's gateway.
 	Listen string `yaml:"listen" env:"LISTEN"`
 }
 
@@ -127,13 +124,13 @@ type OpsConfig struct {
 
 // TransportConfig configures the transport, which carries messages between containers of different parties.
 type TransportConfig struct {
-	// Listen is the host:port of the transport for containers (HTTP and gRPC).
+	// Listen is the host:port of the transport for the gates of runners and for control workers.
 	Listen string `yaml:"listen" env:"LISTEN"`
 	// PartnerListen is the host:port for the transports of partners, with mutual TLS. Empty: they use
 	// partners.listen, which a transport in a process of its own does not serve.
 	PartnerListen string `yaml:"partner_listen" env:"PARTNER_LISTEN"`
-	// Advertise is the host:port at which containers and control workers reach the transport. Empty: the
-	// party host of the runner and the port of Listen.
+	// Advertise is the host:port at which runners and control workers reach the transport. Empty: the port of
+	// Listen on their own machine.
 	Advertise string `yaml:"advertise" env:"ADVERTISE"`
 	// SpoolDir is the folder that stores messages until they are read, on a disk of this machine. They
 	// survive a restart. Empty: the folder spool in the data folder.
@@ -306,10 +303,8 @@ type KubernetesConfig struct {
 	// UserNamespace gives each pod a user namespace of its own (hostUsers: false), which the nodes must
 	// support.
 	UserNamespace bool `yaml:"user_namespace" env:"USER_NAMESPACE"`
-	// Advertise and TransportAdvertise are the host:port at which pods reach the party's API and transport.
-	// Required.
-	Advertise          string `yaml:"advertise" env:"ADVERTISE"`
-	TransportAdvertise string `yaml:"transport_advertise" env:"TRANSPORT_ADVERTISE"`
+	// Advertise is the host:port at which pods reach containers.listen of this runner. Required.
+	Advertise string `yaml:"advertise" env:"ADVERTISE"`
 }
 
 // RemoteConfig configures requests to partners.

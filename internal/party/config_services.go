@@ -82,7 +82,19 @@ type StorageConfig struct {
 	URLFile string `yaml:"url_file" env:"URL_FILE"`
 	// CAFile contains the certificate authorities to trust instead of the system's, in PEM.
 	CAFile string `yaml:"ca_file" env:"CA_FILE"`
+	// Credentials chooses what containers get of an S3 storage.
+	Credentials StorageCredentials `yaml:"credentials" env:"CREDENTIALS"`
 }
+
+// StorageCredentials chooses what containers get of an S3 storage.
+type StorageCredentials string
+
+const (
+	// CredentialsGate gives each container credentials of its own for its inputs and outputs, at the gate.
+	CredentialsGate StorageCredentials = "gate"
+	// CredentialsShared gives every container the party's own credentials, for all of the bucket.
+	CredentialsShared StorageCredentials = "shared"
+)
 
 // LimitsConfig bounds what one caller may take from the others: a user of the party's clients, a partner, or
 // the containers of one address. A request beyond a limit is answered with 429 and the header Retry-After. 0

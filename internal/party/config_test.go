@@ -196,8 +196,6 @@ func TestValidate(t *testing.T) {
 		{"listen anywhere", func(c *Config) { c.Transport.Listen = ":0" }, ""},
 		{"same port", func(c *Config) { c.Transport.Listen = c.Listen },
 			"transport.listen: must differ from listen, but both are 127.0.0.1:9380"},
-		{"advertise of the API", func(c *Config) { c.Advertise = "hutong" },
-			`advertise: must be host:port, but is "hutong"`},
 		{"advertise", func(c *Config) { c.Transport.Advertise = ":9390" }, "transport.advertise:"},
 		{"advertised", func(c *Config) { c.Transport.Advertise = "hutong:9390" }, ""},
 		{"message", func(c *Config) { c.Transport.MaxMessageMiB = 0 },
@@ -249,11 +247,8 @@ func TestValidate(t *testing.T) {
 		{"pods and processes",
 			func(c *Config) { enableKubernetes(c); c.Runner.Process.Allow = []string{"/ok"} },
 			"runner.k8s.enabled: must be the only driver of a worker"},
-		{"API address for pods", func(c *Config) { enableKubernetes(c); c.Runner.K8s.Advertise = "" },
+		{"address for pods", func(c *Config) { enableKubernetes(c); c.Runner.K8s.Advertise = "" },
 			"runner.k8s.advertise:"},
-		{"transport address for pods",
-			func(c *Config) { enableKubernetes(c); c.Runner.K8s.TransportAdvertise = "x" },
-			"runner.k8s.transport_advertise:"},
 		{"GPU", func(c *Config) { c.Runner.GPUs = []string{"0", "any"} },
 			"runner.gpus[1]: must be an index or UUID that nvidia-smi -L shows"},
 		{"same GPU", func(c *Config) { c.Runner.GPUs = []string{"0", "0"} },
@@ -505,7 +500,7 @@ func FuzzRoutes(f *testing.F) {
 // enableKubernetes switches the k8s device on, with all that it needs.
 func enableKubernetes(c *Config) {
 	c.Storage.URL, c.Runner.Docker.Enabled = "s3://h:9000?bucket=b&secure=true", SwitchOff
-	c.Runner.K8s = KubernetesConfig{Enabled: true, Advertise: "party:9380", TransportAdvertise: "party:9390"}
+	c.Runner.K8s = KubernetesConfig{Enabled: true, Advertise: "worker:9381"}
 }
 
 func TestKubernetesConfig(t *testing.T) {

@@ -77,18 +77,14 @@ func (p *Party) followGuard(ctx context.Context, d *docker.Driver, ports []uint1
 
 // containerPorts returns the TCP ports at which the party serves containers on its bridge network.
 func (c *Config) containerPorts() (ports []uint16, err error) {
-	for field, address := range map[string]string{"containers.listen": c.Containers.Listen,
-		"transport.listen": c.Transport.Listen} {
-		_, text, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, fmt.Errorf("failed to read the port of %s: %w", field, err)
-		}
-		port, err := strconv.ParseUint(text, 10, 16)
-		if err != nil {
-			return nil, fmt.Errorf("failed to read the port of %s: %w", field, err)
-		}
-		ports = append(ports, uint16(port))
+	_, text, err := net.SplitHostPort(c.Containers.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("failed to read the port of containers.listen: %w", err)
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("failed to read the port of containers.listen: %w", err)
 	}
 
-	return ports, nil
+	return []uint16{uint16(port)}, nil
 }

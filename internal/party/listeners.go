@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"net"
 
-	"hutong/activities/driver/docker"
 	"hutong/internal/certs"
 )
 
 // startAPI serves the party's API at its addresses. Stop shuts it down before the workers.
-func (p *Party) startAPI(ctx context.Context, docker *docker.Driver) error {
+func (p *Party) startAPI(ctx context.Context) error {
 	s := p.api
 	serveClients, err := p.clientTLS(s.ServeClients)
 	if err != nil {
@@ -21,17 +20,11 @@ func (p *Party) startAPI(ctx context.Context, docker *docker.Driver) error {
 		return err
 	}
 	none := func(context.Context) error { return nil } // the Shutdown above stops all of its servers
-	if err := p.serve(ctx, "containers.listen", p.cfg.Containers.Listen, s.ServeContainers,
-		none); err != nil {
-		return err
-	}
 	if p.cfg.Ops.Listen != "" {
 		if err := p.serve(ctx, "ops.listen", p.cfg.Ops.Listen, s.ServeOperation, none); err != nil {
 			return err
 		}
 	}
-	p.serveBridge(ctx, docker, p.cfg.Containers.Listen,
-		func() (func(net.Listener) error, func(context.Context) error) { return s.ServeContainers, none })
 	return nil
 }
 

@@ -37,6 +37,7 @@ func Default() *Config {
 		Transport: TransportConfig{Listen: "127.0.0.1:9390", SessionTTL: 7 * 24 * time.Hour,
 			MaxMessageMiB: 2048, SessionMiB: 8192, TotalMiB: 32768},
 		Temporal: TemporalConfig{Address: "127.0.0.1:7233", Codec: CodecConfig{Listen: "127.0.0.1:9382"}},
+		Storage:  StorageConfig{Credentials: CredentialsGate},
 		Upload:   UploadConfig{MaxBytes: 8 << 30},
 		Jobs: JobsConfig{CheckDatasets: true, Parameters: ParametersWarn, MaxDocumentBytes: 1 << 20,
 			PollAfter: 10 * time.Second, PollEvery: 2 * time.Second, MaxAttempts: 3,

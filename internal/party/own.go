@@ -17,11 +17,16 @@ const ownAPI = "own-party.invalid"
 // so that no worker needs to know where an API of its party listens.
 func (p *Party) partnerTransport() http.RoundTripper {
 	own := httpclient.Direct()
-	self := identity.Principal{Kind: identity.KindPartner, Node: p.cfg.NodeID, Proof: identity.ByProcess}
+	self := p.self()
 	own.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return p.own.dial(ctx, self)
 	}
 	return &commandTransport{own: own, partners: p.partners.Transport(nil)}
+}
+
+// self returns this party as a caller of its own processes.
+func (p *Party) self() identity.Principal {
+	return identity.Principal{Kind: identity.KindPartner, Node: p.cfg.NodeID, Proof: identity.ByProcess}
 }
 
 // commandTransport sends the requests to this party over own, and all others over partners.

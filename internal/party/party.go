@@ -28,6 +28,7 @@ import (
 	"hutong/api"
 	"hutong/bfia"
 	bfiaclient "hutong/bfia/client"
+	"hutong/gate"
 	"hutong/internal/httpclient"
 	"hutong/internal/limits"
 	"hutong/internal/partners"
@@ -54,6 +55,7 @@ type Party struct {
 	base    *slog.Logger
 	logger  *slog.Logger         // with the attribute node_id
 	own     *memoryListener      // at which api serves the requests of this process
+	keys    gate.Keys            // of containers and the party's processes
 	api     *api.Server          // nil unless the process runs the role API or Control
 	channel *transport.Transport // nil unless the process runs the role Transport
 	// partners knows who the partners are.
@@ -101,8 +103,11 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	p.sessions = newSessions(cfg.NodeID, db.JobParties, p.logger)
+	if err := p.readKeys(ctx, db); err != nil {
+		return nil, err
+	}
 	if roles.Transport {
-		if err := p.startTransport(ctx, docker); err != nil {
+		if err := p.startTransport(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -138,7 +143,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if roles.API {
-		if err := p.startAPI(ctx, docker); err != nil {
+		if err := p.startAPI(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -286,7 +291,7 @@ func (p *Party) limits() admission.Limits {
 		PerPartner: j.MaxJobsPerPartner}
 }
 
-func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error {
+func (p *Party) startTransport(ctx context.Context) error {
 	const mib = 1 << 20
 	t, err := transport.New(transport.Config{
 		NodeID: p.cfg.NodeID,
@@ -310,18 +315,13 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 	p.channel = t
 	p.onStop(t.Close)
 	srv := t.Server()
-	if !p.cfg.Security.OpenPartners {
-		srv.Handler = t.ContainerHandler()
+	srv.Handler = p.keys.Accept(t.ContainerHandler())
+	if p.cfg.Security.OpenPartners {
+		srv.Handler = p.keys.Accept(t.Handler())
 	}
 	if err := p.serve(ctx, "transport.listen", p.cfg.Transport.Listen, srv.Serve, srv.Shutdown); err != nil {
 		return err
 	}
-	p.serveBridge(ctx, docker, p.cfg.Transport.Listen,
-		func() (func(net.Listener) error, func(context.Context) error) {
-			containerServer := t.Server()
-			containerServer.Handler = t.ContainerHandler()
-			return containerServer.Serve, containerServer.Shutdown
-		})
 	return nil
 }
 
@@ -341,8 +341,9 @@ func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob
 			CheckDatasets: p.cfg.Jobs.CheckDatasets,
 			Client:        partners,
 			Transport:     "http://" + p.cfg.TransportAddress(),
-			HTTP:          &http.Client{Transport: httpclient.Direct(), Timeout: p.cfg.Remote.Timeout},
-			Logger:        p.logger},
+			HTTP: &http.Client{Transport: p.keys.Sender(p.self(), httpclient.Direct()),
+				Timeout: p.cfg.Remote.Timeout},
+			Logger: p.logger},
 		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention,
 			DeleteWorkflows: p.workflowDeleter(temporal), Logger: p.logger})
 	if err := w.Start(); err != nil {
@@ -401,6 +402,9 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 		return fmt.Errorf("failed to read the id of party %s's runner: %w", p.cfg.NodeID, err)
 	}
 	runs.RunnerID = id
+	if err := p.startGate(ctx, runs, temporal, db, docker); err != nil {
+		return err
+	}
 	w, err := worker.NewRunner(ctx, temporal, runs,
 		worker.RunnerCapacity{Slots: p.cfg.Runner.Slots, Labels: p.cfg.Runner.Labels,
 			Capacity: p.cfg.Runner.capacityOf(named)}, p.logger)
@@ -482,33 +486,4 @@ func (p *Party) serve(ctx context.Context, field, address string, serve func(net
 		}
 	}()
 	return nil
-}
-
-// system returns the addresses of this party for containers on a device.
-func (p *Party) system(device, _ string) bfia.System {
-	api, channel := localAddress(p.cfg.Containers.Listen), localAddress(p.cfg.Transport.Listen)
-	if device == string(bfia.DeviceDocker) && !p.cfg.Runner.Docker.HostNetwork {
-		api, channel = p.onBridge(p.cfg.Containers.Listen), p.onBridge(p.cfg.Transport.Listen)
-	}
-	if p.cfg.Advertise != "" {
-		api = p.cfg.Advertise
-	}
-	if p.cfg.Transport.Advertise != "" {
-		channel = p.cfg.Transport.Advertise
-	}
-	if device == string(bfia.DeviceKubernetes) {
-		api, channel = p.cfg.Runner.K8s.Advertise, p.cfg.Runner.K8s.TransportAdvertise
-	}
-	return bfia.System{Storage: p.cfg.Storage.URL.Reveal(), Transport: channel,
-		Callback: "http://" + api + bfia.PathPlatformCallback}
-}
-
-// onBridge returns the address at which containers on the party's bridge network reach a server that listens
-// on listen.
-func (p *Party) onBridge(listen string) string {
-	_, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return listen
-	}
-	return net.JoinHostPort(p.cfg.Runner.Docker.PartyHost, port)
 }

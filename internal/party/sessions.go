@@ -9,6 +9,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"hutong/bfia"
+	"hutong/gate"
 	"hutong/internal/identity"
 	"hutong/transport"
 	"hutong/transport/status"
@@ -59,8 +60,15 @@ func (p *Party) authorizeCall(ctx context.Context, call transport.Call) error {
 		return p.sessions.authorizePartner(ctx, call)
 	case caller.Kind == identity.KindContainer && call.Final:
 		return status.Errorf(status.Forbidden, "a container can't release a session for good")
+	case caller.Kind == identity.KindContainer && caller.Proof == identity.ByNothing:
+		return nil // the gate allows that only where nothing is isolated
+	case caller.Kind == identity.KindContainer && !gate.MayUse(caller.Run, call.SessionID):
+		return status.Errorf(status.Forbidden, "the session of this container is %s", caller.Run.Session)
+	case caller.Kind == identity.KindContainer, p.cfg.Security.Mode == SecurityOpen:
+		return nil
 	}
-	return nil
+	return status.Errorf(status.Forbidden, "the caller is unknown: containers call at their gate, and "+
+		"partners with their certificate")
 }
 
 // authorizePartner decides on a call of a partner.

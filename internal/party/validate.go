@@ -26,9 +26,6 @@ func (c *Config) Validate() error {
 	v.security(c)
 	v.clients(c)
 	v.contracts(c)
-	if c.Advertise != "" {
-		v.reachable("advertise", c.Advertise)
-	}
 	v.required("data_dir", c.DataDir)
 	v.routes(c)
 	v.transport(c)
@@ -83,6 +80,11 @@ func (v *validation) storage(c *Config) {
 
 	v.secretURL("database.url", c.Database.URL, "postgres", "postgresql", "sqlite")
 	v.secretURL("storage.url", c.Storage.URL, "file", "s3")
+	oneOf(v, "storage.credentials", c.Storage.Credentials, CredentialsGate, CredentialsShared)
+	if c.Storage.Credentials == CredentialsShared && c.Security.Mode != SecurityOpen && !c.Runner.Unsafe {
+		v.wrong("storage.credentials", "must be gate, or else runner.unsafe must be true: with shared, every "+
+			"container can read and change the whole storage")
+	}
 	v.required("upload.dir", c.Upload.Dir)
 	v.positive("upload.max_bytes", c.Upload.MaxBytes)
 }
@@ -172,7 +174,6 @@ func (v *validation) kubernetes(c *Config) {
 				"runner.k8s.gpu_resource")
 	}
 	v.reachable("runner.k8s.advertise", k.Advertise)
-	v.reachable("runner.k8s.transport_advertise", k.TransportAdvertise)
 }
 
 func (v *validation) wrong(field, format string, args ...any) {

@@ -442,6 +442,13 @@ CREATE TABLE t_nonce (
 --bun:split
 CREATE INDEX i_nonce_used_at ON t_nonce (used_at);
 --bun:split
+-- Secrets that the processes of the party share. The first one that needs a secret makes it.
+CREATE TABLE t_secret (
+  name       TEXT        NOT NULL PRIMARY KEY,
+  value      TEXT        NOT NULL,
+  created_at TIMESTAMPTZ NOT NULL
+);
+--bun:split
 -- Contracts with other parties (BFIA part 1, section 3). Partners of the configuration have no row.
 --   state          INVITED, APPLIED, APPROVED, REJECTED or TERMINATED
 --   applied_here   this party has applied, and its user has compared the partner's fingerprint

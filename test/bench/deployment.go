@@ -54,19 +54,19 @@ func startDeployment(ctx context.Context, o options, slots int, flags ...string)
 	}()
 	args := []string{"dev", "--data-dir", d.dir, "--slots", strconv.Itoa(slots), "--allow", o.provider,
 		"--allow", exitProgram, "--allow", sleepProgram}
-	first, err := ports.Free("127.0.0.1", 9) // a party also uses the ports after its own
+	first, err := ports.Free("127.0.0.1", 11) // a party also uses the ports after its own
 	if err != nil {
 		return nil, err
 	}
 	for i, node := range []string{d.guest, d.host} {
-		address := "127.0.0.1:" + strconv.Itoa(first+3*i)
+		address := "127.0.0.1:" + strconv.Itoa(first+4*i)
 		d.urls[node] = "http://" + address
 		args = append(args, "--party", node+"="+address)
 	}
-	d.temporal = "127.0.0.1:" + strconv.Itoa(first+6)
-	args = append(args, "--temporal-port", strconv.Itoa(first+6), "--ui-port", strconv.Itoa(first+7))
+	d.temporal = "127.0.0.1:" + strconv.Itoa(first+8)
+	args = append(args, "--temporal-port", strconv.Itoa(first+8), "--ui-port", strconv.Itoa(first+9))
 	if o.profile != "" {
-		d.pprof = "127.0.0.1:" + strconv.Itoa(first+8)
+		d.pprof = "127.0.0.1:" + strconv.Itoa(first+10)
 		args = append(args, "--pprof", d.pprof)
 	}
 	d.process = exec.Command(o.hutong, append(args, flags...)...)

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +18,7 @@ import (
 	"github.com/docker/docker/client"
 	"gopkg.in/yaml.v3"
 
+	"hutong/internal/certs"
 	"hutong/internal/image"
 	"hutong/test/testenv/dockerd"
 	"hutong/test/testenv/ports"
@@ -30,19 +33,23 @@ type deployment struct {
 	parties   map[string]*party
 	temporal  string // address of the Temporal server
 	postgres  string // folder of its socket
+	authority *certs.Authority
+	caFile    string
 	started   []*process
 }
 
 // party is one institution's deployment.
 type party struct {
-	name, node        string
-	listen, transport string
-	dir               string
-	database          string
-	dockerSocket      string // socket of its Docker Engine; empty for a party that runs processes
-	dockerd           *dockerd.Daemon
-	docker            *client.Client
-	creations         *creationCounter
+	name, node string
+	// The addresses of its servers.
+	listen, transport, containers, partners, partnerTransport string
+
+	dir          string
+	database     string
+	dockerSocket string // socket of its Docker Engine; empty for a party that runs processes
+	dockerd      *dockerd.Daemon
+	docker       *client.Client
+	creations    *creationCounter
 }
 
 // bridge returns the network interface of the party's Docker Engine. No container uses it: all are on the
@@ -62,6 +69,11 @@ func startDeployment(ctx context.Context, dir, bin string) (*deployment, error) 
 			return nil, err
 		}
 	}
+	var err error
+	if d.authority, d.caFile, err = certs.OpenAuthority(filepath.Join(dir, "authority"),
+		"chaos"); err != nil {
+		return d, err
+	}
 	if err := d.startPostgres(ctx); err != nil {
 		return d, err
 	}
@@ -72,11 +84,11 @@ func startDeployment(ctx context.Context, dir, bin string) (*deployment, error) 
 		p := &party{name: name, node: fmt.Sprintf("JG01000010000000%02d", i+1),
 			dir: filepath.Join(dir, name), creations: newCreationCounter()}
 		var err error
-		if p.listen, err = ports.Address(); err != nil {
-			return d, err
-		}
-		if p.transport, err = ports.Address(); err != nil {
-			return d, err
+		for _, address := range []*string{&p.listen, &p.transport, &p.containers, &p.partners,
+			&p.partnerTransport} {
+			if *address, err = ports.Address(); err != nil {
+				return d, err
+			}
 		}
 		p.database = fmt.Sprintf("postgres://postgres@/%s?host=%s&sslmode=disable", name, d.postgres)
 		if name == "host" {
@@ -256,20 +268,28 @@ func (d *deployment) link(a, b string) *link {
 
 // configure writes a party's configuration file, with routes through proxies, and returns its path.
 func (d *deployment) configure(p *party) (file string, err error) {
+	if err := d.rotate(p); err != nil {
+		return "", err
+	}
 	routes := map[string]any{}
 	for _, other := range d.parties {
 		if other == p {
 			continue
 		}
-		api, err := newProxy(d.link(p.name, other.name), other.listen)
+		server, client, err := d.betweenTLS(p, other)
 		if err != nil {
 			return "", err
 		}
-		transport, err := newProxy(d.link(p.name, other.name), other.transport)
+		l := d.link(p.name, other.name)
+		api, err := newProxy(l, "https://"+other.partners, server, client)
 		if err != nil {
 			return "", err
 		}
-		routes[other.node] = map[string]any{"url": "http://" + api.addr, "transport_url": "http://" +
+		transport, err := newProxy(l, "https://"+other.partnerTransport, server, client)
+		if err != nil {
+			return "", err
+		}
+		routes[other.node] = map[string]any{"url": "https://" + api.addr, "transport_url": "https://" +
 			transport.addr}
 	}
 
@@ -280,7 +300,12 @@ func (d *deployment) configure(p *party) (file string, err error) {
 	}
 	text, err := yaml.Marshal(map[string]any{
 		"node_id": p.node, "listen": p.listen, "data_dir": p.dir,
-		"transport": map[string]any{"listen": p.transport},
+		"security":   map[string]any{"mode": "open"},
+		"containers": map[string]any{"listen": p.containers},
+		"partners": map[string]any{"listen": p.partners,
+			"tls": map[string]any{"cert_file": p.certificate(), "key_file": p.certificate(),
+				"ca_file": d.caFile}},
+		"transport": map[string]any{"listen": p.transport, "partner_listen": p.partnerTransport},
 		"temporal":  map[string]any{"address": d.temporal},
 		"database":  map[string]any{"url": p.database},
 		"routes":    routes, "runner": runner,
@@ -292,6 +317,43 @@ func (d *deployment) configure(p *party) (file string, err error) {
 	}
 	file = filepath.Join(p.dir, "party.yaml")
 	return file, os.WriteFile(file, text, 0o600)
+}
+
+// certificate returns the file of a party's certificate and its key.
+func (p *party) certificate() string { return filepath.Join(p.dir, "partner.pem") }
+
+// rotate gives a party a new key and certificate.
+func (d *deployment) rotate(p *party) error {
+	text, err := d.authority.Issue(certs.Leaf{Node: p.node})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(p.certificate()+".new", text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(p.certificate()+".new", p.certificate())
+}
+
+// betweenTLS returns the TLS of a proxy between two parties, which is each of them to the other.
+func (d *deployment) betweenTLS(from, to *party) (server, client *tls.Config, err error) {
+	pairs := map[*party]*certs.KeyPair{}
+	for _, p := range []*party{from, to} {
+		file := filepath.Join(d.dir, "authority", "proxy-"+p.node+".pem")
+		if err := d.authority.IssueFile(file, certs.Leaf{Node: p.node}); err != nil {
+			return nil, nil, err
+		}
+		if pairs[p], err = certs.LoadKeyPair(file, file, slog.New(slog.DiscardHandler)); err != nil {
+			return nil, nil, err
+		}
+	}
+	authorities, err := certs.LoadAuthorities(d.caFile, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, nil, err
+	}
+	server = &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: pairs[to].ServerCertificate,
+		ClientAuth: tls.RequireAnyClientCert}
+	return server, certs.ClientConfig(certs.Peer{Node: to.node, Authorities: authorities}, pairs[from],
+		false), nil
 }
 
 // startParty migrates a party's database, starts its processes and waits until they serve.

@@ -280,6 +280,8 @@ func (d *deployment) injectFault(ctx context.Context, f Fault) (hit bool, affect
 	switch f.Kind {
 	case faultContainer:
 		return d.killContainer(ctx, d.parties[f.Target]), 0
+	case faultRotate:
+		return d.rotate(d.parties[f.Target]) == nil, 0
 	case faultDrain:
 		return d.drainRunners(ctx, d.parties[strings.TrimSuffix(f.Target, " runners")], f.For), 0
 	case faultKill:

@@ -19,6 +19,7 @@ const (
 	faultPause       FaultKind = "pause"
 	faultContainer   FaultKind = "kill a container"
 	faultDrain       FaultKind = "drain runners"
+	faultRotate      FaultKind = "new certificate"
 	faultCut         FaultKind = "cut"
 	faultStall       FaultKind = "stall"
 	faultDelay       FaultKind = "delay"
@@ -106,6 +107,7 @@ func NewPlan(seed uint64, length time.Duration) Plan {
 		p.Faults = append(p.Faults, f)
 	}
 	p.Faults = append(p.Faults, drawDrains(seed, length)...)
+	p.Faults = append(p.Faults, drawRotations(seed, length)...)
 	priority := rand.New(rand.NewPCG(seed, 2))
 	for i, at := 0, time.Duration(0); at < length-quietPeriod; i++ {
 		p.Jobs = append(p.Jobs, drawJob(r, i, at, seconds))
@@ -127,6 +129,18 @@ func drawDrains(seed uint64, length time.Duration) (drains []Fault) {
 			return drains
 		}
 		drains = append(drains, f)
+	}
+}
+
+// drawRotations draws the times at which a party gets a new key and certificate.
+func drawRotations(seed uint64, length time.Duration) (rotations []Fault) {
+	r := rand.New(rand.NewPCG(seed, 4))
+	for at := quietPeriod; ; {
+		at += time.Duration(10+r.IntN(20)) * time.Second
+		if at > length-quietPeriod {
+			return rotations
+		}
+		rotations = append(rotations, Fault{At: at, Kind: faultRotate, Target: parties[r.IntN(len(parties))]})
 	}
 }
 

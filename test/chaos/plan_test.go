@@ -59,7 +59,7 @@ func TestDefaultPlanCoversEverything(t *testing.T) {
 		jobs[j.Kind]++
 	}
 	for _, kind := range []FaultKind{
-		faultKill, faultRestart, faultPause, faultContainer, faultDrain,
+		faultKill, faultRestart, faultPause, faultContainer, faultDrain, faultRotate,
 		faultCut, faultStall, faultDelay, faultDuplicate, faultLoseAnswers, faultReorder,
 	} {
 		require.Positive(t, kinds[kind], "%s", kind)

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -58,24 +60,31 @@ func (l *link) currentFault() (kind FaultKind, healed, cut <-chan struct{}) {
 	return l.kind, l.cleared, l.cut
 }
 
-// proxy forwards requests to a target, subject to the faults of its link.
+// proxy forwards requests to a target, subject to the faults of its link. With TLS it is a man in the middle:
+// the authority of the deployment lets it show the certificates of both sides.
 type proxy struct {
 	link   *link
-	target string
+	target string // base URL
 	client *http.Client
 	server *http.Server
 	addr   string
 }
 
-func newProxy(l *link, target string) (*proxy, error) {
+// newProxy serves a proxy to a base URL. server and client are its TLS towards both sides; nil is none.
+func newProxy(l *link, target string, server, client *tls.Config) (*proxy, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	p := &proxy{link: l, target: target, addr: listener.Addr().String(),
-		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16, DisableCompression: true},
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16, DisableCompression: true,
+			TLSClientConfig: client},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-	p.server = &http.Server{Handler: p, ReadHeaderTimeout: time.Minute}
+	if server != nil {
+		listener = tls.NewListener(listener, server)
+	}
+	p.server = &http.Server{Handler: p, ReadHeaderTimeout: time.Minute,
+		ErrorLog: log.New(io.Discard, "", 0)} // connections of processes that are killed
 	go func() { _ = p.server.Serve(listener) }()
 	return p, nil
 }
@@ -144,7 +153,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 func (p *proxy) forward(ctx context.Context, req *http.Request,
 	body []byte) (int, http.Header, []byte, error) {
-	out, err := http.NewRequestWithContext(ctx, req.Method, "http://"+p.target+req.URL.RequestURI(),
+	out, err := http.NewRequestWithContext(ctx, req.Method, p.target+req.URL.RequestURI(),
 		bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, nil, err

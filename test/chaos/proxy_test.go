@@ -39,7 +39,7 @@ func newCountingPartner(t *testing.T) *countingPartner {
 func newTestProxy(t *testing.T,
 	to *countingPartner) (*link, func(ctx context.Context, body string) (string, error)) {
 	l := newLink()
-	p, err := newProxy(l, strings.TrimPrefix(to.URL, "http://"))
+	p, err := newProxy(l, to.URL, nil, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = p.server.Close() })
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

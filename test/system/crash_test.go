@@ -98,12 +98,12 @@ func TestKillDeployment(t *testing.T) {
 	for name, signal := range signals {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			guest := &testParty{t: t, url: "http://" + testenv.FreePair(t)}
-			host := &testParty{t: t, url: "http://" + testenv.FreePair(t)}
+			guest := &testParty{t: t, url: "http://" + testenv.FreeForParty(t)}
+			host := &testParty{t: t, url: "http://" + testenv.FreeForParty(t)}
 			port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 			args := []string{"dev", "--no-docker", "--data-dir", t.TempDir(), "--allow",
-				testenv.Binary(t, "provider"), "--temporal-port", port(testenv.FreePair(t)), "--ui-port",
-				port(testenv.FreePair(t)), "--party",
+				testenv.Binary(t, "provider"), "--temporal-port", port(testenv.FreeAddress(t)), "--ui-port",
+				port(testenv.FreeAddress(t)), "--party",
 				guestNode + "=" + strings.TrimPrefix(guest.url, "http://"), "--party",
 				hostNode + "=" + strings.TrimPrefix(host.url, "http://")}
 			p := startHutong(t, nil, args...)

@@ -118,11 +118,10 @@ func TestPartyOnSeveralMachines(t *testing.T) {
 	guest.Listen, guest.Transport.Listen = own(guest.Listen), own(guest.Transport.Listen)
 	pair.guest.url = "http://" + guest.Listen
 	host.Listen, host.Transport.Listen = "0.0.0.0:9380", "0.0.0.0:9390"
-	host.Advertise = l.address(apiMachine) + ":9380"
 	host.Transport.Advertise = l.address(runnerMachine) + ":9390"
 	host.Database.URL = party.Secret(storetest.Postgres(t))
 	host.Temporal.Address = relay.New(t, l.address(1), "tcp", temporal).Address()
-	pair.host.url = "http://" + host.Advertise
+	pair.host.url = "http://" + l.address(apiMachine) + ":9380"
 	guest.Routes = party.Routes{hostNode: {URL: pair.host.url, TransportURL: "http://" +
 		host.Transport.Advertise}}
 	host.Routes = party.Routes{guestNode: {URL: pair.guest.url, TransportURL: "http://" +
@@ -133,7 +132,7 @@ func TestPartyOnSeveralMachines(t *testing.T) {
 
 	file := filepath.Join(t.TempDir(), "party.yaml")
 	document, err := yaml.Marshal(map[string]any{
-		"node_id": host.NodeID, "data_dir": host.DataDir, "listen": host.Listen, "advertise": host.Advertise,
+		"node_id": host.NodeID, "data_dir": host.DataDir, "listen": host.Listen,
 		"transport": map[string]any{"listen": host.Transport.Listen, "advertise": host.Transport.Advertise},
 		"temporal":  map[string]any{"address": host.Temporal.Address, "namespace": host.Temporal.Namespace},
 		"database":  map[string]any{"url": host.Database.URL.Reveal()},

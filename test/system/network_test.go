@@ -15,8 +15,8 @@ import (
 )
 
 // TestNetworkIsCreatedAgain removes the party's Docker network while no container runs, as docker network
-// prune does. Within seconds the party's API and transport listen at the gateway of the next one, which has
-// another address, without a restart.
+// prune does. Within seconds the party's gate listens at the gateway of the next one, which has another
+// address, without a restart.
 func TestNetworkIsCreatedAgain(t *testing.T) {
 	t.Parallel()
 	cli := dockerClient(t)
@@ -39,10 +39,8 @@ func TestNetworkIsCreatedAgain(t *testing.T) {
 		return found.IPAM.Config[0].Gateway
 	}
 	serves := func(host string) bool {
-		for listen, path := range map[string]string{
-			guest.Containers.Listen: "/v1/platform/schedule/task/callback",
-			guest.Transport.Listen:  "/v1/interconn/chan/peek"} {
-			_, port, err := net.SplitHostPort(listen)
+		for _, path := range []string{"/v1/platform/schedule/task/callback", "/v1/interconn/chan/peek"} {
+			_, port, err := net.SplitHostPort(guest.Containers.Listen)
 			require.NoError(t, err)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			a, _ := apiclient.Send(ctx, http.MethodPost, "http://"+net.JoinHostPort(host, port)+path,

@@ -34,11 +34,11 @@ func TestDevAsUnknownUser(t *testing.T) {
 		require.NoError(t, os.Chmod(filepath.Join(dir, name), 0o755))
 	}
 	port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
-	guest := &testParty{t: t, url: "http://" + testenv.FreePair(t)}
-	host := &testParty{t: t, url: "http://" + testenv.FreePair(t)}
+	guest := &testParty{t: t, url: "http://" + testenv.FreeForParty(t)}
+	host := &testParty{t: t, url: "http://" + testenv.FreeForParty(t)}
 	cmd := exec.Command(filepath.Join(dir, "hutong"), "dev", "--no-docker", "--data-dir",
-		filepath.Join(dir, "data"), "--temporal-port", port(testenv.FreePair(t)), "--ui-port",
-		port(testenv.FreePair(t)), "--party", guestNode+"="+strings.TrimPrefix(guest.url, "http://"),
+		filepath.Join(dir, "data"), "--temporal-port", port(testenv.FreeAddress(t)), "--ui-port",
+		port(testenv.FreeAddress(t)), "--party", guestNode+"="+strings.TrimPrefix(guest.url, "http://"),
 		"--party", hostNode+"="+strings.TrimPrefix(host.url, "http://"))
 	cmd.Dir, cmd.Env = dir, []string{}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}

@@ -55,9 +55,9 @@ func Binary(t testing.TB, name string) string {
 // FreeAddress returns an unused address on 127.0.0.1 that no other caller gets.
 func FreeAddress(t testing.TB) string { return freeAddresses(t, 1) }
 
-// FreePair returns an unused address on 127.0.0.1 whose next port is free too. A development deployment uses
-// that one for a party's transport.
-func FreePair(t testing.TB) string { return freeAddresses(t, 2) }
+// FreeForParty returns an unused address on 127.0.0.1 whose next three ports are free too. A development
+// deployment uses them for a party's other servers.
+func FreeForParty(t testing.TB) string { return freeAddresses(t, 4) }
 
 func freeAddresses(t testing.TB, n int) string {
 	t.Helper()
