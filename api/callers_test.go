@@ -22,6 +22,7 @@ import (
 // routes.
 type class struct {
 	public    bool
+	client    bool          // clients, whatever their roles are
 	role      identity.Role // clients with this role
 	container bool          // the container that a callback is about
 	verb      bfia.Verb     // partners that may do this
@@ -49,6 +50,9 @@ var classes = map[string]class{
 	bfia.PathPlatformJobList: role(identity.Viewer), bfia.PathPlatformLogLines: role(identity.Logs),
 	bfia.PathPlatformLog: role(identity.Logs), bfia.PathJobOutputs: role(identity.Viewer),
 	bfia.PathJobShow: role(identity.Viewer), bfia.PathJobDocument: role(identity.Viewer),
+	bfia.PathTokenCreate: role(identity.Admin), bfia.PathTokenQuery: role(identity.Admin),
+	bfia.PathTokenRevoke: role(identity.Admin), bfia.PathWhoAmI: {client: true},
+	bfia.PathLogin:       {public: true},
 	bfia.PathRunnerQuery: role(identity.Viewer), bfia.PathRunnerDrain: role(identity.RunnerAdmin),
 
 	bfia.PathPartnerInvite: role(identity.Admin), bfia.PathPartnerApply: role(identity.Admin),
@@ -139,6 +143,11 @@ func (c class) expected(caller testCaller) outcome {
 		return served
 	case p.Kind == identity.KindAnonymous:
 		return unauthenticated
+	case c.client:
+		if p.Kind == identity.KindClient {
+			return served
+		}
+		return forbiddenTo
 	case c.role != "":
 		if p.Can(c.role) {
 			return served
