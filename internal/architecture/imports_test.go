@@ -79,7 +79,7 @@ var imports = []struct {
 		"internal/certs"}},
 	{"internal/doctor",
 		[]string{"bfia", "activities/...", "store/...", "internal/party", "internal/temporalns",
-			"internal/httpclient", "internal/duration", "internal/audit"}},
+			"internal/httpclient", "internal/certs", "internal/duration", "internal/audit"}},
 	{"internal/httpclient", nil},
 	{"internal/identity", nil},
 	{"internal/secretfile", nil},

@@ -2,9 +2,11 @@ package doctor
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/internal/certs"
 	"hutong/internal/httpclient"
 	"hutong/internal/party"
 )
@@ -31,11 +34,20 @@ func partnerChecks(cfg *party.Config) []check {
 			return checkTransport(ctx, cfg.Transport.Listen)
 		}},
 	}
-	if address := cfg.Transport.PartnerListen; address != "" {
-		checks = append(checks, check{"transport.partner_listen", func(ctx context.Context) Check {
-			return checkTransport(ctx, address)
+	directory, err := party.OpenPartners(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return append(checks, check{"partners.tls", func(context.Context) Check {
+			return failed("correct the file or the field; no partner was checked",
+				"failed to read the certificates for partners: %v", err)
 		}})
 	}
+	if own := directory.Certificate(); own != nil {
+		checks = append(checks, check{"partners.tls", func(context.Context) Check {
+			return checkExpiry("this party's certificate", own, "renew it, for example with hutong cert "+
+				"init; the party reads it again without a restart")
+		}})
+	}
+	over := directory.Transport(nil)
 	if address := cfg.Transport.Advertise; address != "" {
 		checks = append(checks, check{"transport.advertise", func(ctx context.Context) Check {
 			return checkTransportAdvertise(ctx, address)
@@ -50,19 +62,46 @@ func partnerChecks(cfg *party.Config) []check {
 		}
 		route := cfg.Routes[node]
 		checks = append(checks, check{"routes." + node, func(ctx context.Context) Check {
-			return checkPartner(ctx, cfg, node, route.URL)
+			return checkPartner(ctx, cfg, over, node, route.URL)
 		}})
 		checks = append(checks, check{"routes." + node + ".transport_url", func(ctx context.Context) Check {
-			if err := probeTransport(ctx, cfg.Proxy.Rule(), route.Transport()); err != nil {
-				return failed("ask the partner for its transport's address and whether the transport runs; "+
-					"check firewalls",
-					"failed to reach the transport of %s: %v", node, err)
+			if err := probeTransport(ctx, over, cfg.NodeID, node,
+				route.Transport()); err != nil {
+				return failed(
+					"ask the partner for its transport's address and whether the transport runs; "+
+						"check firewalls",
+					"failed to reach the transport of %s: %v",
+					node,
+					err,
+				)
 			}
 			return ok("a transport answers at %s", route.Transport())
 		}})
 	}
 
 	return checks
+}
+
+// expiresSoon is how long before the end of a certificate the doctor warns.
+const expiresSoon = 30 * 24 * time.Hour
+
+// checkExpiry checks that a certificate is valid for a while.
+func checkExpiry(what string, cert *x509.Certificate, remedy string) Check {
+	end := cert.NotAfter.Format(time.DateOnly)
+	switch left := time.Until(cert.NotAfter); {
+	case left <= 0:
+		return failed(remedy, "%s has expired on %s", what, end)
+	case left < expiresSoon:
+		return warning(remedy, "%s expires on %s", what, end)
+	}
+	return ok("%s is valid until %s, fingerprint %s", what, end, certs.PinOf(cert))
+}
+
+// direct returns a transport for this party's own servers, which keeps no connections.
+func direct() http.RoundTripper {
+	t := httpclient.Direct()
+	t.DisableKeepAlives = true
+	return t
 }
 
 func checkRoutes(cfg *party.Config) Check {
@@ -88,24 +127,26 @@ func checkRoutes(cfg *party.Config) Check {
 
 // readNodeID reads the node id and the clock of the party at a base URL. node is "" if the party does not
 // report it.
-func readNodeID(ctx context.Context, proxy httpclient.Proxy, base string) (node string, date time.Time,
-	err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(base, "/")+bfia.PathHealth,
-		nil)
+func readNodeID(ctx context.Context, tr http.RoundTripper, base, target string) (node string,
+	response *http.Response, err error) {
+	req, err := http.NewRequestWithContext(
+		ctx,
+		http.MethodGet,
+		strings.TrimRight(base, "/")+bfia.PathHealth,
+		nil,
+	)
 	if err != nil {
-		return "", date, err
+		return "", nil, err
 	}
-	tr := proxy.Transport()
-	defer tr.CloseIdleConnections()
+	req.Header.Set("x-target-node-id", target)
 	resp, err := tr.RoundTrip(req) // like the partner client, it follows no redirects
 	if err != nil {
-		return "", date, err
+		return "", nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	date, _ = http.ParseTime(resp.Header.Get("Date"))
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
 	if err != nil {
-		return "", date, err
+		return "", nil, err
 	}
 	var envelope bfia.Envelope
 	var health struct {
@@ -116,19 +157,17 @@ func readNodeID(ctx context.Context, proxy httpclient.Proxy, base string) (node 
 		node = health.NodeID
 	}
 
-	return node, date, nil
+	return node, resp, nil
 }
 
 // post sends a request of the protocol and returns the body of the response.
-func post(ctx context.Context, proxy httpclient.Proxy, address, from, to, body string) ([]byte, error) {
+func post(ctx context.Context, tr http.RoundTripper, address, from, to, body string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	bfia.SetHeaders(req.Header, from, to, "doctor", time.Now())
-	tr := proxy.Transport()
-	defer tr.CloseIdleConnections()
 	resp, err := tr.RoundTrip(req)
 	if err != nil {
 		return nil, err
@@ -138,8 +177,8 @@ func post(ctx context.Context, proxy httpclient.Proxy, address, from, to, body s
 }
 
 // probeProtocol polls a task that does not exist. An implementation of the protocol answers with a code.
-func probeProtocol(ctx context.Context, proxy httpclient.Proxy, self, node, base string) error {
-	answer, err := post(ctx, proxy, strings.TrimRight(base, "/")+bfia.PathTaskPoll, self, node,
+func probeProtocol(ctx context.Context, tr http.RoundTripper, self, node, base string) error {
+	answer, err := post(ctx, tr, strings.TrimRight(base, "/")+bfia.PathTaskPoll, self, node,
 		`{"task_id":"doctor","role":""}`)
 	if err != nil {
 		return err
@@ -155,8 +194,9 @@ func probeProtocol(ctx context.Context, proxy httpclient.Proxy, self, node, base
 
 // probeTransport sends a transport a message without a session. A transport rejects it with a code that
 // starts with E (BFIA specification, part 4).
-func probeTransport(ctx context.Context, proxy httpclient.Proxy, base string) error {
-	answer, err := post(ctx, proxy, strings.TrimRight(base, "/")+"/v1/interconn/chan/invoke", "", "", "{}")
+func probeTransport(ctx context.Context, tr http.RoundTripper, self, node, base string) error {
+	answer, err := post(ctx, tr, strings.TrimRight(base, "/")+"/v1/interconn/chan/invoke", self, node,
+		"{}")
 	if err != nil {
 		return err
 	}
@@ -169,9 +209,9 @@ func probeTransport(ctx context.Context, proxy httpclient.Proxy, base string) er
 	return nil
 }
 
-func checkPartner(ctx context.Context, cfg *party.Config, node, base string) Check {
-	proxy := cfg.Proxy.Rule()
-	reported, date, err := readNodeID(ctx, proxy, base)
+func checkPartner(ctx context.Context, cfg *party.Config, over http.RoundTripper, node,
+	base string) Check {
+	reported, response, err := readNodeID(ctx, over, base, node)
 	switch {
 	case err != nil:
 		return failed("ask the partner whether its API runs and at which URL; check firewalls, DNS, "+
@@ -182,19 +222,33 @@ func checkPartner(ctx context.Context, cfg *party.Config, node, base string) Che
 			reported, node)
 	}
 	if reported == "" {
-		if err := probeProtocol(ctx, proxy, cfg.NodeID, node, base); err != nil {
+		if err := probeProtocol(ctx, over, cfg.NodeID, node, base); err != nil {
 			return failed("ask the partner at which URL its API is; a gateway may answer instead of the "+
 				"partner",
 				"failed to reach %s: %v", node, err)
 		}
 	}
 
+	date, _ := http.ParseTime(response.Header.Get("Date"))
 	if skew := time.Since(date).Abs(); !date.IsZero() && skew > maxClockSkew {
 		return warning("synchronise both clocks with NTP",
 			"%s answers, but its clock differs from this one by %s", node, skew.Round(time.Second))
 	}
+	if response.TLS != nil && len(response.TLS.PeerCertificates) > 0 {
+		c := checkExpiry(
+			"the certificate of "+node,
+			response.TLS.PeerCertificates[0],
+			"ask the partner to renew it",
+		)
+		if c.State != OK {
+			return c
+		}
+	}
 	if reported == "" {
-		return ok("a party answers at %s; it does not report its node id, which only Hutong parties do", base)
+		return ok(
+			"a party answers at %s; it does not report its node id, which only Hutong parties do",
+			base,
+		)
 	}
 
 	return ok("%s answers at %s", node, base)
@@ -205,7 +259,7 @@ func checkAPI(ctx context.Context, cfg *party.Config) Check {
 	if c.State != OK {
 		return c
 	}
-	node, _, err := readNodeID(ctx, httpclient.Proxy{}, "http://"+localAddress(cfg.Listen))
+	node, _, err := readNodeID(ctx, direct(), "http://"+localAddress(cfg.Listen), "")
 	if err != nil || node != cfg.NodeID {
 		return failed("stop the other program, or set listen to another port",
 			"a program other than the API of %s listens on %s", cfg.NodeID, cfg.Listen)
@@ -219,7 +273,7 @@ func checkTransport(ctx context.Context, address string) Check {
 	if c.State != OK {
 		return c
 	}
-	if err := probeTransport(ctx, httpclient.Proxy{}, "http://"+localAddress(address)); err != nil {
+	if err := probeTransport(ctx, direct(), "", "", "http://"+localAddress(address)); err != nil {
 		return failed("stop the other program, or use another port", "another program listens on %s: %v",
 			address, err)
 	}
@@ -234,7 +288,7 @@ func checkListener(ctx context.Context, address, command, advertise string) Chec
 	if err == nil {
 		_ = conn.Close()
 		server := url.URL{Scheme: "http", Host: localAddress(address)}
-		if _, _, err := readNodeID(ctx, httpclient.Proxy{}, server.String()); err != nil {
+		if _, _, err := readNodeID(ctx, direct(), server.String(), ""); err != nil {
 			return failed("stop the other program, or use another port",
 				"a program that does not speak HTTP listens on %s: %v", address, err)
 		}
@@ -255,7 +309,7 @@ func checkListener(ctx context.Context, address, command, advertise string) Chec
 
 // checkTransportAdvertise checks the address at which runners and control workers reach the transport.
 func checkTransportAdvertise(ctx context.Context, address string) Check {
-	if err := probeTransport(ctx, httpclient.Proxy{}, "http://"+address); err != nil {
+	if err := probeTransport(ctx, direct(), "", "", "http://"+address); err != nil {
 		return warning("start hutong transport, or set transport.advertise to an address that runners and "+
 			"control workers reach",
 			"failed to reach this party's transport from this machine at %s: %v", address, err)

@@ -125,6 +125,10 @@ type TransportConfig struct {
 	// PartnerListen is the host:port for the transports of partners, with mutual TLS. Empty: they use
 	// partners.listen, which a transport in a process of its own does not serve.
 	PartnerListen string `yaml:"partner_listen" env:"PARTNER_LISTEN"`
+	// PartnerPlainListen is the host:port for the transports of partners that can't use mutual TLS, whose
+	// routes say so. Empty: they use partners.plain_listen, which a transport in a process of its own does
+	// not serve.
+	PartnerPlainListen string `yaml:"partner_plain_listen" env:"PARTNER_PLAIN_LISTEN"`
 	// Advertise is the host:port at which runners and control workers reach the transport. Empty: the port of
 	// Listen on their own machine.
 	Advertise string `yaml:"advertise" env:"ADVERTISE"`

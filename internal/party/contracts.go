@@ -187,17 +187,6 @@ func (v *validation) contracts(c *Config) {
 	if (t.CertFile == "") != (t.KeyFile == "") {
 		v.wrong("partners.tls.cert_file", "must be set together with partners.tls.key_file")
 	}
-	for _, l := range []struct{ field, address string }{{"partners.listen", c.Partners.Listen},
-		{"transport.partner_listen", c.Transport.PartnerListen}} {
-		if l.address != "" && t.CertFile == "" {
-			v.wrong(
-				l.field,
-				"requires partners.tls.cert_file and key_file, with which this party proves to be %s: "+
-					"`hutong cert init` makes them, `hutong cert csr` asks an authority for them",
-				c.NodeID,
-			)
-		}
-	}
 	for _, u := range []struct{ field, url string }{{"partners.url", c.Partners.URL},
 		{"partners.transport_url", c.Partners.TransportURL}} {
 		switch {

@@ -22,8 +22,13 @@ const maxPartnerHeaderBytes = 64 << 10
 
 // openPartners reads who the partners are.
 func (p *Party) openPartners() error {
+	methods, err := p.cfg.openMethods(&p.nonces, p.logger)
+	if err != nil {
+		return fmt.Errorf("failed to read the keys of party %s: %w", p.cfg.NodeID, err)
+	}
 	cfg := partners.Config{Node: p.cfg.NodeID, AllowTLS12: p.cfg.Partners.TLS.MinVersion == "1.2",
-		Strangers: p.pending.Load, StrangerPaths: strangerPaths, OnRefusal: p.recordRefusal}
+		Strangers: p.pending.Load, StrangerPaths: strangerPaths, Methods: methods,
+		OnRefusal: p.recordRefusal}
 	files := p.cfg.Partners.TLS
 	if files.CertFile != "" {
 		pair, err := certs.LoadKeyPair(files.CertFile, files.KeyFile, p.logger)
@@ -125,6 +130,13 @@ func (p *Party) startPartners(ctx context.Context, control bool, channel *transp
 			return err
 		}
 		channel = nil
+	}
+	if p.channel != nil && p.cfg.Transport.PartnerPlainListen != "" {
+		s := p.partners.Server(p.channel.PartnerHandler(), maxPartnerHeaderBytes)
+		if err := p.serve(ctx, "transport.partner_plain_listen", p.cfg.Transport.PartnerPlainListen,
+			s.ServePlain, s.Shutdown); err != nil {
+			return err
+		}
 	}
 	handler := p.partnerHandler(control, channel)
 	if handler == nil {

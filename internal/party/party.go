@@ -28,6 +28,7 @@ import (
 	"hutong/api"
 	"hutong/bfia"
 	bfiaclient "hutong/bfia/client"
+	"hutong/fateflow"
 	"hutong/gate"
 	"hutong/internal/httpclient"
 	"hutong/internal/limits"
@@ -63,6 +64,7 @@ type Party struct {
 	contracts *contracts  // nil unless the process needs partners
 	pending   atomic.Bool // a node that is no partner may connect, to apply for a contract
 	limiter   *limits.Limiter
+	nonces    nonces // of the requests of partners
 	// sessions decides which partners may send to which sessions of the transport.
 	sessions *sessions
 	closers  []func(context.Context) error // in the order of the starts
@@ -102,6 +104,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 			return nil, err
 		}
 	}
+	p.nonces.use(db)
 	p.sessions = newSessions(cfg.NodeID, db.JobParties, p.logger)
 	if err := p.readKeys(ctx, db); err != nil {
 		return nil, err
@@ -168,7 +171,9 @@ func (p *Party) Failed() <-chan error { return p.failed }
 // onStop registers a function that Stop calls.
 func (p *Party) onStop(f func(context.Context) error) { p.closers = append(p.closers, f) }
 
-func (p *Party) tempDir() string { return filepath.Join(p.cfg.DataDir, "tmp") }
+func (p *Party) tempDir() string { return p.cfg.tempDir() }
+
+func (c *Config) tempDir() string { return filepath.Join(c.DataDir, "tmp") }
 
 // TemporalOptions returns the options of the connection to the party's Temporal namespace.
 func TemporalOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
@@ -248,6 +253,13 @@ func (p *Party) route(node string) (string, bool) {
 	return partner.URL, ok
 }
 
+// remote returns a client for commands to partners.
+func (p *Party) remote(timeout time.Duration) *bfiaclient.Client {
+	c := bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), timeout)
+	c.Explain = fateflow.ExplainRefusal
+	return c
+}
+
 // TransportAddress returns the address at which the party's control workers, which release sessions, reach
 // its transport.
 func (c *Config) TransportAddress() string {
@@ -324,7 +336,7 @@ func (p *Party) startTransport(ctx context.Context) error {
 }
 
 func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob.Store) error {
-	partners := bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), p.cfg.Remote.Timeout)
+	partners := p.remote(p.cfg.Remote.Timeout)
 	workflowClient, err := workflowClient(p.cfg, temporal, p.logger)
 	if err != nil {
 		return err
@@ -452,7 +464,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		EvidenceSigner: p.cfg.evidenceSigner, Software: softwareVersion(),
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
-		Remote:          bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), createTimeout),
+		Remote:          p.remote(createTimeout),
 		DeleteWorkflows: p.workflowDeleter(temporal), Contracts: p.contracts, Logger: p.logger,
 	})
 	p.onStop(p.api.Shutdown)

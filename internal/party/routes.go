@@ -22,6 +22,10 @@ type Route struct {
 	Auth partners.Auth `yaml:"auth,omitempty"`
 	// TLS says which certificates prove the node.
 	TLS RouteTLS `yaml:"tls"`
+	// Sign names the keys for auth sign and mtls+sign.
+	Sign RouteSignConfig `yaml:"sign,omitempty"`
+	// FATE names the apps for auth fate-site.
+	FATE RouteFATEConfig `yaml:"fate,omitempty"`
 	// From lists the networks from which a partner with auth none calls, such as 192.0.2.7/32.
 	From []string `yaml:"from"`
 }

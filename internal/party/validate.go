@@ -250,6 +250,9 @@ func (v *validation) routes(c *Config) {
 			}
 		}
 		v.proof(c, field, c.Routes[node])
+		if node != c.NodeID {
+			v.routeKeys(field, c.Routes[node])
+		}
 	}
 	if _, known := c.Routes[c.Scheduler]; c.Scheduler != "" && c.Scheduler != c.NodeID && !known {
 		v.wrong("scheduler", "must be this party or an entry of routes, but is %q", c.Scheduler)

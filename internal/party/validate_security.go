@@ -16,7 +16,8 @@ func (v *validation) security(c *Config) {
 	v.address("containers.listen", c.Containers.Listen)
 	optional := []struct{ field, address string }{{"partners.listen", c.Partners.Listen},
 		{"partners.plain_listen", c.Partners.PlainListen}, {"ops.listen", c.Ops.Listen},
-		{"transport.partner_listen", c.Transport.PartnerListen}}
+		{"transport.partner_listen", c.Transport.PartnerListen},
+		{"transport.partner_plain_listen", c.Transport.PartnerPlainListen}}
 	for _, l := range optional {
 		if l.address != "" {
 			v.address(l.field, l.address)
@@ -53,7 +54,8 @@ func (v *validation) distinct(c *Config) {
 	for _, l := range []struct{ field, address string }{{"listen", c.Listen},
 		{"transport.listen", c.Transport.Listen}, {"containers.listen", c.Containers.Listen},
 		{"partners.listen", c.Partners.Listen}, {"partners.plain_listen", c.Partners.PlainListen},
-		{"ops.listen", c.Ops.Listen}, {"transport.partner_listen", c.Transport.PartnerListen}} {
+		{"ops.listen", c.Ops.Listen}, {"transport.partner_listen", c.Transport.PartnerListen},
+		{"transport.partner_plain_listen", c.Transport.PartnerPlainListen}} {
 		if l.address == "" || strings.HasSuffix(l.address, ":0") {
 			continue
 		}
