@@ -49,6 +49,7 @@ var classes = map[string]class{
 	bfia.PathPlatformPriority: role(identity.Operator), bfia.PathPlatformStatusAll: role(identity.Viewer),
 	bfia.PathPlatformJobList: role(identity.Viewer), bfia.PathPlatformLogLines: role(identity.Logs),
 	bfia.PathPlatformLog: role(identity.Logs), bfia.PathJobOutputs: role(identity.Viewer),
+	bfia.PathJobEvidence: role(identity.Auditor), bfia.PathAuditQuery: role(identity.Auditor),
 	bfia.PathJobShow: role(identity.Viewer), bfia.PathJobDocument: role(identity.Viewer),
 	bfia.PathTokenCreate: role(identity.Admin), bfia.PathTokenQuery: role(identity.Admin),
 	bfia.PathTokenRevoke: role(identity.Admin), bfia.PathWhoAmI: {client: true},
