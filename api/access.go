@@ -22,6 +22,7 @@ var (
 	anyPartner     = access{kind: identity.KindPartner} // the handler checks what the partner may do
 	ownContainers  = access{kind: identity.KindContainer}
 	operationProbe = access{kind: identity.KindOperator}
+	anyClient      = access{kind: identity.KindClient} // whatever its roles are
 )
 
 // clientWith lets clients with a role call an endpoint.
@@ -36,7 +37,7 @@ func (a access) check(p identity.Principal) error {
 		return bfia.Errorf(bfia.CodeUnauthenticated, "%s: this endpoint requires credentials", a)
 	case a.kind == identity.KindAnonymous || p.Kind != a.kind:
 		return bfia.Errorf(bfia.CodeForbidden, "%s: this endpoint is not for a %s", a, p.Kind)
-	case a.kind == identity.KindClient && !p.Can(a.role):
+	case a.kind == identity.KindClient && a.role != "" && !p.Can(a.role):
 		return bfia.Errorf(bfia.CodeForbidden, "%s lacks the role %s, which this endpoint requires", p,
 			a.role)
 	}
@@ -48,7 +49,7 @@ func (a access) String() string {
 	switch {
 	case a.everybody:
 		return "everybody"
-	case a.kind == identity.KindClient:
+	case a.kind == identity.KindClient && a.role != "":
 		return fmt.Sprintf("for clients with the role %s", a.role)
 	case a.kind == identity.KindAnonymous:
 		return "for nobody"

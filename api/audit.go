@@ -33,8 +33,20 @@ func (s *Server) platformAudit(c *fiber.Ctx) error {
 	if err != nil {
 		return unknownJob(err, audit.JobID, s.Node)
 	}
+	if err := s.checkFourEyes(c.UserContext(), audit); err != nil {
+		return err
+	}
+	undo := func(context.Context) {}
+	if job.State == bfia.JobPending {
+		if undo, err = s.recordClient(c.UserContext(), audit.JobID, string(audit.Status)); err != nil {
+			return err
+		}
+	}
 	gone, err := s.update(c.UserContext(), workflows.ParticipantJobID(audit.JobID), workflows.UpdateAudit,
 		workflows.Audit{Node: s.Node, Status: audit.Status, Reason: audit.Reason}, nil)
+	if code := bfia.CodeOf(err); gone || err != nil && code < bfia.CodeInternal {
+		undo(c.UserContext())
+	}
 	if err != nil {
 		return err
 	}

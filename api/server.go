@@ -21,6 +21,7 @@ import (
 
 	"hutong/activities/housekeeping"
 	"hutong/admission"
+	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/internal/httpguard"
 	"hutong/internal/identity"
@@ -58,6 +59,10 @@ type Config struct {
 	AllowCommand func(command []string) error
 	// Clients determines who calls at the listener of clients. nil refuses everybody.
 	Clients Authenticator
+	// Login says how clients log in.
+	Login bfia.Login
+	// FourEyes refuses that a client approves a job that it submitted.
+	FourEyes bool
 	// OpenPartners also serves the endpoints of partners at the listener of clients, to whomever their header
 	// names. Only for development.
 	OpenPartners bool

@@ -30,6 +30,9 @@ func (s *Server) platformStatus(c *fiber.Ctx) error {
 	if err := s.explain(c.UserContext(), status); err != nil {
 		return err
 	}
+	if err := s.nameClients(c.UserContext(), status); err != nil {
+		return err
+	}
 	for _, t := range status.Tasks {
 		if t.TaskID != "" {
 			status.Status[t.TaskID] = t.State

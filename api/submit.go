@@ -31,7 +31,15 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 		return err
 	}
 	defer done()
+	undo, err := s.recordClient(c.UserContext(), doc.JobID, store.ActSubmitted)
+	if err != nil {
+		return err
+	}
 	if err := s.remote.CreateAll(c.UserContext(), s.Scheduler, doc); err != nil {
+		var sent *client.Error
+		if errors.As(err, &sent) && sent.Outcome == client.Refused {
+			undo(c.UserContext())
+		}
 		return partnerError(err, "the scheduler")
 	}
 	return ok(c, bfia.JobCreated{JobID: doc.JobID, Warnings: warnings})

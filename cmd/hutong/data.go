@@ -360,6 +360,9 @@ func (c *client) download(ctx context.Context,
 	if err != nil {
 		return nil, 0, err
 	}
+	if err := c.authorize(request); err != nil {
+		return nil, 0, err
+	}
 	response, err := c.roundTrip(request)
 	if err != nil {
 		return nil, 0, err
@@ -373,7 +376,7 @@ func (c *client) download(ctx context.Context,
 		return nil, 0, c.noAnswer(err)
 	}
 	_, err = openEnvelope(response, answer)
-	return nil, 0, err
+	return nil, 0, explainRefusal(request, err)
 }
 
 // explainTransfer replaces the error of a transfer that was cut off.

@@ -418,6 +418,7 @@ func TestExample(t *testing.T) {
 		map[string]string{}
 	want.Runner.K8s.ImagePullSecrets, want.Runner.GPUs = []string{}, []string{}
 	want.Proxy.NoProxy = []string{}
+	want.OIDC.Roles, want.ClientCertificates = RoleMap{}, []ClientCertificate{}
 	want.Temporal.Encryption.Keys, want.Temporal.Codec.Origins = map[string]string{}, []string{}
 	require.NoError(t, want.Complete())
 	assert.Equal(t, want, c)

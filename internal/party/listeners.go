@@ -7,7 +7,6 @@ import (
 	"net"
 
 	"hutong/activities/driver/docker"
-	"hutong/api"
 	"hutong/internal/certs"
 )
 
@@ -33,14 +32,6 @@ func (p *Party) startAPI(ctx context.Context, docker *docker.Driver) error {
 	}
 	p.serveBridge(ctx, docker, p.cfg.Containers.Listen,
 		func() (func(net.Listener) error, func(context.Context) error) { return s.ServeContainers, none })
-	return nil
-}
-
-// clients returns the authenticator of the listener of clients.
-func (p *Party) clients() api.Authenticator {
-	if p.cfg.Security.Mode == SecurityOpen {
-		return api.OpenClients
-	}
 	return nil
 }
 

@@ -24,6 +24,7 @@ func (c *Config) Validate() error {
 	v.id("node_id", c.NodeID)
 	v.address("listen", c.Listen)
 	v.security(c)
+	v.clients(c)
 	if c.Advertise != "" {
 		v.reachable("advertise", c.Advertise)
 	}
