@@ -126,7 +126,7 @@ func (m Main) newRootCommand() *cobra.Command {
 		newConformanceCommand(c),
 	)
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
-		newMigrateCommand(), newKeyCommand(),
+		newMigrateCommand(), newKeyCommand(), newCodecCommand(),
 		newDoctorCommand(), newTemporalCommand(), m.newConfigCommand(), m.newDemoCommand())
 	root.AddCommand(newVersionCommand(), newSuperviseCommand())
 	root.SetVersionTemplate("{{.Version}}\n")
