@@ -14,12 +14,15 @@ type access struct {
 	everybody bool
 	kind      identity.Kind
 	role      identity.Role // what a client needs
+	// strangers: also nodes that are no partners, which have proved a key. They apply for a contract.
+	strangers bool
 }
 
 // Who may call an endpoint, besides clients.
 var (
 	everybody      = access{everybody: true}
 	anyPartner     = access{kind: identity.KindPartner} // the handler checks what the partner may do
+	anyNode        = access{kind: identity.KindPartner, strangers: true}
 	ownContainers  = access{kind: identity.KindContainer}
 	operationProbe = access{kind: identity.KindOperator}
 	anyClient      = access{kind: identity.KindClient} // whatever its roles are
@@ -32,6 +35,8 @@ func clientWith(role identity.Role) access { return access{kind: identity.KindCl
 func (a access) check(p identity.Principal) error {
 	switch {
 	case a.everybody:
+		return nil
+	case a.strangers && p.Kind == identity.KindAnonymous && p.Proof == identity.ByCertificate:
 		return nil
 	case p.Kind == identity.KindAnonymous:
 		return bfia.Errorf(bfia.CodeUnauthenticated, "%s: this endpoint requires credentials", a)

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/gofiber/fiber/v2"
 	"go.temporal.io/api/serviceerror"
@@ -64,25 +63,14 @@ func (s *Server) auditConfirm(c *fiber.Ctx) error {
 		return err
 	}
 	sender := s.sender(c)
-	if sender == "" {
-		return bfia.Errorf(bfia.CodeBadRequest,
-			"header x-source-node-id: is required; it names the party that approves or rejects")
-	}
-	job, err := s.store.ScheduleJob(c.UserContext(), audit.JobID)
-	if err != nil {
-		return unknownJob(err, audit.JobID, s.Node)
-	}
-	doc, err := s.document(c.UserContext(), audit.JobID)
+	job, err := s.scheduledJobFor(c.UserContext(), sender, bfia.VerbAuditConfirm, audit.JobID)
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(doc.Config.Nodes(), sender) {
-		return bfia.Errorf(bfia.CodeForbidden, "%s is not a participant of job %s", sender, audit.JobID)
-	}
 	switch {
 	case job.State == bfia.JobPending:
-		_, err := s.signal(c.UserContext(), workflows.SchedulerJobID(audit.JobID), workflows.SignalAudit,
-			workflows.Audit{Node: sender, Status: audit.Status, Reason: audit.Reason})
+		_, err := s.signalLimited(c.UserContext(), sender, workflows.SchedulerJobID(audit.JobID),
+			workflows.SignalAudit, workflows.Audit{Node: sender, Status: audit.Status, Reason: audit.Reason})
 		if err != nil {
 			return err
 		}

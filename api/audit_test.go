@@ -67,11 +67,12 @@ func TestAuditConfirm(t *testing.T) {
 		{id, workflows.SignalAudit, workflows.Audit{Node: host, Status: bfia.JobReady, Reason: "words"}},
 		{id, workflows.SignalAudit, workflows.Audit{Node: host, Status: bfia.JobRejected, Reason: "words"}},
 	}, p.engine.takeSignals())
-	p.bad(audit(bfia.JobReady), 200, bfia.CodeBadRequest, "x-source-node-id: is required")
-	p.bad(audit(bfia.JobReady).from("JG99"), 200, bfia.CodeForbidden, "JG99 is not a participant of job j1")
+	p.bad(audit(bfia.JobReady).unnamed(), 200, bfia.CodeForbidden, "this request proves none")
+	p.bad(audit(bfia.JobReady).from("JG99"), 200, bfia.CodeNotFound,
+		"knows no job j1 in which JG99 takes part")
 	p.bad(audit(bfia.JobFinished).from(host), 200, bfia.CodeBadRequest, "status:")
 	p.bad(post(bfia.PathAuditConfirm, bfia.Audit{JobID: "no", Status: bfia.JobReady}).from(host), 200,
-		bfia.CodeNotFound, "does not know job no")
+		bfia.CodeNotFound, "knows no job no")
 
 	require.NoError(t, p.store.UpdateScheduleJob(t.Context(), "j1", bfia.JobRunning, "", time.Now()))
 	p.good(audit(bfia.JobReady).from(host)) // late, or again
@@ -84,13 +85,13 @@ func TestTaskStop(t *testing.T) {
 	p := running(t, "j1")
 	id := bfia.TaskID("j1", first)
 	stop := post(bfia.PathTaskStop, bfia.TaskStop{TaskID: id}).from(guest)
-	p.bad(stop, 200, bfia.CodeNotFound, "has no task")
+	p.bad(stop, 200, bfia.CodeNotFound, "knows no task "+id)
 	_, err := p.store.StartTask(t.Context(), "j1", first, id, 1, time.Now())
 	require.NoError(t, err)
 	p.engine.takeSignals()
 	p.good(stop)
 	require.Equal(t, []signal{{workflows.ParticipantJobID("j1"), workflows.SignalStop,
 		workflows.Stop{Task: first, By: guest}}}, p.engine.takeSignals())
-	p.bad(post(bfia.PathTaskStop, bfia.TaskStop{TaskID: id}).from("JG99"), 200, bfia.CodeForbidden,
-		"neither scheduler nor initiator")
+	p.bad(post(bfia.PathTaskStop, bfia.TaskStop{TaskID: id}).from("JG99"), 200, bfia.CodeNotFound,
+		"knows no task "+id)
 }

@@ -91,6 +91,9 @@ func (s *Server) checkPart(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if err := s.mayCreate(s.sender(c), bfia.VerbCheck, doc, ""); err != nil {
+		return err
+	}
 	warnings, err := s.checkOwnPart(c.UserContext(), doc, s.sender(c))
 	accepts := err == nil
 	check := bfia.PartyCheck{NodeID: s.Node, Accepts: &accepts, Warnings: warnings}

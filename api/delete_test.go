@@ -13,7 +13,7 @@ import (
 // queries.
 func TestDeleteWhatIsUsed(t *testing.T) {
 	p := newParty(t).withProvider().withData()
-	p.good(post(bfia.PathCreateAll, job(t, "used")).from(host))
+	p.good(post(bfia.PathCreateAll, job(t, "used")).from(guest))
 	p.good(post(bfia.PathCreate, job(t, "used")).from(host))
 	tables, err := p.store.DataTables(t.Context(), "")
 	require.NoError(t, err)

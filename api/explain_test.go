@@ -40,13 +40,13 @@ func TestExplanation(t *testing.T) {
 
 	for _, c := range []call{get(bfia.PathStatusAll + "?job_id=j1"),
 		post(bfia.PathTaskPoll, bfia.TaskPoll{TaskID: id})} {
-		r := p.good(c.from(host))
+		r := p.good(c.from(guest))
 		require.NotContains(t, string(r.Body), full.Message, "what partners may not know")
 		require.NotContains(t, string(r.Body), "secret")
 		require.Contains(t, string(r.Body), `"exit_code":1`)
 	}
 	p.server.Settings.FailureSharing = bfia.ShareLog
-	require.Contains(t, string(p.good(post(bfia.PathTaskPoll, bfia.TaskPoll{TaskID: id}).from(host)).Body),
+	require.Contains(t, string(p.good(post(bfia.PathTaskPoll, bfia.TaskPoll{TaskID: id}).from(guest)).Body),
 		"secret row")
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 
@@ -65,8 +66,7 @@ func (s *Server) receiveFateFlowReport(c *fiber.Ctx) error {
 	if err := s.readJSON(c, &report); err != nil {
 		return err
 	}
-	if err := fateflow.ReceiveReport(c.UserContext(), fateFlowScheduler{s}, s.Node, s.sender(c),
-		report); err != nil {
+	if err := fateflow.ReceiveReport(c.UserContext(), fateFlowScheduler{s}, s.sender(c), report); err != nil {
 		return err
 	}
 	return ok(c, nil)
@@ -75,20 +75,13 @@ func (s *Server) receiveFateFlowReport(c *fiber.Ctx) error {
 // fateFlowScheduler implements [fateflow.Scheduler].
 type fateFlowScheduler struct{ *Server }
 
-func (s fateFlowScheduler) JobOfTask(ctx context.Context, taskID string) (string, error) {
-	task, err := s.store.ScheduleTaskByID(ctx, taskID)
-	return task.JobID, err
-}
-
-func (s fateFlowScheduler) Participants(ctx context.Context, jobID string) ([]string, error) {
-	return s.participants(ctx, jobID)
-}
-
-func (s fateFlowScheduler) ReceiveCallback(ctx context.Context, jobID, participant string,
-	r bfia.TaskReport) error {
-	_, err := s.signal(ctx, workflows.SchedulerJobID(jobID), workflows.SignalCallback,
+func (s fateFlowScheduler) ReceiveCallback(ctx context.Context, participant string, r bfia.TaskReport) error {
+	task, err := s.scheduledTaskFor(ctx, participant, r.TaskID, r.Role)
+	if err != nil {
+		return err
+	}
+	return s.reportPart(ctx, task,
 		workflows.Callback{Node: participant, TaskID: r.TaskID, Role: r.Role, State: r.Status})
-	return err
 }
 
 // fateFlowParty implements [fateflow.Party] for the requests of one sender.
@@ -136,7 +129,7 @@ func (p fateFlowParty) CreateJob(ctx context.Context, doc *bfia.Document, schedu
 }
 
 func (p fateFlowParty) JobState(ctx context.Context, jobID string) (bfia.JobState, error) {
-	job, err := p.jobCommandedBy(ctx, p.from, jobID)
+	job, err := p.jobFor(ctx, p.from, bfia.VerbStart, jobID)
 	if err != nil {
 		return "", err
 	}
@@ -144,10 +137,7 @@ func (p fateFlowParty) JobState(ctx context.Context, jobID string) (bfia.JobStat
 }
 
 func (p fateFlowParty) StartJob(ctx context.Context, jobID string) error {
-	if _, err := p.approvedJob(ctx, jobID); err != nil {
-		return err
-	}
-	return p.signalParticipant(ctx, jobID, workflows.SignalStart, nil)
+	return p.beginJob(ctx, p.from, jobID)
 }
 
 func (p fateFlowParty) StopJob(ctx context.Context, jobID string) error {
@@ -155,7 +145,7 @@ func (p fateFlowParty) StopJob(ctx context.Context, jobID string) error {
 }
 
 func (p fateFlowParty) ReopenJob(ctx context.Context, jobID string) error {
-	job, err := p.jobCommandedBy(ctx, p.from, jobID)
+	job, err := p.jobFor(ctx, p.from, bfia.VerbStart, jobID)
 	if err != nil {
 		return err
 	}
@@ -178,7 +168,7 @@ func (p fateFlowParty) Reserve(ctx context.Context, jobID string) (bfia.Grant, e
 }
 
 func (p fateFlowParty) Release(ctx context.Context, jobID string) error {
-	if _, err := p.jobCommandedBy(ctx, p.from, jobID); err != nil {
+	if _, err := p.jobFor(ctx, p.from, bfia.VerbRelease, jobID); err != nil {
 		return err
 	}
 	// A workflow that has ended holds no reservation.
@@ -188,7 +178,7 @@ func (p fateFlowParty) Release(ctx context.Context, jobID string) error {
 }
 
 func (p fateFlowParty) Tasks(ctx context.Context, jobID string) ([]fateflow.Part, error) {
-	if _, err := p.jobCommandedBy(ctx, p.from, jobID); err != nil {
+	if _, err := p.jobFor(ctx, p.from, bfia.VerbTaskPoll, jobID); err != nil {
 		return nil, err
 	}
 	tasks, err := p.store.Tasks(ctx, jobID)
@@ -213,18 +203,22 @@ func (p fateFlowParty) StopTask(ctx context.Context, jobID, task string, attempt
 
 // stop signals a stop, in the name of the job's scheduler.
 func (p fateFlowParty) stop(ctx context.Context, jobID string, stop workflows.Stop) error {
-	job, err := p.jobCommandedBy(ctx, p.from, jobID)
+	job, err := p.jobFor(ctx, p.from, bfia.VerbStop, jobID)
 	if err != nil {
 		return err
 	}
-	stop.By = job.SchedulerNode
-	_, err = p.signal(ctx, workflows.ParticipantJobID(jobID), workflows.SignalStop, stop)
+	stop.By = p.from
+	if job.State.Terminal() {
+		return nil
+	}
+	_, err = p.signalLimited(ctx, fmt.Sprint(p.from, " ", stop.Task, " ", stop.Attempt),
+		workflows.ParticipantJobID(jobID), workflows.SignalStop, stop)
 	return err
 }
 
 // approvedJob returns a job that this party has approved.
 func (p fateFlowParty) approvedJob(ctx context.Context, jobID string) (*store.Job, error) {
-	job, err := p.jobCommandedBy(ctx, p.from, jobID)
+	job, err := p.jobFor(ctx, p.from, bfia.VerbReserve, jobID)
 	if err != nil {
 		return nil, err
 	}

@@ -23,17 +23,19 @@ func TestFateFlowDocument(t *testing.T) {
 		}
 		return body
 	}
+	// The job's initiator is its scheduler.
+	fate := func(path string, body any) call { return post(path, body).from(guest) }
 	inner := map[string]any{"dag": json.RawMessage(job(t, ""))}
 	var doc map[string]any
 	require.NoError(t, json.Unmarshal([]byte(job(t, "")), &doc))
 	inner["dag"] = doc
 	task := map[string]any{"task_id": "j1_" + first}
 	for _, role := range []string{"guest", "host"} {
-		r := p.good(post(fateflow.PathJobCreate, command(role, map[string]any{"dag_schema": inner})))
+		r := p.good(fate(fateflow.PathJobCreate, command(role, map[string]any{"dag_schema": inner})))
 		require.Equal(t, "success", r.Message)
 		require.Equal(t, []string{workflows.ParticipantJobID("j1")}, p.engine.started())
-		p.good(post(fateflow.PathJobStart, command(role, nil)))
-		p.good(post(fateflow.PathTaskStart, command(role, task)))
+		p.good(fate(fateflow.PathJobStart, command(role, nil)))
+		p.good(fate(fateflow.PathTaskStart, command(role, task)))
 	}
 	start := signal{workflows.ParticipantJobID("j1"), workflows.SignalStart, nil}
 	begin := signal{workflows.ParticipantJobID("j1"), workflows.SignalTaskStart,
@@ -42,25 +44,25 @@ func TestFateFlowDocument(t *testing.T) {
 	_, err := p.store.StartTask(t.Context(), "j1", first, "j1_"+first, 1, time.Now())
 	require.NoError(t, err)
 	var state fateflow.Report
-	p.good(post(fateflow.PathTaskCollect, command("host", task))).into(&state)
+	p.good(fate(fateflow.PathTaskCollect, command("host", task))).into(&state)
 	require.Equal(t, fateflow.Report{JobID: "j1", TaskID: "j1_" + first, Role: "host", PartyID: guest,
 		Status: "running"}, state)
-	p.good(post(fateflow.PathTaskStop, command("host", task)))
-	p.good(post(fateflow.PathJobStop, command("guest", nil)))
+	p.good(fate(fateflow.PathTaskStop, command("host", task)))
+	p.good(fate(fateflow.PathJobStop, command("guest", nil)))
 	require.Equal(t, []signal{
 		{workflows.ParticipantJobID("j1"), workflows.SignalStop,
 			workflows.Stop{Task: first, By: guest, Attempt: 1}},
 		{workflows.ParticipantJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
 	}, p.engine.takeSignals())
 
-	p.bad(post(fateflow.PathJobStart, map[string]any{"job_id": "j1", "role": "guest", "party_id": host}), 200,
+	p.bad(fate(fateflow.PathJobStart, map[string]any{"job_id": "j1", "role": "guest", "party_id": host}), 200,
 		bfia.CodeBadRequest, "party_id:")
-	p.bad(post(fateflow.PathJobStart, map[string]any{"job_id": "j1", "party_id": guest}), 200,
+	p.bad(fate(fateflow.PathJobStart, map[string]any{"job_id": "j1", "party_id": guest}), 200,
 		bfia.CodeBadRequest, "role: is required")
-	p.bad(post(fateflow.PathTaskStart, command("guest", map[string]any{"task_id": "t1"})), 200,
+	p.bad(fate(fateflow.PathTaskStart, command("guest", map[string]any{"task_id": "t1"})), 200,
 		bfia.CodeBadRequest, "task_id:")
-	p.bad(post(fateflow.PathJobCreate, command("guest",
+	p.bad(fate(fateflow.PathJobCreate, command("guest",
 		map[string]any{"dag_schema": map[string]any{"dag": map[string]any{"tasks": 1}}})), 200,
 		bfia.CodeBadRequest, "dag_schema.dag.dag: is required")
-	p.bad(post(fateflow.PathJobStart, `[`), 400, bfia.CodeBadRequest, "body:")
+	p.bad(fate(fateflow.PathJobStart, `[`), 400, bfia.CodeBadRequest, "body:")
 }

@@ -43,7 +43,7 @@ func TestFateFlowReplay(t *testing.T) {
 	seen := map[string]int{}
 	ended := 0
 	for _, x := range wire {
-		p.good(post(x.Path, string(x.Body)))
+		p.good(post(x.Path, string(x.Body)).from("JG0100001100000072"))
 		seen[x.Path]++
 		var in fateflow.Command
 		require.NoError(t, json.Unmarshal(x.Body, &in))

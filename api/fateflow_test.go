@@ -171,9 +171,9 @@ func TestFateFlowRefusals(t *testing.T) {
 			".component_ref: no provider that is registered at " + guest + " has psi"},
 		{fateflow.PathJobCreate, fateCommand(nil), bfia.CodeBadRequest, "dag: is required"},
 		{fateflow.PathJobStart, fateCommand(map[string]any{"job_id": "j0"}), bfia.CodeNotFound,
-			"does not know job j0"},
+			"knows no job j0"},
 		{fateflow.PathJobStatus, fateCommand(map[string]any{"job_id": "j0", "status": "waiting"}),
-			bfia.CodeNotFound, "does not know job j0"},
+			bfia.CodeNotFound, "knows no job j0"},
 		{fateflow.PathTaskStart, fateCommand(map[string]any{"task_id": "j1_no"}), bfia.CodeNotFound,
 			`no task "no"`},
 		{fateflow.PathTaskStart, fateCommand(map[string]any{"task_id": "j1_" + first, "role": "host"}),
@@ -189,7 +189,10 @@ func TestFateFlowRefusals(t *testing.T) {
 	p.bad(post(fateflow.PathJobCreate, fateCommand(fateCreate(t))).from(host), 200, bfia.CodeForbidden,
 		"dag.conf.scheduler_party_id:")
 	p.bad(post(fateflow.PathJobStart, fateCommand(nil)).from(host), 200, bfia.CodeForbidden,
-		"neither scheduler nor initiator")
+		"job/start of job j1 is for its scheduler; "+host+" is a participant")
+	p.bad(post(fateflow.PathJobStart, fateCommand(nil)).from("JG99"), 200, bfia.CodeNotFound,
+		"knows no job j1")
+	p.bad(post(fateflow.PathJobStart, fateCommand(nil)).unnamed(), 200, bfia.CodeForbidden, "proves none")
 }
 
 // Of a scheduler's own endpoints, stops and reports do what the protocol's do; the rest is refused.
@@ -204,7 +207,7 @@ func TestFateFlowScheduler(t *testing.T) {
 		{workflows.SchedulerJobID("j1"), workflows.SignalCallback,
 			workflows.Callback{Node: guest, TaskID: task, Role: "host", State: bfia.TaskSuccess}},
 		{workflows.SchedulerJobID("j1"), workflows.SignalStop,
-			workflows.Stop{By: "an unnamed party"}}}, p.engine.takeSignals())
+			workflows.Stop{By: guest}}}, p.engine.takeSignals())
 	report := func(change func(*fateflow.Report)) call {
 		r := fateflow.Report{JobID: "j1", TaskID: task, Role: "host", PartyID: guest, Status: "success"}
 		change(&r)
@@ -212,8 +215,11 @@ func TestFateFlowScheduler(t *testing.T) {
 	}
 	p.bad(report(func(r *fateflow.Report) { r.Status = "DONE" }), 200, bfia.CodeBadRequest, "status:")
 	p.bad(report(func(r *fateflow.Report) { r.TaskID = "none" }), 200, bfia.CodeNotFound,
-		"schedules no task none")
-	p.bad(report(func(r *fateflow.Report) { r.PartyID = "5555" }), 200, bfia.CodeForbidden, "takes no part")
+		"knows no task none")
+	p.bad(report(func(r *fateflow.Report) { r.PartyID = "5555" }).from("5555"), 200, bfia.CodeNotFound,
+		"knows no task "+task)
+	p.bad(report(func(r *fateflow.Report) { r.Role = "arbiter" }), 200, bfia.CodeForbidden,
+		"role: arbiter is not a role of "+guest)
 	p.bad(report(func(r *fateflow.Report) { r.Role = "" }), 200, bfia.CodeBadRequest, "role: is required")
 	p.bad(report(func(*fateflow.Report) {}).from(host), 200, bfia.CodeForbidden, "comes from")
 	for _, path := range []string{fateflow.PathSchedulerJobCreate, fateflow.PathSchedulerJobRerun} {

@@ -25,11 +25,7 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", doc.JobID); err != nil {
 		return err
 	}
-	scheduler := s.sender(c)
-	if scheduler == "" {
-		scheduler = doc.Config.Initiator.NodeID
-	}
-	answer, err := s.acceptJob(c.UserContext(), doc, scheduler, false)
+	answer, err := s.acceptJob(c.UserContext(), doc, s.sender(c), false)
 	if err != nil {
 		return err
 	}
@@ -37,10 +33,22 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 }
 
 // acceptJob creates a job at this party, for a BFIA scheduler or for one that speaks FATE-Flow's own
-// protocol.
+// protocol. scheduler is the party that sends it.
 func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler string,
 	fateFlow bool) (bfia.JobAccepted, error) {
 	var refused bfia.JobAccepted
+	facts, known, err := s.participantFacts(ctx, doc.JobID)
+	if err != nil {
+		return refused, err
+	}
+	if err := s.mayCreate(scheduler, bfia.VerbCreate, doc, facts.Scheduler); err != nil {
+		return refused, err
+	}
+	if known == nil {
+		if err := s.refuseOldJob(doc.JobID); err != nil {
+			return refused, err
+		}
+	}
 	own := doc.Config.PartsOf(s.Node)
 	if len(own) == 0 {
 		return refused, bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in job %s",
@@ -164,17 +172,39 @@ func ownPlan(plan *bfia.Plan, node string) bfia.Plan {
 
 // startJob starts a job at this participant (part 2, 3.3).
 func (s *Server) startJob(c *fiber.Ctx) error {
-	ref, job, err := s.readJobCommand(c)
+	var ref bfia.JobRef
+	if err := s.readJSON(c, &ref); err != nil {
+		return err
+	}
+	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
+		return err
+	}
+	if err := s.beginJob(c.UserContext(), s.sender(c), ref.JobID); err != nil {
+		return err
+	}
+	return ok(c, nil)
+}
+
+// beginJob checks a job/start and signals it to the job's workflow, unless the job runs.
+func (s *Server) beginJob(ctx context.Context, sender, jobID string) error {
+	job, err := s.jobFor(ctx, sender, bfia.VerbStart, jobID)
 	if err != nil {
 		return err
 	}
 	if err := s.checkApproved(job); err != nil {
 		return err
 	}
-	if err := s.signalParticipant(c.UserContext(), ref.JobID, workflows.SignalStart, nil); err != nil {
-		return err
+	switch {
+	case job.State.Terminal():
+		return s.hasEnded(jobID)
+	case job.State == bfia.JobRunning:
+		return nil
 	}
-	return ok(c, nil)
+	return s.signalParticipant(ctx, sender, jobID, workflows.SignalStart, nil)
+}
+
+func (s *Server) hasEnded(jobID string) error {
+	return bfia.Errorf(bfia.CodeConflict, "job_id: job %s has ended at %s", jobID, s.Node)
 }
 
 // startTask starts a task at this participant, or its next attempt (part 2, 3.4). A repeated request starts
@@ -198,7 +228,7 @@ func (s *Server) beginTask(ctx context.Context, sender string, ref bfia.TaskRef)
 			return err
 		}
 	}
-	job, err := s.jobCommandedBy(ctx, sender, ref.JobID)
+	job, err := s.jobFor(ctx, sender, bfia.VerbTaskStart, ref.JobID)
 	if err != nil {
 		return err
 	}
@@ -229,11 +259,12 @@ func (s *Server) beginTask(ctx context.Context, sender string, ref bfia.TaskRef)
 	if job.State.Terminal() {
 		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s is %s at %s", ref.JobID, job.State, s.Node)
 	}
-	return s.signalParticipant(ctx, ref.JobID, workflows.SignalTaskStart, ref)
+	return s.signalParticipant(ctx, sender+" "+ref.TaskName, ref.JobID, workflows.SignalTaskStart, ref)
 }
 
 // stopJob stops a job at this participant, or a task and its successors (part 2, 3.6). It succeeds for jobs
-// that have ended or are unknown.
+// that have ended, and for those that the sender has no part in or that are unknown, which the answer does
+// not distinguish: then there is nothing to stop.
 func (s *Server) stopJob(c *fiber.Ctx) error {
 	var ref bfia.JobRef
 	if err := s.readJSON(c, &ref); err != nil {
@@ -242,25 +273,60 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
 		return err
 	}
-	// A job that is undone may not be recorded yet, but its workflow exists.
-	if _, err := s.jobCommandedBy(c.UserContext(), s.sender(c),
-		ref.JobID); bfia.CodeOf(err) == bfia.CodeNotFound && !ref.Undo {
-		return ok(c, nil)
-	} else if err != nil && bfia.CodeOf(err) != bfia.CodeNotFound {
-		return err
-	}
-	by := s.sender(c)
-	if by == "" {
-		by = "an unnamed party"
-	}
-	_, err := s.signal(c.UserContext(), workflows.ParticipantJobID(ref.JobID), workflows.SignalStop,
-		workflows.Stop{Task: ref.TaskName, By: by, Undo: ref.Undo, Rejected: ref.State == bfia.JobRejected,
-			Reason:  ref.Reason,
-			Failure: ref.Failure.Truncate()})
+	ctx, sender := c.UserContext(), s.sender(c)
+	facts, job, err := s.participantFacts(ctx, ref.JobID)
 	if err != nil {
 		return err
 	}
+	verb := bfia.VerbStop
+	if ref.Undo {
+		verb = bfia.VerbUndo
+	}
+	if ref.Undo && job == nil {
+		// A job that is undone may not be recorded yet, but its document is, and its workflow exists.
+		if facts, err = s.factsOfCreation(ctx, sender, ref.JobID); err != nil {
+			return err
+		}
+	}
+	err = s.may(sender, verb, facts)
+	if bfia.CodeOf(err) == bfia.CodeNotFound {
+		return ok(c, nil)
+	}
+	if err != nil {
+		return err
+	}
+	if job != nil && job.State.Terminal() && !ref.Undo {
+		return ok(c, nil)
+	}
+
+	stop := workflows.Stop{Task: ref.TaskName, By: sender, Undo: ref.Undo}
+	if sender == facts.Scheduler { // the initiator may stop the job, but does not know why it ended
+		stop.Rejected, stop.Reason = ref.State == bfia.JobRejected, ref.Reason
+		stop.Failure = ref.Failure.Truncate()
+	}
+	if _, err := s.signalLimited(ctx, sender+" "+ref.TaskName, workflows.ParticipantJobID(ref.JobID),
+		workflows.SignalStop, stop); err != nil {
+		return err
+	}
 	return ok(c, nil)
+}
+
+// factsOfCreation returns what the rules need of a job that a party may just be creating here. The party that
+// could create the job as its scheduler is its scheduler.
+func (s *Server) factsOfCreation(ctx context.Context, sender, jobID string) (bfia.JobFacts, error) {
+	facts := bfia.JobFacts{JobID: jobID}
+	doc, err := s.document(ctx, jobID)
+	if bfia.CodeOf(err) == bfia.CodeNotFound {
+		return facts, nil
+	}
+	if err != nil {
+		return facts, err
+	}
+	if len(doc.Config.PartsOf(s.Node)) > 0 && s.mayCreate(sender, bfia.VerbCreate, doc, "") == nil {
+		facts.Known, facts.Initiator, facts.Scheduler = true, doc.Config.Initiator.NodeID, sender
+		facts.Parts = doc.Config.Parts()
+	}
+	return facts, nil
 }
 
 // stopTask stops a task that has started here, and its successors. It is Kuscia's addition to the protocol.
@@ -269,59 +335,28 @@ func (s *Server) stopTask(c *fiber.Ctx) error {
 	if err := s.readJSON(c, &ref); err != nil {
 		return err
 	}
-	tasks, err := s.tasksByID(c.UserContext(), ref.TaskID, "")
+	sender := s.sender(c)
+	tasks, err := s.taskFor(c.UserContext(), sender, bfia.VerbTaskStop, ref.TaskID, "")
 	if err != nil {
 		return err
 	}
-	if _, err := s.jobCommandedBy(c.UserContext(), s.sender(c), tasks[0].JobID); err != nil {
-		return err
-	}
-	by := s.sender(c)
-	if by == "" {
-		by = "an unnamed party"
-	}
-	if _, err := s.signal(c.UserContext(), workflows.ParticipantJobID(tasks[0].JobID), workflows.SignalStop,
-		workflows.Stop{Task: tasks[0].Name, By: by}); err != nil {
+	if _, err := s.signalLimited(c.UserContext(), sender+" "+tasks[0].Name,
+		workflows.ParticipantJobID(tasks[0].JobID), workflows.SignalStop,
+		workflows.Stop{Task: tasks[0].Name, By: sender}); err != nil {
 		return err
 	}
 	return ok(c, nil)
 }
 
-// readJobCommand reads a scheduler's command about a job that this party knows.
-func (s *Server) readJobCommand(c *fiber.Ctx) (bfia.JobRef, *store.Job, error) {
-	var ref bfia.JobRef
-	if err := s.readJSON(c, &ref); err != nil {
-		return ref, nil, err
-	}
-	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
-		return ref, nil, err
-	}
-	job, err := s.jobCommandedBy(c.UserContext(), s.sender(c), ref.JobID)
-	return ref, job, err
-}
-
-// jobCommandedBy returns a job. It refuses a sender that is neither the job's scheduler nor its initiator.
-func (s *Server) jobCommandedBy(ctx context.Context, sender, jobID string) (*store.Job, error) {
-	job, err := s.store.Job(ctx, jobID)
-	if err != nil {
-		return nil, unknownJob(err, jobID, s.Node)
-	}
-	if sender != "" && sender != job.SchedulerNode && sender != job.InitiatorNode {
-		return nil, bfia.Errorf(bfia.CodeForbidden, "%s is neither scheduler nor initiator of job %s", sender,
-			jobID)
-	}
-	return &job, nil
-}
-
-// signalParticipant sends a signal to the participant's workflow of a recorded job. If that workflow has
-// ended, it returns CodeConflict.
-func (s *Server) signalParticipant(ctx context.Context, jobID, name string, arg any) error {
-	gone, err := s.signal(ctx, workflows.ParticipantJobID(jobID), name, arg)
+// signalParticipant sends a signal to the participant's workflow of a recorded job, see
+// [Server.signalLimited]. If that workflow has ended, it returns CodeConflict.
+func (s *Server) signalParticipant(ctx context.Context, source, jobID, name string, arg any) error {
+	gone, err := s.signalLimited(ctx, source, workflows.ParticipantJobID(jobID), name, arg)
 	if err != nil {
 		return err
 	}
 	if gone {
-		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s has ended at %s", jobID, s.Node)
+		return s.hasEnded(jobID)
 	}
 	return nil
 }
@@ -333,7 +368,7 @@ func (s *Server) pollTask(c *fiber.Ctx) error {
 	if err := s.readJSON(c, &poll); err != nil {
 		return err
 	}
-	tasks, err := s.tasksByID(c.UserContext(), poll.TaskID, poll.Role)
+	tasks, err := s.taskFor(c.UserContext(), s.sender(c), bfia.VerbTaskPoll, poll.TaskID, poll.Role)
 	if err != nil {
 		return err
 	}
@@ -363,6 +398,11 @@ func (s *Server) tasksByID(ctx context.Context, taskID, role string) ([]store.Ta
 	if err != nil {
 		return nil, err
 	}
+	return s.partsOf(all, taskID, role)
+}
+
+// partsOf returns the parts of a task with a role, or all. It fails with CodeNotFound if there are none.
+func (s *Server) partsOf(all []store.Task, taskID, role string) ([]store.Task, error) {
 	var tasks []store.Task
 	for _, t := range all {
 		self := bfia.Part{Role: t.Role, Index: t.RoleIndex}.Self()
@@ -389,9 +429,10 @@ func (s *Server) containerCallback(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if !tasks[0].State.Terminal() {
-		if _, err := s.signal(c.UserContext(), workflows.ParticipantJobID(tasks[0].JobID),
-			workflows.SignalTaskCallback, *report); err != nil {
+	changes := func(t store.Task) bool { return t.State.Next(report.Status) != t.State }
+	if slices.ContainsFunc(tasks, changes) {
+		if _, err := s.signalLimited(c.UserContext(), report.TaskID+" "+report.Role,
+			workflows.ParticipantJobID(tasks[0].JobID), workflows.SignalTaskCallback, *report); err != nil {
 			return err
 		}
 	}

@@ -100,7 +100,8 @@ func (e *fakeTemporal) UpdateWithStartWorkflow(ctx context.Context,
 				err = e.parts.ReopenJob(ctx, participant.ReopenJobInput{JobID: in.Plan.JobID})
 			} else {
 				err = e.parts.RecordJob(ctx, participant.RecordJobInput{
-					Plan: in.Plan, Roles: in.Roles, Scheduler: in.Scheduler, State: state, At: time.Now()})
+					Plan: in.Plan, Roles: in.Roles, Nodes: in.Nodes, Scheduler: in.Scheduler, State: state,
+					At: time.Now()})
 			}
 		}
 	}
@@ -216,6 +217,7 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 		UploadDir:      p.uploads,
 		MaxUploadBytes: 4 << 20, TempDir: p.temp, ClientTimeout: time.Minute,
 		Clients: OpenClients, OpenPartners: true,
+		Schedulers: map[string][]string{guest: {host, "JG999"}},
 		AllowCommand: func(command []string) error {
 			return bfia.Errorf(bfia.CodeForbidden,
 				"%s is not allowed", command[0])
@@ -332,6 +334,29 @@ type call struct {
 func get(path string) call            { return call{method: http.MethodGet, path: path} }
 func post(path string, body any) call { return call{method: http.MethodPost, path: path, body: body} }
 func (c call) from(node string) call  { return c.with("x-source-node-id", node) }
+
+// unnamed names no sender, in place of the guest.
+func (c call) unnamed() call { return c.from("") }
+
+// sender returns the party that a call to an endpoint for partners names unless the call says otherwise: the
+// guest, or for FATE-Flow's commands their scheduler.
+func (c call) sender() (node string, ok bool) {
+	if !slices.ContainsFunc([]string{"/v1/interconn/", "/v2/partner/", "/v2/scheduler/"},
+		func(prefix string) bool { return strings.HasPrefix(c.path, prefix) }) {
+		return "", false
+	}
+	for name := range c.header {
+		switch strings.ReplaceAll(strings.ToLower(name), "_", "-") {
+		case "x-source-node-id", "x-node-id":
+			return "", false
+		}
+	}
+	if strings.HasPrefix(c.path, "/v2/partner/") {
+		return fateScheduler, true
+	}
+	return guest, true
+}
+
 func (c call) with(name, value string) call {
 	header := map[string]string{name: value}
 	for k, v := range c.header {
@@ -366,6 +391,9 @@ func (p *party) send(c call) *reply {
 	require.NoError(p.t, err)
 	for k, v := range c.header {
 		req.Header[k] = []string{v} // as it is spelt
+	}
+	if sender, ok := c.sender(); ok {
+		req.Header.Set("x-source-node-id", sender)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(p.t, err, "%s %s", c.method, c.path)

@@ -36,7 +36,7 @@ func TestReserve(t *testing.T) {
 		require.Equal(t, row.CreatedAt, p.engine.signals[0].Arg.(bfia.ReserveRequest).Created,
 			"nobody waits longer than the job is here")
 	}
-	p.bad(post(bfia.PathReserve, ask).from("stranger"), 200, bfia.CodeForbidden, "stranger")
+	p.bad(post(bfia.PathReserve, ask).from("stranger"), 200, bfia.CodeNotFound, "stranger")
 	p.bad(post(bfia.PathReserve, bfia.ReserveRequest{JobID: "no"}).from(host), 200, bfia.CodeNotFound, "no")
 	p.bad(post(bfia.PathReserve, bfia.ReserveRequest{JobID: "j1", Priority: 10}).from(host), 200,
 		bfia.CodeBadRequest, "priority: 10 is not between 0 and 9")
@@ -86,7 +86,7 @@ func TestCapacityHint(t *testing.T) {
 	p.good(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "j1"}).from(host))
 	require.Equal(t, []signal{{workflows.SchedulerJobID("j1"), workflows.SignalQueueChanged, nil}},
 		p.engine.signals)
-	p.bad(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "j1"}).from("stranger"), 200, bfia.CodeForbidden,
+	p.bad(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "j1"}).from("stranger"), 200, bfia.CodeNotFound,
 		"stranger")
 	p.bad(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "no"}).from(host), 200, bfia.CodeNotFound, "no")
 }
@@ -120,8 +120,8 @@ func TestPriority(t *testing.T) {
 	p.bad(post(bfia.PathPlatformPriority, bfia.SetPriority{JobID: "j2", Priority: -1}), 400,
 		bfia.CodeBadRequest, "priority: -1 is not between 0 and 9")
 	p.bad(post(bfia.PathPlatformPriority, bfia.SetPriority{JobID: "no"}), 404, bfia.CodeNotFound, "no")
-	p.bad(post(bfia.PathPriority, bfia.SetPriority{JobID: "j2"}).from(host), 200, bfia.CodeForbidden,
-		"not the initiator")
+	p.bad(post(bfia.PathPriority, bfia.SetPriority{JobID: "j2"}).from(host), 200, bfia.CodeNotFound,
+		"knows no job j2 in which "+host+" takes part")
 	require.NoError(t, p.store.UpdateScheduleJob(t.Context(), "j1", bfia.JobRunning, "", time.Now()))
 	p.bad(post(bfia.PathPriority, bfia.SetPriority{JobID: "j1"}).from(guest), 200, bfia.CodeConflict,
 		"only a job that has not started can be moved")

@@ -92,6 +92,20 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathReserve, s.reserve, anyPartner},
 		{http.MethodPost, bfia.PathRelease, s.release, anyPartner},
 
+		// Contracts between nodes, for administrators and for other nodes.
+		{http.MethodPost, bfia.PathPartnerInvite, s.invitePartner, clientWith(identity.Admin)},
+		{http.MethodPost, bfia.PathPartnerApply, s.applyToPartner, clientWith(identity.Admin)},
+		{http.MethodPost, bfia.PathPartnerAccept, s.acceptPartner, clientWith(identity.Admin)},
+		{http.MethodPost, bfia.PathPartnerRemove, s.removePartner, clientWith(identity.Admin)},
+		{http.MethodGet, bfia.PathPartnerQuery, s.listPartners, clientWith(identity.Viewer)},
+		{http.MethodPost, bfia.PathContractApply, s.receiveApplication, anyNode},
+		{http.MethodGet, bfia.PathContractQuery, s.contractState, anyNode},
+		{http.MethodGet, bfia.PathNodeQuery, s.describeNode, anyNode},
+		{http.MethodGet, bfia.PathNodeHealth, s.nodeHealth, anyNode},
+		{http.MethodPost, bfia.PathContractConfirm, s.receiveConfirmation, anyPartner},
+		{http.MethodPost, bfia.PathContractTerminate, s.receiveTermination, anyPartner},
+		{http.MethodPost, bfia.PathNodeUpdate, s.receiveUpdate, anyPartner},
+
 		// Operation.
 		{http.MethodGet, bfia.PathRunnerQuery, s.queryRunners, clientWith(identity.Viewer)},
 		{http.MethodPost, bfia.PathRunnerDrain, s.drainRunner, clientWith(identity.RunnerAdmin)},

@@ -32,6 +32,9 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", doc.JobID); err != nil {
 		return err
 	}
+	if err := s.mayCreate(s.sender(c), bfia.VerbCreateAll, doc, ""); err != nil {
+		return err
+	}
 	record, err := s.record(c.UserContext(), doc)
 	if err != nil {
 		return err
@@ -46,6 +49,9 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	case err != nil && bfia.CodeOf(err) != bfia.CodeNotFound:
 		return err
 	case !known:
+		if err := s.refuseOldJob(doc.JobID); err != nil {
+			return err
+		}
 		// Retries would not help against a missing route.
 		if err := s.checkRoutes(doc); err != nil {
 			return err
@@ -185,19 +191,10 @@ func (s *Server) stopAll(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
 		return err
 	}
-	job, err := s.store.ScheduleJob(c.UserContext(), ref.JobID)
-	if err != nil {
-		return unknownJob(err, ref.JobID, s.Node)
-	}
 	sender := s.sender(c)
-	if sender != "" && sender != job.InitiatorNode {
-		nodes, err := s.participants(c.UserContext(), ref.JobID)
-		if err != nil {
-			return err
-		}
-		if !slices.Contains(nodes, sender) {
-			return bfia.Errorf(bfia.CodeForbidden, "%s is not a participant of job %s", sender, ref.JobID)
-		}
+	job, err := s.scheduledJobFor(c.UserContext(), sender, bfia.VerbStopAll, ref.JobID)
+	if err != nil {
+		return err
 	}
 	if ref.TaskName != "" {
 		tasks, err := s.store.ScheduleTasks(c.UserContext(), ref.JobID)
@@ -208,15 +205,13 @@ func (s *Server) stopAll(c *fiber.Ctx) error {
 			return bfia.Errorf(bfia.CodeNotFound, "task_name: job %s has no task %q", ref.JobID, ref.TaskName)
 		}
 	}
-	by := sender
-	if by == "" {
-		by = "an unnamed party"
-	}
-	if _, err := s.signal(c.UserContext(), workflows.SchedulerJobID(ref.JobID), workflows.SignalStop,
-		workflows.Stop{Task: ref.TaskName, By: by}); err != nil {
-		return err
-	}
-	if job.State.Terminal() && ref.TaskName == "" {
+	if !job.State.Terminal() {
+		if _, err := s.signalLimited(c.UserContext(), sender+" "+ref.TaskName,
+			workflows.SchedulerJobID(ref.JobID), workflows.SignalStop,
+			workflows.Stop{Task: ref.TaskName, By: sender}); err != nil {
+			return err
+		}
+	} else if ref.TaskName == "" {
 		if err := s.stopParticipants(c.UserContext(), &job); err != nil {
 			return err
 		}
@@ -264,31 +259,35 @@ func (s *Server) partyCallback(c *fiber.Ctx) error {
 		return err
 	}
 	sender := s.sender(c)
-	if sender == "" {
-		return bfia.Errorf(bfia.CodeBadRequest,
-			"header x-source-node-id: is required; it names the party whose part the report is about")
-	}
-	task, err := s.store.ScheduleTaskByID(c.UserContext(), report.TaskID)
-	if err != nil {
-		if bfia.CodeOf(err) == bfia.CodeNotFound {
-			return bfia.Errorf(bfia.CodeNotFound, "task_id: %s schedules no task %s", s.Node, report.TaskID)
-		}
-		return err
-	}
-	nodes, err := s.participants(c.UserContext(), task.JobID)
+	task, err := s.scheduledTaskFor(c.UserContext(), sender, report.TaskID, report.Role)
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(nodes, sender) {
-		return bfia.Errorf(bfia.CodeForbidden, "%s is not a participant of job %s", sender, task.JobID)
-	}
-	if _, err := s.signal(c.UserContext(), workflows.SchedulerJobID(task.JobID), workflows.SignalCallback,
-		workflows.Callback{
-			Node: sender, TaskID: report.TaskID, Role: report.Role, State: report.Status,
-			Failure: bfia.FailureOf(report.Status, report.Failure, report.Reason)}); err != nil {
+	if err := s.reportPart(c.UserContext(), task, workflows.Callback{
+		Node: sender, TaskID: report.TaskID, Role: report.Role, State: report.Status,
+		Failure: bfia.FailureOf(report.Status, report.Failure, report.Reason)}); err != nil {
 		return err
 	}
 	return ok(c, nil) // a report about a job that has ended changes nothing
+}
+
+// reportPart signals a part's state to the workflow of a job, if it changes one.
+func (s *Server) reportPart(ctx context.Context, task store.ScheduleTask, report workflows.Callback) error {
+	parts, err := s.store.ScheduleParts(ctx, task.JobID)
+	if err != nil {
+		return err
+	}
+	changes := func(p store.SchedulePart) bool {
+		self := bfia.Part{Role: p.Role, Index: p.RoleIndex}.Self()
+		return p.TaskID == report.TaskID && p.NodeID == report.Node &&
+			(report.Role == p.Role || report.Role == self) && p.State.Next(report.State) != p.State
+	}
+	if !slices.ContainsFunc(parts, changes) {
+		return nil
+	}
+	_, err = s.signalLimited(ctx, report.Node+" "+report.TaskID+" "+report.Role,
+		workflows.SchedulerJobID(task.JobID), workflows.SignalCallback, report)
+	return err
 }
 
 // readReport reads the body of both callbacks.
@@ -309,16 +308,6 @@ func (s *Server) readReport(c *fiber.Ctx) (*bfia.TaskReport, error) {
 
 // sender returns the node id of the partner that makes a request.
 func (s *Server) sender(c *fiber.Ctx) string { return identity.From(c.UserContext()).Node }
-
-// participants returns the node ids of all parties of a job, its initiator last. This party must have
-// scheduled the job.
-func (s *Server) participants(ctx context.Context, jobID string) ([]string, error) {
-	doc, err := s.document(ctx, jobID)
-	if err != nil {
-		return nil, err
-	}
-	return append(doc.Config.Nodes(), doc.Config.Initiator.NodeID), nil
-}
 
 // unknownJob replaces a not-found error by one that names the job and the party.
 func unknownJob(err error, jobID, node string) error {

@@ -37,6 +37,11 @@ type Config struct {
 	Node string
 	// Scheduler is the node that schedules the jobs that this party submits.
 	Scheduler string
+	// Schedulers are the parties that may schedule the jobs of a partner, by the partner's node id. Each
+	// partner may schedule its own.
+	Schedulers map[string][]string
+	// Retention is how long ended jobs are kept; 0 is forever. A job with an older id is refused.
+	Retention time.Duration
 	Settings  workflows.Settings
 	// Limits bounds what this party runs at once.
 	Limits admission.Limits
@@ -81,10 +86,15 @@ type Server struct {
 	temporal temporal.Client
 	remote   *client.Client // its timeout covers create_all
 	remover  housekeeping.Remover
-	logger   *slog.Logger
-	jobSalt  int
+	// contracts serves the contracts with partners, or is nil.
+	contracts Contracts
+	logger    *slog.Logger
+	jobSalt   int
 	// submissions limits the jobs that are created for clients at the same time.
 	submissions *semaphore.Weighted
+
+	// signals bounds the signals that partners and containers cause.
+	signals signalLimits
 
 	// logIndex caches what is known of logs that clients follow.
 	logIndex logIndex
@@ -107,6 +117,8 @@ type Dependencies struct {
 	Datasets *dataset.Datasets
 	Temporal temporal.Client
 	Remote   *client.Client
+	// Contracts serves the contracts with partners. nil: this process has none.
+	Contracts Contracts
 	// DeleteWorkflows deletes what Temporal holds of an ended job.
 	DeleteWorkflows func(ctx context.Context, jobID string) error
 	Logger          *slog.Logger
@@ -122,6 +134,7 @@ func New(cfg Config, d Dependencies) *Server {
 		logger: d.Logger, jobSalt: os.Getpid(), submissions: semaphore.NewWeighted(submissionsAtOnce())}
 	s.remover = housekeeping.Remover{Node: cfg.Node, Store: d.Store, Blobs: d.Blobs,
 		DeleteWorkflows: d.DeleteWorkflows, Heartbeat: func() {}, Logger: d.Logger}
+	s.contracts = d.Contracts
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	clients := authenticators{identity.KindClient: func(c *fiber.Ctx) (identity.Principal, error) {
 		if cfg.Clients == nil {

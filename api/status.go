@@ -52,6 +52,9 @@ func (s *Server) schedulerStatus(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", jobID); err != nil {
 		return err
 	}
+	if _, err := s.scheduledJobFor(c.UserContext(), s.sender(c), bfia.VerbStatusAll, jobID); err != nil {
+		return err
+	}
 	status, err := s.scheduledStatus(c.UserContext(), jobID)
 	if err != nil {
 		return unknownJob(err, jobID, s.Node)

@@ -47,20 +47,20 @@ func TestStatus(t *testing.T) {
 		post(bfia.PathStatusAll, `{"job_id": "j1"}`),
 	} {
 		var status bfia.JobStatus
-		p.good(c.from(host)).into(&status)
+		p.good(c.from(guest)).into(&status)
 		require.Equal(t, map[string]bfia.TaskState{first: bfia.TaskRunning, second: bfia.TaskReady},
 			status.Status)
 	}
 	p.bad(get(bfia.PathPlatformStatusAll), 400, bfia.CodeBadRequest, "job_id: is required")
 	p.bad(get(bfia.PathPlatformStatusAll+"?job_id=nobody"), 404, bfia.CodeNotFound,
-		"does not know job nobody")
+		"job nobody")
 	p.bad(get(bfia.PathPlatformStatusAll+"?job_id=a%2Fb"), 400, bfia.CodeBadRequest, "job_id:")
 	p.bad(call{method: http.MethodGet, path: bfia.PathPlatformStatusAll, body: `{"job_id": {"a": 1}}`}, 400,
 		bfia.CodeBadRequest, "job_id:")
 	p.bad(call{method: http.MethodGet, path: bfia.PathPlatformStatusAll, body: `["j1"]`}, 400,
 		bfia.CodeBadRequest, "body:")
 	p.bad(post(bfia.PathStatusAll, `{"job_id": "nobody"}`), 200, bfia.CodeNotFound,
-		"does not know job nobody")
+		"job nobody")
 	p.bad(post(bfia.PathStatusAll, `{`), 400, bfia.CodeBadRequest, "body:")
 }
 
@@ -125,7 +125,7 @@ func TestStatusAtAParticipant(t *testing.T) {
 		}
 	}
 	p.bad(post(bfia.PathStatusAll, `{"job_id": "j2"}`).from(host), 200, bfia.CodeNotFound,
-		"does not know job j2")
+		"knows no job j2")
 }
 
 func TestJobList(t *testing.T) {
@@ -180,7 +180,7 @@ func TestStop(t *testing.T) {
 		{workflows.SchedulerJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest, Task: first}},
 	}, p.engine.takeSignals())
 	p.bad(post(bfia.PathPlatformStopAll, `{"job_id": "nobody"}`), 404, bfia.CodeNotFound,
-		"does not know job nobody")
+		"job nobody")
 	p.bad(post(bfia.PathPlatformStopAll, `{}`), 400, bfia.CodeBadRequest, "job_id: is required")
 	p.bad(post(bfia.PathPlatformStopTask, `{"job_id": "j1"}`), 400, bfia.CodeBadRequest,
 		"task_name: is required")
@@ -209,7 +209,7 @@ func TestOutputs(t *testing.T) {
 	require.Equal(t, []bfia.Output{{TaskName: first, TaskID: "t1", Role: "guest.0", Type: "dataset",
 		Key: "train_data", Output: "train_data",
 		Namespace: "guest-x", Name: "t1", Bytes: 12}}, got.Outputs)
-	p.bad(get(bfia.PathJobOutputs+"?job_id=nobody"), 404, bfia.CodeNotFound, "does not know job nobody")
+	p.bad(get(bfia.PathJobOutputs+"?job_id=nobody"), 404, bfia.CodeNotFound, "job nobody")
 	p.bad(get(bfia.PathJobOutputs), 400, bfia.CodeBadRequest, "job_id: is required")
 }
 

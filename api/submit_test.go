@@ -155,7 +155,7 @@ func TestSubmitRefuses(t *testing.T) {
 				return // another party's job is right between parties
 			}
 			// Between parties the same is refused by code, where the body could be read.
-			r := p.send(post(bfia.PathCreateAll, edited(t, "refused", c.value, c.place...)).from(host))
+			r := p.send(post(bfia.PathCreateAll, edited(t, "refused", c.value, c.place...)).from(guest))
 			require.NotEqual(t, bfia.CodeOK, r.Code, "%s", r.Body)
 			require.Contains(t, r.Text(), c.words)
 		})
@@ -195,7 +195,7 @@ func TestSubmitFATEsTypes(t *testing.T) {
 		document = strings.Replace(document, `"type":"report"`, `"type":"summary"`, 1)
 		require.Contains(t, document, "summary")
 		p.good(post(bfia.PathPlatformCreateAll, document))
-		p.good(post(bfia.PathCreateAll, strings.Replace(document, "types-", "scheduled-", 1)).from(host))
+		p.good(post(bfia.PathCreateAll, strings.Replace(document, "types-", "scheduled-", 1)).from(guest))
 		p.good(post(bfia.PathCreate, strings.Replace(document, "types-", "created-", 1)).from(host))
 	}
 }
@@ -219,7 +219,7 @@ func TestSubmitParametersThatNameNoDataset(t *testing.T) {
 func TestSubmitWithoutCheckOfDatasets(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.CheckDatasets = false }).withProvider()
 	p.good(post(bfia.PathPlatformCreateAll, job(t, "")))
-	p.good(post(bfia.PathCreateAll, job(t, "a")).from(host))
+	p.good(post(bfia.PathCreateAll, job(t, "a")).from(guest))
 	p.good(post(bfia.PathCreate, job(t, "b")).from(host))
 }
 

@@ -32,6 +32,17 @@ func NewJobID(now time.Time, salt int) string {
 	return fmt.Sprintf("%s%06d%d", t.Format("20060102150405"), t.Nanosecond()/1000, ((salt%10)+10)%10)
 }
 
+// JobIDTime returns the time in a job id of FATE-Flow's form ([NewJobID]), as if it were in UTC; other
+// software writes local times. ok is false for an id of another form.
+func JobIDTime(jobID string) (t time.Time, ok bool) {
+	const form = "20060102150405"
+	if len(jobID) != len(form)+7 || strings.Trim(jobID, "0123456789") != "" {
+		return time.Time{}, false
+	}
+	t, err := time.Parse(form, jobID[:len(form)])
+	return t, err == nil
+}
+
 // idPattern lists the characters of the ids and names of jobs and tasks, which become parts of container
 // names, folders and workflow ids.
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.\-]*$`)
@@ -67,6 +78,23 @@ func AttemptSessionID(jobID, taskID string, attempt int, session string) string 
 // DerivedSession follows the id of a job's session in the ids of sessions that the job, or one of its
 // containers, derives from it. They are released with the job.
 const DerivedSession = "_"
+
+// SessionJobs returns the ids of the jobs to which a session may belong: it is the session of a job, or
+// derived from it. There may be several, since the id of a job may contain the mark of a derivation. It
+// returns none for a text that is not a session of the protocol.
+func SessionJobs(session string) []string {
+	id, ok := strings.CutPrefix(session, SessionID(""))
+	if !ok {
+		return nil
+	}
+	var jobs []string
+	for i := range len(id) + 1 {
+		if (i == len(id) || strings.HasPrefix(id[i:], DerivedSession)) && CheckID("job_id", id[:i]) == nil {
+			jobs = append(jobs, id[:i])
+		}
+	}
+	return jobs
+}
 
 var taskNamespace = uuid.MustParse("6f1d6a2e-5c1e-4d5a-9a68-0c8a4b6d9f11")
 

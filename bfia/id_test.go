@@ -52,6 +52,32 @@ func TestNewJobIDNeverRepeats(t *testing.T) {
 	require.Len(t, seen, 8*500)
 }
 
+func TestSessionJobs(t *testing.T) {
+	for session, want := range map[string][]string{
+		"":             nil,
+		"J":            nil,
+		"session_":     nil,
+		"session_J":    {"J"},
+		"session_J_x":  {"J", "J_x"},
+		"session_J__x": {"J", "J_", "J__x"},
+		"session_J_x/": {"J"},
+		SessionID("J") + DerivedSession + strings.Repeat("x", 4096): {"J"},
+	} {
+		require.Equal(t, want, SessionJobs(session), session)
+	}
+}
+
+func TestJobIDTime(t *testing.T) {
+	at, ok := JobIDTime("203105061559591234567")
+	require.True(t, ok)
+	require.Equal(t, time.Date(2031, 5, 6, 15, 59, 59, 0, time.UTC), at)
+	for _, id := range []string{"", "J", "2031050615595912345", "2031050615595912345678",
+		"203113061559591234567", "2031050615595x1234567", "203105061559591234567x"} {
+		_, ok := JobIDTime(id)
+		require.False(t, ok, id)
+	}
+}
+
 func TestCheckID(t *testing.T) {
 	for _, id := range []string{"a", "0", "202611221815369700790", "JG0100001100000010", "intersect_rsa_1",
 		"train-ks", "2.0.0", strings.Repeat("x", 128)} {

@@ -26,8 +26,9 @@ type Command struct {
 	} `json:"dag_schema"`
 }
 
-// Party gives [Participant] access to the jobs of a party. Its methods refuse a sender that is neither the
-// scheduler nor the initiator of the job, and a job that the party does not know (code [bfia.CodeNotFound]).
+// Party gives [Participant] access to the jobs of a party, for the sender of a request. Its methods refuse
+// what the sender may not do, see [bfia.May], and a job that the party does not know (code
+// [bfia.CodeNotFound]).
 type Party interface {
 	// Catalog returns access to the providers of a job: those in the job's record, and for a new job those
 	// that the party has now.
@@ -69,7 +70,7 @@ type Part struct {
 type Participant struct {
 	// Node is the node id of the party.
 	Node string
-	// Sender is the node id that the request names as its origin; empty if it names none.
+	// Sender is the party that sent the request.
 	Sender string
 	Party  Party
 }
@@ -136,7 +137,7 @@ func (p *Participant) createJob(ctx context.Context, cmd *Command) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	if p.Sender != "" && p.Sender != job.Scheduler {
+	if p.Sender != job.Scheduler {
 		return nil, bfia.Errorf(bfia.CodeForbidden,
 			"dag.conf.scheduler_party_id: is %s, but the job comes from %s", job.Scheduler, p.Sender)
 	}
@@ -161,11 +162,7 @@ func (p *Participant) createBFIAJob(ctx context.Context, cmd *Command) (any, err
 		return nil, err
 	}
 
-	scheduler := p.Sender
-	if scheduler == "" {
-		scheduler = doc.Config.Initiator.NodeID
-	}
-	return p.Party.CreateJob(ctx, doc.WithJobID(cmd.JobID), scheduler, false)
+	return p.Party.CreateJob(ctx, doc.WithJobID(cmd.JobID), p.Sender, false)
 }
 
 func (p *Participant) startJob(ctx context.Context, cmd *Command) (any, error) {

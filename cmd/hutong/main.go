@@ -111,22 +111,11 @@ func (m Main) newRootCommand() *cobra.Command {
 			root.AddCommand(command)
 		}
 	}
-	add(
-		"client",
-		newJobCommand(c),
-		newDataCommand(c),
-		newProviderCommand(c),
-		newRunnerCommand(c),
-		newTokenCommand(
-			c,
-		),
-		newLoginCommand(c),
-		newLogoutCommand(c),
-		newWhoAmICommand(c),
-		newConformanceCommand(c),
-	)
+	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newRunnerCommand(c),
+		newPartnerCommand(c), newTokenCommand(c), newLoginCommand(c), newLogoutCommand(c),
+		newWhoAmICommand(c), newConformanceCommand(c))
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
-		newMigrateCommand(), newKeyCommand(), newCodecCommand(),
+		newMigrateCommand(), newCertCommand(), newKeyCommand(), newCodecCommand(),
 		newDoctorCommand(), newTemporalCommand(), m.newConfigCommand(), m.newDemoCommand())
 	root.AddCommand(newVersionCommand(), newSuperviseCommand())
 	root.SetVersionTemplate("{{.Version}}\n")

@@ -52,8 +52,8 @@ var imports = []struct {
 	{
 		"api",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
-			"workflows/...", "internal/httpguard", "internal/identity", "internal/limits",
-			"internal/clients"},
+			"workflows/...", "internal/httpguard", "internal/certs", "internal/identity",
+			"internal/limits", "internal/clients"},
 	},
 	{"gate", []string{"gate/storage", "bfia", "transport/wire", "transport/status", "internal/identity",
 		"internal/httpguard", "internal/httpclient"}},
@@ -174,7 +174,10 @@ func TestImports(t *testing.T) {
 			if !ours {
 				continue
 			}
-			fits := slices.ContainsFunc(allowed, func(pattern string) bool { return matches(pattern, name) })
+			fits := slices.ContainsFunc(
+				allowed,
+				func(pattern string) bool { return matches(pattern, name) },
+			)
 			assert.True(t, fits, "%s must not import %s; it may import %v", pkg, name, allowed)
 		}
 	}
@@ -200,8 +203,13 @@ func TestProvidersAreNotImported(t *testing.T) {
 			continue
 		}
 		for _, imported := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
-			assert.False(t, strings.HasPrefix(imported, module+"providers"), "%s imports %s", p.ImportPath,
-				imported)
+			assert.False(
+				t,
+				strings.HasPrefix(imported, module+"providers"),
+				"%s imports %s",
+				p.ImportPath,
+				imported,
+			)
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -292,4 +293,47 @@ func withTemporary(path string, content []byte, mode fs.FileMode, publish func(f
 		return err
 	}
 	return publish(f.Name(), path)
+}
+
+// SelfSignedFor returns a certificate that only its key proves, and the key, in PEM form.
+func SelfSignedFor(key crypto.Signer, leaf Leaf) ([]byte, error) {
+	template := leaf.template()
+	cert, err := sign(template, template, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	return encodePair([]*x509.Certificate{cert}, key)
+}
+
+// ParseKey returns the private key in a PEM text: PKCS #8, or the older forms of RSA and ECDSA keys.
+func ParseKey(text []byte) (crypto.Signer, error) {
+	for {
+		var block *pem.Block
+		if block, text = pem.Decode(text); block == nil {
+			return nil, errors.New("it contains no private key in PEM form")
+		}
+		if !strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			continue
+		}
+		if key, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
+			if signer, ok := key.(crypto.Signer); ok {
+				return signer, nil
+			}
+		}
+		if key, err := x509.ParseECPrivateKey(block.Bytes); err == nil {
+			return key, nil
+		}
+		if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
+			return key, nil
+		}
+		return nil, fmt.Errorf("its %s has an unknown form, or is encrypted", block.Type)
+	}
+}
+
+// WriteFile replaces a file with a key in one step. Only its owner can read it.
+func WriteFile(path string, content []byte) error {
+	if err := replaceFile(path, content, 0o600); err != nil {
+		return fmt.Errorf("failed to write %s: %w", path, err)
+	}
+	return nil
 }

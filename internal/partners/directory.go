@@ -28,6 +28,8 @@ type Directory struct {
 
 	current atomic.Pointer[snapshot]
 	refused logLimit
+	// unusable holds the nodes of contracts that can't be used, of which the log says so.
+	unusable sync.Map
 
 	mu       sync.Mutex
 	servers  map[*serverConn]struct{}
@@ -36,7 +38,12 @@ type Directory struct {
 
 // New returns a directory of the partners of the configuration. An entry of this party itself is ignored. It
 // warns of partners that prove nothing.
-func New(cfg Config, proxy httpclient.Proxy, configured []Partner, logger *slog.Logger) (*Directory, error) {
+func New(
+	cfg Config,
+	proxy httpclient.Proxy,
+	configured []Partner,
+	logger *slog.Logger,
+) (*Directory, error) {
 	d := &Directory{cfg: cfg, proxy: proxy, logger: logger, configured: map[string]Partner{},
 		servers: map[*serverConn]struct{}{}}
 	for _, p := range configured {
@@ -102,9 +109,12 @@ func (d *Directory) SetContracts(contracts []Partner) {
 			err = checkPins(append(slices.Collect(maps.Values(all)), p))
 		}
 		if err != nil {
-			d.logger.Warn("failed to use a partner of a contract", "partner", p.Node, "error", err)
+			if _, known := d.unusable.Swap(p.Node, err.Error()); !known {
+				d.logger.Warn("failed to use a partner of a contract", "partner", p.Node, "error", err)
+			}
 			continue
 		}
+		d.unusable.Delete(p.Node)
 		all[p.Node] = p
 	}
 	if maps.EqualFunc(all, d.current.Load().partners, samePartner) {
@@ -118,7 +128,10 @@ func (d *Directory) SetContracts(contracts []Partner) {
 func samePartner(a, b Partner) bool {
 	return a.Node == b.Node && a.URL == b.URL && a.TransportURL == b.TransportURL && a.Auth == b.Auth &&
 		a.Peer.Name == b.Peer.Name && a.Peer.Authorities == b.Peer.Authorities &&
-		slices.Equal(a.Peer.Pins, b.Peer.Pins) && slices.Equal(a.From, b.From) && a.Contract == b.Contract &&
+		slices.Equal(
+			a.Peer.Pins,
+			b.Peer.Pins,
+		) && slices.Equal(a.From, b.From) && a.Contract == b.Contract &&
 		a.Until.Equal(b.Until)
 }
 
@@ -259,11 +272,18 @@ func (s *snapshot) identify(chain []*x509.Certificate, now time.Time) (Partner, 
 		if len(reasons) == 1 {
 			return Partner{}, reasons[0]
 		}
-		return Partner{}, fmt.Errorf("%w; its names are: %s; its fingerprint is %s", errUnknownCertificate,
-			certs.Names(chain[0]), certs.PinOf(chain[0]))
+		return Partner{}, fmt.Errorf(
+			"%w; its names are: %s; its fingerprint is %s",
+			errUnknownCertificate,
+			certs.Names(chain[0]),
+			certs.PinOf(chain[0]),
+		)
 	}
-	return Partner{}, fmt.Errorf("the certificate proves to be both %s and %s: a certificate is for one node",
-		found[0].Node, found[1].Node)
+	return Partner{}, fmt.Errorf(
+		"the certificate proves to be both %s and %s: a certificate is for one node",
+		found[0].Node,
+		found[1].Node,
+	)
 }
 
 // byAddress returns the partner without proof that calls from an address. claimed is the node that the

@@ -253,3 +253,15 @@ func (c *client) abort() {
 	}
 	c.transport.CloseIdleConnections()
 }
+
+// Once returns a transport for a few requests to a node that need not be a partner, and must prove to be the
+// given one. It keeps no connections.
+func (d *Directory) Once(p Partner) (http.RoundTripper, error) {
+	if err := d.cfg.CheckPartner(p); err != nil {
+		return nil, err
+	}
+	t := d.proxy.Transport()
+	t.ForceAttemptHTTP2, t.DisableKeepAlives = false, true
+	t.TLSClientConfig = certs.ClientConfig(p.Peer, d.cfg.KeyPair, d.cfg.AllowTLS12)
+	return t, nil
+}

@@ -90,6 +90,13 @@ type PartnersConfig struct {
 	Listen string `yaml:"listen" env:"LISTEN"`
 	// PlainListen is the host:port for partners that can't use mutual TLS, whose routes say so. Empty: none.
 	PlainListen string `yaml:"plain_listen" env:"PLAIN_LISTEN"`
+	// URL is the https URL at which partners reach Listen, for contracts. TransportURL is that of the
+	// transport, if it differs.
+	URL          string `yaml:"url" env:"URL"`
+	TransportURL string `yaml:"transport_url" env:"TRANSPORT_URL"`
+	// Institution and InstID name the institution of this party in contracts.
+	Institution string `yaml:"institution" env:"INSTITUTION"`
+	InstID      string `yaml:"inst_id" env:"INST_ID"`
 	// TLS is this party's certificate, with which it proves to be node_id, as server and as client.
 	TLS PartnerTLSConfig `yaml:"tls" envPrefix:"TLS_"`
 }
@@ -101,6 +108,8 @@ type PartnerTLSConfig struct {
 	KeyFile  string `yaml:"key_file" env:"KEY_FILE"`
 	// CAFile contains the authorities of the partners whose routes name none.
 	CAFile string `yaml:"ca_file" env:"CA_FILE"`
+	// MinVersion is the least version of TLS: 1.2 for partners that have no other. Empty: 1.3.
+	MinVersion string `yaml:"min_version" env:"MIN_VERSION"`
 }
 
 // ContainersConfig configures the endpoints for this party's containers.
@@ -136,6 +145,8 @@ type TransportConfig struct {
 	MaxMessageMiB int `yaml:"max_message_mib" env:"MAX_MESSAGE_MIB"`
 	SessionMiB    int `yaml:"session_mib" env:"SESSION_MIB"`
 	TotalMiB      int `yaml:"total_mib" env:"TOTAL_MIB"`
+	// PartnerMiB limits the messages of one partner in all sessions. 0: half of TotalMiB.
+	PartnerMiB int `yaml:"partner_mib" env:"PARTNER_MIB"`
 }
 
 // UploadConfig configures uploads of datasets.

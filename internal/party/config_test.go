@@ -204,6 +204,8 @@ func TestValidate(t *testing.T) {
 			"transport.max_message_mib: must be positive, but is 0"},
 		{"session", func(c *Config) { c.Transport.SessionMiB = 1 },
 			"transport.session_mib: must be at least transport.max_message_mib (2048), but is 1"},
+		{"quota of a partner", func(c *Config) { c.Transport.PartnerMiB = 1 },
+			"transport.partner_mib: must be at least transport.max_message_mib (2048), but is 1"},
 		{"total", func(c *Config) { c.Transport.TotalMiB = 1000 },
 			"transport.total_mib: must be at least transport.session_mib (8192), but is 1000"},
 		{"temporal", func(c *Config) { c.Temporal.Address = "temporal" }, "temporal.address:"},
@@ -284,6 +286,9 @@ func TestValidate(t *testing.T) {
 			c.Routes = Routes{"Z": {URL: "http://z",
 				TransportURL: "ftp://z"}}
 		}, "routes.Z.transport_url:"},
+		{"scheduler of a partner", func(c *Config) {
+			c.Routes = Routes{"Z": {URL: "http://z", Schedulers: []string{"Z", "Y"}}}
+		}, `routes.Z.schedulers[1]: must be an entry of routes, but is "Y"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config := Default()

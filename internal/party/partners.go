@@ -3,17 +3,13 @@ package party
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
-	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/netip"
-	"net/url"
 	"slices"
 
 	"hutong/internal/certs"
-	"hutong/internal/httpclient"
-	"hutong/internal/identity"
 	"hutong/internal/partners"
 	"hutong/transport"
 )
@@ -23,7 +19,8 @@ const maxPartnerHeaderBytes = 64 << 10
 
 // openPartners reads who the partners are.
 func (p *Party) openPartners() error {
-	cfg := partners.Config{Node: p.cfg.NodeID}
+	cfg := partners.Config{Node: p.cfg.NodeID, AllowTLS12: p.cfg.Partners.TLS.MinVersion == "1.2",
+		Strangers: p.pending.Load, StrangerPaths: strangerPaths}
 	files := p.cfg.Partners.TLS
 	if files.CertFile != "" {
 		pair, err := certs.LoadKeyPair(files.CertFile, files.KeyFile, p.logger)
@@ -41,6 +38,13 @@ func (p *Party) openPartners() error {
 		return fmt.Errorf("invalid partners of party %s: %w", p.cfg.NodeID, err)
 	}
 	return nil
+}
+
+// OpenPartners returns the directory of the partners of a valid configuration, for requests to them.
+func OpenPartners(cfg *Config, logger *slog.Logger) (*partners.Directory, error) {
+	p := &Party{cfg: cfg, logger: logger}
+	err := p.openPartners()
+	return p.partners, err
 }
 
 // configuredPartners returns the partners of the configuration.
@@ -131,7 +135,7 @@ func (p *Party) partnerHandler(control bool, channel *transport.Transport) http.
 	if !control {
 		return nil
 	}
-	commands := p.commandHandler()
+	commands := p.api.PartnerHandler()
 	if channel == nil {
 		return commands
 	}
@@ -143,25 +147,4 @@ func (p *Party) partnerHandler(control bool, channel *transport.Transport) http.
 		}
 		commands.ServeHTTP(w, r)
 	})
-}
-
-// commandHandler passes requests on to the API of this process, in the name of the principal of their
-// context. Each request has a connection of its own, which names the principal.
-func (p *Party) commandHandler() http.Handler {
-	over := httpclient.Direct()
-	over.DisableKeepAlives = true
-	over.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return p.own.dial(ctx, identity.From(ctx))
-	}
-	return &httputil.ReverseProxy{
-		Transport: over,
-		Rewrite: func(r *httputil.ProxyRequest) {
-			// The host separates the connections of different partners.
-			r.SetURL(&url.URL{Scheme: "http", Host: identity.From(r.In.Context()).Node + "." + ownAPI})
-		},
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			p.logger.Error("failed to pass on a partner's request", "error", err)
-			w.WriteHeader(http.StatusBadGateway)
-		},
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -56,8 +57,12 @@ type Party struct {
 	api     *api.Server          // nil unless the process runs the role API or Control
 	channel *transport.Transport // nil unless the process runs the role Transport
 	// partners knows who the partners are.
-	partners *partners.Directory
-	limiter  *limits.Limiter
+	partners  *partners.Directory
+	contracts *contracts  // nil unless the process needs partners
+	pending   atomic.Bool // a node that is no partner may connect, to apply for a contract
+	limiter   *limits.Limiter
+	// sessions decides which partners may send to which sessions of the transport.
+	sessions *sessions
 	closers  []func(context.Context) error // in the order of the starts
 	failed   chan error
 }
@@ -86,6 +91,16 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
+	db, err := p.openDatabase(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if roles.API || roles.Control || roles.Transport {
+		if err := p.watchContracts(ctx, db); err != nil {
+			return nil, err
+		}
+	}
+	p.sessions = newSessions(cfg.NodeID, db.JobParties, p.logger)
 	if roles.Transport {
 		if err := p.startTransport(ctx, docker); err != nil {
 			return nil, err
@@ -93,14 +108,6 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	}
 	if !roles.API && !roles.Control && !roles.Runner {
 		return p, p.startPartners(ctx, false, p.channel)
-	}
-	db, err := cfg.OpenDatabase(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("failed to open the database of party %s: %w", cfg.NodeID, err)
-	}
-	p.onStop(func(context.Context) error { return db.Close() })
-	if err := db.CheckSchema(ctx); err != nil {
-		return nil, fmt.Errorf("failed to use the database of party %s: %w", cfg.NodeID, err)
 	}
 	blobs, err := cfg.OpenStorage(ctx)
 	if err != nil {
@@ -288,11 +295,13 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 			partner, ok := p.partners.Lookup(node)
 			return partner.Transport(), ok
 		},
-		Outgoing: p.partners.Transport(transport.TunePool),
-		Logger:   p.base, // it adds the node id itself
+		Authorize: p.authorizeCall,
+		Outgoing:  p.partners.Transport(transport.TunePool),
+		Logger:    p.base, // it adds the node id itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
 			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
 			TotalBytes:   int64(p.cfg.Transport.TotalMiB) * mib,
+			PartnerBytes: int64(p.cfg.Transport.PartnerMiB) * mib,
 			SessionTTL:   p.cfg.Transport.SessionTTL},
 	})
 	if err != nil {
@@ -430,7 +439,9 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 	}
 	allow := p.cfg.Runner.Process.Allow
 	p.api = api.New(api.Config{
-		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Limits: p.limits(),
+		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Schedulers: p.cfg.Routes.schedulers(),
+		Retention: p.cfg.Jobs.Retention,
+		Settings:  p.settings(), Limits: p.limits(),
 		Approval:      p.cfg.Jobs.Approval == ApprovalManual,
 		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict,
 		MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
@@ -445,7 +456,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
 		Remote:          bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), createTimeout),
-		DeleteWorkflows: p.workflowDeleter(temporal), Logger: p.logger,
+		DeleteWorkflows: p.workflowDeleter(temporal), Contracts: p.contracts, Logger: p.logger,
 	})
 	p.onStop(p.api.Shutdown)
 	go func() {

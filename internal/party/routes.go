@@ -14,6 +14,9 @@ type Route struct {
 	// TransportURL is the base URL of its transport. Empty: the same as URL, for a partner behind one
 	// gateway.
 	TransportURL string `yaml:"transport_url,omitempty"`
+	// Schedulers are the node ids of other parties that may schedule the jobs of this partner. Empty: the
+	// partner's jobs come from the partner itself only.
+	Schedulers []string `yaml:"schedulers"`
 	// Auth chooses how the partner and this party prove to each other who they are. Empty: mutual TLS, which
 	// an https URL requires.
 	Auth partners.Auth `yaml:"auth,omitempty"`
@@ -64,6 +67,15 @@ func (r Route) Transport() string {
 
 // Routes holds the routes of the partners by node id.
 type Routes map[string]Route
+
+// schedulers returns the parties that may schedule the jobs of each partner.
+func (r Routes) schedulers() map[string][]string {
+	all := map[string][]string{}
+	for node, route := range r {
+		all[node] = route.Schedulers
+	}
+	return all
+}
 
 // UnmarshalText parses the format of the environment variable: NODE=URL or NODE=URL|TRANSPORT_URL, separated
 // by white space.

@@ -25,6 +25,7 @@ func (c *Config) Validate() error {
 	v.address("listen", c.Listen)
 	v.security(c)
 	v.clients(c)
+	v.contracts(c)
 	if c.Advertise != "" {
 		v.reachable("advertise", c.Advertise)
 	}
@@ -63,6 +64,12 @@ func (v *validation) transport(c *Config) {
 	v.atLeast("transport.session_mib", c.Transport.SessionMiB, "transport.max_message_mib",
 		c.Transport.MaxMessageMiB)
 	v.atLeast("transport.total_mib", c.Transport.TotalMiB, "transport.session_mib", c.Transport.SessionMiB)
+	if c.Transport.PartnerMiB != 0 {
+		v.atLeast("transport.partner_mib", c.Transport.PartnerMiB, "transport.max_message_mib",
+			c.Transport.MaxMessageMiB)
+		v.atLeast("transport.total_mib", c.Transport.TotalMiB, "transport.partner_mib",
+			c.Transport.PartnerMiB)
+	}
 }
 
 // storage checks where the party's state is: Temporal, the database, objects and uploads.
@@ -235,6 +242,12 @@ func (v *validation) routes(c *Config) {
 		v.httpURL(field+".url", c.Routes[node].URL)
 		if c.Routes[node].TransportURL != "" {
 			v.httpURL(field+".transport_url", c.Routes[node].TransportURL)
+		}
+		for i, scheduler := range c.Routes[node].Schedulers {
+			if _, known := c.Routes[scheduler]; !known && scheduler != c.NodeID {
+				v.wrong(fmt.Sprintf("%s.schedulers[%d]", field, i), "must be an entry of routes, but is %q",
+					scheduler)
+			}
 		}
 		v.proof(c, field, c.Routes[node])
 	}

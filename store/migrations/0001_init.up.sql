@@ -441,3 +441,32 @@ CREATE TABLE t_nonce (
 );
 --bun:split
 CREATE INDEX i_nonce_used_at ON t_nonce (used_at);
+--bun:split
+-- Contracts with other parties (BFIA part 1, section 3). Partners of the configuration have no row.
+--   state          INVITED, APPLIED, APPROVED, REJECTED or TERMINATED
+--   applied_here   this party has applied, and its user has compared the partner's fingerprint
+--   credential     the partner's certificate in PEM form
+--   pins           the SHA-256 of the keys that prove the partner, in hexadecimal, separated by spaces
+--   secret_sha256  of the invitation's secret, in hexadecimal
+--   invited_until  the end of the invitation
+--   expires_at     the end of the contract
+CREATE TABLE t_partner (
+  node_id        TEXT        NOT NULL PRIMARY KEY,
+  contract_id    TEXT        NOT NULL UNIQUE,
+  state          TEXT        NOT NULL,
+  applied_here   BOOLEAN     NOT NULL,
+  address        TEXT        NOT NULL,
+  transport_address TEXT     NOT NULL,
+  credential     TEXT        NOT NULL,
+  pins           TEXT        NOT NULL,
+  name           TEXT        NOT NULL,
+  institution    TEXT        NOT NULL,
+  inst_id        TEXT        NOT NULL,
+  system         TEXT        NOT NULL,
+  system_version TEXT        NOT NULL,
+  description    TEXT        NOT NULL,
+  secret_sha256  TEXT        NOT NULL,
+  invited_until  TIMESTAMPTZ,
+  expires_at     TIMESTAMPTZ,
+  updated_at     TIMESTAMPTZ NOT NULL
+);

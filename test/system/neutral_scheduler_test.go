@@ -28,6 +28,9 @@ func TestNeutralScheduler(t *testing.T) {
 			cfg.Scheduler = neutralNode
 		} else {
 			cfg.Jobs.Approval = party.ApprovalManual
+			route := cfg.Routes[guestNode]
+			route.Schedulers = []string{neutralNode}
+			cfg.Routes[guestNode] = route
 		}
 	})
 	neutral.prepare()

@@ -1,0 +1,285 @@
+package party
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/api"
+	"hutong/bfia"
+	bfiaclient "hutong/bfia/client"
+	"hutong/internal/certs"
+	"hutong/internal/httpclient"
+	"hutong/store"
+	"hutong/store/storetest"
+)
+
+// institution is a party that serves clients and partners, without workers. Its certificate is its own.
+type institution struct {
+	t       *testing.T
+	cfg     *Config
+	db      *store.Store
+	p       *Party
+	clients string
+}
+
+// newInstitution starts a party. address is its address for partners.
+func newInstitution(t *testing.T, node, database string) *institution {
+	t.Helper()
+	dir := t.TempDir()
+	certificate, key, err := certs.SelfSigned(certs.Leaf{Node: node})
+	require.NoError(t, err)
+	file := filepath.Join(dir, "node.pem")
+	require.NoError(t, os.WriteFile(file, append(certificate, key...), 0o600))
+	i := &institution{t: t, cfg: Default()}
+	i.cfg.NodeID = node
+	i.cfg.Partners.TLS.CertFile, i.cfg.Partners.TLS.KeyFile = file, file
+	i.cfg.Partners.Institution = "Bank " + node
+	i.cfg.Partners.Listen = freeAddress(t)
+	i.cfg.Partners.URL = "https://" + i.cfg.Partners.Listen
+	require.NoError(t, i.cfg.Complete())
+	require.NoError(t, i.cfg.Validate())
+	i.db = storetest.Open(t, database)
+	i.start()
+	return i
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	return l.Addr().String()
+}
+
+func (i *institution) start() {
+	t, ctx := i.t, i.t.Context()
+	p := &Party{
+		cfg:    i.cfg,
+		base:   quietLog,
+		logger: quietLog,
+		failed: make(chan error, 8),
+		own:    newMemoryListener(),
+	}
+	i.p = p
+	require.NoError(t, p.openPartners())
+	require.NoError(t, p.watchContracts(ctx, i.db))
+	p.api = api.New(api.Config{Node: i.cfg.NodeID, Clients: api.OpenClients, MaxDocumentBytes: 1 << 20,
+		ClientTimeout: time.Minute}, api.Dependencies{Store: i.db, Contracts: p.contracts, Logger: quietLog})
+	p.onStop(p.api.Shutdown)
+	i.clients = freeAddress(t)
+	require.NoError(t, p.serve(ctx, "listen", i.clients, p.api.ServeClients,
+		func(context.Context) error { return nil }))
+	require.NoError(t, p.startPartners(ctx, true, nil))
+	t.Cleanup(func() {
+		stop, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		defer cancel()
+		p.Stop(stop)
+	})
+}
+
+var quietLog = slog.New(slog.DiscardHandler)
+
+// call sends a request of a client. It returns the code of the answer.
+func (i *institution) call(method, path string, body, data any) bfia.Envelope {
+	i.t.Helper()
+	text, err := json.Marshal(body)
+	require.NoError(i.t, err)
+	req, err := http.NewRequestWithContext(
+		i.t.Context(),
+		method,
+		"http://"+i.clients+path,
+		bytes.NewReader(text),
+	)
+	require.NoError(i.t, err)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := (&http.Client{Transport: httpclient.Direct()}).Do(req)
+	require.NoError(i.t, err)
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(resp.Body)
+	require.NoError(i.t, err)
+	var envelope bfia.Envelope
+	require.NoError(i.t, json.Unmarshal(answer, &envelope), string(answer))
+	if data != nil {
+		require.True(i.t, envelope.OK(), string(answer))
+		require.NoError(i.t, json.Unmarshal(envelope.Data, data))
+	}
+	return envelope
+}
+
+func (i *institution) list() map[string]bfia.PartnerView {
+	i.t.Helper()
+	var views []bfia.PartnerView
+	i.call(http.MethodGet, bfia.PathPartnerQuery, struct{}{}, &views)
+	byNode := map[string]bfia.PartnerView{}
+	for _, v := range views {
+		byNode[v.NodeID] = v
+	}
+	return byNode
+}
+
+// command sends a command of the protocol to another institution, as its control worker does.
+func (i *institution) command(to string) error {
+	remote := bfiaclient.New(i.cfg.NodeID, i.p.route, i.p.partners.Transport(nil), 10*time.Second)
+	_, err := remote.TaskPoll(i.t.Context(), to, "none", "guest")
+	return err
+}
+
+// requireReached checks that a command has reached the other institution and its sender was known: it says
+// that it has no such task.
+func requireReached(t *testing.T, err error) {
+	t.Helper()
+	var refusal *bfiaclient.Error
+	require.ErrorAs(t, err, &refusal)
+	require.Equal(t, bfiaclient.Refused, refusal.Outcome, "%v", err)
+	require.Equal(t, bfia.CodeNotFound, refusal.Code, "%v", err)
+}
+
+// TestContract makes two institutions partners, as their users do: one invites, the other accepts with the
+// fingerprint that it was read by telephone, and applies; the first accepts likewise. Neither restarts.
+func TestContract(t *testing.T) {
+	t.Parallel()
+	a := newInstitution(t, "A", storetest.SQLite(t))
+	b := newInstitution(t, "B", storetest.SQLite(t))
+	stranger := newInstitution(t, "B", storetest.SQLite(t)) // another party that calls itself B
+	require.Error(t, b.command("A"), "they are no partners yet")
+
+	var invited bfia.PartnerInvited
+	a.call(http.MethodPost, bfia.PathPartnerInvite, bfia.PartnerInvite{NodeID: "B"}, &invited)
+	require.Equal(t, bfia.ContractInvited, a.list()["B"].State)
+
+	// What is changed on its way is found by the comparison.
+	forged, err := bfia.ParseInvitation(invited.Invitation)
+	require.NoError(t, err)
+	forged.Fingerprint = certs.PinOf(stranger.p.partners.Certificate()).Hex()
+	answer := b.call(
+		http.MethodPost,
+		bfia.PathPartnerApply,
+		bfia.PartnerAccept{Invitation: forged.Encode(),
+			Fingerprint: invited.Fingerprint},
+		nil,
+	)
+	require.Equal(t, bfia.CodeForbidden, answer.Code)
+	require.Contains(t, answer.Text(), "differs from the one in the invitation")
+	// Without the invitation's secret nobody can apply, also not under the invited name.
+	guessed, err := bfia.ParseInvitation(invited.Invitation)
+	require.NoError(t, err)
+	guessed.Secret = "guess"
+	answer = stranger.call(
+		http.MethodPost,
+		bfia.PathPartnerApply,
+		bfia.PartnerAccept{Invitation: guessed.Encode(),
+			Fingerprint: invited.Fingerprint},
+		nil,
+	)
+	require.Equal(t, bfia.CodeRefused, answer.Code)
+	require.Contains(t, answer.Text(), "no open invitation with this secret")
+
+	b.call(http.MethodPost, bfia.PathPartnerApply, bfia.PartnerAccept{Invitation: invited.Invitation,
+		Fingerprint: invited.Fingerprint}, &struct{}{})
+	require.Equal(t, bfia.ContractApplied, b.list()["A"].State)
+	applied := a.list()["B"]
+	require.Equal(t, bfia.ContractApplied, applied.State)
+	require.Equal(t, "Bank B", applied.Institution)
+	require.Equal(t, certs.PinOf(b.p.partners.Certificate()).String(), applied.Fingerprint)
+	require.Error(t, b.command("A"), "an application is not enough")
+	answer = stranger.call(http.MethodPost, bfia.PathPartnerApply, bfia.PartnerAccept{
+		Invitation: invited.Invitation, Fingerprint: invited.Fingerprint}, nil)
+	require.Equal(t, bfia.CodeRefused, answer.Code, "the invitation is used up")
+
+	answer = a.call(http.MethodPost, bfia.PathPartnerAccept, bfia.PartnerAccept{NodeID: "B",
+		Fingerprint: certs.PinOf(stranger.p.partners.Certificate()).Hex()}, nil)
+	require.Equal(t, bfia.CodeForbidden, answer.Code)
+	a.call(http.MethodPost, bfia.PathPartnerAccept, bfia.PartnerAccept{NodeID: "B",
+		Fingerprint: applied.Fingerprint}, &struct{}{})
+	require.Equal(t, bfia.ContractApproved, a.list()["B"].State)
+	require.Equal(t, bfia.ContractApproved, b.list()["A"].State, "A has confirmed")
+	requireReached(t, b.command("A"))
+	requireReached(t, a.command("B"))
+	require.Error(t, stranger.command("A"))
+
+	// The end of the contract.
+	require.Equal(t, bfia.CodeConflict, a.call(http.MethodPost, bfia.PathPartnerInvite,
+		bfia.PartnerInvite{NodeID: "B"}, nil).Code)
+	a.call(http.MethodPost, bfia.PathPartnerRemove, bfia.PartnerRef{NodeID: "B"}, &struct{}{})
+	require.Error(t, b.command("A"))
+	require.Error(t, a.command("B"))
+	require.Eventually(t, func() bool {
+		state := b.list()["A"].State
+		_, found := b.p.partners.Lookup("A")
+		return state == bfia.ContractTerminated && !found
+	}, 5*readContractsEvery, 100*time.Millisecond, "B was notified")
+}
+
+// TestContractRejected checks that a rejected node is no partner, and finds out.
+func TestContractRejected(t *testing.T) {
+	t.Parallel()
+	a, b := newInstitution(t, "A", storetest.SQLite(t)), newInstitution(t, "B", storetest.SQLite(t))
+	var invited bfia.PartnerInvited
+	a.call(http.MethodPost, bfia.PathPartnerInvite, bfia.PartnerInvite{NodeID: "B"}, &invited)
+	b.call(http.MethodPost, bfia.PathPartnerApply, bfia.PartnerAccept{Invitation: invited.Invitation,
+		Fingerprint: invited.Fingerprint}, &struct{}{})
+	a.call(http.MethodPost, bfia.PathPartnerRemove, bfia.PartnerRef{NodeID: "B"}, &struct{}{})
+	require.Equal(t, bfia.ContractRejected, a.list()["B"].State)
+	require.Equal(t, bfia.ContractRejected, b.list()["A"].State)
+	require.Error(t, b.command("A"))
+	answer := a.call(http.MethodPost, bfia.PathPartnerAccept, bfia.PartnerAccept{NodeID: "B",
+		Fingerprint: invited.Fingerprint}, nil)
+	require.Equal(t, bfia.CodeConflict, answer.Code)
+}
+
+// TestContractOfProcesses checks that a contract reaches the other processes of a party, and that its end
+// closes a connection there.
+func TestContractOfProcesses(t *testing.T) {
+	t.Parallel()
+	database := storetest.SQLite(t)
+	a, b := newInstitution(t, "A", database), newInstitution(t, "B", storetest.SQLite(t))
+	other := &institution{t: t, cfg: new(Config), db: storetest.Open(t, database)} // of A
+	*other.cfg = *a.cfg
+	other.cfg.Partners.Listen = freeAddress(t)
+	other.start()
+
+	var invited bfia.PartnerInvited
+	a.call(http.MethodPost, bfia.PathPartnerInvite, bfia.PartnerInvite{NodeID: "B"}, &invited)
+	b.call(http.MethodPost, bfia.PathPartnerApply, bfia.PartnerAccept{Invitation: invited.Invitation,
+		Fingerprint: invited.Fingerprint}, &struct{}{})
+	a.call(http.MethodPost, bfia.PathPartnerAccept, bfia.PartnerAccept{NodeID: "B",
+		Fingerprint: a.list()["B"].Fingerprint}, &struct{}{})
+	require.Eventually(t, func() bool { return isReached(other.command("B")) },
+		5*readContractsEvery, 100*time.Millisecond)
+
+	// B opens a connection to the other process, which ends with the contract.
+	over := b.p.partners.Transport(nil)
+	ask := func() error {
+		remote := bfiaclient.New("B", func(string) (string, bool) {
+			return "https://" + other.cfg.Partners.Listen, true
+		}, over, 10*time.Second)
+		_, err := remote.TaskPoll(t.Context(), "A", "none", "guest")
+		return err
+	}
+	requireReached(t, ask())
+	a.call(http.MethodPost, bfia.PathPartnerRemove, bfia.PartnerRef{NodeID: "B"}, &struct{}{})
+	require.Eventually(
+		t,
+		func() bool { return !isReached(ask()) },
+		5*readContractsEvery,
+		100*time.Millisecond,
+	)
+}
+
+func isReached(err error) bool {
+	var refusal *bfiaclient.Error
+	return errors.As(err, &refusal) && refusal.Outcome == bfiaclient.Refused &&
+		refusal.Code == bfia.CodeNotFound
+}

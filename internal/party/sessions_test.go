@@ -1,0 +1,93 @@
+package party
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/internal/identity"
+	"hutong/transport"
+	"hutong/transport/status"
+)
+
+// TestSessionsOfPartners checks who may send messages to which session.
+func TestSessionsOfPartners(t *testing.T) {
+	jobs := map[string][]string{"J": {"A", "B"}, "J_2": {"A", "C"}, "K": {"A", "C"}}
+	s := newSessions("A", func(_ context.Context, ids []string) (map[string][]string, error) {
+		found := maps.Clone(jobs)
+		maps.DeleteFunc(found, func(id string, _ []string) bool { return !slices.Contains(ids, id) })
+		return found, nil
+	}, slog.New(slog.DiscardHandler))
+	for _, c := range []struct {
+		caller, op, session string
+		allowed             bool
+	}{
+		{"B", "invoke", "session_J", true},
+		{"B", "transport", "session_J", true},
+		{"B", "invoke", "session_J_derived", true},
+		{"C", "invoke", "session_J", false},
+		{"C", "invoke", "session_K", true},
+		{"B", "invoke", "session_K", false},
+		{"B", "invoke", "session_none", false},
+		{"B", "invoke", "J", false},
+		{"", "invoke", "session_J", false},
+		{"B", "pop", "session_J", false},
+		{"B", "release", "session_J", false},
+		// By its name this is a session of both J and J_2.
+		{"C", "invoke", "session_J_2", false},
+		{"B", "invoke", "session_J_2", false},
+	} {
+		err := s.authorizePartner(t.Context(), transport.Call{Op: c.op, SessionID: c.session,
+			Caller: identity.Principal{Kind: identity.KindPartner, Node: c.caller}})
+		require.Equal(t, c.allowed, err == nil, "%+v: %v", c, err)
+		if err != nil {
+			require.Equal(t, status.Forbidden, status.From(err).Code)
+		}
+	}
+	stranger := func(session string) error {
+		return s.authorizePartner(t.Context(), transport.Call{Op: "invoke", SessionID: session,
+			Caller: identity.Principal{Kind: identity.KindPartner, Node: "Z"}})
+	}
+	require.EqualError(t, stranger("session_J"),
+		`E0000000403: A knows no session "session_J" of a job in which Z takes part`)
+	require.EqualError(t, stranger("session_X"),
+		`E0000000403: A knows no session "session_X" of a job in which Z takes part`)
+}
+
+// TestSessionsWithoutDatabase checks that a session that runs outlives the database for a while, and that an
+// unknown one is neither accepted nor refused for good meanwhile.
+func TestSessionsWithoutDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down error
+		reads := 0
+		s := newSessions("A", func(_ context.Context, ids []string) (map[string][]string, error) {
+			reads++
+			if !slices.Contains(ids, "J") {
+				return nil, down
+			}
+			return map[string][]string{"J": {"A", "B"}}, down
+		}, slog.New(slog.DiscardHandler))
+		call := func(session string) error {
+			return s.authorizePartner(t.Context(), transport.Call{Op: "invoke", SessionID: session,
+				Caller: identity.Principal{Kind: identity.KindPartner, Node: "B"}})
+		}
+		for range 10 {
+			require.NoError(t, call("session_J"))
+		}
+		require.Equal(t, 1, reads, "the answer is remembered")
+
+		down = errors.New("no database")
+		time.Sleep(2 * sessionCacheTTL)
+		require.NoError(t, call("session_J"))
+		require.Equal(t, status.NoInstance, status.From(call("session_K")).Code)
+		down = nil
+		require.Equal(t, status.Forbidden, status.From(call("session_K")).Code)
+	})
+}
