@@ -59,10 +59,21 @@ func startDex(t *testing.T, tokenLife string) *dex {
 	}
 	require.NoError(t, err, "%s", out)
 
+	// Its memory storage waits for itself when a token is renewed.
+	database, err := url.Parse(storetest.Postgres(t))
+	require.NoError(t, err)
+	password, _ := database.User.Password()
+	storage := map[string]any{"database": strings.TrimPrefix(database.Path, "/"),
+		"user": database.User.Username(), "password": password, "ssl": map[string]any{"mode": "disable"},
+		"host": database.Query().Get("host")}
+	if storage["host"] == "" {
+		storage["host"] = database.Host
+	}
+
 	address := testenv.FreeAddress(t)
 	d := &dex{issuer: "http://" + address}
 	config := map[string]any{
-		"issuer": d.issuer, "storage": map[string]any{"type": "memory"},
+		"issuer": d.issuer, "storage": map[string]any{"type": "postgres", "config": storage},
 		"web":    map[string]any{"http": address},
 		"oauth2": map[string]any{"skipApprovalScreen": true},
 		"expiry": map[string]any{"idTokens": tokenLife},
