@@ -112,11 +112,8 @@ func (m Main) newRootCommand() *cobra.Command {
 		}
 	}
 	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newRunnerCommand(c),
-	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newRunnerCommand(c),
 		newPartnerCommand(c), newTokenCommand(c), newLoginCommand(c), newLogoutCommand(c),
 		newWhoAmICommand(c), newConformanceCommand(c))
-	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
-		newMigrateCommand(), newCertCommand(), newKeyCommand(), newCodecCommand(),
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
 		newMigrateCommand(), newCertCommand(), newKeyCommand(), newCodecCommand(),
 		newDoctorCommand(), newTemporalCommand(), m.newConfigCommand(), m.newDemoCommand())
