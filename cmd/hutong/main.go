@@ -116,7 +116,7 @@ func (m Main) newRootCommand() *cobra.Command {
 		newLogoutCommand(c), newWhoAmICommand(c),
 		newConformanceCommand(c))
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
-		newMigrateCommand(), newCertCommand(), newKeyCommand(),
+		newMigrateCommand(), newCertCommand(), newKeyCommand(), newCodecCommand(),
 		newDoctorCommand(), newTemporalCommand(), m.newConfigCommand(), m.newDemoCommand())
 	root.AddCommand(newVersionCommand(), newSuperviseCommand())
 	root.SetVersionTemplate("{{.Version}}\n")

@@ -127,6 +127,15 @@ func (p *Party) clients(db *store.Store) (api.Authenticator, error) {
 	if p.cfg.Security.Mode == SecurityOpen {
 		return api.OpenClients, nil
 	}
+	a, err := p.provenClients(db)
+	if err != nil {
+		return nil, err
+	}
+	return api.ClientsBy(a), nil
+}
+
+// provenClients returns the authenticator of clients that prove who they are.
+func (p *Party) provenClients(db *store.Store) (*clients.Authenticator, error) {
 	cfg := clients.Config{}
 	for _, c := range p.cfg.ClientCertificates {
 		cfg.Certificates = append(cfg.Certificates, clients.Certificate(c))
@@ -151,7 +160,7 @@ func (p *Party) clients(db *store.Store) (api.Authenticator, error) {
 			cfg.OIDC.Audience = o.ClientID
 		}
 	}
-	return api.ClientsBy(clients.New(cfg, db)), nil
+	return clients.New(cfg, db), nil
 }
 
 // login returns how the party's clients log in.
