@@ -172,16 +172,19 @@ func (h *Server) EnableWAL(ctx context.Context) error {
 }
 
 // TransportConfig writes the configuration of the Hutong transport through which the server's containers
-// reach those of its partners, and returns the file. listen is an unused address.
-func (h *Server) TransportConfig(listen string, partners map[string]Partner) (string, error) {
+// reach those of its partners, and returns the file. listen is an unused address, and messages the address
+// for the transports of partners on this machine.
+func (h *Server) TransportConfig(listen, messages string, partners map[string]Partner) (string, error) {
 	routes := map[string]any{}
 	for node, p := range partners {
-		routes[node] = map[string]any{"url": p.URL, "transport_url": p.TransportURL}
+		routes[node] = map[string]any{"url": p.URL, "transport_url": p.TransportURL, "auth": "none",
+			"from": []string{"127.0.0.0/8"}}
 	}
 	file := filepath.Join(h.Dir, "transport.yaml")
 	return file, writeYAML(file, map[string]any{
 		"node_id": h.Node, "listen": listen, "data_dir": filepath.Join(h.Dir, "transport"),
-		"transport": map[string]any{"listen": h.Transport}, "routes": routes,
+		"transport": map[string]any{"listen": h.Transport, "partner_plain_listen": messages},
+		"routes":    routes,
 		"runner": map[string]any{"docker": map[string]any{"enabled": "false"}}})
 }
 
