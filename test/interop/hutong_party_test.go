@@ -54,9 +54,9 @@ func (h *hutongParty) settings(t *testing.T, env *environment) map[string]any {
 		"partners":   map[string]any{"plain_listen": h.partners},
 		"containers": map[string]any{"listen": testenv.FreeAddress(t)},
 		"transport":  map[string]any{"listen": h.transport, "partner_plain_listen": h.messages},
-		"temporal":  map[string]any{"address": testenv.Temporal(t), "namespace": "interop"},
-		"database":  map[string]any{"url": h.db},
-		"storage":   map[string]any{"url": h.storage},
+		"temporal":   map[string]any{"address": testenv.Temporal(t), "namespace": "interop"},
+		"database":   map[string]any{"url": h.db},
+		"storage":    map[string]any{"url": h.storage},
 		"routes": map[string]any{
 			// FATE-Flow proves nothing to its partners unless site authentication is on.
 			fateFlowNode: map[string]any{"url": env.toFateFlow.url(), "auth": "none",

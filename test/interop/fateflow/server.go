@@ -183,9 +183,10 @@ func (h *Server) TransportConfig(listen, messages string, partners map[string]Pa
 	file := filepath.Join(h.Dir, "transport.yaml")
 	return file, writeYAML(file, map[string]any{
 		"node_id": h.Node, "listen": listen, "data_dir": filepath.Join(h.Dir, "transport"),
-		"transport": map[string]any{"listen": h.Transport, "partner_plain_listen": messages},
-		"routes":    routes,
-		"runner": map[string]any{"docker": map[string]any{"enabled": "false"}}})
+		"security": map[string]any{"mode": "open"}, // FATE-Flow's containers prove nothing
+		"transport": map[string]any{"listen": h.Transport, "partner_plain_listen": messages,
+			"sessions": "all"},
+		"routes": routes})
 }
 
 // Partner holds the addresses of another party.
@@ -212,7 +213,8 @@ func StorageCommand(cache, address, root string,
 // StorageURL returns the URL of a bucket of that server.
 func StorageURL(address, bucket string) string {
 	return fmt.Sprintf("s3://%s?%s", address,
-		url.Values{"username": {storageUser}, "password": {storageSecret}, "bucket": {bucket}}.Encode())
+		url.Values{"username": {storageUser}, "password": {storageSecret}, "bucket": {bucket},
+			"secure": {"false"}}.Encode())
 }
 
 func splitAddress(address string) (host string, port int, err error) {
