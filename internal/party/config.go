@@ -133,6 +133,8 @@ type TransportConfig struct {
 	// routes say so. Empty: they use partners.plain_listen, which a transport in a process of its own does
 	// not serve.
 	PartnerPlainListen string `yaml:"partner_plain_listen" env:"PARTNER_PLAIN_LISTEN"`
+	// Sessions chooses to which sessions partners may send.
+	Sessions Sessions `yaml:"sessions" env:"SESSIONS"`
 	// Advertise is the host:port at which runners and control workers reach the transport. Empty: the port of
 	// Listen on their own machine.
 	Advertise string `yaml:"advertise" env:"ADVERTISE"`
@@ -149,6 +151,18 @@ type TransportConfig struct {
 	// PartnerMiB limits the messages of one partner in all sessions. 0: half of TotalMiB.
 	PartnerMiB int `yaml:"partner_mib" env:"PARTNER_MIB"`
 }
+
+// Sessions chooses to which sessions of the transport partners may send.
+type Sessions string
+
+const (
+	// SessionsOfJobs are those of the jobs in which the partner takes part, as the party's database says.
+	SessionsOfJobs Sessions = "jobs"
+	// SessionsAll are all sessions. It is for a transport that serves the containers of another system, such
+	// as FATE-Flow, whose jobs no database of Hutong knows. Such a transport opens no database, and its party
+	// has no other process. It requires the mode open, since containers that prove nothing use it.
+	SessionsAll Sessions = "all"
+)
 
 // UploadConfig configures uploads of datasets.
 type UploadConfig struct {

@@ -349,6 +349,8 @@ func TestStrict(t *testing.T) {
 			c.Partners.TLS, c.Routes = own, Routes{"B": {URL: "https://b:1",
 				TLS: RouteTLS{SPKI: []string{"00"}}}}
 		}, "routes.B.tls.spki_sha256[0]:"},
+		{"all sessions", func(c *Config) { c.Transport.Sessions = SessionsAll },
+			"transport.sessions: all requires security.mode open"},
 		{"partners' listener", func(c *Config) { c.Partners.Listen = "0.0.0.0:2" },
 			"partners.listen: requires this party's certificate"},
 	} {

@@ -91,6 +91,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err := p.openPartners(); err != nil {
 		return nil, err
 	}
+	if cfg.Transport.Sessions == SessionsAll {
+		return p, p.startTransportAlone(ctx, roles)
+	}
 	docker, err := p.openDocker(ctx)
 	if err != nil {
 		return nil, err

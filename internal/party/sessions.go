@@ -2,6 +2,8 @@ package party
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -23,6 +25,25 @@ const (
 	maxCachedSessions = 10_000
 )
 
+// startTransportAlone starts a transport without a database, for the containers of another system.
+func (p *Party) startTransportAlone(ctx context.Context, roles Roles) error {
+	if roles != (Roles{Transport: true}) {
+		return fmt.Errorf("transport.sessions of party %s is all: only `hutong transport` runs with this "+
+			"configuration, since the party's jobs are those of another system", p.cfg.NodeID)
+	}
+	secret := make([]byte, gate.MinSecret) // no other process of the party calls this one
+	_, _ = rand.Read(secret)               // which never fails
+	var err error
+	if p.keys, err = gate.NewKeys(secret); err != nil {
+		return err
+	}
+	p.sessions = newSessions(p.cfg.NodeID, nil, p.logger)
+	if err := p.startTransport(ctx); err != nil {
+		return err
+	}
+	return p.startPartners(ctx, false, p.channel)
+}
+
 // jobParties returns the parties of those of the given jobs that exist, by job id.
 type jobParties func(ctx context.Context, jobIDs []string) (map[string][]string, error)
 
@@ -31,7 +52,7 @@ type jobParties func(ctx context.Context, jobIDs []string) (map[string][]string,
 // that a job which runs does not wait for a database that restarts.
 type sessions struct {
 	node   string
-	read   jobParties
+	read   jobParties // nil: every partner may send to every session
 	logger *slog.Logger
 	quiet  rate.Sometimes // bounds the log lines that strangers cause
 
@@ -76,6 +97,9 @@ func (s *sessions) authorizePartner(ctx context.Context, call transport.Call) er
 	caller := call.Caller.Node
 	if call.Op != "invoke" && call.Op != "transport" {
 		return s.refuse(call, "%s is only for containers of %s", call.Op, s.node)
+	}
+	if s.read == nil {
+		return nil
 	}
 	jobs, err := s.jobs(ctx, call.SessionID)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -59,6 +60,32 @@ func TestSessionsOfPartners(t *testing.T) {
 		`E0000000403: A knows no session "session_J" of a job in which Z takes part`)
 	require.EqualError(t, stranger("session_X"),
 		`E0000000403: A knows no session "session_X" of a job in which Z takes part`)
+}
+
+// TestAllSessions checks a transport for the containers of another system: it runs alone and without a
+// database. Its partners may send to every session, and only send.
+func TestAllSessions(t *testing.T) {
+	config := Default()
+	config.NodeID, config.DataDir = "A", t.TempDir()
+	config.Security.Mode, config.Transport.Sessions = SecurityOpen, SessionsAll
+	config.Transport.Listen = "127.0.0.1:0"
+	require.NoError(t, config.Complete())
+	require.NoError(t, config.Validate())
+	logger := slog.New(slog.DiscardHandler)
+	for _, roles := range []Roles{{API: true}, {Transport: true, Control: true}, {Runner: true}} {
+		_, err := Start(t.Context(), config, roles, logger)
+		require.ErrorContains(t, err, "transport.sessions of party A is all")
+	}
+	p, err := Start(t.Context(), config, Roles{Transport: true}, logger)
+	require.NoError(t, err)
+	defer p.Stop(t.Context())
+	require.NoFileExists(t, filepath.Join(config.DataDir, "hutong.db"))
+	allowed := map[string]bool{"invoke": true, "transport": true, "pop": false, "release": false}
+	for op, allowed := range allowed {
+		err := p.authorizeCall(t.Context(), transport.Call{Op: op, SessionID: "session_of_another_system",
+			Caller: identity.Principal{Kind: identity.KindPartner, Node: "B", Proof: identity.ByAddress}})
+		require.Equal(t, allowed, err == nil, "%s: %v", op, err)
+	}
 }
 
 // TestSessionsWithoutDatabase checks that a session that runs outlives the database for a while, and that an

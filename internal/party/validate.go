@@ -55,6 +55,11 @@ func (v *validation) transport(c *Config) {
 	if c.Transport.Advertise != "" {
 		v.reachable("transport.advertise", c.Transport.Advertise)
 	}
+	oneOf(v, "transport.sessions", c.Transport.Sessions, SessionsOfJobs, SessionsAll)
+	if c.Transport.Sessions == SessionsAll && c.Security.Mode != SecurityOpen {
+		v.wrong("transport.sessions", "all requires security.mode open: the transport then knows neither the "+
+			"containers that use it nor their jobs")
+	}
 	v.required("transport.spool_dir", c.Transport.SpoolDir)
 	v.duration("transport.session_ttl", c.Transport.SessionTTL)
 	v.positive("transport.max_message_mib", int64(c.Transport.MaxMessageMiB))

@@ -104,9 +104,9 @@ func newEnvironment(t *testing.T) *environment {
 	})
 
 	storage := startS3(t, env.dir, env.cache, env.dockerGateway(t))
-	hutongAPI, fateAPI := testenv.FreeAddress(t), testenv.FreeAddress(t)
-	env.toFateFlow, env.toHutong = newProxy(t, fateAPI), newProxy(t, hutongAPI)
-	env.hutong = newHutong(t, env.dir, hutongAPI, storage.url("hutong"))
+	hutongPartners, fateAPI := testenv.FreeAddress(t), testenv.FreeAddress(t)
+	env.toFateFlow, env.toHutong = newProxy(t, fateAPI), newProxy(t, hutongPartners)
+	env.hutong = newHutong(t, env.dir, hutongPartners, storage.url("hutong"))
 	env.fateFlow = newFateFlow(t, env, fateAPI, storage.url("fate"))
 	env.hutong.start(t, env)
 	env.fateFlow.startTransport(t, env)

@@ -25,6 +25,7 @@ type fateFlowParty struct {
 	env       *environment
 	storage   string
 	transport string // the Hutong transport that its containers use
+	messages  string // where the transports of partners reach that transport
 	process   *process
 }
 
@@ -39,6 +40,7 @@ func newFateFlow(t *testing.T, env *environment, address, storage string) *fateF
 		env:       env,
 		storage:   storage,
 		transport: transport,
+		messages:  testenv.FreeAddress(t),
 		Server: fateflow.Server{
 			Dir:       filepath.Join(env.dir, "fate", "fate_flow"),
 			Cache:     env.cache,
@@ -58,8 +60,8 @@ func newFateFlow(t *testing.T, env *environment, address, storage string) *fateF
 
 // startTransport starts the Hutong transport through which FATE-Flow's containers exchange messages.
 func (f *fateFlowParty) startTransport(t *testing.T, env *environment) {
-	config, err := f.TransportConfig(testenv.FreeAddress(t), map[string]fateflow.Partner{
-		hutongNode: {URL: env.hutong.url, TransportURL: "http://" + env.hutong.transport}})
+	config, err := f.TransportConfig(testenv.FreeAddress(t), f.messages, map[string]fateflow.Partner{
+		hutongNode: {URL: env.hutong.url, TransportURL: "http://" + env.hutong.messages}})
 	require.NoError(t, err)
 	p := launch(t, env.dir, "fate-transport", nil, testenv.Binary(t, "hutong"), "transport", "--config",
 		config)

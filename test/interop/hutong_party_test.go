@@ -27,6 +27,8 @@ type hutongParty struct {
 	endpoint
 	dir       string
 	config    string
+	partners  string // host:port for partners
+	messages  string // host:port for the transports of partners
 	db        string
 	storage   string
 	api       string
@@ -34,9 +36,11 @@ type hutongParty struct {
 	parts     map[string]*process
 }
 
-func newHutong(t *testing.T, dir, api, storage string) *hutongParty {
+func newHutong(t *testing.T, dir, partners, storage string) *hutongParty {
+	api := testenv.FreeAddress(t)
 	h := &hutongParty{endpoint: endpoint{url: "http://" + api}, dir: filepath.Join(dir, "hutong"),
-		api: api, storage: storage, transport: testenv.FreeAddress(t), parts: map[string]*process{}}
+		api: api, partners: partners, messages: testenv.FreeAddress(t), storage: storage,
+		transport: testenv.FreeAddress(t), parts: map[string]*process{}}
 	h.config = filepath.Join(h.dir, "party.yaml")
 	h.db = "sqlite://" + filepath.Join(h.dir, "hutong.db")
 	return h
@@ -46,13 +50,17 @@ func newHutong(t *testing.T, dir, api, storage string) *hutongParty {
 func (h *hutongParty) settings(t *testing.T, env *environment) map[string]any {
 	return map[string]any{
 		"node_id": hutongNode, "listen": h.api, "data_dir": filepath.Join(h.dir, "data"),
-		"transport": map[string]any{"listen": h.transport},
-		"temporal":  map[string]any{"address": testenv.Temporal(t), "namespace": "interop"},
-		"database":  map[string]any{"url": h.db},
-		"storage":   map[string]any{"url": h.storage},
+		"security":   map[string]any{"mode": "open"}, // clients need no token
+		"partners":   map[string]any{"plain_listen": h.partners},
+		"containers": map[string]any{"listen": testenv.FreeAddress(t)},
+		"transport":  map[string]any{"listen": h.transport, "partner_plain_listen": h.messages},
+		"temporal":   map[string]any{"address": testenv.Temporal(t), "namespace": "interop"},
+		"database":   map[string]any{"url": h.db},
+		"storage":    map[string]any{"url": h.storage},
 		"routes": map[string]any{
-			fateFlowNode: map[string]any{"url": env.toFateFlow.url(),
-				"transport_url": "http://" + env.fateFlow.transport},
+			// FATE-Flow proves nothing to its partners unless site authentication is on.
+			fateFlowNode: map[string]any{"url": env.toFateFlow.url(), "auth": "none",
+				"from": []string{"127.0.0.0/8"}, "transport_url": "http://" + env.fateFlow.messages},
 		},
 		// FATE-Flow sends no callbacks for its tasks, so they are polled early.
 		"jobs": map[string]any{"poll_after": "1s", "poll_every": "1s"},

@@ -89,7 +89,7 @@ func (env *environment) requireStuckJob(t *testing.T, before [][]string) {
 			func() bool { return len(env.toHutong.exchangesWith(bfia.PathStart, row[0])) > 0 }, jobTimeout,
 			pollInterval)
 		for _, start := range env.toHutong.exchangesWith(bfia.PathStart, row[0]) {
-			require.Contains(t, start.answer, "does not know job")
+			require.Contains(t, start.answer, "knows no job "+row[0])
 		}
 		require.Empty(t, env.fateFlow.scheduledTasks(t, row[0]))
 		env.requireNoContainers(t, row[0])

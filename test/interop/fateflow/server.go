@@ -172,17 +172,21 @@ func (h *Server) EnableWAL(ctx context.Context) error {
 }
 
 // TransportConfig writes the configuration of the Hutong transport through which the server's containers
-// reach those of its partners, and returns the file. listen is an unused address.
-func (h *Server) TransportConfig(listen string, partners map[string]Partner) (string, error) {
+// reach those of its partners, and returns the file. listen is an unused address, and messages the address
+// for the transports of partners on this machine.
+func (h *Server) TransportConfig(listen, messages string, partners map[string]Partner) (string, error) {
 	routes := map[string]any{}
 	for node, p := range partners {
-		routes[node] = map[string]any{"url": p.URL, "transport_url": p.TransportURL}
+		routes[node] = map[string]any{"url": p.URL, "transport_url": p.TransportURL, "auth": "none",
+			"from": []string{"127.0.0.0/8"}}
 	}
 	file := filepath.Join(h.Dir, "transport.yaml")
 	return file, writeYAML(file, map[string]any{
 		"node_id": h.Node, "listen": listen, "data_dir": filepath.Join(h.Dir, "transport"),
-		"transport": map[string]any{"listen": h.Transport}, "routes": routes,
-		"runner": map[string]any{"docker": map[string]any{"enabled": "false"}}})
+		"security": map[string]any{"mode": "open"}, // FATE-Flow's containers prove nothing
+		"transport": map[string]any{"listen": h.Transport, "partner_plain_listen": messages,
+			"sessions": "all"},
+		"routes": routes})
 }
 
 // Partner holds the addresses of another party.
@@ -209,7 +213,8 @@ func StorageCommand(cache, address, root string,
 // StorageURL returns the URL of a bucket of that server.
 func StorageURL(address, bucket string) string {
 	return fmt.Sprintf("s3://%s?%s", address,
-		url.Values{"username": {storageUser}, "password": {storageSecret}, "bucket": {bucket}}.Encode())
+		url.Values{"username": {storageUser}, "password": {storageSecret}, "bucket": {bucket},
+			"secure": {"false"}}.Encode())
 }
 
 func splitAddress(address string) (host string, port int, err error) {
