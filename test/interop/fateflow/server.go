@@ -42,6 +42,9 @@ type Server struct {
 	// The proxy finds the party in the header dest-party-id. Without a proxy the server sends no such
 	// commands to other parties.
 	Proxy string
+	// SiteAuthentication has the server demand FATE-Flow's site authentication of other parties, and prove
+	// itself to them by it, in its own protocol.
+	SiteAuthentication bool
 }
 
 // Install creates the folder. It copies the package, since settings and routes are files in it.
@@ -65,6 +68,14 @@ func (h *Server) Install() error {
 	if err := os.WriteFile(filepath.Join(h.Dir, "fateflow.env"), version, 0o600); err != nil {
 		return err
 	}
+	if err := h.Configure(); err != nil {
+		return err
+	}
+	return h.configureAdapter(filepath.Join(pkg, "adapter", "bfia"))
+}
+
+// Configure writes the settings of an installed server, which it reads at its start.
+func (h *Server) Configure() error {
 	host, port, err := splitAddress(h.Address)
 	if err != nil {
 		return err
@@ -74,6 +85,7 @@ func (h *Server) Install() error {
 		"party_id": h.Node,
 		"fateflow": map[string]any{"host": host, "http_port": port, "grpc_port": h.GRPCPort,
 			"proxy_name": "osx"},
+		"authentication": map[string]any{"client": false, "site": h.SiteAuthentication, "permission": false},
 	}
 	if h.Proxy != "" {
 		proxyHost, proxyPort, err := splitAddress(h.Proxy)
@@ -88,10 +100,7 @@ func (h *Server) Install() error {
 			"osx":   map[string]any{"host": host, "port": h.GRPCPort, "mode": "stream"},
 			"nginx": map[string]any{"host": proxyHost, "http_port": proxyPort, "protocol": "http"}}
 	}
-	if err := writeYAML(filepath.Join(h.Dir, "conf", "local.service_conf.yaml"), local); err != nil {
-		return err
-	}
-	return h.configureAdapter(filepath.Join(pkg, "adapter", "bfia"))
+	return writeYAML(filepath.Join(h.Dir, "conf", "local.service_conf.yaml"), local)
 }
 
 // configureAdapter writes the routes and settings of the BFIA adapter.
