@@ -105,7 +105,6 @@ const (
 type testCaller struct {
 	name      string
 	principal identity.Principal
-	task      string // of a container
 }
 
 const strange = "JG0199999999999999"

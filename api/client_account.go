@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/internal/audit"
 	"hutong/internal/clients"
 	"hutong/internal/identity"
 	"hutong/store"
@@ -78,6 +79,7 @@ func (s *Server) createToken(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	on(c.UserContext(), audit.Token, row.TokenID)
 	if err := s.store.CreateToken(c.UserContext(), row); err != nil {
 		return err
 	}
@@ -113,6 +115,7 @@ func (s *Server) revokeToken(c *fiber.Ctx) error {
 	if request.TokenID == "" {
 		return bfia.Errorf(bfia.CodeBadRequest, "token_id: is required")
 	}
+	on(c.UserContext(), audit.Token, request.TokenID)
 	if err := s.store.RevokeToken(c.UserContext(), request.TokenID, time.Now()); err != nil {
 		return err
 	}

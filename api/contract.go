@@ -47,7 +47,7 @@ const (
 func (s *Server) openContracts() (Contracts, error) {
 	if s.contracts == nil {
 		return nil, bfia.Errorf(
-			bfia.CodeUnavailable,
+			bfia.CodeConflict,
 			"this process does not serve contracts with partners",
 		)
 	}

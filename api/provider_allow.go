@@ -21,7 +21,8 @@ func (s *Server) allowProvider(c *fiber.Ctx) error {
 		return err
 	}
 	if filter.Name == "" || filter.Version == "" {
-		return bfia.Errorf(bfia.CodeBadRequest, "provider_name: is required, as name:version or name:version@device")
+		return bfia.Errorf(bfia.CodeBadRequest,
+			"provider_name: is required, as name:version or name:version@device")
 	}
 	on(c.UserContext(), audit.Provider, providerID(filter.Name, filter.Version, filter.Device))
 	var allow bfia.Exceptions
@@ -41,7 +42,8 @@ func (s *Server) allowProvider(c *fiber.Ctx) error {
 			return err
 		}
 		if beyond := allow.Beyond(metadata.Allow); beyond != (bfia.Exceptions{}) {
-			return bfia.Errorf(bfia.CodeBadRequest, "allow: provider %s:%s@%s does not ask for %s; it asks for %s",
+			return bfia.Errorf(bfia.CodeBadRequest,
+				"allow: provider %s:%s@%s does not ask for %s; it asks for %s",
 				p.Name, p.Version, p.Device, beyond, metadata.Allow)
 		}
 	}

@@ -50,7 +50,10 @@ func (s *Store) CreateToken(ctx context.Context, t Token) error {
 		expires := normalizeTime(*t.ExpiresAt)
 		t.ExpiresAt = &expires
 	}
-	_, err := s.w.NewInsert().Model(&t).Exec(ctx)
+	err := s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		_, err := tx.NewInsert().Model(&t).Exec(ctx)
+		return err
+	})
 	if isDuplicate(err) {
 		err = bfia.Wrap(bfia.CodeConflict, err, "token_id: token %s exists already", t.TokenID)
 	}
@@ -91,11 +94,14 @@ func (s *Store) RevokeToken(ctx context.Context, tokenID string, at time.Time) e
 	if err := checkText("token_id", tokenID); err != nil {
 		return err
 	}
-	n, err := affected(s.w.NewUpdate().Model((*Token)(nil)).
-		Set("revoked_at = COALESCE(revoked_at, ?)", normalizeTime(at)).
-		Where("token_id = ?", tokenID).Exec(ctx))
-	if err == nil && n == 0 {
-		return bfia.Errorf(bfia.CodeNotFound, "token_id: token %q is not known", tokenID)
-	}
+	err := s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		n, err := affected(tx.NewUpdate().Model((*Token)(nil)).
+			Set("revoked_at = COALESCE(revoked_at, ?)", normalizeTime(at)).
+			Where("token_id = ?", tokenID).Exec(ctx))
+		if err == nil && n == 0 {
+			return bfia.Errorf(bfia.CodeNotFound, "token_id: token %q is not known", tokenID)
+		}
+		return err
+	})
 	return wrap(err, "revoke token %s", tokenID)
 }

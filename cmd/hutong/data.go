@@ -85,7 +85,8 @@ func newDataUpload(c *client) *cobra.Command {
 	f.StringVarP(&u.request, "request", "f", "", "the request (JSON); - reads standard input")
 	f.StringVar(&u.namespace, "namespace", "", "the dataset's namespace")
 	f.StringVar(&u.name, "name", "", "the dataset's name")
-	numberFlag(f, &u.partitions, "partitions", 0, 0, "number of partitions to store (default: chosen by the party)")
+	numberFlag(f, &u.partitions, "partitions", 0, 0,
+		"number of partitions to store (default: chosen by the party)")
 	f.BoolVar(&u.noHeader, "no-header", false, "the first line holds data, not column names")
 	f.BoolVar(&u.extendSID, "extend-sid", false,
 		"add a column sid that numbers the rows, and permit repeated ids")

@@ -20,6 +20,8 @@ const (
 	DeleteProvider    = "provider.delete"
 	Drain             = "runner.drain"
 	ReadTrail         = "audit.read"
+	CreateToken       = "token.create"
+	RevokeToken       = "token.revoke"
 
 	// Acts of partners.
 	PartnerCreateAll = "partner.create-all"

@@ -123,7 +123,8 @@ func checkConnections(cfg *party.Config) Check {
 	}
 	encryption := cfg.Temporal.Encryption
 	if !party.IsHere(cfg.Temporal.Address) && encryption.KeysDir == "" && len(encryption.Keys) == 0 {
-		return warning("make a key with hutong key create --use DIR, and set temporal.encryption.keys_dir to DIR",
+		return warning(
+			"make a key with hutong key create --use DIR, and set temporal.encryption.keys_dir to DIR",
 			"the operators of Temporal at %s can read the parameters and failures of all jobs",
 			cfg.Temporal.Address)
 	}

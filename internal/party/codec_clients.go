@@ -15,8 +15,9 @@ import (
 func (p *Party) codecClients(ctx context.Context) (codec.Authenticator, error) {
 	if p.cfg.Security.Mode == SecurityOpen {
 		if !IsHere(p.cfg.Temporal.Codec.Listen) {
-			return nil, errors.New("temporal.codec.listen must be on the loopback interface with security.mode " +
-				"open: clients need no credentials there")
+			return nil,
+				errors.New("temporal.codec.listen must be on the loopback interface with security.mode " +
+					"open: clients need no credentials there")
 		}
 		return func(r *http.Request) (identity.Principal, error) {
 			return identity.Principal{Kind: identity.KindClient, Roles: []identity.Role{identity.Admin},

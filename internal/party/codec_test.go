@@ -53,7 +53,7 @@ func TestStartCodec(t *testing.T) {
 
 	ring, err := cfg.OpenKeys(quiet)
 	require.NoError(t, err)
-	plain, err := converter.GetDefaultDataConverter().ToPayload("a word")
+	plain, err := converter.GetDefaultDataConverter().ToPayload("plain text")
 	require.NoError(t, err)
 	encrypted, err := ring.Codec().Encode([]*commonpb.Payload{plain})
 	require.NoError(t, err)
@@ -74,7 +74,7 @@ func TestStartCodec(t *testing.T) {
 	}
 	status, content := post("http://127.0.0.1:8233")
 	require.Equal(t, http.StatusOK, status, content)
-	require.Contains(t, content, "ImEgd29yZCI=", `"a word" in base64`)
+	require.Contains(t, content, "InBsYWluIHRleHQi", `"plain text" in base64`)
 	status, _ = post("http://evil.example")
 	assert.Equal(t, http.StatusForbidden, status)
 	for range 5 {
