@@ -228,6 +228,10 @@ func (n *fakeNode) command(p *nodePod, container corev1.Container) (*exec.Cmd, e
 	secrets := map[string]*corev1.Secret{}
 	var env []string
 	for _, v := range container.Env {
+		if v.ValueFrom == nil {
+			env = append(env, v.Name+"="+v.Value)
+			continue
+		}
 		ref := v.ValueFrom.SecretKeyRef
 		if secrets[ref.Name] == nil {
 			secret, err := n.client.CoreV1().

@@ -2,6 +2,7 @@ package kubernetes_test
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"os"
 	"strings"
@@ -32,7 +33,7 @@ func TestKubernetesProfile(t *testing.T) {
 		spec := driver.Spec{Name: name, Image: "x:1", Env: map[string]string{"A": "b"}, Allow: allow}
 		_, err = d.Create(ctx, spec)
 		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, d.Remove(t.Context(), name)) })
+		t.Cleanup(func() { require.NoError(t, d.Remove(context.WithoutCancel(t.Context()), name)) })
 		jobs, err := k8s.admin.BatchV1().Jobs(namespace).List(ctx, metav1.ListOptions{})
 		require.NoError(t, err)
 		for _, job := range jobs.Items {
