@@ -50,6 +50,9 @@ var classes = map[string]class{
 	bfia.PathJobShow: role(identity.Viewer), bfia.PathJobDocument: role(identity.Viewer),
 	bfia.PathRunnerQuery: role(identity.Viewer), bfia.PathRunnerDrain: role(identity.RunnerAdmin),
 
+	bfia.PathGrantAdd: role(identity.Admin), bfia.PathGrantQuery: role(identity.Admin),
+	bfia.PathGrantRevoke: role(identity.Admin),
+
 	bfia.PathPlatformCallback: {container: true},
 	bfia.PathHealth:           {public: true}, bfia.PathReady: {public: true},
 	bfia.PathOpenAPI: {public: true},
