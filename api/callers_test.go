@@ -26,6 +26,7 @@ type class struct {
 	container bool          // the container that a callback is about
 	verb      bfia.Verb     // partners that may do this
 	partners  bool          // all partners
+	anyNode   bool          // partners, and nodes that are none yet
 }
 
 func role(r identity.Role) class { return class{role: r} }
@@ -51,7 +52,16 @@ var classes = map[string]class{
 	bfia.PathRunnerQuery: role(identity.Viewer), bfia.PathRunnerDrain: role(identity.RunnerAdmin),
 
 	bfia.PathGrantAdd: role(identity.Admin), bfia.PathGrantQuery: role(identity.Admin),
-	bfia.PathGrantRevoke: role(identity.Admin),
+	bfia.PathGrantRevoke:   role(identity.Admin),
+	bfia.PathPartnerInvite: role(identity.Admin), bfia.PathPartnerApply: role(identity.Admin),
+	bfia.PathPartnerAccept: role(identity.Admin), bfia.PathPartnerRemove: role(identity.Admin),
+	bfia.PathPartnerQuery: role(identity.Viewer),
+
+	// Other nodes ask for a contract before they are partners.
+	bfia.PathContractApply: {anyNode: true}, bfia.PathContractQuery: {anyNode: true},
+	bfia.PathNodeQuery: {anyNode: true}, bfia.PathNodeHealth: {anyNode: true},
+	bfia.PathContractConfirm: {partners: true}, bfia.PathContractTerminate: {partners: true},
+	bfia.PathNodeUpdate: {partners: true},
 
 	bfia.PathPlatformCallback: {container: true},
 	bfia.PathHealth:           {public: true}, bfia.PathReady: {public: true},
@@ -143,7 +153,7 @@ func (c class) expected(caller testCaller) outcome {
 		return forbiddenTo
 	case p.Kind != identity.KindPartner:
 		return forbiddenTo
-	case c.partners:
+	case c.partners, c.anyNode:
 		return served
 	}
 	switch caller.name {
@@ -368,7 +378,7 @@ func TestDocumentHasTheCallers(t *testing.T) {
 		}
 		var want []string
 		switch {
-		case r.access.everybody:
+		case r.access.everybody, r.access.strangers:
 		case r.access.kind == identity.KindClient:
 			want = []string{"client " + string(r.access.role)}
 		default:

@@ -21,10 +21,10 @@ import (
 
 	"hutong/activities/housekeeping"
 	"hutong/admission"
+	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/internal/httpguard"
 	"hutong/internal/identity"
-	"hutong/bfia"
 	"hutong/internal/limits"
 	"hutong/store"
 	"hutong/store/blob"
