@@ -28,6 +28,9 @@ func (s *Server) registerProvider(c *fiber.Ctx) error {
 			return bfia.Wrap(bfia.CodeForbidden, err, "metadata.command: %v", err)
 		}
 	}
+	if err := s.checkImages(reg); err != nil {
+		return err
+	}
 	var sent struct {
 		Metadata json.RawMessage `json:"metadata"` // including fields that Hutong doesn't know
 	}
@@ -58,6 +61,9 @@ func (s *Server) registerComponent(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if err := s.checkImages(reg); err != nil {
+		return err
+	}
 	metadata, err := json.Marshal(reg.Metadata)
 	if err != nil {
 		return err
@@ -68,6 +74,32 @@ func (s *Server) registerComponent(c *fiber.Ctx) error {
 		return err
 	}
 	return ok(c, nil)
+}
+
+// checkImages refuses a registration with an image that this party does not allow: that of the provider, or
+// of a component that has its own.
+func (s *Server) checkImages(reg *bfia.Registration) error {
+	if s.AllowImage == nil || reg.Device == bfia.DeviceProcess {
+		return nil
+	}
+	if image := reg.Metadata.Image; image != "" {
+		if err := s.AllowImage(reg.Device, image); err != nil {
+			return bfia.Wrap(bfia.CodeForbidden, err, "metadata.image: %v", err)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(reg.Description)) {
+		description, err := bfia.ParseDescription(name, reg.Description[name])
+		if err != nil {
+			return err
+		}
+		if description.ImageURL == "" {
+			continue
+		}
+		if err := s.AllowImage(reg.Device, description.ImageURL); err != nil {
+			return bfia.Wrap(bfia.CodeForbidden, err, "components_description.%s.imageUrl: %v", name, err)
+		}
+	}
+	return nil
 }
 
 // providerFilter reads name, version and device, or provider_name, which is name:version@device.

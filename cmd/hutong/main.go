@@ -99,7 +99,7 @@ func (m Main) newRootCommand() *cobra.Command {
 		}
 	}
 	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newRunnerCommand(c),
-		newPartnerCommand(c),
+		newPartnerCommand(c), newGrantCommand(c),
 		newConformanceCommand(c))
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
 		newMigrateCommand(), newCertCommand(), newKeyCommand(),

@@ -31,6 +31,7 @@ import (
 	"hutong/fateflow"
 	"hutong/gate"
 	"hutong/internal/httpclient"
+	"hutong/internal/imageref"
 	"hutong/internal/limits"
 	"hutong/internal/partners"
 	"hutong/store"
@@ -459,11 +460,15 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict,
 		MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
 		UploadDir:        p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
-		AllowCommand:  func(command []string) error { return process.CheckCommand(allow, command) },
-		Clients:       p.clients(),
-		OpenPartners:  p.cfg.Security.OpenPartners,
-		Callers:       p.limiter,
-		ClientTimeout: 30 * time.Second,
+		AllowCommand: func(command []string) error { return process.CheckCommand(allow, command) },
+		AllowImage: func(device bfia.Device, reference string) error {
+			return imageref.CheckAllowed(p.cfg.Images.Registries, reference, device == bfia.DeviceKubernetes)
+		},
+		GrantsRequired: p.cfg.Grants == GrantsRequired,
+		Clients:        p.clients(),
+		OpenPartners:   p.cfg.Security.OpenPartners,
+		Callers:        p.limiter,
+		ClientTimeout:  30 * time.Second,
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
 		Remote:          p.remote(createTimeout),
