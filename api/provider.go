@@ -28,7 +28,7 @@ func (s *Server) registerProvider(c *fiber.Ctx) error {
 			return bfia.Wrap(bfia.CodeForbidden, err, "metadata.command: %v", err)
 		}
 	}
-	if err := s.checkImages(reg); err != nil {
+	if err := s.checkImages("metadata.image", reg); err != nil {
 		return err
 	}
 	var sent struct {
@@ -61,7 +61,7 @@ func (s *Server) registerComponent(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkImages(reg); err != nil {
+	if err := s.checkImages("imageUrl", reg); err != nil {
 		return err
 	}
 	metadata, err := json.Marshal(reg.Metadata)
@@ -76,15 +76,15 @@ func (s *Server) registerComponent(c *fiber.Ctx) error {
 	return ok(c, nil)
 }
 
-// checkImages refuses a registration with an image that this party does not allow: that of the provider, or
-// of a component that has its own.
-func (s *Server) checkImages(reg *bfia.Registration) error {
+// checkImages refuses a registration with an image that this party does not allow: that of the provider, which
+// field names in the request, or that of a component that has its own.
+func (s *Server) checkImages(field string, reg *bfia.Registration) error {
 	if s.AllowImage == nil || reg.Device == bfia.DeviceProcess {
 		return nil
 	}
 	if image := reg.Metadata.Image; image != "" {
 		if err := s.AllowImage(reg.Device, image); err != nil {
-			return bfia.Wrap(bfia.CodeForbidden, err, "metadata.image: %v", err)
+			return bfia.Wrap(bfia.CodeForbidden, err, "%s: %v", field, err)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(reg.Description)) {

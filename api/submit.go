@@ -100,7 +100,8 @@ func (s *Server) record(ctx context.Context, doc *bfia.Document) (*store.JobReco
 }
 
 // plan checks that a job can run with the providers in its record, that a partner's job is granted what it
-// uses here, and that the root datasets of its own parts exist. node limits the check of parameters to the parts of one node.
+// uses here, and that the root datasets of its own parts exist. node limits the check of parameters to the
+// parts of one node.
 func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string) (*bfia.Plan, error) {
 	doc := record.Document
 	plan, err := bfia.NewPlan(doc, record.Registry.Describe, node)

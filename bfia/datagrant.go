@@ -23,7 +23,7 @@ type DataGrant struct {
 	// Partner is the node id of the initiator of the jobs.
 	Partner string `json:"partner"`
 	// Component is a pattern of names: Component, provider/Component or provider:version/Component. In each
-	// part * stands for any text and ? for one character.
+	// part * matches any text and ? one character.
 	Component string `json:"component"`
 	// Dataset is a pattern of addresses, namespace#name, or * for all. Empty: the component may run, but on
 	// no dataset of the party.
@@ -73,7 +73,8 @@ func (g *DataGrant) Check(node string, now time.Time) error {
 			g.Dataset)
 	}
 	if g.Times < 0 || g.Times > maxGrantTimes {
-		return Errorf(CodeBadRequest, "times: must be from 1 to %d, or 0 for any number of jobs", maxGrantTimes)
+		return Errorf(CodeBadRequest, "times: must be from 1 to %d, or 0 for any number of jobs",
+			maxGrantTimes)
 	}
 	if g.Until != nil && !g.Until.After(now) {
 		return Errorf(CodeBadRequest, "until: %s is over", g.Until.Format(time.RFC3339))

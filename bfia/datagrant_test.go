@@ -31,10 +31,13 @@ func TestChooseGrants(t *testing.T) {
 		refused string
 	}{
 		{"exact", []DataGrant{all}, nil, []GrantNeed{need}, []string{"g"}, ""},
-		{"patterns", []DataGrant{grant("g", "p:1.*/L?", "ba*#*")}, nil, []GrantNeed{need}, []string{"g"}, ""},
+		{"patterns", []DataGrant{grant("g", "p:1.*/L?", "ba*#*")}, nil, []GrantNeed{need}, []string{"g"},
+			""},
 		{"all", []DataGrant{grant("g", "*", "*")}, nil, []GrantNeed{need, none}, []string{"g"}, ""},
-		{"provider", []DataGrant{grant("g", "p/LR", "bank#train")}, nil, []GrantNeed{need}, []string{"g"}, ""},
-		{"no dataset is needed", []DataGrant{grant("g", "LR", "")}, nil, []GrantNeed{none}, []string{"g"}, ""},
+		{"provider", []DataGrant{grant("g", "p/LR", "bank#train")}, nil, []GrantNeed{need}, []string{"g"},
+			""},
+		{"no dataset is needed", []DataGrant{grant("g", "LR", "")}, nil, []GrantNeed{none}, []string{"g"},
+			""},
 		{"no needs", nil, nil, nil, nil, ""},
 		{"none", nil, nil, []GrantNeed{need}, nil, "partner: B has no grant at A (task t on dataset " +
 			"bank#train); an administrator of A grants it with: hutong grant add --partner B " +
@@ -46,8 +49,10 @@ func TestChooseGrants(t *testing.T) {
 		{"component", []DataGrant{grant("g", "L", "*")}, nil, []GrantNeed{need}, nil,
 			"component: B has no grant for p/LR at A"},
 		{"case", []DataGrant{grant("g", "lr", "*")}, nil, []GrantNeed{need}, nil, "component: B"},
-		{"other provider", []DataGrant{grant("g", "q/LR", "*")}, nil, []GrantNeed{need}, nil, "component: B"},
-		{"other version", []DataGrant{grant("g", "p:2/LR", "*")}, nil, []GrantNeed{need}, nil, "component: B"},
+		{"other provider", []DataGrant{grant("g", "q/LR", "*")}, nil, []GrantNeed{need}, nil,
+			"component: B"},
+		{"other version", []DataGrant{grant("g", "p:2/LR", "*")}, nil, []GrantNeed{need}, nil,
+			"component: B"},
 		{"dataset", []DataGrant{grant("g", "LR", "bank#test")}, nil, []GrantNeed{need}, nil,
 			"dataset: B has no grant for p/LR on dataset bank#train at A"},
 		{"without dataset", []DataGrant{grant("g", "LR", "")}, nil, []GrantNeed{need}, nil, "dataset: B"},
@@ -64,8 +69,8 @@ func TestChooseGrants(t *testing.T) {
 			map[string]bool{"g": true}, []GrantNeed{need}, []string{"g"}, ""},
 		{"counted, but revoked", []DataGrant{with(all, func(g *DataGrant) { g.RevokedAt = &past })},
 			map[string]bool{"g": true}, []GrantNeed{need}, nil, "was revoked"},
-		{"unlimited before limited", []DataGrant{with(grant("a", "LR", "*"), func(g *DataGrant) { g.Times = 1 }),
-			grant("b", "LR", "*")}, nil, []GrantNeed{need}, []string{"b"}, ""},
+		{"unlimited before limited", []DataGrant{
+			with(grant("a", "LR", "*"), func(g *DataGrant) { g.Times = 1 }), grant("b", "LR", "*")}, nil, []GrantNeed{need}, []string{"b"}, ""},
 		{"first end", []DataGrant{with(grant("a", "*", "*"), func(g *DataGrant) { g.Until = &later }),
 			with(grant("b", "*", "*"), func(g *DataGrant) { g.Until = &future })}, nil, []GrantNeed{need},
 			[]string{"b"}, ""},

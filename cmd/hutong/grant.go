@@ -27,7 +27,7 @@ func newGrantAdd(c *client) *cobra.Command {
 			"what other tasks make of it. Each component that a job runs here needs a grant. It counts\n" +
 			"where the configuration says grants: required.\n\n" +
 			"--component is Component, provider/Component or provider:version/Component, --dataset is\n" +
-			"namespace#name; * in them stands for any text. Without --dataset the component may run on\n" +
+			"namespace#name; * in them matches any text. Without --dataset the component may run on\n" +
 			"no dataset of this party. --until takes a time as 2027-01-31 or 2027-01-31T12:00:00Z, or a\n" +
 			"duration from now.",
 		Example: "  hutong grant add --partner JG0100001100000011 --component unionpay/HeteroLR " +

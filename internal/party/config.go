@@ -85,8 +85,8 @@ const (
 type ImagesConfig struct {
 	// Registries are the registries from which providers may have images at their registration, such as
 	// registry.bank.example or registry.bank.example/team. An image without a registry is of docker.io. The
-	// list also refuses mutable references for the device k8s, which need a digest; Docker's are pinned to the
-	// ids that the runners find. Empty: all. In the environment, separated by commas.
+	// list also refuses mutable references for the device k8s, which need a digest; Docker's are pinned to
+	// the ids that the runners find. Empty: all. In the environment, separated by commas.
 	Registries []string `yaml:"registries" env:"REGISTRIES"`
 }
 
