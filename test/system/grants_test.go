@@ -38,8 +38,8 @@ func TestGrants(t *testing.T) {
 			cfg.Routes[attackerNode] = party.Route{URL: dead}
 		}
 	})
-	pair.host.upload("breast_hetero_host.csv", "bank", "train")
-	pair.host.upload("breast_hetero_host.csv", "bank", "test")
+	pair.host.upload("host.csv", "bank", "train")
+	pair.host.upload("host.csv", "bank", "test")
 	document := func(dataset string) []byte {
 		return sleepJob(t, 2, map[string]any{"s1": seconds(0), "s2": seconds(0)},
 			map[string]map[string]any{"host": {"s1": map[string]any{"dataset_id": dataset}}})
