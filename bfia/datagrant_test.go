@@ -70,7 +70,8 @@ func TestChooseGrants(t *testing.T) {
 		{"counted, but revoked", []DataGrant{with(all, func(g *DataGrant) { g.RevokedAt = &past })},
 			map[string]bool{"g": true}, []GrantNeed{need}, nil, "was revoked"},
 		{"unlimited before limited", []DataGrant{
-			with(grant("a", "LR", "*"), func(g *DataGrant) { g.Times = 1 }), grant("b", "LR", "*")}, nil, []GrantNeed{need}, []string{"b"}, ""},
+			with(grant("a", "LR", "*"), func(g *DataGrant) { g.Times = 1 }), grant("b", "LR", "*")},
+			nil, []GrantNeed{need}, []string{"b"}, ""},
 		{"first end", []DataGrant{with(grant("a", "*", "*"), func(g *DataGrant) { g.Until = &later }),
 			with(grant("b", "*", "*"), func(g *DataGrant) { g.Until = &future })}, nil, []GrantNeed{need},
 			[]string{"b"}, ""},

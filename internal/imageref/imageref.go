@@ -44,7 +44,7 @@ func CheckAllowed(registries []string, image string, digest bool) error {
 			image, reference.Domain(named), strings.Join(registries, ", "))
 	}
 	if _, pinned := named.(reference.Digested); digest && !pinned {
-		return fmt.Errorf("%q can change: name the image by its digest, as %s@sha256:...", image,
+		return fmt.Errorf("%q can change: name the image by its digest, as %s@sha256:DIGEST", image,
 			named.Name())
 	}
 	return nil
