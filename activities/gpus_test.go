@@ -41,7 +41,6 @@ func (h *testParty) requireGPULabel() {
 // A task that requires the label gpu reserves a GPU and gets one that no other container has. It waits while
 // all are in use, with a reason.
 func TestRunTaskWithGPU(t *testing.T) {
-	t.Parallel()
 	eachDriver(t, func(t *testing.T, d testDriver) {
 		gpus, program := []string{"/dev/fuse", "/dev/full"}, []string{"wait", "/dev/full"}
 		if d.Device() == string(bfia.DeviceProcess) {
@@ -132,7 +131,6 @@ func TestStopWhileWaitingForGPU(t *testing.T) {
 // A job runs the image to which its runner had resolved the reference when the job was created, although the
 // provider is registered again, and the reference names another image, while the job runs.
 func TestRunTaskRunsResolvedImage(t *testing.T) {
-	t.Parallel()
 	eachDriver(t, func(t *testing.T, d testDriver) { testResolvedImage(t, d) })
 }
 

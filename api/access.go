@@ -20,11 +20,11 @@ type access struct {
 
 // Who may call an endpoint, besides clients.
 var (
-	everybody      = access{everybody: true}
-	anyPartner     = access{kind: identity.KindPartner} // the handler checks what the partner may do
-	anyNode        = access{kind: identity.KindPartner, strangers: true}
-	ownContainers  = access{kind: identity.KindContainer}
-	operationProbe = access{kind: identity.KindOperator}
+	everybody     = access{everybody: true}
+	anyPartner    = access{kind: identity.KindPartner} // the handler checks what the partner may do
+	anyNode       = access{kind: identity.KindPartner, strangers: true}
+	ownContainers = access{kind: identity.KindContainer}
+	anyClient     = access{kind: identity.KindClient} // with any roles
 )
 
 // clientWith lets clients with a role call an endpoint.
@@ -41,7 +41,7 @@ func (a access) check(p identity.Principal) error {
 		return bfia.Errorf(bfia.CodeUnauthenticated, "%s: this endpoint requires credentials", a)
 	case a.kind == identity.KindAnonymous || p.Kind != a.kind:
 		return bfia.Errorf(bfia.CodeForbidden, "%s: this endpoint is not for a %s", a, p.Kind)
-	case a.kind == identity.KindClient && !p.Can(a.role):
+	case a.kind == identity.KindClient && a.role != "" && !p.Can(a.role):
 		return bfia.Errorf(bfia.CodeForbidden, "%s lacks the role %s, which this endpoint requires", p,
 			a.role)
 	}
@@ -53,7 +53,7 @@ func (a access) String() string {
 	switch {
 	case a.everybody:
 		return "everybody"
-	case a.kind == identity.KindClient:
+	case a.kind == identity.KindClient && a.role != "":
 		return fmt.Sprintf("for clients with the role %s", a.role)
 	case a.kind == identity.KindAnonymous:
 		return "for nobody"
@@ -85,17 +85,19 @@ func (s *Server) guard(r route, authenticate Authenticator) fiber.Handler {
 		if !r.access.everybody {
 			var err error
 			if principal, err = authenticate(c); err != nil {
+				s.refused(c, r, principal, err)
 				return s.refuse(c, principal, err)
 			}
 		}
 		if err := r.access.check(principal); err != nil {
+			s.refused(c, r, principal, err)
 			return s.refuse(c, principal, err)
 		}
 		if err := s.Callers.Request(principal); !r.access.everybody && err != nil {
+			s.refused(c, r, principal, tooMany(err))
 			return tooMany(err)
 		}
-		c.SetUserContext(identity.With(s.ctx, principal))
-		return r.handler(c)
+		return s.serveAct(c, r, principal)
 	}
 }
 

@@ -71,6 +71,7 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 		c.Set(fiber.HeaderAllow, strings.Join(wrong.allowed, ", "))
 	}
 
+	challenge(c, err)
 	var exceeded *limits.Exceeded
 	if errors.As(err, &exceeded) {
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(exceeded.Seconds()))

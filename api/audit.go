@@ -32,8 +32,20 @@ func (s *Server) platformAudit(c *fiber.Ctx) error {
 	if err != nil {
 		return unknownJob(err, audit.JobID, s.Node)
 	}
+	if err := s.checkFourEyes(c.UserContext(), audit); err != nil {
+		return err
+	}
+	undo := func(context.Context) {}
+	if job.State == bfia.JobPending {
+		if undo, err = s.recordClient(c.UserContext(), audit.JobID, string(audit.Status)); err != nil {
+			return err
+		}
+	}
 	gone, err := s.update(c.UserContext(), workflows.ParticipantJobID(audit.JobID), workflows.UpdateAudit,
 		workflows.Audit{Node: s.Node, Status: audit.Status, Reason: audit.Reason}, nil)
+	if code := bfia.CodeOf(err); gone || err != nil && code < bfia.CodeInternal {
+		undo(c.UserContext())
+	}
 	if err != nil {
 		return err
 	}
@@ -80,12 +92,16 @@ func (s *Server) readAudit(c *fiber.Ctx) (*bfia.Audit, error) {
 	if len(audit.Reason) > maxAuditReason {
 		return nil, bfia.Errorf(bfia.CodeTooLarge, "reason: is longer than %d bytes", maxAuditReason)
 	}
+	onApproval(c.UserContext(), &audit)
 	return &audit, audit.Check()
 }
 
 // update sends an update to a job's workflow and waits for its result, which it stores in result unless that
 // is nil. gone reports that no such workflow runs: it never existed, or it has ended.
 func (s *Server) update(ctx context.Context, id, name string, arg, result any) (gone bool, err error) {
+	if err := s.recordAct(ctx); err != nil {
+		return false, err
+	}
 	handle, err := s.temporal.UpdateWorkflow(ctx,
 		temporal.UpdateWorkflowOptions{WorkflowID: id, UpdateName: name, Args: []any{arg},
 			WaitForStage: temporal.WorkflowUpdateStageCompleted})

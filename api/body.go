@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"io"
@@ -65,7 +66,7 @@ func (s *Server) body(ctx *fasthttp.RequestCtx) *body {
 	}
 	b := &body{r: http.NoBody, conn: ctx.Conn(), timeout: s.ClientTimeout, began: time.Now()}
 	if stream := ctx.RequestBodyStream(); stream != nil {
-		b.r = stream
+		b.r, b.digest = stream, sha256.New()
 	}
 	ctx.SetUserValue(localBody, b)
 	return b

@@ -22,6 +22,7 @@ import (
 // routes.
 type class struct {
 	public    bool
+	client    bool          // clients, whatever their roles are
 	role      identity.Role // clients with this role
 	container bool          // the container that a callback is about
 	verb      bfia.Verb     // partners that may do this
@@ -48,7 +49,11 @@ var classes = map[string]class{
 	bfia.PathPlatformPriority: role(identity.Operator), bfia.PathPlatformStatusAll: role(identity.Viewer),
 	bfia.PathPlatformJobList: role(identity.Viewer), bfia.PathPlatformLogLines: role(identity.Logs),
 	bfia.PathPlatformLog: role(identity.Logs), bfia.PathJobOutputs: role(identity.Viewer),
+	bfia.PathJobEvidence: role(identity.Auditor), bfia.PathAuditQuery: role(identity.Auditor),
 	bfia.PathJobShow: role(identity.Viewer), bfia.PathJobDocument: role(identity.Viewer),
+	bfia.PathTokenCreate: role(identity.Admin), bfia.PathTokenQuery: role(identity.Admin),
+	bfia.PathTokenRevoke: role(identity.Admin), bfia.PathWhoAmI: {client: true},
+	bfia.PathLogin:       {public: true},
 	bfia.PathRunnerQuery: role(identity.Viewer), bfia.PathRunnerDrain: role(identity.RunnerAdmin),
 
 	bfia.PathGrantAdd: role(identity.Admin), bfia.PathGrantQuery: role(identity.Admin),
@@ -102,7 +107,6 @@ const (
 type testCaller struct {
 	name      string
 	principal identity.Principal
-	task      string // of a container
 }
 
 const strange = "JG0199999999999999"
@@ -141,6 +145,11 @@ func (c class) expected(caller testCaller) outcome {
 		return served
 	case p.Kind == identity.KindAnonymous:
 		return unauthenticated
+	case c.client:
+		if p.Kind == identity.KindClient {
+			return served
+		}
+		return forbiddenTo
 	case c.role != "":
 		if p.Can(c.role) {
 			return served

@@ -3,6 +3,7 @@ package api
 import (
 	"crypto/tls"
 	"errors"
+	"hash"
 	"io"
 	"net"
 	"os"
@@ -140,8 +141,9 @@ type body struct {
 	timeout time.Duration
 	began   time.Time
 	n       int64
-	ended   bool  // it was read to its end
-	err     error // why it ended too early
+	digest  hash.Hash // of what was read; nil without a body
+	ended   bool      // it was read to its end
+	err     error     // why it ended too early
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -160,6 +162,9 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	n, err := b.r.Read(p)
 	b.n += int64(n)
+	if b.digest != nil {
+		b.digest.Write(p[:n]) // never fails
+	}
 	switch {
 	case errors.Is(err, io.EOF):
 		b.ended = true

@@ -13,6 +13,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/internal/audit"
 	"hutong/internal/certs"
 	"hutong/internal/identity"
 	"hutong/store"
@@ -46,7 +47,7 @@ const (
 func (s *Server) openContracts() (Contracts, error) {
 	if s.contracts == nil {
 		return nil, bfia.Errorf(
-			bfia.CodeUnavailable,
+			bfia.CodeConflict,
 			"this process does not serve contracts with partners",
 		)
 	}
@@ -64,6 +65,7 @@ func (s *Server) invitePartner(c *fiber.Ctx) error {
 	if err := bfia.CheckID("node_id", request.NodeID); err != nil {
 		return err
 	}
+	on(c.UserContext(), audit.Partner, request.NodeID)
 	if request.Days == 0 {
 		request.Days = inviteDays
 	}
@@ -113,6 +115,7 @@ func (s *Server) applyToPartner(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	on(c.UserContext(), audit.Partner, invitation.Node)
 	compared, err := certs.ParsePin(request.Fingerprint)
 	if err != nil {
 		return bfia.Errorf(bfia.CodeBadRequest, "fingerprint: %v", err)
@@ -151,6 +154,9 @@ func (s *Server) applyToPartner(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if err := s.recordAct(c.UserContext()); err != nil {
+		return err
+	}
 	id, err := remote.ContractApply(c.UserContext(), invitation.Node, self)
 	if err != nil {
 		return remoteError(err)
@@ -180,6 +186,7 @@ func (s *Server) acceptPartner(c *fiber.Ctx) error {
 	if err := s.readJSON(c, &request); err != nil {
 		return err
 	}
+	on(c.UserContext(), audit.Partner, request.NodeID)
 	p, err := s.store.Partner(c.UserContext(), request.NodeID)
 	if err != nil {
 		return err
@@ -224,6 +231,7 @@ func (s *Server) removePartner(c *fiber.Ctx) error {
 	if err := s.readJSON(c, &request); err != nil {
 		return err
 	}
+	on(c.UserContext(), audit.Partner, request.NodeID)
 	if err := s.checkNotConfigured(request.NodeID); err != nil {
 		return err
 	}
@@ -382,6 +390,7 @@ func (s *Server) receiveApplication(c *fiber.Ctx) error {
 		)
 	}
 	p.NodeID, p.State = application.NodeID, bfia.ContractApplied
+	on(c.UserContext(), audit.Partner, p.NodeID)
 	stored, err := s.store.ApplyPartner(c.UserContext(), p, application.Invitation)
 	if err != nil {
 		return err
@@ -451,6 +460,7 @@ func partnerOf(a bfia.ContractApplication) (store.Partner, error) {
 // contractWith returns the contract of the calling partner, if the request names it.
 func (s *Server) contractWith(c *fiber.Ctx, contractID string) (*store.Partner, error) {
 	caller := identity.From(c.UserContext())
+	on(c.UserContext(), audit.Partner, caller.Node)
 	p, err := s.store.Partner(c.UserContext(), caller.Node)
 	if bfia.CodeOf(err) == bfia.CodeNotFound || err == nil && p.ContractID != contractID {
 		return nil, bfia.Errorf(
@@ -528,6 +538,9 @@ func (s *Server) receiveUpdate(c *fiber.Ctx) error {
 		if pin != p.Pins[0] && len(p.Pins) < maxPins {
 			p.Pins = append(p.Pins, pin)
 		}
+	}
+	if err := s.recordAct(c.UserContext()); err != nil {
+		return err
 	}
 	if err := s.store.UpdatePartner(c.UserContext(), p); err != nil {
 		return err

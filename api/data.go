@@ -10,6 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/internal/audit"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/dataset"
@@ -62,9 +63,13 @@ func (s *Server) downloadDataset(c *fiber.Ctx) error {
 	if err := bfia.CheckID("name", name); err != nil {
 		return err
 	}
+	on(c.UserContext(), audit.Dataset, namespace+"#"+name)
 	rc, contentType, err := s.openData(c.UserContext(), namespace, name)
 	if err != nil {
 		return err
+	}
+	if err := s.recordAct(c.UserContext()); err != nil {
+		return errors.Join(err, rc.Close())
 	}
 	c.Set(fiber.HeaderContentType, contentType)
 	c.Context().SetBodyStream(rc, -1)

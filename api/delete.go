@@ -8,6 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/internal/audit"
 	"hutong/workflows"
 )
 
@@ -22,6 +23,7 @@ func (s *Server) deleteJob(c *fiber.Ctx) error {
 		return err
 	}
 	ctx := c.UserContext()
+	on(ctx, audit.Job, ref.JobID)
 	if err := s.store.ClaimJobRemoval(ctx, ref.JobID); err != nil {
 		return unknownJob(err, ref.JobID, s.Node)
 	}
@@ -56,6 +58,7 @@ func (s *Server) deleteDataset(c *fiber.Ctx) error {
 			return err
 		}
 	}
+	on(c.UserContext(), audit.Dataset, address.String())
 	if err := s.refuseOutput(c.UserContext(), address); err != nil {
 		return err
 	}

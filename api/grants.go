@@ -6,8 +6,10 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
 
 	"hutong/bfia"
+	"hutong/internal/audit"
 	"hutong/internal/identity"
 	"hutong/store"
 )
@@ -24,11 +26,12 @@ func (s *Server) addGrant(c *fiber.Ctx) error {
 	if err := s.readJSON(c, &request); err != nil {
 		return err
 	}
-	grant := bfia.DataGrant{Partner: request.Partner, Component: request.Component, Dataset: request.Dataset,
+	grant := bfia.DataGrant{ID: uuid.NewString(), Partner: request.Partner, Component: request.Component, Dataset: request.Dataset,
 		Until: request.Until, Times: request.Times}
 	if err := grant.Check(s.Node, time.Now()); err != nil {
 		return err
 	}
+	on(c.UserContext(), audit.Grant, grant.ID)
 	grant.CreatedBy = identity.From(c.UserContext()).Name
 	recorded, err := s.store.AddGrant(c.UserContext(), grant)
 	if err != nil {
@@ -61,6 +64,7 @@ func (s *Server) revokeGrant(c *fiber.Ctx) error {
 	if ref.ID == "" {
 		return bfia.Errorf(bfia.CodeBadRequest, "grant_id: is required")
 	}
+	on(c.UserContext(), audit.Grant, ref.ID)
 	if err := s.store.RevokeGrant(c.UserContext(), ref.ID); err != nil {
 		return err
 	}

@@ -139,6 +139,9 @@ func (s *Server) logQuery(c *fiber.Ctx) (*logQuery, error) {
 		return nil, err
 	}
 	for _, t := range attempts {
+		if err := s.recordRead(c.UserContext(), t.JobID); err != nil {
+			return nil, err
+		}
 		// An exit is recorded after the end of the log. A part that ended without a container has no exit.
 		complete := t.State.Terminal() && (t.ContainerName == "" || t.ExitCode != nil)
 		q.parts = append(q.parts, logPart{taskID: t.TaskID, container: t.ContainerName, complete: complete})

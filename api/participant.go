@@ -12,6 +12,7 @@ import (
 	"hutong/activities/participant"
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/internal/audit"
 	"hutong/internal/identity"
 	"hutong/store"
 	"hutong/workflows"
@@ -38,6 +39,7 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler string,
 	fateFlow bool) (bfia.JobAccepted, error) {
 	var refused bfia.JobAccepted
+	on(ctx, audit.Job, doc.JobID)
 	facts, known, err := s.participantFacts(ctx, doc.JobID)
 	if err != nil {
 		return refused, err
@@ -129,6 +131,9 @@ func (s *Server) putRecord(ctx context.Context, record *store.JobRecord, plan *b
 		return err
 	}
 	if claim == nil || known != nil {
+		if err := s.recordAct(ctx); err != nil {
+			return err
+		}
 		return s.store.PutJobRecord(ctx, doc.JobID, doc.Bytes(), record.Registry.Of(doc))
 	}
 	return s.store.PutGrantedJobRecord(ctx, doc.JobID, doc.Bytes(), record.Registry.Of(doc), *claim)
@@ -289,6 +294,7 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 		return err
 	}
 	ctx, sender := c.UserContext(), s.sender(c)
+	on(ctx, audit.Job, ref.JobID)
 	facts, job, err := s.participantFacts(ctx, ref.JobID)
 	if err != nil {
 		return err

@@ -184,6 +184,7 @@ type party struct {
 	engine    *fakeTemporal
 	store     *store.Store
 	blobs     blob.Store
+	database  string
 	address   string // host:port
 	container string // where ServeContainers serves
 	uploads   string
@@ -205,7 +206,8 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 	for _, d := range []string{p.uploads, p.temp, p.storage} {
 		require.NoError(t, os.Mkdir(d, 0o755))
 	}
-	p.store = storetest.Open(t, storetest.SQLite(t))
+	p.database = storetest.SQLite(t)
+	p.store = storetest.Open(t, p.database)
 	blobs, err := blob.Open(t.Context(), (&url.URL{Scheme: "file",
 		Path: filepath.ToSlash(p.storage)}).String())
 	require.NoError(t, err)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"hutong/activities"
 	"hutong/bfia"
+	"hutong/internal/audit"
 	"hutong/store"
 )
 
@@ -23,6 +25,7 @@ func (s *Server) registerProvider(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	on(c.UserContext(), audit.Provider, providerID(reg.Name, reg.Version, string(reg.Device)))
 	if reg.Device == bfia.DeviceProcess {
 		if err := s.AllowCommand(reg.Metadata.Command); err != nil {
 			return bfia.Wrap(bfia.CodeForbidden, err, "metadata.command: %v", err)
@@ -61,6 +64,7 @@ func (s *Server) registerComponent(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	on(c.UserContext(), audit.Provider, providerID(reg.Name, reg.Version, string(reg.Device)))
 	if err := s.checkImages("imageUrl", reg); err != nil {
 		return err
 	}
@@ -100,6 +104,11 @@ func (s *Server) checkImages(field string, reg *bfia.Registration) error {
 		}
 	}
 	return nil
+}
+
+// providerID returns the name of a provider, or of several where a part is not given.
+func providerID(name, version, device string) string {
+	return cmp.Or(name, "*") + ":" + cmp.Or(version, "*") + "@" + cmp.Or(device, "*")
 }
 
 // providerFilter reads name, version and device, or provider_name, which is name:version@device.
@@ -194,6 +203,7 @@ func (s *Server) deleteProvider(c *fiber.Ctx) error {
 	if filter == (store.ProviderFilter{}) {
 		return bfia.Errorf(bfia.CodeBadRequest, "name or provider_name: is required")
 	}
+	on(c.UserContext(), audit.Provider, providerID(filter.Name, filter.Version, filter.Device))
 	var force bool
 	if err := bfia.DecodeFields(fields, bfia.Optional("force", &force)); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/internal/audit"
 )
 
 // allowProvider replaces the approved exceptions of the providers that the request names. A provider gets no
@@ -20,8 +21,10 @@ func (s *Server) allowProvider(c *fiber.Ctx) error {
 		return err
 	}
 	if filter.Name == "" || filter.Version == "" {
-		return bfia.Errorf(bfia.CodeBadRequest, "provider_name: is required, as name:version or name:version@device")
+		return bfia.Errorf(bfia.CodeBadRequest,
+			"provider_name: is required, as name:version or name:version@device")
 	}
+	on(c.UserContext(), audit.Provider, providerID(filter.Name, filter.Version, filter.Device))
 	var allow bfia.Exceptions
 	if err := bfia.DecodeFields(fields, bfia.Required("allow", &allow)); err != nil {
 		return err
@@ -39,7 +42,8 @@ func (s *Server) allowProvider(c *fiber.Ctx) error {
 			return err
 		}
 		if beyond := allow.Beyond(metadata.Allow); beyond != (bfia.Exceptions{}) {
-			return bfia.Errorf(bfia.CodeBadRequest, "allow: provider %s:%s@%s does not ask for %s; it asks for %s",
+			return bfia.Errorf(bfia.CodeBadRequest,
+				"allow: provider %s:%s@%s does not ask for %s; it asks for %s",
 				p.Name, p.Version, p.Device, beyond, metadata.Allow)
 		}
 	}

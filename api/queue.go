@@ -7,6 +7,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/internal/audit"
 	"hutong/store"
 	"hutong/workflows"
 )
@@ -144,6 +145,9 @@ func (s *Server) platformPriority(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if err := s.recordAct(c.UserContext()); err != nil {
+		return err
+	}
 	if err := s.remote.Priority(c.UserContext(), scheduler, change); err != nil {
 		return partnerError(err, "the scheduler")
 	}
@@ -158,6 +162,7 @@ func (s *Server) readPriority(c *fiber.Ctx) (bfia.SetPriority, error) {
 	if err := bfia.CheckID("job_id", change.JobID); err != nil {
 		return change, err
 	}
+	on(c.UserContext(), audit.Job, change.JobID)
 	return change, bfia.CheckPriority(change.Priority)
 }
 

@@ -61,7 +61,14 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathPlatformLog, s.readLog, clientWith(identity.Logs)},
 		{http.MethodGet, bfia.PathJobOutputs, s.listOutputs, clientWith(identity.Viewer)},
 		{http.MethodGet, bfia.PathJobShow, s.showJob, clientWith(identity.Viewer)},
+		{http.MethodGet, bfia.PathJobEvidence, s.jobEvidence, clientWith(identity.Auditor)},
+		{http.MethodGet, bfia.PathAuditQuery, s.queryTrail, clientWith(identity.Auditor)},
 		{http.MethodGet, bfia.PathJobDocument, s.jobDocument, clientWith(identity.Viewer)},
+		{http.MethodPost, bfia.PathTokenCreate, s.createToken, clientWith(identity.Admin)},
+		{http.MethodGet, bfia.PathTokenQuery, s.queryTokens, clientWith(identity.Admin)},
+		{http.MethodPost, bfia.PathTokenRevoke, s.revokeToken, clientWith(identity.Admin)},
+		{http.MethodGet, bfia.PathWhoAmI, s.whoAmI, anyClient},
+		{http.MethodGet, bfia.PathLogin, s.loginMethods, everybody},
 
 		// Containers.
 		{http.MethodPost, bfia.PathPlatformCallback, s.containerCallback, ownContainers},

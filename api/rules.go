@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/internal/audit"
 	"hutong/store"
 )
 
@@ -59,6 +60,7 @@ func (s *Server) participantFacts(ctx context.Context, jobID string) (bfia.JobFa
 // jobFor returns a job in which this party takes part, for a party that may do something to it.
 func (s *Server) jobFor(ctx context.Context, sender string, verb bfia.Verb, jobID string) (*store.Job,
 	error) {
+	on(ctx, audit.Job, jobID)
 	facts, job, err := s.participantFacts(ctx, jobID)
 	if err != nil {
 		return nil, err
@@ -92,6 +94,7 @@ func (s *Server) taskFor(ctx context.Context, sender string, verb bfia.Verb, tas
 // scheduledJobFor returns a job that this party schedules, for a party that may do something to it.
 func (s *Server) scheduledJobFor(ctx context.Context, sender string, verb bfia.Verb, jobID string,
 ) (store.ScheduleJob, error) {
+	on(ctx, audit.Job, jobID)
 	job, err := s.store.ScheduleJob(ctx, jobID)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		return job, s.may(sender, verb, bfia.JobFacts{JobID: jobID})

@@ -8,6 +8,7 @@ import (
 	"hutong/activities"
 	"hutong/admission"
 	"hutong/bfia"
+	"hutong/internal/audit"
 	"hutong/store"
 	"hutong/workflows"
 )
@@ -68,6 +69,7 @@ func (s *Server) drainRunner(c *fiber.Ctx) error {
 	if body.Draining == nil {
 		return bfia.Errorf(bfia.CodeBadRequest, "draining: is required, true or false")
 	}
+	on(c.UserContext(), audit.Runner, body.RunnerID)
 	if err := s.store.DrainRunner(c.UserContext(), body.RunnerID, *body.Draining); err != nil {
 		return err
 	}

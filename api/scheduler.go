@@ -17,6 +17,7 @@ import (
 	"hutong/activities"
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/internal/audit"
 	"hutong/internal/identity"
 	"hutong/store"
 	"hutong/workflows"
@@ -32,6 +33,7 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", doc.JobID); err != nil {
 		return err
 	}
+	on(c.UserContext(), audit.Job, doc.JobID)
 	if err := s.mayCreate(s.sender(c), bfia.VerbCreateAll, doc, ""); err != nil {
 		return err
 	}
@@ -56,6 +58,9 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 		if err := s.checkRoutes(doc); err != nil {
 			return err
 		}
+	}
+	if err := s.recordAct(c.UserContext()); err != nil {
+		return err
 	}
 	if err := s.store.PutJobRecord(c.UserContext(), doc.JobID, doc.Bytes(),
 		record.Registry.Of(doc)); err != nil {
@@ -99,6 +104,9 @@ const workflowTaskTimeout = 5 * time.Second
 // has failed since, and start nothing.
 func (s *Server) create(ctx context.Context, id, workflow string, in any,
 	options temporal.StartWorkflowOptions) error {
+	if err := s.recordAct(ctx); err != nil {
+		return err
+	}
 	options.ID = id
 	options.TaskQueue = activities.ControlQueue
 	options.WorkflowTaskTimeout = workflowTaskTimeout
@@ -170,6 +178,9 @@ func (s *Server) startOrFind(ctx context.Context, workflow string, in any,
 // signal sends a signal to a job's workflow. gone reports that no such workflow runs: it never existed, or it
 // has ended.
 func (s *Server) signal(ctx context.Context, id, name string, arg any) (gone bool, err error) {
+	if err := s.recordAct(ctx); err != nil {
+		return false, err
+	}
 	err = s.temporal.SignalWorkflow(ctx, id, "", name, arg)
 	var notFound *serviceerror.NotFound
 	if errors.As(err, &notFound) {
@@ -191,6 +202,7 @@ func (s *Server) stopAll(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
 		return err
 	}
+	on(c.UserContext(), audit.Job, ref.JobID)
 	sender := s.sender(c)
 	job, err := s.scheduledJobFor(c.UserContext(), sender, bfia.VerbStopAll, ref.JobID)
 	if err != nil {

@@ -23,6 +23,8 @@ import (
 	"hutong/admission"
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/internal/audit"
+	"hutong/internal/evidence"
 	"hutong/internal/httpguard"
 	"hutong/internal/identity"
 	"hutong/internal/limits"
@@ -68,9 +70,18 @@ type Config struct {
 	AllowCommand func(command []string) error
 	// Clients determines who calls at the listener of clients. nil refuses everybody.
 	Clients Authenticator
+	// Login says how clients log in.
+	Login bfia.Login
+	// FourEyes refuses that a client approves a job that it submitted.
+	FourEyes bool
 	// OpenPartners also serves the endpoints of partners at the listener of clients, to whomever their header
 	// names. Only for development.
 	OpenPartners bool
+	// EvidenceSigner returns the key that signs evidence, with its certificates. It is called for each
+	// archive.
+	EvidenceSigner func() (evidence.Signer, error)
+	// Software is the version of the program, for evidence.
+	Software string
 	// Callers bounds what each caller takes. nil bounds nothing.
 	Callers *limits.Limiter
 	// ClientTimeout bounds the reading of a request and each pause in a stream.
@@ -93,6 +104,9 @@ type Server struct {
 	// submissions limits the jobs that are created for clients at the same time.
 	submissions *semaphore.Weighted
 
+	// refusals bounds what is written to the audit trail of refusals, and reads of reads.
+	refusals audit.Limiter
+	reads    recentReads
 	// signals bounds the signals that partners and containers cause.
 	signals signalLimits
 
@@ -149,6 +163,7 @@ func New(cfg Config, d Dependencies) *Server {
 	s.partners = s.newApp(authenticators{identity.KindPartner: byConnection})
 	s.containers = s.newApp(authenticators{identity.KindContainer: containersByAddress})
 	s.operation = s.newApp(authenticators{identity.KindOperator: probes})
+	go s.writeSummaries()
 	return s
 }
 
@@ -253,5 +268,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, l := range s.listeners { // listeners that Fiber did not know yet
 		err = errors.Join(err, l.Close())
 	}
+	s.appendAudit(s.refusals.Due(time.Now(), true)...)
 	return err
 }

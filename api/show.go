@@ -37,7 +37,11 @@ func (s *Server) showJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if err := s.nameClients(c.UserContext(), status); err != nil {
+		return err
+	}
 	view.State, view.Waiting, view.Scheduler = status.State, status.Waiting, status.Scheduler
+	view.SubmittedBy = status.SubmittedBy
 	for _, component := range record.Document.DAG.Components {
 		task, err := s.viewTask(c.UserContext(), record, component)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/fateflow"
+	"hutong/internal/audit"
 	"hutong/store"
 	"hutong/workflows"
 )
@@ -28,6 +29,9 @@ func (s *Server) platformStatus(c *fiber.Ctx) error {
 		return err
 	}
 	if err := s.explain(c.UserContext(), status); err != nil {
+		return err
+	}
+	if err := s.nameClients(c.UserContext(), status); err != nil {
 		return err
 	}
 	for _, t := range status.Tasks {
@@ -247,6 +251,9 @@ func (s *Server) listOutputs(c *fiber.Ctx) error {
 	if _, err := s.store.Job(c.UserContext(), jobID); err != nil {
 		return unknownJob(err, jobID, s.Node)
 	}
+	if err := s.recordRead(c.UserContext(), jobID); err != nil {
+		return err
+	}
 	rows, err := s.store.Outputs(c.UserContext(), jobID)
 	if err != nil {
 		return err
@@ -295,6 +302,7 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
 		return err
 	}
+	on(c.UserContext(), audit.Job, ref.JobID)
 	scheduler, err := s.schedulerOf(c.UserContext(), ref.JobID)
 	if err != nil {
 		return err
@@ -309,6 +317,9 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 				scheduler)
 		}
 		stop = func() error { return fateflow.SendStop(c.UserContext(), s.remote, scheduler, ref.JobID) }
+	}
+	if err := s.recordAct(c.UserContext()); err != nil {
+		return err
 	}
 	err = stop()
 	if scheduler != s.Node && ref.TaskName == "" {

@@ -11,6 +11,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/internal/audit"
 	"hutong/store"
 )
 
@@ -22,6 +23,7 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	on(c.UserContext(), audit.Job, doc.JobID)
 	warnings, err := s.checkSubmission(c.UserContext(), doc)
 	if err != nil {
 		return err
@@ -31,7 +33,18 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 		return err
 	}
 	defer done()
+	if err := s.recordAct(c.UserContext()); err != nil {
+		return err
+	}
+	undo, err := s.recordClient(c.UserContext(), doc.JobID, store.ActSubmitted)
+	if err != nil {
+		return err
+	}
 	if err := s.remote.CreateAll(c.UserContext(), s.Scheduler, doc); err != nil {
+		var sent *client.Error
+		if errors.As(err, &sent) && sent.Outcome == client.Refused {
+			undo(c.UserContext())
+		}
 		return partnerError(err, "the scheduler")
 	}
 	return ok(c, bfia.JobCreated{JobID: doc.JobID, Warnings: warnings})

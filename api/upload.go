@@ -15,6 +15,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/internal/audit"
 	"hutong/internal/httpguard"
 	"hutong/internal/identity"
 	"hutong/internal/limits"
@@ -244,6 +245,7 @@ func parseUpload(fields map[string]json.RawMessage) (dataset.IngestRequest, erro
 
 func (s *Server) ingest(c *fiber.Ctx, req dataset.IngestRequest, r io.Reader) error {
 	address := bfia.Address{Namespace: req.Namespace, Name: req.Name}
+	on(c.UserContext(), audit.Dataset, address.String())
 	if err := s.refuseOutput(c.UserContext(), address); err != nil {
 		return err
 	}

@@ -33,6 +33,8 @@ const (
 	PathJobShow           = "/v2/job/show" // Hutong's addition
 	PathJobDelete         = "/v2/job/delete"
 	PathJobDocument       = "/v2/job/document" // Hutong's addition
+	PathJobEvidence       = "/v2/job/evidence" // Hutong's addition
+	PathAuditQuery        = "/v2/audit/query"  // Hutong's addition
 
 	// East-west: party to party.
 	PathCreateAll    = "/v1/interconn/schedule/job/create_all"    // 3.1

@@ -4,16 +4,18 @@ import "encoding/json"
 
 // JobView is all that a party knows of a job before it runs: what its approver decides on.
 type JobView struct {
-	JobID     string          `json:"job_id"`
-	FlowID    string          `json:"flow_id"`
-	State     JobState        `json:"job_status"`
-	Waiting   []Waiting       `json:"waiting,omitempty"`
-	Self      string          `json:"node_id"` // this party
-	Initiator Initiator       `json:"initiator"`
-	Scheduler string          `json:"scheduler"`
-	Parts     []Part          `json:"parts"` // the roles of all parties
-	Tasks     []TaskView      `json:"tasks"`
-	Document  json.RawMessage `json:"document"` // as it was submitted
+	JobID     string    `json:"job_id"`
+	FlowID    string    `json:"flow_id"`
+	State     JobState  `json:"job_status"`
+	Waiting   []Waiting `json:"waiting,omitempty"`
+	Self      string    `json:"node_id"` // this party
+	Initiator Initiator `json:"initiator"`
+	Scheduler string    `json:"scheduler"`
+	// SubmittedBy are the clients of the own party that submitted the job.
+	SubmittedBy []string        `json:"submitted_by,omitempty"`
+	Parts       []Part          `json:"parts"` // the roles of all parties
+	Tasks       []TaskView      `json:"tasks"`
+	Document    json.RawMessage `json:"document"` // as it was submitted
 }
 
 // TaskView is a task of a [JobView].

@@ -145,11 +145,15 @@ type JobStatus struct {
 	Failure   *Failure             `json:"failure,omitempty"`
 	Waiting   []Waiting            `json:"waiting,omitempty"` // why it does not proceed
 	Scheduler string               `json:"scheduler"`
-	Queued    *Queued              `json:"queued,omitempty"` // while it is queued
-	CreatedAt *time.Time           `json:"created_at"`
-	StartedAt *time.Time           `json:"started_at"`
-	EndedAt   *time.Time           `json:"ended_at"`
-	Tasks     []TaskStatus         `json:"tasks"`
+	// The clients of the own party that submitted, approved and rejected the job. Partners don't get them.
+	SubmittedBy []string     `json:"submitted_by,omitempty"`
+	ApprovedBy  []string     `json:"approved_by,omitempty"`
+	RejectedBy  []string     `json:"rejected_by,omitempty"`
+	Queued      *Queued      `json:"queued,omitempty"` // while it is queued
+	CreatedAt   *time.Time   `json:"created_at"`
+	StartedAt   *time.Time   `json:"started_at"`
+	EndedAt     *time.Time   `json:"ended_at"`
+	Tasks       []TaskStatus `json:"tasks"`
 }
 
 // TaskStatus is one task of [JobStatus], in the plan's order.

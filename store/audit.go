@@ -7,6 +7,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"hutong/bfia"
 	"hutong/internal/audit"
 	"hutong/internal/identity"
 )
@@ -68,6 +69,14 @@ func (s *Store) Audit(ctx context.Context, tx bun.Tx, entries ...*audit.Entry) e
 	if len(entries) == 0 {
 		return nil
 	}
+	if err := s.appendAudit(ctx, tx, entries); err != nil {
+		return bfia.Wrap(bfia.CodeUnavailable, err,
+			"the audit trail of this party can't be written, so nothing was done; try again later")
+	}
+	return nil
+}
+
+func (s *Store) appendAudit(ctx context.Context, tx bun.Tx, entries []*audit.Entry) error {
 	// The update locks the row; a SELECT does not, in either database.
 	var row auditHeadRow
 	if n, err := affected(tx.NewUpdate().Model((*auditHeadRow)(nil)).Set("seq = seq").
@@ -234,9 +243,7 @@ func (s *Store) VerifyAudit(ctx context.Context, after audit.Head, pins ...audit
 	var v audit.Verifier
 	v.StartAt(after)
 	v.Pin(pins...)
-	if end.Seq > 0 {
-		v.Pin(end)
-	}
+	v.Pin(end)
 	for {
 		f := AuditFilter{After: v.Head().Seq, Ascending: true, Limit: maxAuditPage}
 		page, err := s.AuditEntries(ctx, f)

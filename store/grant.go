@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -42,13 +43,14 @@ type grantUse struct {
 	UsedAt  time.Time `bun:"used_at"`
 }
 
-// AddGrant records a grant, which [bfia.DataGrant.Check] has checked, and returns it with its id and time.
+// AddGrant records a grant, which [bfia.DataGrant.Check] has checked, and returns it with its time, and with an
+// id if it has none.
 func (s *Store) AddGrant(ctx context.Context, g bfia.DataGrant) (bfia.DataGrant, error) {
 	if err := checkText("partner", g.Partner, "component", g.Component, "dataset", g.Dataset,
 		"created_by", g.CreatedBy); err != nil {
 		return g, err
 	}
-	row := grantRow{ID: uuid.NewString(), Partner: g.Partner, Component: g.Component, Dataset: g.Dataset,
+	row := grantRow{ID: cmp.Or(g.ID, uuid.NewString()), Partner: g.Partner, Component: g.Component, Dataset: g.Dataset,
 		Times: g.Times, CreatedBy: g.CreatedBy, CreatedAt: normalizeTime(time.Now())}
 	if g.Until != nil {
 		until := normalizeTime(*g.Until)
@@ -142,6 +144,7 @@ func chooseGrants(ctx context.Context, db bun.IDB, jobID string, claim GrantClai
 // PutGrantedJobRecord stores the record of a job as [Store.PutJobRecord] does, and in the same transaction
 // counts the job for the grants that it uses, each at most once. If a grant is missing it stores and counts
 // nothing and returns CodeForbidden. Of concurrent jobs no more are accepted than a grant allows.
+// The entry of the pending act is written in the same transaction.
 func (s *Store) PutGrantedJobRecord(ctx context.Context, jobID string, doc []byte, registry *Registry,
 	claim GrantClaim) error {
 	providers, err := json.Marshal(registry.providers)
@@ -149,7 +152,7 @@ func (s *Store) PutGrantedJobRecord(ctx context.Context, jobID string, doc []byt
 		return fmt.Errorf("store: failed to encode the providers of job %s: %w", jobID, err)
 	}
 	row := document{JobID: jobID, Document: doc, Providers: providers}
-	return s.putRecord(ctx, row, func(ctx context.Context, tx bun.Tx) error {
+	return s.putRecord(ctx, s.actTx, row, func(ctx context.Context, tx bun.Tx) error {
 		// The update locks the partner's grants, so that concurrent jobs count one after the other.
 		if _, err := tx.NewUpdate().Model((*grantRow)(nil)).Set("times = times").
 			Where("partner = ?", claim.Partner).Exec(ctx); err != nil {

@@ -175,7 +175,7 @@ func (s *Store) SetPartnerState(ctx context.Context, nodeID string, to bfia.Cont
 	err = s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		n, err = affected(tx.NewUpdate().Model((*Partner)(nil)).Set("state = ?", to).
 			Set("updated_at = ?", normalizeTime(time.Now())).
-			Where("node_id = ? AND state IN (?)", nodeID, bun.In(from)).Exec(ctx))
+			Where("node_id = ? AND state IN (?)", nodeID, bun.List(from)).Exec(ctx))
 		return err
 	})
 	if err != nil || n == 1 {

@@ -279,7 +279,7 @@ func (s *Store) ResolveImages(ctx context.Context, p Provider, runnerID string,
 // deleted, or registered again with other metadata since p was read. Jobs keep what was approved when they
 // were created.
 func (s *Store) AllowProvider(ctx context.Context, p Provider, allowed bfia.Exceptions) error {
-	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return wrap(s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		row, found, err := lockProvider(ctx, tx, p)
 		if err != nil {
 			return err

@@ -118,7 +118,7 @@ func (s *Store) OutputsInUse(ctx context.Context, jobID, taskID string) (bool, e
 // RemoveJob deletes a job in one transaction: the rows of both sides, and its document. There may be none.
 func (s *Store) RemoveJob(ctx context.Context, jobID string) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		for _, model := range []any{(*ScheduleJob)(nil), (*Job)(nil), (*document)(nil)} {
+		for _, model := range []any{(*ScheduleJob)(nil), (*Job)(nil), (*document)(nil), (*JobClient)(nil)} {
 			if _, err := tx.NewDelete().Model(model).Where("job_id = ?", jobID).Exec(ctx); err != nil {
 				return err
 			}
@@ -135,6 +135,17 @@ func (s *Store) RemoveUnusedDocuments(ctx context.Context, before time.Time) (in
 		Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = d.job_id)").
 		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = d.job_id)").Exec(ctx))
 	return n, wrap(err, "remove unused documents")
+}
+
+// RemoveUnusedJobClients deletes the records of clients who submitted jobs before a time that were not
+// created, and returns how many.
+func (s *Store) RemoveUnusedJobClients(ctx context.Context, before time.Time) (int, error) {
+	n, err := affected(
+		s.w.NewDelete().Model((*JobClient)(nil)).Where("created_at < ?", normalizeTime(before)).
+			Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = c.job_id)").
+			Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = c.job_id)").Exec(ctx),
+	)
+	return n, wrap(err, "remove the clients of jobs that were not created")
 }
 
 // UnfinishedJobs returns the ids of jobs in which this party takes part, that were created before a time and

@@ -5,61 +5,65 @@ import (
 	"time"
 
 	"github.com/uptrace/bun"
+
+	"hutong/bfia"
 )
 
 // Transfer holds the bytes that a session of the transport has exchanged with one partner, until its release.
 type Transfer struct {
 	bun.BaseModel `bun:"table:t_transfer,alias:t" json:"-"`
 
-	SessionID string `bun:"session_id,pk" json:"session_id"`
+	SessionID string `bun:"session_id,pk"     json:"session_id"`
 	// NodeID is the partner. It is empty in the record that the transfers of a session are complete.
-	NodeID string `bun:"node_id,pk" json:"node_id"`
-	JobID  string `bun:"job_id" json:"-"`
+	NodeID string `bun:"node_id,pk"        json:"node_id"`
 	// Sent and Received are bytes of messages (bodies of pushes) that the receiver has accepted, each once.
-	Sent             int64 `bun:"sent" json:"sent_bytes"`
-	SentMessages     int64 `bun:"sent_messages" json:"sent_messages"`
-	Received         int64 `bun:"received" json:"received_bytes"`
+	Sent             int64 `bun:"sent"              json:"sent_bytes"`
+	SentMessages     int64 `bun:"sent_messages"     json:"sent_messages"`
+	Received         int64 `bun:"received"          json:"received_bytes"`
 	ReceivedMessages int64 `bun:"received_messages" json:"received_messages"`
 	// Unconfirmed are bytes of messages that were sent, and of which it is unknown whether the
 	// partner has accepted them.
-	Unconfirmed int64 `bun:"unconfirmed" json:"unconfirmed_bytes"`
+	Unconfirmed int64 `bun:"unconfirmed"       json:"unconfirmed_bytes"`
 	// Incomplete is set if the transport crashed during the session: the numbers are lower bounds.
-	Incomplete bool      `bun:"incomplete" json:"incomplete"`
-	RecordedAt time.Time `bun:"recorded_at" json:"-"`
+	Incomplete bool      `bun:"incomplete"        json:"incomplete"`
+	RecordedAt time.Time `bun:"recorded_at"       json:"-"`
 }
 
-// RecordTransfers records the transfers of a job's session at its release, and that they are complete. A
+// RecordTransfers records the transfers of a session of a job at its release, and that they are complete. A
 // repeated call replaces them. They stay after the deletion of the job: they are evidence.
-func (s *Store) RecordTransfers(ctx context.Context, jobID, sessionID string, transfers []Transfer) error {
+func (s *Store) RecordTransfers(ctx context.Context, sessionID string, transfers []Transfer) error {
 	rows := append([]Transfer{{SessionID: sessionID}}, transfers...)
 	now := normalizeTime(time.Now())
 	for i := range rows {
-		rows[i].JobID, rows[i].RecordedAt = jobID, now
+		rows[i].RecordedAt = now
 		if err := checkText("session_id", rows[i].SessionID, "node_id", rows[i].NodeID); err != nil {
 			return err
 		}
 	}
 	_, err := s.w.NewInsert().Model(&rows).On("CONFLICT (session_id, node_id) DO UPDATE").
-		Set("job_id = EXCLUDED.job_id, recorded_at = EXCLUDED.recorded_at").
+		Set("recorded_at = EXCLUDED.recorded_at").
 		Set("sent = EXCLUDED.sent, sent_messages = EXCLUDED.sent_messages").
 		Set("received = EXCLUDED.received, received_messages = EXCLUDED.received_messages").
 		Set("unconfirmed = EXCLUDED.unconfirmed, incomplete = EXCLUDED.incomplete").Exec(ctx)
 	return wrap(err, "record the transfers of session %s", sessionID)
 }
 
-// Transfers returns the transfers of a job, by session and partner. complete reports whether the sessions of
-// the job were released: before, there are none.
+// Transfers returns the transfers of a job, by session and partner. complete reports whether the job's
+// session was released: before, there are none.
 func (s *Store) Transfers(ctx context.Context, jobID string) (transfers []Transfer, complete bool,
 	err error) {
 	var rows []Transfer
-	if err := s.r.NewSelect().Model(&rows).Where("job_id = ?", jobID).Order("session_id", "node_id").
+	session := bfia.SessionID(jobID)
+	if err := s.r.NewSelect().Model(&rows).
+		Where("session_id = ? OR session_id LIKE ? ESCAPE '!'", session,
+			likeEscape.Replace(session+bfia.DerivedSession)+"%").Order("session_id", "node_id").
 		Scan(ctx); err != nil {
 		return nil, false, wrap(err, "read the transfers of job %s", jobID)
 	}
 	transfers = []Transfer{}
 	for _, r := range rows {
 		if r.NodeID == "" {
-			complete = true
+			complete = complete || r.SessionID == session
 			continue
 		}
 		transfers = append(transfers, r)

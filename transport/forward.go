@@ -71,6 +71,7 @@ func (t *Transport) forward(
 		endpoint: strings.TrimRight(base, "/") + pathInvoke,
 	}
 	out, err := f.send(ctx)
+	t.countSent(s.ID(), target, p.body.Size(), out, err)
 	if err != nil {
 		return err
 	}

@@ -160,6 +160,12 @@ func (t *Transport) inSession(x *exchange, op operation) error {
 	}
 
 	s, err := t.broker.Enter(id)
+	if final := x.headers[wire.HeaderFinal]; err != nil && final != "" &&
+		x.r.URL.Path == pathRelease && status.From(err).Code == status.SessionReleased {
+		// The release is repeated: the party did not get the answer.
+		return x.answer(http.StatusOK, wire.Answer{Code: status.OK, Message: "released before",
+			Payload: t.releasedTransfers(id, final == finalDerived), HasPayload: true})
+	}
 	if err != nil {
 		return err
 	}
@@ -292,16 +298,18 @@ func (t *Transport) serveRelease(x *exchange, s *queue.Session) error {
 		return err
 	}
 	final := x.headers[wire.HeaderFinal]
+	out := wire.Answer{Code: status.OK, Message: "success"}
 	switch {
 	case in.Topic == "" && (final == finalSession || final == finalDerived):
 		t.broker.ReleaseSession(s.ID())
 		if final == finalDerived {
 			t.broker.ReleaseDerivedSessions(s.ID() + derivedMark)
 		}
+		out.Payload, out.HasPayload = t.releasedTransfers(s.ID(), final == finalDerived), true
 	default:
 		if err := s.ClearTopic(in.Topic); err != nil {
 			return err
 		}
 	}
-	return x.answer(http.StatusOK, wire.Answer{Code: status.OK, Message: "success"})
+	return x.answer(http.StatusOK, out)
 }

@@ -70,7 +70,11 @@ func (x *exchange) mayNameSessionInside() bool {
 	if x.headers[wire.HeaderVersion] == wire.PassThrough {
 		return false
 	}
-	path := x.r.URL.Path
+	return isPartnerPath(x.r.URL.Path)
+}
+
+// isPartnerPath reports whether a path is one that partners call.
+func isPartnerPath(path string) bool {
 	return path == pathInvoke || path == pathStream || strings.HasPrefix(path, grpcPartner)
 }
 

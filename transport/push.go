@@ -18,6 +18,8 @@ type incomingPush struct {
 	metadata   wire.Headers
 	body       *queue.Body
 	allocation *queue.Allocation
+	// encoded is the number of bytes of the body that was received, in its encoding.
+	encoded int64
 }
 
 func (p *incomingPush) discard() {
@@ -71,6 +73,9 @@ func (t *Transport) pushTimeout(x *exchange) time.Duration {
 	return max(t.limits.PushTimeout, grpcPushTimeout)
 }
 
+// duplicateMark begins the answer to a message that was received before.
+const duplicateMark = "duplicate: "
+
 // accept receives a push and puts it into a queue of this node.
 func (t *Transport) accept(ctx context.Context, x *exchange, s *queue.Session, form wire.PushForm) error {
 	p, err := t.receivePush(ctx, x, s, queue.Inbound, form)
@@ -83,9 +88,13 @@ func (t *Transport) accept(ctx context.Context, x *exchange, s *queue.Session, f
 		return err
 	}
 
+	if !duplicate && isPartnerPath(x.r.URL.Path) {
+		t.countReceived(x.headers[wire.HeaderSessionID], x.headers.Source(), p.encoded)
+	}
+
 	message := "success"
 	if duplicate {
-		message = "duplicate: this message id was received before"
+		message = duplicateMark + "this message id was received before"
 	}
 	return x.answer(http.StatusOK, wire.Answer{Code: status.OK, Message: message})
 }
@@ -143,6 +152,14 @@ func (t *Transport) parsePush(x *exchange, p *incomingPush, form wire.PushForm, 
 		})
 	}
 
+	switch {
+	case x.objects != nil: // the reader is ahead of the message
+		p.encoded = p.body.Size()
+	case x.length >= 0:
+		p.encoded = x.length
+	default:
+		p.encoded = in.Count()
+	}
 	switch {
 	case err == nil:
 		return nil

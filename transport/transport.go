@@ -116,6 +116,7 @@ type Transport struct {
 	forwards  keyedMutex // one forwarded push at a time for each forwardKey
 	minRate   minRate
 	counters  forwardCounters
+	transfers *transfers
 
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
@@ -162,6 +163,10 @@ func New(cfg Config) (*Transport, error) {
 	var err error
 	t.broker, err = queue.Open(queue.Config{Dir: cfg.Spool, Limits: t.limits.queueLimits(), Logger: t.log})
 	if err != nil {
+		return nil, err
+	}
+	if t.transfers, err = openTransfers(cfg.Spool, t.limits.SessionTTL, t.log); err != nil {
+		t.broker.Close()
 		return nil, err
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -218,6 +223,7 @@ func (t *Transport) Close(ctx context.Context) error {
 		return fmt.Errorf("failed to close the transport: calls are in progress: %w", ctx.Err())
 	}
 
+	t.transfers.close()
 	t.broker.Close()
 	t.pool.CloseIdleConnections()
 	return nil

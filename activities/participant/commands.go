@@ -2,8 +2,10 @@ package participant
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -11,6 +13,7 @@ import (
 	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/fateflow"
+	"hutong/store"
 )
 
 // SendAuditInput is this party's approval or rejection of a job.
@@ -132,13 +135,38 @@ func (a *Activities) ReleaseSession(ctx context.Context, in ReleaseSessionInput)
 	if err != nil {
 		return fmt.Errorf("failed to release session %s at the transport: %w", in.Session, err)
 	}
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxTransfers))
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("failed to release session %s at the transport: HTTP %d", in.Session,
 			resp.StatusCode)
 	}
+	if err != nil {
+		return fmt.Errorf("failed to release session %s at the transport: %w", in.Session, err)
+	}
 
-	return nil
+	return a.recordTransfers(ctx, in.Session, answer)
+}
+
+// maxTransfers bounds the transport's answer to a release.
+const maxTransfers = 16 << 20
+
+// recordTransfers records the bytes that a released session has exchanged with partners, which the
+// transport's answer holds. A transport of an earlier version counts none.
+func (a *Activities) recordTransfers(ctx context.Context, session string, answer []byte) error {
+	var released struct {
+		Payload []byte `json:"content"`
+	}
+	if err := json.Unmarshal(answer, &released); err != nil || len(released.Payload) == 0 {
+		a.Logger.Warn("the transport has not reported the bytes of a session; the job's evidence lacks them",
+			"session_id", session)
+		return nil
+	}
+	var transfers []store.Transfer
+	if err := json.Unmarshal(released.Payload, &transfers); err != nil {
+		return fmt.Errorf("failed to read the transfers of session %s: %w", session, err)
+	}
+	return a.Store.RecordTransfers(ctx, session, transfers)
 }
 
 func (a *Activities) result(ctx context.Context, node string, err error) error {

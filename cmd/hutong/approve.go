@@ -51,7 +51,11 @@ func showJob(view *bfia.JobView, now time.Time) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("job %s  %s  flow %s", plain(view.JobID), view.State, plain(view.FlowID))
-	line("submitted by %s, scheduled by %s", plain(view.Initiator.NodeID), plain(view.Scheduler))
+	submitter := plain(view.Initiator.NodeID)
+	if len(view.SubmittedBy) > 0 {
+		submitter = plain(strings.Join(view.SubmittedBy, ", ")) + " of " + submitter
+	}
+	line("submitted by %s, scheduled by %s", submitter, plain(view.Scheduler))
 	var parts []string
 	for _, p := range view.Parts {
 		parts = append(parts, fmt.Sprintf("%s %s", p.Self(), plain(p.NodeID)))

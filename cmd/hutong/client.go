@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type client struct {
 	timeout      time.Duration // of one request
 	stdoutColour bool          // colours are allowed on a terminal
 	wide         bool          // tables have more columns
+	account      account       // who calls
 }
 
 // refused is a response that reports an error.
@@ -72,6 +74,11 @@ func (u *unanswered) Error() string {
 	if errors.Is(u.err, syscall.ECONNREFUSED) {
 		return fmt.Sprintf("failed to connect to %s: nothing listens there; start the party, "+
 			"or set --url or HUTONG_URL to its API", u.url)
+	}
+	var unknown x509.UnknownAuthorityError
+	if errors.As(u.err, &unknown) {
+		return fmt.Sprintf("%s has a certificate of an unknown authority: name the party's with --ca-file "+
+			"or HUTONG_CA_FILE", u.url)
 	}
 	var timeout interface{ Timeout() bool }
 	if errors.As(u.err, &timeout) && timeout.Timeout() {
@@ -144,6 +151,29 @@ func (c *client) request(ctx context.Context, method, path string, body io.Reade
 
 // do sends a request and decodes the data of the envelope in its response into data, unless data is nil.
 func (c *client) do(request *http.Request, data any) (message string, err error) {
+	if err := c.authorize(request); err != nil {
+		return "", err
+	}
+	return c.doAs(request, data)
+}
+
+// getAs sends a GET request with a token, or without one, and decodes the response's data into data.
+func (c *client) getAs(ctx context.Context, path, token string, data any) error {
+	limited, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	request, err := c.request(limited, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	_, err = c.doAs(request, data)
+	return err
+}
+
+// doAs does the same as do with the proof that the request has.
+func (c *client) doAs(request *http.Request, data any) (message string, err error) {
 	response, err := c.roundTrip(request)
 	if err != nil {
 		return "", err
@@ -155,7 +185,7 @@ func (c *client) do(request *http.Request, data any) (message string, err error)
 	}
 	envelope, err := openEnvelope(response, body)
 	if err != nil {
-		return "", err
+		return "", explainRefusal(request, err)
 	}
 	if data != nil && len(envelope.Data) > 0 {
 		if err := json.Unmarshal(envelope.Data, data); err != nil {
@@ -166,8 +196,10 @@ func (c *client) do(request *http.Request, data any) (message string, err error)
 }
 
 func (c *client) roundTrip(request *http.Request) (*http.Response, error) {
-	// Like curl, the commands of a user follow the proxy variables of his environment.
-	client := &http.Client{Transport: userTransport()}
+	client, err := c.account.client(c.url)
+	if err != nil {
+		return nil, err
+	}
 	response, err := client.Do(request)
 	if err != nil {
 		return nil, c.noAnswer(err)

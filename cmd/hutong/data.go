@@ -85,7 +85,8 @@ func newDataUpload(c *client) *cobra.Command {
 	f.StringVarP(&u.request, "request", "f", "", "the request (JSON); - reads standard input")
 	f.StringVar(&u.namespace, "namespace", "", "the dataset's namespace")
 	f.StringVar(&u.name, "name", "", "the dataset's name")
-	numberFlag(f, &u.partitions, "partitions", 0, 0, "number of partitions to store (default: chosen by the party)")
+	numberFlag(f, &u.partitions, "partitions", 0, 0,
+		"number of partitions to store (default: chosen by the party)")
 	f.BoolVar(&u.noHeader, "no-header", false, "the first line holds data, not column names")
 	f.BoolVar(&u.extendSID, "extend-sid", false,
 		"add a column sid that numbers the rows, and permit repeated ids")
@@ -360,6 +361,9 @@ func (c *client) download(ctx context.Context,
 	if err != nil {
 		return nil, 0, err
 	}
+	if err := c.authorize(request); err != nil {
+		return nil, 0, err
+	}
 	response, err := c.roundTrip(request)
 	if err != nil {
 		return nil, 0, err
@@ -373,7 +377,7 @@ func (c *client) download(ctx context.Context,
 		return nil, 0, c.noAnswer(err)
 	}
 	_, err = openEnvelope(response, answer)
-	return nil, 0, err
+	return nil, 0, explainRefusal(request, err)
 }
 
 // explainTransfer replaces the error of a transfer that was cut off.

@@ -16,10 +16,27 @@ import (
 )
 
 func newJobCommand(c *client) *cobra.Command {
-	return group("job", "Submit, watch and stop jobs; read their logs and outputs",
-		newJobSubmit(c), newJobStatus(c), newJobShow(c), newJobWatch(c), newJobList(c), newJobStop(c),
-		newJobAudit(c, "approve", bfia.JobReady), newJobAudit(c, "reject", bfia.JobRejected),
-		newJobPriority(c), newJobRerun(c), newJobDelete(c), newJobLogs(c), newJobOutputs(c), newJobProbe(c))
+	return group(
+		"job",
+		"Submit, watch and stop jobs; read their logs and outputs",
+		newJobSubmit(
+			c,
+		),
+		newJobStatus(c),
+		newJobShow(c),
+		newJobEvidence(c),
+		newJobWatch(c),
+		newJobList(c),
+		newJobStop(c),
+		newJobAudit(c, "approve", bfia.JobReady),
+		newJobAudit(c, "reject", bfia.JobRejected),
+		newJobPriority(c),
+		newJobRerun(c),
+		newJobDelete(c),
+		newJobLogs(c),
+		newJobOutputs(c),
+		newJobProbe(c),
+	)
 }
 
 func (c *client) status(ctx context.Context, jobID string) (*bfia.JobStatus, error) {

@@ -85,11 +85,24 @@ func (m Main) newRootCommand() *cobra.Command {
 		Version:       version(),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c := &client{url: valueOr(m.getenv("HUTONG_URL"), defaultURL), stdoutColour: m.getenv("NO_COLOR") == ""}
+	c := &client{url: valueOr(m.getenv("HUTONG_URL"), defaultURL), stdoutColour: m.getenv("NO_COLOR") == "",
+		account: account{getenv: m.getenv}}
 	root.PersistentFlags().
 		StringVar(&c.url, "url", c.url, "URL of the party's API, for client commands (HUTONG_URL)")
 	durationflag.Flag(root.PersistentFlags(), &c.timeout, "timeout", defaultTimeout,
 		"time limit of one request of a client command, except uploads and downloads")
+	for _, f := range []struct {
+		to                    *string
+		name, variable, usage string
+	}{
+		{&c.account.caFile, "ca-file", "HUTONG_CA_FILE",
+			"PEM file with authorities of the party's certificate, besides the system's, for client commands"},
+		{&c.account.certFile, "cert-file", "HUTONG_CERT_FILE",
+			"PEM file with your certificate, for client commands"},
+		{&c.account.keyFile, "key-file", "HUTONG_KEY_FILE", "PEM file with its key"},
+	} {
+		root.PersistentFlags().StringVar(f.to, f.name, m.getenv(f.variable), f.usage+" ("+f.variable+")")
+	}
 	root.AddGroup(&cobra.Group{ID: "client", Title: "Client commands:"},
 		&cobra.Group{ID: "serve", Title: "Server commands:"})
 	add := func(group string, commands ...*cobra.Command) {
@@ -99,10 +112,10 @@ func (m Main) newRootCommand() *cobra.Command {
 		}
 	}
 	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newRunnerCommand(c),
-		newPartnerCommand(c), newGrantCommand(c),
-		newConformanceCommand(c))
+		newPartnerCommand(c), newGrantCommand(c), newAuditCommand(c), newEvidenceCommand(), newTokenCommand(c),
+		newLoginCommand(c), newLogoutCommand(c), newWhoAmICommand(c), newConformanceCommand(c))
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
-		newMigrateCommand(), newCertCommand(), newKeyCommand(),
+		newMigrateCommand(), newCertCommand(), newKeyCommand(), newCodecCommand(),
 		newDoctorCommand(), newTemporalCommand(), m.newConfigCommand(), m.newDemoCommand())
 	root.AddCommand(newVersionCommand(), newSuperviseCommand())
 	root.SetVersionTemplate("{{.Version}}\n")

@@ -214,7 +214,9 @@ func TestPictureOfOutage(t *testing.T) {
 				data(succeededJob())),
 		},
 	)
-	c := &client{url: p.URL, timeout: time.Second}
+	c := &client{url: p.URL, timeout: time.Second, account: account{getenv: func(string) string {
+		return ""
+	}}}
 	var drawn bytes.Buffer
 	status, err := c.follow(t.Context(), "j", &picture{w: &drawn, size: func() (int, int) { return 120, 24 }})
 	require.NoError(t, err)

@@ -10,16 +10,20 @@ const (
 	DeleteJob         = "job.delete"
 	ReadLog           = "job.log"
 	ReadOutputs       = "job.outputs"
-	ReadDocument      = "job.document"
 	ExportEvidence    = "job.evidence"
 	Upload            = "dataset.upload"
 	Download          = "dataset.download"
 	DeleteDataset     = "dataset.delete"
 	RegisterProvider  = "provider.register"
 	RegisterComponent = "provider.register-component"
+	AllowProvider     = "provider.allow" // exceptions from the restricted profile of containers
 	DeleteProvider    = "provider.delete"
 	Drain             = "runner.drain"
 	ReadTrail         = "audit.read"
+	AddGrant          = "grant.add"
+	RevokeGrant       = "grant.revoke"
+	CreateToken       = "token.create"
+	RevokeToken       = "token.revoke"
 
 	// Acts of partners.
 	PartnerCreateAll = "partner.create-all"
@@ -31,6 +35,18 @@ const (
 	PartnerTaskStop  = "partner.task-stop"
 	PartnerPriority  = "partner.priority"
 	PartnerApproval  = "partner.approval"
+	PartnerStatus    = "partner.job-status" // of FATE-Flow: it ends or reopens a job
+	PartnerRerun     = "partner.task-rerun"
+
+	// Acts on contracts with other parties: of administrators, and of the other parties.
+	InvitePartner    = "contract.invite"
+	ApplyToPartner   = "contract.apply"
+	AcceptPartner    = "contract.accept"
+	RemovePartner    = "contract.remove"
+	PartnerApply     = "partner.contract-apply"
+	PartnerConfirm   = "partner.contract-confirm"
+	PartnerTerminate = "partner.contract-terminate"
+	PartnerUpdate    = "partner.node-update"
 
 	// Refusals is the act of a summary: further refusals of one caller within a minute.
 	Refusals = "refusals"

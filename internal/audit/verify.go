@@ -31,6 +31,9 @@ func (v *Verifier) Pin(heads ...Head) {
 		v.pins = map[int64]string{}
 	}
 	for _, h := range heads {
+		if h.Seq == 0 {
+			continue // an empty trail is the start of every other one
+		}
 		v.pins[h.Seq] = h.hash()
 		v.last = max(v.last, h.Seq)
 	}

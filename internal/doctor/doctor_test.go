@@ -1,20 +1,26 @@
 package doctor_test
 
 import (
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"hutong/internal/audit"
+	"hutong/internal/certs"
 	"hutong/internal/doctor"
+	"hutong/internal/identity"
 	"hutong/internal/party"
 	"hutong/store"
 	"hutong/store/storetest"
@@ -92,7 +98,12 @@ func TestBroken(t *testing.T) {
 	cfg := party.Default()
 	cfg.NodeID, cfg.DataDir, cfg.Upload.Dir = node, dir, plain
 	cfg.Listen, cfg.Transport.Listen = foreign.Listener.Addr().String(), freeAddress(t)
-	cfg.Transport.PartnerListen = "192.0.2.1:9391" // reserved for documentation
+	cfg.Security.Mode = party.SecurityOpen
+	authority, _, err := certs.OpenAuthority(t.TempDir(), "test")
+	require.NoError(t, err)
+	own := filepath.Join(t.TempDir(), "own.pem")
+	require.NoError(t, authority.IssueFile(own, certs.Leaf{Node: node}))
+	cfg.Partners.TLS.CertFile, cfg.Partners.TLS.KeyFile = own, own
 	cfg.Temporal.Address = freeAddress(t)
 	cfg.Database.URL = party.Secret("postgres://u:hush@" + freeAddress(t) + "/x?sslmode=disable")
 	cfg.Storage.URL = party.Secret("s3://" + freeAddress(t) + "?username=u&password=hush&bucket=b")
@@ -112,33 +123,34 @@ func TestBroken(t *testing.T) {
 		state       doctor.State
 		detail, fix string
 	}{
-		"data_dir":                 {doctor.OK, dir, ""},
-		"upload.dir":               {doctor.Failed, plain, "upload.dir"},
-		"transport.spool_dir":      {doctor.Warning, "spool", "create it"},
-		"runner.process.allow[0]":  {doctor.Failed, plain, "chmod +x"},
-		"temporal":                 {doctor.Failed, cfg.Temporal.Address, "temporal.address"},
-		"connections":              {doctor.OK, "stays here", ""},
-		"database":                 {doctor.Failed, "", "database.url"},
-		"storage":                  {doctor.Failed, "", "storage.url"},
-		"docker":                   {doctor.OK, "off", ""},
-		"isolation":                {doctor.OK, "off", ""},
-		"capacity":                 {doctor.OK, "slot(s)", ""},
-		"listen":                   {doctor.Failed, cfg.Listen, "another port"},
-		"transport.listen":         {doctor.Warning, "not running", "hutong transport"},
-		"transport.partner_listen": {doctor.Failed, "192.0.2.1", "address of this machine"},
-		"proxy":                    {doctor.OK, "none", ""},
-		"routes":                   {doctor.Warning, "DUPLICATE", "gateway"},
-		"routes.IMPOSTOR":          {doctor.Failed, "OTHER", "node id"},
-		"routes.DUPLICATE":         {doctor.Failed, "OTHER", "node id"},
-		"routes.LATE":              {doctor.Warning, "its clock differs from this one by", "NTP"},
-		"routes.GONE":              {doctor.Failed, "GONE", "check firewalls"},
-		"routes.SILENT":            {doctor.Failed, "SILENT", "check firewalls"},
-		"routes.WEB":               {doctor.Failed, "not the BFIA protocol", "at which URL"},
-		"routes.FATE":              {doctor.OK, "a party answers", ""},
-		"runners":                  {doctor.Failed, "", "database"},
-		"clocks":                   {doctor.Failed, "", "database"},
-		"housekeeping":             {doctor.Failed, "", "database"},
-		"images":                   {doctor.Failed, "", "database"},
+		"data_dir":                {doctor.OK, dir, ""},
+		"upload.dir":              {doctor.Failed, plain, "upload.dir"},
+		"transport.spool_dir":     {doctor.Warning, "spool", "create it"},
+		"runner.process.allow[0]": {doctor.Failed, plain, "chmod +x"},
+		"temporal":                {doctor.Failed, cfg.Temporal.Address, "temporal.address"},
+		"connections":             {doctor.OK, "stays here", ""},
+		"database":                {doctor.Failed, "", "database.url"},
+		"storage":                 {doctor.Failed, "", "storage.url"},
+		"docker":                  {doctor.OK, "off", ""},
+		"isolation":               {doctor.OK, "off", ""},
+		"capacity":                {doctor.OK, "slot(s)", ""},
+		"listen":                  {doctor.Failed, cfg.Listen, "another port"},
+		"transport.listen":        {doctor.Warning, "not running", "hutong transport"},
+		"proxy":                   {doctor.OK, "none", ""},
+		"routes":                  {doctor.Warning, "DUPLICATE", "gateway"},
+		"routes.IMPOSTOR":         {doctor.Failed, "OTHER", "node id"},
+		"routes.DUPLICATE":        {doctor.Failed, "OTHER", "node id"},
+		"routes.LATE":             {doctor.Warning, "its clock differs from this one by", "NTP"},
+		"routes.GONE":             {doctor.Failed, "GONE", "check firewalls"},
+		"routes.SILENT":           {doctor.Failed, "SILENT", "check firewalls"},
+		"routes.WEB":              {doctor.Failed, "not the BFIA protocol", "at which URL"},
+		"routes.FATE":             {doctor.OK, "a party answers", ""},
+		"runners":                 {doctor.Failed, "", "database"},
+		"clocks":                  {doctor.Failed, "", "database"},
+		"housekeeping":            {doctor.Failed, "", "database"},
+		"images":                  {doctor.Failed, "", "database"},
+		"audit trail":             {doctor.Failed, "", "database"},
+		"partners.tls":            {doctor.OK, "is valid until", ""},
 
 		"routes.IMPOSTOR.transport_url":  {doctor.Failed, "is not a transport", "transport's address"},
 		"routes.DUPLICATE.transport_url": {doctor.Failed, "is not a transport", "transport's address"},
@@ -181,6 +193,7 @@ func TestFiles(t *testing.T) {
 	cfg.Listen, cfg.Transport.Listen, cfg.Temporal.Address = freeAddress(t), freeAddress(t), freeAddress(t)
 	cfg.Runner.Docker.Enabled = party.SwitchOff
 	partner := startParty(t, "B", time.Now())
+	cfg.Security.Mode = party.SecurityOpen
 	cfg.Routes = party.Routes{"B": {URL: partner.URL}}
 	found := examine(t, cfg)
 	assert.Equal(t, doctor.Failed, found["database"].State)
@@ -269,4 +282,27 @@ func TestPrivate(t *testing.T) {
 	assert.Equal(t, doctor.OK, doctor.Private("f", path).State)
 	require.NoError(t, os.Chmod(path, 0o644))
 	assert.Contains(t, doctor.Private("f", path).Fix, "chmod o-rwx "+path)
+}
+
+// TestBrokenTrail examines a party whose audit trail somebody has changed.
+func TestBrokenTrail(t *testing.T) {
+	address := storetest.SQLite(t)
+	db := storetest.Open(t, address)
+	cfg := party.Default()
+	cfg.NodeID, cfg.DataDir, cfg.Database.URL = node, t.TempDir(), party.Secret(address)
+	cfg.Listen, cfg.Transport.Listen, cfg.Temporal.Address = freeAddress(t), freeAddress(t), freeAddress(t)
+	cfg.Runner.Docker.Enabled = party.SwitchOff
+	for range 3 {
+		require.NoError(t, db.AppendAudit(t.Context(), audit.New(identity.Principal{}, audit.Submit,
+			audit.Object{}, audit.Allowed, time.Now())))
+	}
+	assert.Equal(t, doctor.OK, examine(t, cfg)["audit trail"].State)
+
+	raw, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(address, "sqlite://"))
+	require.NoError(t, err)
+	_, err = raw.ExecContext(t.Context(), "DELETE FROM t_audit WHERE seq = 2")
+	require.NoError(t, errors.Join(err, raw.Close()))
+	found := examine(t, cfg)["audit trail"]
+	assert.Equal(t, doctor.Failed, found.State)
+	assert.Contains(t, found.Detail, "broken at entry 2")
 }

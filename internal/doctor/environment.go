@@ -37,6 +37,7 @@ func environmentChecks(cfg *party.Config) []check {
 		{"storage", func(ctx context.Context) Check { return checkStorage(ctx, cfg) }},
 		{"clocks", func(ctx context.Context) Check { return checkClocks(ctx, cfg) }},
 		{"housekeeping", func(ctx context.Context) Check { return checkRemovals(ctx, cfg) }},
+		{"audit trail", func(ctx context.Context) Check { return checkTrail(ctx, cfg) }},
 		{"images", func(ctx context.Context) Check { return checkImages(ctx, cfg) }},
 		{"runners", func(ctx context.Context) Check { return checkRunners(ctx, cfg) }},
 		{"docker", func(ctx context.Context) Check { return checkDocker(ctx, cfg) }},
@@ -122,7 +123,8 @@ func checkConnections(cfg *party.Config) Check {
 	}
 	encryption := cfg.Temporal.Encryption
 	if !party.IsHere(cfg.Temporal.Address) && encryption.KeysDir == "" && len(encryption.Keys) == 0 {
-		return warning("make a key with hutong key create --use DIR, and set temporal.encryption.keys_dir to DIR",
+		return warning(
+			"make a key with hutong key create --use DIR, and set temporal.encryption.keys_dir to DIR",
 			"the operators of Temporal at %s can read the parameters and failures of all jobs",
 			cfg.Temporal.Address)
 	}

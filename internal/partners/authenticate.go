@@ -143,6 +143,9 @@ func (d *Directory) Require(next http.Handler) http.Handler {
 				d.logger.Warn("refused a request of a partner", "address", r.RemoteAddr, "path", r.URL.Path,
 					"error", err)
 			}
+			if d.cfg.OnRefusal != nil {
+				d.cfg.OnRefusal(r, err)
+			}
 			refuse(w, r, err)
 			return
 		}

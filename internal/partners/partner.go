@@ -87,6 +87,8 @@ type Config struct {
 	// StrangerPaths are the paths that they may then call. Their principal is anonymous, with the fingerprint
 	// of their key.
 	StrangerPaths map[string]bool
+	// OnRefusal, if set, records each request that is refused because its sender is not known.
+	OnRefusal func(r *http.Request, err error)
 }
 
 // CheckPartner returns why a partner can't be one of this party, or nil.

@@ -20,6 +20,10 @@ type Config struct {
 	Listen string `yaml:"listen" env:"LISTEN"`
 	// TLS is the certificate of Listen. Required unless Listen is on the loopback interface.
 	TLS ServerTLSConfig `yaml:"tls" envPrefix:"TLS_"`
+	// OIDC configures the OpenID provider of the party's users.
+	OIDC OIDCConfig `yaml:"oidc" envPrefix:"OIDC_"`
+	// ClientCertificates gives roles to clients with a certificate. Only the file can set it.
+	ClientCertificates []ClientCertificate `yaml:"client_certificates"`
 	// Partners configures the endpoints for other parties.
 	Partners PartnersConfig `yaml:"partners" envPrefix:"PARTNERS_"`
 	// Containers configures the endpoints for this party's containers.
@@ -219,6 +223,8 @@ type JobsConfig struct {
 	RunnerLostAfter time.Duration `yaml:"runner_lost_after" env:"RUNNER_LOST_AFTER"`
 	// Approval chooses who approves this party's part in a job.
 	Approval Approval `yaml:"approval" env:"APPROVAL"`
+	// FourEyes refuses the approval of a job by the user of this party who submitted it.
+	FourEyes bool `yaml:"four_eyes" env:"FOUR_EYES"`
 	// ShareFailure chooses which details of a failure at this party partners receive.
 	ShareFailure bfia.FailureSharing `yaml:"share_failure" env:"SHARE_FAILURE"`
 	// Retention is how long the outputs, logs and rows of a job are kept after its end. 0 means forever.

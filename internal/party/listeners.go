@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 
-	"hutong/api"
 	"hutong/internal/certs"
 )
 
@@ -25,14 +24,6 @@ func (p *Party) startAPI(ctx context.Context) error {
 		if err := p.serve(ctx, "ops.listen", p.cfg.Ops.Listen, s.ServeOperation, none); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// clients returns the authenticator of the listener of clients.
-func (p *Party) clients() api.Authenticator {
-	if p.cfg.Security.Mode == SecurityOpen {
-		return api.OpenClients
 	}
 	return nil
 }

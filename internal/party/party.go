@@ -132,7 +132,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	p.onStop(func(context.Context) error { temporal.Close(); return nil })
 
 	if roles.API || roles.Control {
-		p.openAPI(temporal, db, blobs)
+		if err := p.openAPI(temporal, db, blobs); err != nil {
+			return nil, err
+		}
 	}
 	if roles.Control {
 		if err := p.startControl(temporal, db, blobs); err != nil {
@@ -450,7 +452,11 @@ func forwardWaits(temporal client.Client, workflowID func(jobID string) string,
 }
 
 // openAPI creates the party's API and serves it to this process, at p.own.
-func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Store) {
+func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Store) error {
+	clients, err := p.clients(db)
+	if err != nil {
+		return err
+	}
 	allow := p.cfg.Runner.Process.Allow
 	p.api = api.New(api.Config{
 		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Schedulers: p.cfg.Routes.schedulers(),
@@ -465,10 +471,13 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 			return imageref.CheckAllowed(p.cfg.Images.Registries, reference, device == bfia.DeviceKubernetes)
 		},
 		GrantsRequired: p.cfg.Grants == GrantsRequired,
-		Clients:        p.clients(),
+		Clients:        clients,
+		Login:          p.login(),
+		FourEyes:       p.cfg.Jobs.FourEyes,
 		OpenPartners:   p.cfg.Security.OpenPartners,
 		Callers:        p.limiter,
 		ClientTimeout:  30 * time.Second,
+		EvidenceSigner: p.cfg.evidenceSigner, Software: softwareVersion(),
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
 		Remote:          p.remote(createTimeout),
@@ -480,6 +489,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 			p.failed <- fmt.Errorf("failed to serve the processes of party %s: %w", p.cfg.NodeID, err)
 		}
 	}()
+	return nil
 }
 
 // serve listens on an address and serves it until the party stops.

@@ -24,6 +24,7 @@ func (c *Config) Validate() error {
 	v.id("node_id", c.NodeID)
 	v.address("listen", c.Listen)
 	v.security(c)
+	v.clients(c)
 	v.contracts(c)
 	v.required("data_dir", c.DataDir)
 	v.routes(c)
@@ -56,8 +57,9 @@ func (v *validation) transport(c *Config) {
 	}
 	oneOf(v, "transport.sessions", c.Transport.Sessions, SessionsOfJobs, SessionsAll)
 	if c.Transport.Sessions == SessionsAll && c.Security.Mode != SecurityOpen {
-		v.wrong("transport.sessions", "all requires security.mode open: the transport then knows neither the "+
-			"containers that use it nor their jobs")
+		v.wrong("transport.sessions",
+			"all requires security.mode open: the transport then knows neither the "+
+				"containers that use it nor their jobs")
 	}
 	v.required("transport.spool_dir", c.Transport.SpoolDir)
 	v.duration("transport.session_ttl", c.Transport.SessionTTL)
@@ -86,8 +88,9 @@ func (v *validation) storage(c *Config) {
 	v.secretURL("storage.url", c.Storage.URL, "file", "s3")
 	oneOf(v, "storage.credentials", c.Storage.Credentials, CredentialsGate, CredentialsShared)
 	if c.Storage.Credentials == CredentialsShared && c.Security.Mode != SecurityOpen && !c.Runner.Unsafe {
-		v.wrong("storage.credentials", "must be gate, or else runner.unsafe must be true: with shared, every "+
-			"container can read and change the whole storage")
+		v.wrong("storage.credentials",
+			"must be gate, or else runner.unsafe must be true: with shared, every "+
+				"container can read and change the whole storage")
 	}
 	v.required("upload.dir", c.Upload.Dir)
 	v.positive("upload.max_bytes", c.Upload.MaxBytes)

@@ -261,6 +261,37 @@ CREATE TABLE t_data_generation (
 --bun:split
 CREATE INDEX i_data_generation_name ON t_data_generation (namespace, name);
 --bun:split
+-- Bearer tokens of clients. The token is not stored.
+--   hash          its SHA-256
+--   name          the user or program that holds it; several tokens may have one name
+--   roles         a JSON list
+--   expires_at    NULL for a token that does not expire
+--   last_used_on  the last day on which it was used, as 2006-01-02 in UTC; empty if it never was
+CREATE TABLE t_token (
+  token_id     TEXT        NOT NULL PRIMARY KEY,
+  hash         BYTEA       NOT NULL UNIQUE,
+  name         TEXT        NOT NULL,
+  roles        TEXT        NOT NULL,
+  created_by   TEXT        NOT NULL,
+  created_at   TIMESTAMPTZ NOT NULL,
+  expires_at   TIMESTAMPTZ,
+  revoked_at   TIMESTAMPTZ,
+  last_used_on TEXT        NOT NULL
+);
+--bun:split
+-- The clients of this party that submitted a job, and those that decided on it: they must differ.
+--   act         submitted, READY (approved) or REJECTED
+--   credential  identifies the proof of the client, without revealing it (identity.Principal)
+CREATE TABLE t_job_client (
+  job_id     TEXT        NOT NULL,
+  act        TEXT        NOT NULL,
+  name       TEXT        NOT NULL,
+  credential TEXT        NOT NULL,
+  proof      TEXT        NOT NULL,
+  created_at TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (job_id, act, name, credential)
+);
+--bun:split
 -- The id of the deployment that owns this database. Containers carry it as a label, so that no deployment removes those
 -- of another. There is one row.
 CREATE TABLE t_deployment (
@@ -384,7 +415,6 @@ INSERT INTO t_audit_head (singleton, seq, hash) VALUES (1, 0, '');
 CREATE TABLE t_transfer (
   session_id        TEXT        NOT NULL,
   node_id           TEXT        NOT NULL,
-  job_id            TEXT        NOT NULL,
   sent              BIGINT      NOT NULL,
   sent_messages     BIGINT      NOT NULL,
   received          BIGINT      NOT NULL,
@@ -394,8 +424,6 @@ CREATE TABLE t_transfer (
   recorded_at       TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (session_id, node_id)
 );
---bun:split
-CREATE INDEX i_transfer_job ON t_transfer (job_id);
 --bun:split
 -- Nonces of signed requests, against their replay. They are removed some time after the request would be too old.
 --   node_id  the partner that signed it

@@ -46,6 +46,9 @@ func NewBodyReader(r io.Reader, limit int64) *BodyReader {
 // Err returns the failure of the underlying reader, if there was one. The end of the body is none.
 func (b *BodyReader) Err() error { return b.err }
 
+// Count returns the number of bytes that were read.
+func (b *BodyReader) Count() int64 { return b.limit - b.left }
+
 func (b *BodyReader) Read(p []byte) (int, error) {
 	if b.left == 0 {
 		return 0, expectEOF(b.r, b.limit)

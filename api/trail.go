@@ -1,0 +1,243 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"hutong/bfia"
+	"hutong/fateflow"
+	"hutong/internal/audit"
+	"hutong/internal/identity"
+)
+
+// acts names the acts of the endpoints that change something, or that hand out what containers have made. A
+// test checks that each endpoint is in this table or in the list of those that do neither.
+var acts = map[string]string{
+	"POST " + bfia.PathProviderRegister:  audit.RegisterProvider,
+	"POST " + bfia.PathProviderAllow:     audit.AllowProvider,
+	"POST " + bfia.PathProviderDelete:    audit.DeleteProvider,
+	"POST " + bfia.PathComponentRegister: audit.RegisterComponent,
+	"POST " + bfia.PathComponentUpload:   audit.Upload,
+	"POST " + bfia.PathDataUpload:        audit.Upload,
+	"POST " + bfia.PathComponentFile:     audit.Upload,
+	"POST " + bfia.PathDataFile:          audit.Upload,
+	"POST " + bfia.PathDataDelete:        audit.DeleteDataset,
+	"GET " + bfia.PathDataDownload:       audit.Download,
+	"POST " + bfia.PathJobDelete:         audit.DeleteJob,
+	"POST " + bfia.PathPlatformCreateAll: audit.Submit,
+	"POST " + bfia.PathV2CreateAll:       audit.Submit,
+	"POST " + bfia.PathPlatformStopAll:   audit.Stop,
+	"POST " + bfia.PathPlatformStopTask:  audit.Stop,
+	"POST " + bfia.PathPlatformAudit:     audit.Approve, // or Reject
+	"POST " + bfia.PathPlatformPriority:  audit.Priority,
+	"GET " + bfia.PathPlatformLogLines:   audit.ReadLog,
+	"GET " + bfia.PathPlatformLog:        audit.ReadLog,
+	"GET " + bfia.PathJobOutputs:         audit.ReadOutputs,
+	"GET " + bfia.PathJobEvidence:        audit.ExportEvidence,
+	"GET " + bfia.PathAuditQuery:         audit.ReadTrail,
+	"POST " + bfia.PathRunnerDrain:       audit.Drain,
+	"POST " + bfia.PathGrantAdd:          audit.AddGrant,
+	"POST " + bfia.PathGrantRevoke:       audit.RevokeGrant,
+	"POST " + bfia.PathTokenCreate:       audit.CreateToken,
+	"POST " + bfia.PathTokenRevoke:       audit.RevokeToken,
+
+	"POST " + bfia.PathPartnerInvite:     audit.InvitePartner,
+	"POST " + bfia.PathPartnerApply:      audit.ApplyToPartner,
+	"POST " + bfia.PathPartnerAccept:     audit.AcceptPartner,
+	"POST " + bfia.PathPartnerRemove:     audit.RemovePartner,
+	"POST " + bfia.PathContractApply:     audit.PartnerApply,
+	"POST " + bfia.PathContractConfirm:   audit.PartnerConfirm,
+	"POST " + bfia.PathContractTerminate: audit.PartnerTerminate,
+	"POST " + bfia.PathNodeUpdate:        audit.PartnerUpdate,
+
+	"POST " + bfia.PathCreateAll:    audit.PartnerCreateAll,
+	"POST " + bfia.PathStopAll:      audit.PartnerStopAll,
+	"POST " + bfia.PathAuditConfirm: audit.PartnerApproval,
+	"POST " + bfia.PathPriority:     audit.PartnerPriority,
+	"POST " + bfia.PathCreate:       audit.PartnerCreate,
+	"POST " + bfia.PathStart:        audit.PartnerStart,
+	"POST " + bfia.PathTaskStart:    audit.PartnerTaskStart,
+	"POST " + bfia.PathStop:         audit.PartnerStop,
+	"POST " + bfia.PathTaskStop:     audit.PartnerTaskStop,
+
+	"POST " + fateflow.PathSchedulerJobStop: audit.PartnerStopAll,
+	"POST " + fateflow.PathJobCreate:        audit.PartnerCreate,
+	"POST " + fateflow.PathJobStart:         audit.PartnerStart,
+	"POST " + fateflow.PathJobStatus:        audit.PartnerStatus,
+	"POST " + fateflow.PathJobStop:          audit.PartnerStop,
+	"POST " + fateflow.PathTaskStart:        audit.PartnerTaskStart,
+	"POST " + fateflow.PathTaskStop:         audit.PartnerTaskStop,
+	"POST " + fateflow.PathTaskRerun:        audit.PartnerRerun,
+}
+
+// serveAct runs the handler of a route for a caller, with the entry of the audit trail pending if the route
+// is an act. The act writes the entry: in its transaction, or before it leaves the database (see
+// [Server.recordAct]). An act that turns out to change nothing writes none. Refusals and failures are written
+// here.
+func (s *Server) serveAct(c *fiber.Ctx, r route, p identity.Principal) error {
+	ctx := identity.With(s.ctx, p)
+	var pending *audit.Pending
+	if act := acts[r.method+" "+r.path]; act != "" {
+		pending = audit.NewPending(p, act, func() string { return s.requestDigest(c) })
+		ctx = audit.With(ctx, pending)
+	}
+	c.SetUserContext(ctx)
+
+	err := r.handler(c)
+	if err == nil {
+		return nil
+	}
+	outcome := outcomeOf(err)
+	switch {
+	case pending != nil && pending.Recorded():
+		s.appendAudit(pending.Entry(outcome, reasonOf(err)))
+	case pending != nil:
+		s.appendBounded(p, pending.Entry(outcome, reasonOf(err)))
+	case outcome == audit.Refused:
+		s.refused(c, r, p, err)
+	}
+	return err
+}
+
+// refused writes the refusal of a caller who may not use an endpoint.
+func (s *Server) refused(c *fiber.Ctx, r route, p identity.Principal, err error) {
+	if p.Address == "" && p.Proof != identity.ByProcess {
+		p.Address = c.Context().RemoteIP().String()
+	}
+	act := acts[r.method+" "+r.path]
+	if act == "" {
+		act = r.method + " " + r.path
+	}
+	e := audit.New(p, act, audit.Object{}, audit.Refused, time.Now())
+	e.Reason, e.Digest = reasonOf(err), s.requestDigest(c)
+	s.appendBounded(p, e)
+}
+
+// RecordRefusal writes a refusal that another listener of this party has decided, such as that of partners'
+// transports. act is what was refused, such as method and path.
+func (s *Server) RecordRefusal(p identity.Principal, act string, object audit.Object, err error) {
+	e := audit.New(p, act, object, audit.Refused, time.Now())
+	e.Reason = reasonOf(err)
+	s.appendBounded(p, e)
+}
+
+// appendBounded writes a refusal or failure, unless the caller has had so many that this one is only counted.
+func (s *Server) appendBounded(p identity.Principal, e audit.Entry) {
+	own, due := s.refusals.Admit(p, time.Now())
+	if own {
+		due = append(due, e)
+	}
+	s.appendAudit(due...)
+}
+
+// appendAudit writes entries about requests that were refused or have failed. If it can't, it logs that:
+// nothing was allowed.
+func (s *Server) appendAudit(entries ...audit.Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), auditTimeout)
+	defer cancel()
+	if err := s.store.AppendAudit(ctx, entries...); err != nil {
+		s.logger.Error("failed to write a refusal to the audit trail", "error", err,
+			"caller", entries[0].Principal(), "act", entries[0].Act, "entries", len(entries))
+	}
+}
+
+// auditTimeout bounds the writing of a refusal.
+const auditTimeout = 10 * time.Second
+
+// writeSummaries writes the summaries of refusals that were only counted, until the server shuts down.
+func (s *Server) writeSummaries() {
+	ticker := time.NewTicker(audit.Window)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			s.appendAudit(s.refusals.Due(time.Now(), false)...)
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// recordAct writes the entry of the act that is pending in a context, before an act outside of the database,
+// such as a signal to a workflow or a request to a partner. If it fails, the act must not happen.
+func (s *Server) recordAct(ctx context.Context) error {
+	return s.store.RecordAct(ctx)
+}
+
+// on names the object of the act that is pending in a context.
+func on(ctx context.Context, kind audit.ObjectKind, id string) { audit.From(ctx).On(kind, id) }
+
+// onApproval names the job of an approval or rejection, and which of them it is.
+func onApproval(ctx context.Context, a *bfia.Audit) {
+	on(ctx, audit.Job, a.JobID)
+	if p := audit.From(ctx); p != nil && p.Act() == audit.Approve && a.Status == bfia.JobRejected {
+		p.SetAct(audit.Reject)
+	}
+}
+
+// readInterval is the time within which further reads of a log or of a list of outputs by one caller are not
+// recorded again, since clients follow logs.
+const readInterval = time.Minute
+
+// recordRead writes the entry of a pending act that reads something of a job, once in each readInterval.
+func (s *Server) recordRead(ctx context.Context, jobID string) error {
+	return s.recordReadOf(ctx, audit.Job, jobID)
+}
+
+// recordReadOf does the same for any object.
+func (s *Server) recordReadOf(ctx context.Context, kind audit.ObjectKind, id string) error {
+	pending := audit.From(ctx)
+	if pending == nil {
+		return nil
+	}
+	pending.On(kind, id)
+	now := time.Now()
+	key := pending.Act() + "\x00" + identity.From(ctx).String() + "\x00" + id
+	if s.reads.recent(key, now) {
+		pending.SetRecorded()
+		return nil
+	}
+	if err := s.recordAct(ctx); err != nil {
+		return err
+	}
+	s.reads.add(key, now)
+	return nil
+}
+
+// outcomeOf returns the outcome of an act that has failed with an error.
+func outcomeOf(err error) audit.Outcome {
+	switch bfia.CodeOf(err).HTTPStatus() {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+		return audit.Refused
+	}
+	return audit.Failed
+}
+
+// reasonOf returns the reason of a refusal or failure. Messages about the content of a request may quote
+// parameters or data, which the audit trail does not hold.
+func reasonOf(err error) string {
+	code := bfia.CodeOf(err)
+	switch code {
+	case bfia.CodeBadRequest, bfia.CodeRefused, bfia.CodeInternal, bfia.CodeTooLarge:
+		return http.StatusText(code.HTTPStatus())
+	}
+	return bfia.MessageOf(err)
+}
+
+// requestDigest returns the SHA-256 of a request's body in hex, or of its method, path and query if it has
+// none, or none that was read.
+func (s *Server) requestDigest(c *fiber.Ctx) string {
+	if b := s.bodyStream(c); b.digest != nil && b.ended {
+		return hex.EncodeToString(b.digest.Sum(nil))
+	}
+	sum := sha256.Sum256([]byte(c.Method() + " " + c.OriginalURL()))
+	return hex.EncodeToString(sum[:])
+}
