@@ -56,6 +56,8 @@ var classes = map[string]class{
 	bfia.PathLogin:       {public: true},
 	bfia.PathRunnerQuery: role(identity.Viewer), bfia.PathRunnerDrain: role(identity.RunnerAdmin),
 
+	bfia.PathGrantAdd: role(identity.Admin), bfia.PathGrantQuery: role(identity.Admin),
+	bfia.PathGrantRevoke:   role(identity.Admin),
 	bfia.PathPartnerInvite: role(identity.Admin), bfia.PathPartnerApply: role(identity.Admin),
 	bfia.PathPartnerAccept: role(identity.Admin), bfia.PathPartnerRemove: role(identity.Admin),
 	bfia.PathPartnerQuery: role(identity.Viewer),

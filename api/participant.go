@@ -81,10 +81,7 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	if err := participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, record, plan); err != nil {
 		return refused, err
 	}
-	if err := s.recordAct(ctx); err != nil {
-		return refused, err
-	}
-	if err := s.store.PutJobRecord(ctx, doc.JobID, doc.Bytes(), record.Registry.Of(doc)); err != nil {
+	if err := s.putRecord(ctx, record, plan, known); err != nil {
 		return refused, err
 	}
 	reuses, err := s.reusable(ctx, doc, plan)
@@ -123,6 +120,23 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 		return accepted(bfia.JobPending, reuses), nil
 	}
 	return accepted(bfia.JobReady, reuses), nil
+}
+
+// putRecord stores the record of a job that this party accepts, and counts a new one for its grants.
+func (s *Server) putRecord(ctx context.Context, record *store.JobRecord, plan *bfia.Plan,
+	known *store.Job) error {
+	doc := record.Document
+	claim, err := s.grantClaim(record, plan)
+	if err != nil {
+		return err
+	}
+	if claim == nil || known != nil {
+		if err := s.recordAct(ctx); err != nil {
+			return err
+		}
+		return s.store.PutJobRecord(ctx, doc.JobID, doc.Bytes(), record.Registry.Of(doc))
+	}
+	return s.store.PutGrantedJobRecord(ctx, doc.JobID, doc.Bytes(), record.Registry.Of(doc), *claim)
 }
 
 // checkRoutesBack refuses a job for which this party lacks a route to its scheduler, or to a party with

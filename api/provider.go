@@ -31,6 +31,9 @@ func (s *Server) registerProvider(c *fiber.Ctx) error {
 			return bfia.Wrap(bfia.CodeForbidden, err, "metadata.command: %v", err)
 		}
 	}
+	if err := s.checkImages("metadata.image", reg); err != nil {
+		return err
+	}
 	var sent struct {
 		Metadata json.RawMessage `json:"metadata"` // including fields that Hutong doesn't know
 	}
@@ -62,6 +65,9 @@ func (s *Server) registerComponent(c *fiber.Ctx) error {
 		return err
 	}
 	on(c.UserContext(), audit.Provider, providerID(reg.Name, reg.Version, string(reg.Device)))
+	if err := s.checkImages("imageUrl", reg); err != nil {
+		return err
+	}
 	metadata, err := json.Marshal(reg.Metadata)
 	if err != nil {
 		return err
@@ -72,6 +78,32 @@ func (s *Server) registerComponent(c *fiber.Ctx) error {
 		return err
 	}
 	return ok(c, nil)
+}
+
+// checkImages refuses a registration with an image that this party does not allow: that of the provider, whose
+// field in the request is given, or that of a component that has its own.
+func (s *Server) checkImages(field string, reg *bfia.Registration) error {
+	if s.AllowImage == nil || reg.Device == bfia.DeviceProcess {
+		return nil
+	}
+	if image := reg.Metadata.Image; image != "" {
+		if err := s.AllowImage(reg.Device, image); err != nil {
+			return bfia.Wrap(bfia.CodeForbidden, err, "%s: %v", field, err)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(reg.Description)) {
+		description, err := bfia.ParseDescription(name, reg.Description[name])
+		if err != nil {
+			return err
+		}
+		if description.ImageURL == "" {
+			continue
+		}
+		if err := s.AllowImage(reg.Device, description.ImageURL); err != nil {
+			return bfia.Wrap(bfia.CodeForbidden, err, "components_description.%s.imageUrl: %v", name, err)
+		}
+	}
+	return nil
 }
 
 // providerID returns the name of a provider, or of several where a part is not given.

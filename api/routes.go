@@ -108,6 +108,11 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathContractTerminate, s.receiveTermination, anyPartner},
 		{http.MethodPost, bfia.PathNodeUpdate, s.receiveUpdate, anyPartner},
 
+		// Grants.
+		{http.MethodPost, bfia.PathGrantAdd, s.addGrant, clientWith(identity.Admin)},
+		{http.MethodGet, bfia.PathGrantQuery, s.queryGrants, clientWith(identity.Admin)},
+		{http.MethodPost, bfia.PathGrantRevoke, s.revokeGrant, clientWith(identity.Admin)},
+
 		// Operation.
 		{http.MethodGet, bfia.PathRunnerQuery, s.queryRunners, clientWith(identity.Viewer)},
 		{http.MethodPost, bfia.PathRunnerDrain, s.drainRunner, clientWith(identity.RunnerAdmin)},

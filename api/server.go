@@ -62,6 +62,10 @@ type Config struct {
 	MaxUploadBytes int64
 	// TempDir holds files while they arrive.
 	TempDir string
+	// GrantsRequired refuses jobs of partners that use what they were not granted.
+	GrantsRequired bool
+	// AllowImage returns why a provider's image may not be registered at this party, or nil. nil allows all.
+	AllowImage func(device bfia.Device, reference string) error
 	// AllowCommand returns why a provider's command may not run at this party, or nil.
 	AllowCommand func(command []string) error
 	// Clients determines who calls at the listener of clients. nil refuses everybody.

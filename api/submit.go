@@ -112,12 +112,17 @@ func (s *Server) record(ctx context.Context, doc *bfia.Document) (*store.JobReco
 	return &store.JobRecord{Document: doc, Registry: registry}, err
 }
 
-// plan checks that a job can run with the providers in its record, and that the root datasets of its own
-// parts exist. node limits the check of parameters to the parts of one node.
+// plan checks that a job can run with the providers in its record, that a partner's job is granted what it
+// uses here, and that the root datasets of its own parts exist. node limits the check of parameters to the
+// parts of one node.
 func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string) (*bfia.Plan, error) {
 	doc := record.Document
 	plan, err := bfia.NewPlan(doc, record.Registry.Describe, node)
 	if err != nil {
+		return nil, err
+	}
+	// Before the datasets: a partner without a grant does not learn which exist.
+	if err := s.checkGrants(ctx, record, plan); err != nil {
 		return nil, err
 	}
 	for _, t := range plan.Tasks {
@@ -126,7 +131,7 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string)
 			if err != nil || address == nil {
 				continue // NewPlan refuses malformed ones
 			}
-			if err := s.checkDataset(ctx, doc.JobID, *address); err != nil {
+			if err := s.checkDataset(ctx, doc, *address); err != nil {
 				place := fmt.Sprintf("config.task_params.%s.%d.%s.dataset_id", part.Role, part.Index, t.Name)
 				return nil, bfia.PrefixPlace(place, err)
 			}
@@ -136,14 +141,15 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string)
 }
 
 // checkDataset refuses a root dataset of a new job that is an output of another one, or that is not
-// registered where this party checks that.
-func (s *Server) checkDataset(ctx context.Context, jobID string, address bfia.Address) error {
-	if err := s.refuseOutput(ctx, address); err != nil || !s.CheckDatasets {
+// registered where this party checks that, as it always does if it requires grants.
+func (s *Server) checkDataset(ctx context.Context, doc *bfia.Document, address bfia.Address) error {
+	err := s.refuseOutput(ctx, address)
+	if err != nil || !s.CheckDatasets && !s.needsGrants(doc) {
 		return err
 	}
-	_, err := s.store.DataTable(ctx, address.Namespace, address.Name)
+	_, err = s.store.DataTable(ctx, address.Namespace, address.Name)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
-		if _, known := s.store.Job(ctx, jobID); known == nil {
+		if _, known := s.store.Job(ctx, doc.JobID); known == nil {
 			return nil // the job keeps what it read
 		}
 		return bfia.Errorf(bfia.CodeNotFound, "%s has no dataset %q; upload it with 'hutong data upload'",

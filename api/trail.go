@@ -41,6 +41,8 @@ var acts = map[string]string{
 	"GET " + bfia.PathJobEvidence:        audit.ExportEvidence,
 	"GET " + bfia.PathAuditQuery:         audit.ReadTrail,
 	"POST " + bfia.PathRunnerDrain:       audit.Drain,
+	"POST " + bfia.PathGrantAdd:          audit.AddGrant,
+	"POST " + bfia.PathGrantRevoke:       audit.RevokeGrant,
 	"POST " + bfia.PathTokenCreate:       audit.CreateToken,
 	"POST " + bfia.PathTokenRevoke:       audit.RevokeToken,
 

@@ -44,15 +44,23 @@ func (s *Store) PutJobRecord(ctx context.Context, jobID string, doc []byte, regi
 	if err != nil {
 		return fmt.Errorf("store: failed to encode the providers of job %s: %w", jobID, err)
 	}
-	return s.putRecord(ctx, document{JobID: jobID, Document: doc, Providers: providers})
+	return s.putRecord(ctx, s.tx, document{JobID: jobID, Document: doc, Providers: providers}, nil)
 }
 
-func (s *Store) putRecord(ctx context.Context, row document) error {
+// putRecord stores a record in a transaction that begin runs. claim, unless it is nil, runs first in it and may
+// refuse.
+func (s *Store) putRecord(ctx context.Context, begin func(context.Context,
+	func(context.Context, bun.Tx) error) error, row document, claim func(ctx context.Context, tx bun.Tx) error) error {
 	if err := checkText("job_id", row.JobID); err != nil {
 		return err
 	}
 	row.CreatedAt, row.Images = normalizeTime(time.Now()), "{}"
-	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return wrap(begin(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if claim != nil {
+			if err := claim(ctx, tx); err != nil {
+				return err
+			}
+		}
 		n, err := affected(tx.NewInsert().Model(&row).On("CONFLICT (job_id) DO NOTHING").Exec(ctx))
 		if err != nil || n == 1 {
 			return err

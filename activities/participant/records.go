@@ -65,6 +65,9 @@ func (a *Activities) ForgetJob(ctx context.Context, in ForgetJobInput) error {
 	if err := a.Store.DeleteJob(ctx, in.JobID); err != nil {
 		return activities.Classify(err)
 	}
+	if err := a.Store.ReturnGrants(ctx, in.JobID); err != nil {
+		return activities.Classify(err)
+	}
 
 	return activities.Classify(a.Store.DeleteUnusedDocument(ctx, in.JobID))
 }

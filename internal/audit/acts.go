@@ -20,6 +20,8 @@ const (
 	DeleteProvider    = "provider.delete"
 	Drain             = "runner.drain"
 	ReadTrail         = "audit.read"
+	AddGrant          = "grant.add"
+	RevokeGrant       = "grant.revoke"
 	CreateToken       = "token.create"
 	RevokeToken       = "token.revoke"
 

@@ -44,8 +44,12 @@ type Config struct {
 	Runner    RunnerConfig    `yaml:"runner" envPrefix:"RUNNER_"`
 	Remote    RemoteConfig    `yaml:"remote" envPrefix:"REMOTE_"`
 	Limits    LimitsConfig    `yaml:"limits" envPrefix:"LIMITS_"`
-	Proxy     ProxyConfig     `yaml:"proxy" envPrefix:"PROXY_"`
-	Log       LogConfig       `yaml:"log" envPrefix:"LOG_"`
+	// Grants chooses whether partners may use this party's components and datasets only by grants. Empty:
+	// required under security.mode strict, open under open.
+	Grants Grants       `yaml:"grants" env:"GRANTS"`
+	Images ImagesConfig `yaml:"images" envPrefix:"IMAGES_"`
+	Proxy  ProxyConfig  `yaml:"proxy" envPrefix:"PROXY_"`
+	Log    LogConfig    `yaml:"log" envPrefix:"LOG_"`
 
 	// Routes holds the URLs of the partners, by node id. This party needs no entry. In the environment:
 	// HUTONG_ROUTES="NODE=URL NODE=URL|TRANSPORT_URL", which replaces all entries of the file.
@@ -70,6 +74,25 @@ const (
 	// SecurityOpen demands no credentials of clients, whom it serves on the loopback interface only.
 	SecurityOpen SecurityMode = "open"
 )
+
+// Grants chooses what a partner's jobs may use of a party.
+type Grants string
+
+const (
+	// GrantsRequired lets a partner's job use only the components and datasets that hutong grant add names.
+	GrantsRequired Grants = "required"
+	// GrantsOpen lets every partner's job use every component and dataset of the party.
+	GrantsOpen Grants = "open"
+)
+
+// ImagesConfig restricts the images of providers.
+type ImagesConfig struct {
+	// Registries are the registries from which providers may have images at their registration, such as
+	// registry.bank.example or registry.bank.example/team. An image without a registry is of docker.io. The
+	// list also refuses mutable references for the device k8s, which need a digest; Docker's are pinned to
+	// the ids that the runners find. Empty: all. In the environment, separated by commas.
+	Registries []string `yaml:"registries" env:"REGISTRIES"`
+}
 
 // ServerTLSConfig names the PEM files of a server's certificate. They are read again when they change.
 type ServerTLSConfig struct {

@@ -419,7 +419,7 @@ func TestExample(t *testing.T) {
 	want.NodeID, want.Runner.Slots, want.Runner.Process.Allow, want.Runner.Labels = c.NodeID, 2, []string{},
 		map[string]string{}
 	want.Runner.K8s.ImagePullSecrets, want.Runner.GPUs = []string{}, []string{}
-	want.Proxy.NoProxy = []string{}
+	want.Proxy.NoProxy, want.Images.Registries = []string{}, []string{}
 	want.OIDC.Roles, want.ClientCertificates = RoleMap{}, []ClientCertificate{}
 	want.Temporal.Encryption.Keys, want.Temporal.Codec.Origins = map[string]string{}, []string{}
 	require.NoError(t, want.Complete())

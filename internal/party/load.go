@@ -168,6 +168,12 @@ func (c *Config) Complete() error {
 	if c.Scheduler == "" {
 		c.Scheduler = c.NodeID
 	}
+	if c.Grants == "" {
+		c.Grants = GrantsRequired
+		if c.Security.Mode == SecurityOpen {
+			c.Grants = GrantsOpen
+		}
+	}
 	for _, file := range []struct {
 		field string
 		path  *string

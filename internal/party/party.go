@@ -31,6 +31,7 @@ import (
 	"hutong/fateflow"
 	"hutong/gate"
 	"hutong/internal/httpclient"
+	"hutong/internal/imageref"
 	"hutong/internal/limits"
 	"hutong/internal/partners"
 	"hutong/store"
@@ -465,7 +466,11 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict,
 		MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
 		UploadDir:        p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
-		AllowCommand:   func(command []string) error { return process.CheckCommand(allow, command) },
+		AllowCommand: func(command []string) error { return process.CheckCommand(allow, command) },
+		AllowImage: func(device bfia.Device, reference string) error {
+			return imageref.CheckAllowed(p.cfg.Images.Registries, reference, device == bfia.DeviceKubernetes)
+		},
+		GrantsRequired: p.cfg.Grants == GrantsRequired,
 		Clients:        clients,
 		Login:          p.login(),
 		FourEyes:       p.cfg.Jobs.FourEyes,

@@ -7,12 +7,19 @@ import (
 	"strings"
 
 	"hutong/internal/certs"
+	"hutong/internal/imageref"
 	"hutong/internal/partners"
 )
 
 // security checks the listeners, and what security.mode demands.
 func (v *validation) security(c *Config) {
 	oneOf(v, "security.mode", c.Security.Mode, SecurityStrict, SecurityOpen)
+	oneOf(v, "grants", c.Grants, GrantsRequired, GrantsOpen)
+	for i, registry := range c.Images.Registries {
+		if err := imageref.CheckRegistry(registry); err != nil {
+			v.wrong(fmt.Sprintf("images.registries[%d]", i), "%v", err)
+		}
+	}
 	v.address("containers.listen", c.Containers.Listen)
 	optional := []struct{ field, address string }{{"partners.listen", c.Partners.Listen},
 		{"partners.plain_listen", c.Partners.PlainListen}, {"ops.listen", c.Ops.Listen},

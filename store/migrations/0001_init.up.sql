@@ -474,3 +474,33 @@ CREATE TABLE t_partner (
   expires_at     TIMESTAMPTZ,
   updated_at     TIMESTAMPTZ NOT NULL
 );
+--bun:split
+-- What partners may use of this party.
+--   partner     the initiator of the jobs
+--   component   a pattern: Component, provider/Component or provider:version/Component
+--   dataset     a pattern namespace#name, * for all, or empty for none
+--   until       the end; NULL for none
+--   times       how many jobs may use it; 0 for any number
+CREATE TABLE t_grant (
+  grant_id   TEXT        NOT NULL PRIMARY KEY,
+  partner    TEXT        NOT NULL,
+  component  TEXT        NOT NULL,
+  dataset    TEXT        NOT NULL,
+  until      TIMESTAMPTZ,
+  times      INTEGER     NOT NULL,
+  created_by TEXT        NOT NULL,
+  created_at TIMESTAMPTZ NOT NULL,
+  revoked_at TIMESTAMPTZ
+);
+--bun:split
+CREATE INDEX i_grant_partner ON t_grant (partner);
+--bun:split
+-- The jobs that have used a grant. They stay when a job is removed, or its use could be repeated.
+CREATE TABLE t_grant_use (
+  grant_id TEXT        NOT NULL,
+  job_id   TEXT        NOT NULL,
+  used_at  TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (grant_id, job_id)
+);
+--bun:split
+CREATE INDEX i_grant_use_job ON t_grant_use (job_id);

@@ -1,0 +1,184 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/uptrace/bun"
+
+	"hutong/bfia"
+)
+
+type grantRow struct {
+	bun.BaseModel `bun:"table:t_grant,alias:g"`
+
+	ID        string     `bun:"grant_id,pk"`
+	Partner   string     `bun:"partner"`
+	Component string     `bun:"component"`
+	Dataset   string     `bun:"dataset"`
+	Until     *time.Time `bun:"until"`
+	Times     int        `bun:"times"`
+	CreatedBy string     `bun:"created_by"`
+	CreatedAt time.Time  `bun:"created_at"`
+	RevokedAt *time.Time `bun:"revoked_at"`
+	Used      int        `bun:"used,scanonly"`
+}
+
+func (r grantRow) grant() bfia.DataGrant {
+	normalizeTimes(&r.CreatedAt, r.Until, r.RevokedAt)
+	return bfia.DataGrant{ID: r.ID, Partner: r.Partner, Component: r.Component, Dataset: r.Dataset,
+		Until: r.Until, Times: r.Times, Used: r.Used, CreatedBy: r.CreatedBy, CreatedAt: r.CreatedAt,
+		RevokedAt: r.RevokedAt}
+}
+
+type grantUse struct {
+	bun.BaseModel `bun:"table:t_grant_use,alias:u"`
+
+	GrantID string    `bun:"grant_id,pk"`
+	JobID   string    `bun:"job_id,pk"`
+	UsedAt  time.Time `bun:"used_at"`
+}
+
+// AddGrant records a grant, which [bfia.DataGrant.Check] has checked, and returns it with its time, and with an
+// id if it has none.
+func (s *Store) AddGrant(ctx context.Context, g bfia.DataGrant) (bfia.DataGrant, error) {
+	if err := checkText("partner", g.Partner, "component", g.Component, "dataset", g.Dataset,
+		"created_by", g.CreatedBy); err != nil {
+		return g, err
+	}
+	row := grantRow{ID: cmp.Or(g.ID, uuid.NewString()), Partner: g.Partner, Component: g.Component, Dataset: g.Dataset,
+		Times: g.Times, CreatedBy: g.CreatedBy, CreatedAt: normalizeTime(time.Now())}
+	if g.Until != nil {
+		until := normalizeTime(*g.Until)
+		row.Until = &until
+	}
+	err := s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		_, err := tx.NewInsert().Model(&row).Exec(ctx)
+		return err
+	})
+	return row.grant(), wrap(err, "record a grant for %s", g.Partner)
+}
+
+// Grants returns the grants of a partner, or all if it is empty, also those that have ended, oldest first.
+func (s *Store) Grants(ctx context.Context, partner string) ([]bfia.DataGrant, error) {
+	if err := checkText("partner", partner); err != nil {
+		return nil, err
+	}
+	grants, err := readGrants(ctx, s.r, partner)
+	return grants, wrap(err, "list grants")
+}
+
+func readGrants(ctx context.Context, db bun.IDB, partner string) ([]bfia.DataGrant, error) {
+	var rows []grantRow
+	q := db.NewSelect().Model(&rows).ColumnExpr("g.*").
+		ColumnExpr("(SELECT count(*) FROM t_grant_use AS u WHERE u.grant_id = g.grant_id) AS used").
+		Order("created_at", "grant_id")
+	if partner != "" {
+		q.Where("partner = ?", partner)
+	}
+	if err := q.Scan(ctx); err != nil {
+		return nil, err
+	}
+	grants := make([]bfia.DataGrant, 0, len(rows))
+	for _, r := range rows {
+		grants = append(grants, r.grant())
+	}
+	return grants, nil
+}
+
+// RevokeGrant ends a grant for jobs that are not accepted yet. Revoked again it stays as it is. An unknown
+// grant is CodeNotFound.
+func (s *Store) RevokeGrant(ctx context.Context, id string) error {
+	if err := checkText("grant_id", id); err != nil {
+		return err
+	}
+	return wrap(s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		n, err := affected(tx.NewUpdate().Model((*grantRow)(nil)).
+			Set("revoked_at = COALESCE(revoked_at, ?)", normalizeTime(time.Now())).
+			Where("grant_id = ?", id).Exec(ctx))
+		if err == nil && n == 0 {
+			return bfia.Errorf(bfia.CodeNotFound,
+				"grant_id: there is no grant %q; 'hutong grant list' lists them", id)
+		}
+		return err
+	}), "revoke grant %s", id)
+}
+
+// GrantClaim is what a job of a partner needs of the grants of a party.
+type GrantClaim struct {
+	Node, Partner string
+	Needs         []bfia.GrantNeed
+}
+
+// CheckGrants returns CodeForbidden, with all that is missing, if a job lacks grants now. It counts nothing.
+func (s *Store) CheckGrants(ctx context.Context, jobID string, claim GrantClaim) error {
+	_, _, err := chooseGrants(ctx, s.w, jobID, claim)
+	return err
+}
+
+func chooseGrants(ctx context.Context, db bun.IDB, jobID string, claim GrantClaim) (chosen []string,
+	counted map[string]bool, err error) {
+	if err := checkText("job_id", jobID, "partner", claim.Partner); err != nil {
+		return nil, nil, err
+	}
+	grants, err := readGrants(ctx, db, claim.Partner)
+	if err != nil {
+		return nil, nil, wrap(err, "read the grants of %s", claim.Partner)
+	}
+	var uses []grantUse
+	if err := db.NewSelect().Model(&uses).Where("job_id = ?", jobID).Scan(ctx); err != nil {
+		return nil, nil, wrap(err, "read the grants of job %s", jobID)
+	}
+	counted = map[string]bool{}
+	for _, u := range uses {
+		counted[u.GrantID] = true
+	}
+	chosen, err = bfia.ChooseGrants(claim.Node, claim.Partner, grants, counted, claim.Needs, time.Now())
+	return chosen, counted, err
+}
+
+// PutGrantedJobRecord stores the record of a job as [Store.PutJobRecord] does, and in the same transaction
+// counts the job for the grants that it uses, each at most once. If a grant is missing it stores and counts
+// nothing and returns CodeForbidden. Of concurrent jobs no more are accepted than a grant allows.
+// The entry of the pending act is written in the same transaction.
+func (s *Store) PutGrantedJobRecord(ctx context.Context, jobID string, doc []byte, registry *Registry,
+	claim GrantClaim) error {
+	providers, err := json.Marshal(registry.providers)
+	if err != nil {
+		return fmt.Errorf("store: failed to encode the providers of job %s: %w", jobID, err)
+	}
+	row := document{JobID: jobID, Document: doc, Providers: providers}
+	return s.putRecord(ctx, s.actTx, row, func(ctx context.Context, tx bun.Tx) error {
+		// The update locks the partner's grants, so that concurrent jobs count one after the other.
+		if _, err := tx.NewUpdate().Model((*grantRow)(nil)).Set("times = times").
+			Where("partner = ?", claim.Partner).Exec(ctx); err != nil {
+			return err
+		}
+		chosen, counted, err := chooseGrants(ctx, tx, jobID, claim)
+		if err != nil {
+			return err
+		}
+		var uses []grantUse
+		for _, id := range chosen {
+			if !counted[id] {
+				uses = append(uses, grantUse{GrantID: id, JobID: jobID, UsedAt: normalizeTime(time.Now())})
+			}
+		}
+		if len(uses) == 0 {
+			return nil
+		}
+		_, err = tx.NewInsert().Model(&uses).Exec(ctx)
+		return err
+	})
+}
+
+// ReturnGrants takes back that a job has used grants. It is for a job that was accepted here and not at every
+// party, so that it never started.
+func (s *Store) ReturnGrants(ctx context.Context, jobID string) error {
+	_, err := s.w.NewDelete().Model((*grantUse)(nil)).Where("job_id = ?", jobID).Exec(ctx)
+	return wrap(err, "return the grants of job %s", jobID)
+}
