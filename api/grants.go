@@ -26,8 +26,9 @@ func (s *Server) addGrant(c *fiber.Ctx) error {
 	if err := s.readJSON(c, &request); err != nil {
 		return err
 	}
-	grant := bfia.DataGrant{ID: uuid.NewString(), Partner: request.Partner, Component: request.Component, Dataset: request.Dataset,
-		Until: request.Until, Times: request.Times}
+	grant := bfia.DataGrant{ID: uuid.NewString(), Partner: request.Partner, Component: request.Component,
+		Dataset: request.Dataset,
+		Until:   request.Until, Times: request.Times}
 	if err := grant.Check(s.Node, time.Now()); err != nil {
 		return err
 	}

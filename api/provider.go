@@ -80,8 +80,8 @@ func (s *Server) registerComponent(c *fiber.Ctx) error {
 	return ok(c, nil)
 }
 
-// checkImages refuses a registration with an image that this party does not allow: that of the provider, whose
-// field in the request is given, or that of a component that has its own.
+// checkImages refuses a registration with an image that this party does not allow: that of the provider,
+// whose field in the request is given, or that of a component that has its own.
 func (s *Server) checkImages(field string, reg *bfia.Registration) error {
 	if s.AllowImage == nil || reg.Device == bfia.DeviceProcess {
 		return nil

@@ -47,10 +47,11 @@ func (s *Store) PutJobRecord(ctx context.Context, jobID string, doc []byte, regi
 	return s.putRecord(ctx, s.tx, document{JobID: jobID, Document: doc, Providers: providers}, nil)
 }
 
-// putRecord stores a record in a transaction that begin runs. claim, unless it is nil, runs first in it and may
-// refuse.
+// putRecord stores a record in a transaction that begin runs. claim, unless it is nil, runs first in it and
+// may refuse.
 func (s *Store) putRecord(ctx context.Context, begin func(context.Context,
-	func(context.Context, bun.Tx) error) error, row document, claim func(ctx context.Context, tx bun.Tx) error) error {
+	func(context.Context, bun.Tx) error) error, row document, claim func(ctx context.Context,
+	tx bun.Tx) error) error {
 	if err := checkText("job_id", row.JobID); err != nil {
 		return err
 	}

@@ -43,15 +43,16 @@ type grantUse struct {
 	UsedAt  time.Time `bun:"used_at"`
 }
 
-// AddGrant records a grant, which [bfia.DataGrant.Check] has checked, and returns it with its time, and with an
-// id if it has none.
+// AddGrant records a grant, which [bfia.DataGrant.Check] has checked, and returns it with its time, and with
+// an id if it has none.
 func (s *Store) AddGrant(ctx context.Context, g bfia.DataGrant) (bfia.DataGrant, error) {
 	if err := checkText("partner", g.Partner, "component", g.Component, "dataset", g.Dataset,
 		"created_by", g.CreatedBy); err != nil {
 		return g, err
 	}
-	row := grantRow{ID: cmp.Or(g.ID, uuid.NewString()), Partner: g.Partner, Component: g.Component, Dataset: g.Dataset,
-		Times: g.Times, CreatedBy: g.CreatedBy, CreatedAt: normalizeTime(time.Now())}
+	row := grantRow{ID: cmp.Or(g.ID, uuid.NewString()), Partner: g.Partner, Component: g.Component,
+		Dataset: g.Dataset,
+		Times:   g.Times, CreatedBy: g.CreatedBy, CreatedAt: normalizeTime(time.Now())}
 	if g.Until != nil {
 		until := normalizeTime(*g.Until)
 		row.Until = &until

@@ -112,7 +112,8 @@ func (m Main) newRootCommand() *cobra.Command {
 		}
 	}
 	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newRunnerCommand(c),
-		newPartnerCommand(c), newGrantCommand(c), newAuditCommand(c), newEvidenceCommand(), newTokenCommand(c),
+		newPartnerCommand(c), newGrantCommand(c), newAuditCommand(c), newEvidenceCommand(),
+		newTokenCommand(c),
 		newLoginCommand(c), newLogoutCommand(c), newWhoAmICommand(c), newConformanceCommand(c))
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
 		newMigrateCommand(), newCertCommand(), newKeyCommand(), newCodecCommand(),
