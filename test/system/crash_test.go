@@ -18,6 +18,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"hutong/bfia"
+	"hutong/internal/party"
 	"hutong/store/storetest"
 	"hutong/test/testenv"
 )
@@ -148,21 +149,28 @@ func TestSeparateProcesses(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-in-no-log"
 	pair := newPartyPair(t, nil)
+	cfg := pair.guest.cfg
+	messages := testenv.FreeAddress(t) // the transport is a process of its own
+	pair.host.cfg.Routes[guestNode] = party.Route{URL: "https://" + cfg.Partners.Listen,
+		TransportURL: "https://" + messages}
 	pair.host.start()
 	pair.host.register(sleepProvider(t), bfia.DeviceProcess)
 
-	cfg := pair.guest.cfg
 	database := storetest.Postgres(t)
 	file := filepath.Join(t.TempDir(), "party.yaml")
 	document, err := yaml.Marshal(
 		map[string]any{"node_id": cfg.NodeID, "listen": cfg.Listen, "data_dir": cfg.DataDir,
-			"transport": map[string]any{"listen": cfg.Transport.Listen},
+			"security":   map[string]any{"mode": "open"},
+			"containers": map[string]any{"listen": cfg.Containers.Listen},
+			"partners": map[string]any{"listen": cfg.Partners.Listen, "tls": map[string]any{
+				"cert_file": cfg.Partners.TLS.CertFile, "key_file": cfg.Partners.TLS.KeyFile,
+				"ca_file": cfg.Partners.TLS.CAFile}},
+			"transport": map[string]any{"listen": cfg.Transport.Listen, "partner_listen": messages},
 			"temporal":  map[string]any{"address": cfg.Temporal.Address, "namespace": cfg.Temporal.Namespace},
 			"runner": map[string]any{"docker": map[string]any{"enabled": "false"}, "stop_grace": "2s",
 				"process": map[string]any{"allow": cfg.Runner.Process.Allow}},
 			"routes": map[string]any{
-				hostNode: map[string]any{"url": pair.host.url,
-					"transport_url": "http://" + pair.host.cfg.Transport.Listen},
+				hostNode: map[string]any{"url": "https://" + pair.host.cfg.Partners.Listen},
 			}},
 	)
 	require.NoError(t, err)
