@@ -13,6 +13,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/internal/party"
+	"hutong/test/testenv"
 )
 
 // TestKilledFromOutside kills the host's container of a task in which both parties exchange messages. The
@@ -118,8 +119,10 @@ func TestRunnerLost(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "party.yaml")
 	document, err := yaml.Marshal(
 		map[string]any{"node_id": cfg.NodeID, "listen": cfg.Listen, "data_dir": cfg.DataDir,
-			"transport": map[string]any{"listen": cfg.Transport.Listen},
-			"temporal":  map[string]any{"address": cfg.Temporal.Address, "namespace": cfg.Temporal.Namespace},
+			"security":   map[string]any{"mode": "open"},
+			"containers": map[string]any{"listen": testenv.FreeAddress(t)},
+			"transport":  map[string]any{"listen": cfg.Transport.Listen},
+			"temporal":   map[string]any{"address": cfg.Temporal.Address, "namespace": cfg.Temporal.Namespace},
 			"runner": map[string]any{"docker": map[string]any{"enabled": "false"}, "stop_grace": "2s",
 				"slots": 2, "process": map[string]any{"allow": cfg.Runner.Process.Allow}}},
 	)

@@ -84,7 +84,8 @@ func newRunnerMachine(t *testing.T, name, file string, settings ...string) *runn
 		host: "unix://" + d.Socket(),
 		id:   info.ID,
 		env: append(settings, "DOCKER_HOST=unix://"+d.Socket(),
-			"HUTONG_DATA_DIR="+filepath.Join(dir, "hutong")),
+			"HUTONG_CONTAINERS_LISTEN="+testenv.FreeAddress(t), "HUTONG_DATA_DIR="+filepath.Join(dir,
+				"hutong")),
 	}
 }
 
@@ -114,6 +115,7 @@ func newMultiRunnerParty(t *testing.T) (multiRunnerParty, string) {
 	dir := t.TempDir()
 	n.cfg.Database.URL = party.Secret(storetest.Postgres(t))
 	n.cfg.Storage.URL = party.Secret("file://" + dir)
+	n.cfg.Partners.Listen = "" // it has no partners
 	n.cfg.Runner.Process.Allow = nil
 	n.prepare()
 	n.startAs(party.Roles{API: true, Transport: true})
@@ -123,6 +125,7 @@ func newMultiRunnerParty(t *testing.T) (multiRunnerParty, string) {
 			"node_id":   n.cfg.NodeID,
 			"listen":    n.cfg.Listen,
 			"data_dir":  filepath.Join(dir, "control"),
+			"security":  map[string]any{"mode": "open"},
 			"transport": map[string]any{"listen": n.cfg.Transport.Listen},
 			"temporal": map[string]any{"address": n.cfg.Temporal.Address,
 				"namespace": n.cfg.Temporal.Namespace},
