@@ -71,7 +71,7 @@ func TestRefusedSubmission(t *testing.T) {
 	pair.guest.start()
 	stopHost := pair.host.start()
 	pair.guest.register(sleepProvider(t), bfia.DeviceProcess) // and not at the host, which therefore refuses
-	const id = "202601010000000000001"
+	id := bfia.NewJobID(time.Now(), 0)
 	document := append([]byte(`{"job_id":"`+id+`",`), sleepJob(t, 1,
 		map[string]any{"s1": map[string]any{"seconds": 0, "exit_code": 3}}, nil)[1:]...)
 

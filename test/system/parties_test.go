@@ -129,8 +129,11 @@ func (n *testParty) prepare() {
 	require.NoError(n.t, n.cfg.Validate())
 	temporal := n.cfg.Temporal
 	testenv.Namespace(n.t, temporal.Address, temporal.Namespace)
+	address, proxy := temporal.Address, n.cfg.Proxy
 	n.t.Cleanup(func() { // after the parties have stopped
-		replayHistories(n.t, n.cfg)
+		now := *n.cfg // keys may have changed, but the proxy of a test is gone
+		now.Temporal.Address, now.Proxy = address, proxy
+		replayHistories(n.t, &now)
 	})
 	require.NoError(n.t, party.Migrate(n.t.Context(), n.cfg))
 }
