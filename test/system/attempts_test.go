@@ -122,7 +122,8 @@ func TestRunnerLost(t *testing.T) {
 			"security":   map[string]any{"mode": "open"},
 			"containers": map[string]any{"listen": testenv.FreeAddress(t)},
 			"transport":  map[string]any{"listen": cfg.Transport.Listen},
-			"temporal":   map[string]any{"address": cfg.Temporal.Address, "namespace": cfg.Temporal.Namespace},
+			"temporal": map[string]any{"address": cfg.Temporal.Address,
+				"namespace": cfg.Temporal.Namespace},
 			"runner": map[string]any{"docker": map[string]any{"enabled": "false"}, "stop_grace": "2s",
 				"slots": 2, "process": map[string]any{"allow": cfg.Runner.Process.Allow}}},
 	)
