@@ -68,9 +68,11 @@ test-memory: bin/gotest
 	$(GOTEST) $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^(TestMemoryIsBounded|TestLargeUpload|TestJobOfThousandTasks|TestThousandTasks)$$' \
 		./store/dataset ./api ./workflows/scheduler ./test/system
 
-# Tests of the storage, and of a whole training, with an S3 server, which it installs.
+# Tests of the storage, of what containers reach, and of a whole training, with an S3 server, which it installs.
 test-s3: bin/gotest
 	test/testenv/s3/with.sh "$(CACHE)" $(GOTEST) $(SLIM) -timeout 10m $(TEST_FLAGS) ./store/blob ./store/dataset ./gate/storage
+	test/testenv/s3/with.sh "$(CACHE)" $(GOTEST) $(SLIM) -timeout 10m $(TEST_FLAGS) \
+		-run '^(TestReferenceJobOnS3|TestContainersReachTheirOwn)$$' ./test/system
 	cd $(REFERENCE) && ../../test/testenv/s3/with.sh "$(CACHE)" $(GOTEST) -timeout 10m $(TEST_FLAGS) .
 
 # Tests of the Kubernetes driver with a real API server, etcd and Job controller. Their first build takes three minutes.
