@@ -73,3 +73,52 @@ func TestPartnerOverMutualTLS(t *testing.T) {
 		require.Contains(t, check.Detail, test.text)
 	}
 }
+
+// TestListenWithTLS checks the listener of clients by its own certificate, whichever names that has.
+func TestListenWithTLS(t *testing.T) {
+	dir := t.TempDir()
+	authority, _, err := certs.OpenAuthority(dir, "test")
+	require.NoError(t, err)
+	issue := func(name string, days time.Duration) string {
+		file := filepath.Join(dir, name)
+		text, err := authority.Issue(certs.Leaf{Hosts: []string{"party.bank.example"},
+			NotAfter: time.Now().Add(days * 24 * time.Hour)})
+		require.NoError(t, err)
+		require.NoError(t, certs.WriteFile(file, text))
+		return file
+	}
+	good, ending, over := issue("good.pem", 90), issue("ending.pem", 10), issue("over.pem", -1)
+	for _, test := range []struct {
+		configured, shown string
+		want              State
+		text              string
+	}{
+		{good, good, OK, "this party's API answers at"},
+		{ending, ending, Warning, "the certificate of tls expires on"},
+		{over, over, Failed, "the certificate of tls has expired on"},
+		{good, ending, Failed, "does not show the certificate of tls.cert_file"},
+		{good, "", Failed, "does not speak HTTPS"},
+		{"", good, Failed, "a program other than the API of A"},
+	} {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprint(w, `{"code":0,"data":{"node_id":"A"}}`)
+		}))
+		server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+		if test.shown == "" {
+			server.Start()
+		} else {
+			pair, err := tls.LoadX509KeyPair(test.shown, test.shown)
+			require.NoError(t, err)
+			server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+			server.StartTLS()
+		}
+		t.Cleanup(server.Close)
+
+		cfg := party.Default()
+		cfg.NodeID, cfg.Listen = "A", server.Listener.Addr().String()
+		cfg.TLS = party.ServerTLSConfig{CertFile: test.configured, KeyFile: test.configured}
+		check := checkAPI(t.Context(), cfg)
+		require.Equal(t, test.want, check.State, check.Detail)
+		require.Contains(t, check.Detail, test.text)
+	}
+}

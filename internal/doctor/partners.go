@@ -2,15 +2,16 @@ package doctor
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -98,7 +99,7 @@ func checkExpiry(what string, cert *x509.Certificate, remedy string) Check {
 }
 
 // direct returns a transport for this party's own servers, which keeps no connections.
-func direct() http.RoundTripper {
+func direct() *http.Transport {
 	t := httpclient.Direct()
 	t.DisableKeepAlives = true
 	return t
@@ -254,22 +255,59 @@ func checkPartner(ctx context.Context, cfg *party.Config, over http.RoundTripper
 	return ok("%s answers at %s", node, base)
 }
 
+// checkAPI checks the listener of clients, and its certificate if it has one.
 func checkAPI(ctx context.Context, cfg *party.Config) Check {
-	c := checkListener(ctx, cfg.Listen, "hutong api", "advertise")
+	over, scheme := direct(), "http"
+	valid := ok("")
+	if cfg.TLS.CertFile != "" {
+		pair, err := certs.LoadKeyPair(cfg.TLS.CertFile, cfg.TLS.KeyFile, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return failed("correct the file or the field", "tls.cert_file: %v", err)
+		}
+		own := pair.Certificate().Leaf
+		if valid = checkExpiry("the certificate of tls", own, "renew it; the party reads it again without a "+
+			"restart"); valid.State == Failed {
+			return valid
+		}
+		over, scheme = withCertificate(own), "https"
+	}
+	c := checkListener(ctx, cfg.Listen, "hutong api", over, scheme,
+		"if it runs on another machine, nothing needs to be done here")
 	if c.State != OK {
 		return c
 	}
-	node, _, err := readNodeID(ctx, direct(), "http://"+localAddress(cfg.Listen), "")
+	node, _, err := readNodeID(ctx, over, scheme+"://"+localAddress(cfg.Listen), "")
 	if err != nil || node != cfg.NodeID {
 		return failed("stop the other program, or set listen to another port",
 			"a program other than the API of %s listens on %s", cfg.NodeID, cfg.Listen)
+	}
+	if valid.State != OK {
+		return valid
 	}
 
 	return ok("this party's API answers at %s", cfg.Listen)
 }
 
+// withCertificate returns a transport for a server of this party that must show a certificate, whatever names
+// it has: clients reach the server by others than this check does.
+func withCertificate(own *x509.Certificate) *http.Transport {
+	t := direct()
+	t.TLSClientConfig = &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		InsecureSkipVerify: true, // VerifyConnection demands the very certificate
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if !s.PeerCertificates[0].Equal(own) {
+				return errors.New("the server does not show the certificate of tls.cert_file")
+			}
+			return nil
+		},
+	}
+	return t
+}
+
 func checkTransport(ctx context.Context, address string) Check {
-	c := checkListener(ctx, address, "hutong transport", "transport.advertise")
+	c := checkListener(ctx, address, "hutong transport", direct(), "http",
+		"if it runs on another machine, set transport.advertise to its address there")
 	if c.State != OK {
 		return c
 	}
@@ -282,15 +320,16 @@ func checkTransport(ctx context.Context, address string) Check {
 }
 
 // checkListener checks that an HTTP server answers at an address. Otherwise it checks that the address can be
-// listened on.
-func checkListener(ctx context.Context, address, command, advertise string) Check {
+// listened on; elsewhere says what to do if the command runs on another machine.
+func checkListener(ctx context.Context, address, command string, over http.RoundTripper,
+	scheme, elsewhere string) Check {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", localAddress(address))
 	if err == nil {
 		_ = conn.Close()
-		server := url.URL{Scheme: "http", Host: localAddress(address)}
-		if _, _, err := readNodeID(ctx, direct(), server.String(), ""); err != nil {
+		if _, _, err := readNodeID(ctx, over, scheme+"://"+localAddress(address), ""); err != nil {
 			return failed("stop the other program, or use another port",
-				"a program that does not speak HTTP listens on %s: %v", address, err)
+				"the program that listens on %s does not speak %s as this party does: %v", address,
+				strings.ToUpper(scheme), err)
 		}
 		return ok("%s answers HTTP", address)
 	}
@@ -302,8 +341,8 @@ func checkListener(ctx context.Context, address, command, advertise string) Chec
 	}
 	_ = l.Close()
 
-	return warning("if "+command+" is meant to run on this machine, start it with this configuration; "+
-		"if it runs on another one, set "+advertise+" to its address there",
+	return warning(
+		"if "+command+" is meant to run on this machine, start it with this configuration; "+elsewhere,
 		"%s is not running: %s is free", command, address)
 }
 
