@@ -22,13 +22,29 @@ import (
 	"hutong/test/testenv"
 )
 
-// hutong runs a client command at a party and returns what it prints.
+// hutong runs a client command at a party, as n.client, and returns what it prints.
 func (n *testParty) hutong(args ...string) (string, error) {
 	n.t.Helper()
 	cmd := exec.CommandContext(n.t.Context(), testenv.Binary(n.t, "hutong"),
 		append([]string{"--url", n.url}, args...)...)
+	cmd.Env = append(os.Environ(), "HUTONG_TOKEN="+n.client.Token, "HUTONG_CA_FILE="+n.caFile)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
+}
+
+// command is hutong with whether the command succeeded in place of the error.
+func (n *testParty) command(args ...string) (string, bool) {
+	n.t.Helper()
+	out, err := n.hutong(args...)
+	return out, err == nil
+}
+
+// mustCommand runs a command that must succeed, and returns its output.
+func (n *testParty) mustCommand(args ...string) string {
+	n.t.Helper()
+	out, ok := n.command(args...)
+	require.True(n.t, ok, out)
+	return out
 }
 
 // lastLine returns the last line of a command's output. Warnings are before it, on the standard error.

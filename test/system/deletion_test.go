@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,29 +15,11 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 
 	"hutong/bfia"
-	"hutong/test/testenv"
-	"hutong/test/testenv/apiclient"
 )
-
-// command runs the command hutong at the party, and returns its output and whether it succeeded.
-func (n *testParty) command(args ...string) (string, bool) {
-	n.t.Helper()
-	out, err := exec.Command(testenv.Binary(n.t, "hutong"), append([]string{"--url", n.url}, args...)...).
-		CombinedOutput()
-	return string(out), err == nil
-}
-
-// mustCommand runs a command that must succeed, and returns its output.
-func (n *testParty) mustCommand(args ...string) string {
-	n.t.Helper()
-	out, ok := n.command(args...)
-	require.True(n.t, ok, out)
-	return out
-}
 
 // uploadRows uploads a dataset of one row.
 func (n *testParty) uploadRows(namespace, name, value string) error {
-	return apiclient.Upload(n.t.Context(), n.url, "rows.csv", []byte("id,x\n1,"+value+"\n"),
+	return n.client.Upload(n.t.Context(), n.url, "rows.csv", []byte("id,x\n1,"+value+"\n"),
 		map[string]string{"namespace": namespace, "name": name})
 }
 

@@ -3,7 +3,6 @@ package system
 import (
 	"encoding/json"
 	"net/http"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -14,16 +13,6 @@ import (
 	"hutong/internal/party"
 	"hutong/test/testenv"
 )
-
-// grantCommand runs hutong grant at a party, and returns its output.
-func grantCommand(t *testing.T, at *testParty, args ...string) string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), testenv.Binary(t, "hutong"),
-		append([]string{"--url", at.url, "grant"}, args...)...)
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return string(out)
-}
 
 // TestGrants submits jobs to a partner that requires grants: with none, and with grants that are for other
 // things, that have ended, are used up or revoked. Each refusal reaches the submitter and says what is
@@ -71,7 +60,7 @@ func TestGrants(t *testing.T) {
 	}
 	add := func(args ...string) string {
 		t.Helper()
-		out := grantCommand(t, pair.host, append([]string{"add", "--partner", guestNode}, args...)...)
+		out := pair.host.mustCommand(append([]string{"grant", "add", "--partner", guestNode}, args...)...)
 		_, id, found := strings.Cut(strings.TrimSpace(out), "hutong grant revoke ")
 		require.True(t, found, out)
 		return id
@@ -79,7 +68,7 @@ func TestGrants(t *testing.T) {
 	uses := func(id string) int {
 		t.Helper()
 		var grants []bfia.DataGrant
-		require.NoError(t, json.Unmarshal([]byte(grantCommand(t, pair.host, "list", "--json")), &grants))
+		require.NoError(t, json.Unmarshal([]byte(pair.host.mustCommand("grant", "list", "--json")), &grants))
 		for _, g := range grants {
 			if g.ID == id {
 				return g.Used
@@ -141,7 +130,7 @@ func TestGrants(t *testing.T) {
 	// Revoked between two jobs.
 	unlimited := add("--component", "Sleep", "--dataset", "bank#*")
 	run("bank#train")
-	grantCommand(t, pair.host, "revoke", unlimited)
+	pair.host.mustCommand("grant", "revoke", unlimited)
 	refused("bank#train", "grant: that of "+guestNode, "was revoked at ")
 
 	// The host's own jobs need none, and the guest requires none.

@@ -62,15 +62,15 @@ func replayHistories(t *testing.T, cfg *party.Config) {
 	}
 }
 
-// identity matches the identity of workers and clients, a process and a machine, which saved histories leave
-// out.
-var identity = regexp.MustCompile(`"identity":"[^"]*"`)
+// processName matches the identity of workers and clients, a process and a machine, which saved histories
+// leave out.
+var processName = regexp.MustCompile(`"identity":"[^"]*"`)
 
 func saveHistory(t *testing.T, dir, node, kind string, h *history.History) {
 	t.Helper()
 	text, err := protojson.Marshal(h)
 	require.NoError(t, err)
-	text = identity.ReplaceAll(bytes.ReplaceAll(text, []byte(`": `), []byte(`":`)),
+	text = processName.ReplaceAll(bytes.ReplaceAll(text, []byte(`": `), []byte(`":`)),
 		[]byte(`"identity":"worker"`))
 	// Two of each kind are enough: the jobs of a test may end in different ways.
 	for _, n := range []string{"", "-2"} {

@@ -1,6 +1,8 @@
 package system
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,6 +17,9 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"hutong/bfia"
+	"hutong/gate"
+	"hutong/internal/certs"
+	"hutong/internal/identity"
 	"hutong/internal/party"
 	"hutong/store"
 	"hutong/store/storetest"
@@ -98,12 +103,32 @@ func (l *lan) machine(n int) func(env []string, args ...string) *program {
 	}
 }
 
+// strictly makes a party demand credentials of everybody, and its certificate for clients valid for a host.
+// dir holds the authority of all certificates of the test.
+func (n *testParty) strictly(dir, host string) {
+	n.t.Helper()
+	authority, caFile, err := certs.OpenAuthority(dir, "test")
+	require.NoError(n.t, err)
+	forPartners := filepath.Join(dir, n.cfg.NodeID+".pem")
+	require.NoError(n.t, authority.IssueFile(forPartners, certs.Leaf{Node: n.cfg.NodeID}))
+	forClients := filepath.Join(dir, n.cfg.NodeID+"-clients.pem")
+	require.NoError(n.t, authority.IssueFile(forClients, certs.Leaf{Hosts: []string{host}}))
+
+	n.cfg.Security = party.SecurityConfig{Mode: party.SecurityStrict}
+	n.cfg.Runner.Unsafe = true // for the process driver
+	n.cfg.Partners.TLS = party.PartnerTLSConfig{CertFile: forPartners, KeyFile: forPartners, CAFile: caFile}
+	n.cfg.TLS = party.ServerTLSConfig{CertFile: forClients, KeyFile: forClients}
+	n.caFile = caFile
+	pool := x509.NewCertPool()
+	pool.AddCert(authority.Certificate)
+	n.client.HTTP = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	n.t.Cleanup(n.client.HTTP.CloseIdleConnections)
+}
+
 // TestPartyOnSeveralMachines runs the host's API, control worker, and runner with transport on three
-// machines, which listen on all their addresses. The environment of all of them names a proxy that does not
-// exist, which the configuration does not use.
+// machines, which listen on all their addresses, with security.mode strict. The environment of all of them
+// names a proxy that does not exist, which the configuration does not use.
 func TestPartyOnSeveralMachines(t *testing.T) {
-	t.Skip(
-		"its parties serve clients beyond the loopback interface, which now needs TLS and tokens in this test")
 	t.Parallel()
 	l := newLAN(t)
 	const apiMachine, controlMachine, runnerMachine = 2, 3, 4
@@ -116,30 +141,49 @@ func TestPartyOnSeveralMachines(t *testing.T) {
 		require.NoError(t, err)
 		return net.JoinHostPort(l.address(1), port)
 	}
+	certificates := t.TempDir()
+	pair.guest.strictly(certificates, l.address(1))
+	pair.host.strictly(certificates, l.address(apiMachine))
 	guest, host := pair.guest.cfg, pair.host.cfg
-	guest.Listen, guest.Transport.Listen = own(guest.Listen), own(guest.Transport.Listen)
-	pair.guest.url = "http://" + guest.Listen
-	host.Listen, host.Transport.Listen = "0.0.0.0:9380", "0.0.0.0:9390"
+	guest.Listen, guest.Partners.Listen = own(guest.Listen), own(guest.Partners.Listen)
+	pair.guest.url = "https://" + guest.Listen
+	host.Listen, host.Partners.Listen = "0.0.0.0:9380", "0.0.0.0:9382"
+	host.Transport.Listen, host.Transport.PartnerListen = "0.0.0.0:9390", "0.0.0.0:9391"
 	host.Transport.Advertise = l.address(runnerMachine) + ":9390"
 	host.Database.URL = party.Secret(storetest.Postgres(t))
-	host.Temporal.Address = relay.New(t, l.address(1), "tcp", temporal).Address()
-	pair.host.url = "http://" + l.address(apiMachine) + ":9380"
-	guest.Routes = party.Routes{hostNode: {URL: pair.host.url, TransportURL: "http://" +
-		host.Transport.Advertise}}
-	host.Routes = party.Routes{guestNode: {URL: pair.guest.url, TransportURL: "http://" +
-		guest.Transport.Listen}}
+	pair.host.url = "https://" + l.address(apiMachine) + ":9380"
+	guest.Routes = party.Routes{hostNode: {URL: "https://" + l.address(apiMachine) + ":9382",
+		TransportURL: "https://" + l.address(runnerMachine) + ":9391"}}
+	host.Routes = party.Routes{guestNode: {URL: "https://" + guest.Partners.Listen}}
 	pair.guest.prepare()
 	pair.host.prepare()
 	pair.guest.start()
+	var err error
+	pair.guest.client.Token, _, err = party.CreateToken(t.Context(), guest, "admin",
+		[]identity.Role{identity.Admin}, nil)
+	require.NoError(t, err)
+
+	// Temporal speaks no TLS; on its machine, something before it does.
+	forTemporal := filepath.Join(certificates, "temporal.pem")
+	authority, caFile, err := certs.OpenAuthority(certificates, "test")
+	require.NoError(t, err)
+	require.NoError(t, authority.IssueFile(forTemporal, certs.Leaf{Hosts: []string{l.address(1)}}))
+	keyPair, err := tls.LoadX509KeyPair(forTemporal, forTemporal)
+	require.NoError(t, err)
+	secureTemporal := relay.NewTLS(t, l.address(1), &tls.Config{Certificates: []tls.Certificate{keyPair},
+		NextProtos: []string{"h2"}}, "tcp", temporal).Address()
 
 	file := filepath.Join(t.TempDir(), "party.yaml")
 	document, err := yaml.Marshal(map[string]any{
-		"node_id": host.NodeID, "data_dir": host.DataDir, "listen": host.Listen,
-		"transport": map[string]any{"listen": host.Transport.Listen, "advertise": host.Transport.Advertise},
-		"temporal":  map[string]any{"address": host.Temporal.Address, "namespace": host.Temporal.Namespace},
-		"database":  map[string]any{"url": host.Database.URL.Reveal()},
-		"routes":    host.Routes,
-		"runner": map[string]any{"docker": map[string]any{"enabled": "false"},
+		"node_id": host.NodeID, "data_dir": host.DataDir, "listen": host.Listen, "tls": host.TLS,
+		"partners": map[string]any{"listen": host.Partners.Listen, "tls": host.Partners.TLS},
+		"transport": map[string]any{"listen": host.Transport.Listen, "advertise": host.Transport.Advertise,
+			"partner_listen": host.Transport.PartnerListen},
+		"temporal": map[string]any{"address": secureTemporal, "namespace": host.Temporal.Namespace,
+			"tls": map[string]any{"ca_file": caFile}},
+		"database": map[string]any{"url": host.Database.URL.Reveal()},
+		"routes":   host.Routes,
+		"runner": map[string]any{"docker": map[string]any{"enabled": "false"}, "unsafe": true,
 			"process": map[string]any{"allow": host.Runner.Process.Allow}},
 	})
 	require.NoError(t, err)
@@ -156,26 +200,46 @@ func TestPartyOnSeveralMachines(t *testing.T) {
 	} {
 		p.awaitOutput("is ready")
 	}
+	create := onAPI(env, "token", "create", "--direct", "-c", file, "--name", "admin", "--roles", "admin")
+	require.NoError(t, <-create.done, "%s", create.output)
+	_, code := pair.host.request(http.MethodGet, bfia.PathRunnerQuery, nil)
+	require.Equal(t, http.StatusUnauthorized, code, "without the token")
+	pair.host.client.Token = lastLine(create.output.String())
 	pair.registerReference()
 
+	// Each party lets the other one probe it, and nothing else.
+	out, err := pair.probe(hostNode)
+	require.Error(t, err)
+	require.Contains(t, out, guestNode+" has no grant at "+hostNode)
+	pair.guest.mustCommand("grant", "add", "--partner", hostNode, "--component", "hutong/Probe")
+	pair.host.mustCommand("grant", "add", "--partner", guestNode, "--component", "hutong/Probe")
+
 	// The host is its job's scheduler and participant; its control worker calls its own party for both.
-	out, err := pair.host.probe(guestNode)
+	out, err = pair.host.probe(guestNode)
 	require.NoError(t, err, out)
 	require.Regexp(t, `transport_to +host\.0 `+guestNode+` +ok`, out)
 	out, err = pair.probe(hostNode)
 	require.NoError(t, err, out)
 
-	// The control worker releases the sessions at the transport, on the runner's machine.
+	// The control worker releases the sessions at the transport, on the runner's machine. Only processes of
+	// the party learn that.
+	process := pair.host.asProcess()
 	for _, job := range pair.host.jobIDs() {
-		require.Eventually(t, func() bool { return pair.host.isReleased(bfia.SessionID(job)) }, time.Minute,
-			50*time.Millisecond,
-			"the session of job %s is not released", job)
+		session := bfia.SessionID(job)
+		require.Eventually(t, func() bool {
+			return strings.Contains(pair.host.peek(process, session), string(status.SessionReleased))
+		}, time.Minute, 50*time.Millisecond, "the session of job %s is not released", job)
+		require.Contains(t, pair.host.peek(http.DefaultTransport, session), string(status.Forbidden))
 	}
 
 	doctor := onControl(env, "doctor", "-c", file)
 	require.NoError(t, <-doctor.done, "%s", doctor.output)
 	require.Contains(t, doctor.output.String(), "HTTPS_PROXY in the environment is not used")
 	require.Regexp(t, `(?m)^ok +transport\.advertise +a transport answers`, doctor.output.String())
+	require.Regexp(t, `(?m)^ok +routes\.`+guestNode+` `, doctor.output.String())
+	doctor = onAPI(env, "doctor", "-c", file)
+	require.NoError(t, <-doctor.done, "%s", doctor.output)
+	require.Regexp(t, `(?m)^ok +listen +this party's API answers`, doctor.output.String())
 }
 
 // jobIDs returns the ids of a party's jobs.
@@ -190,14 +254,21 @@ func (n *testParty) jobIDs() (ids []string) {
 	return ids
 }
 
-// isReleased reports whether the transport of a party refuses a session, since it was released.
-func (n *testParty) isReleased(session string) bool {
+// peek asks the transport of a party for a message of a session, and returns the answer.
+func (n *testParty) peek(over http.RoundTripper, session string) string {
+	a, err := apiclient.Client{HTTP: &http.Client{Transport: over}}.Send(n.t.Context(), http.MethodPost,
+		"http://"+n.cfg.TransportAddress()+"/v1/interconn/chan/peek", []byte(`{"topic":"test"}`),
+		"x-ptp-session-id", session, "x-ptp-target-node-id", n.cfg.NodeID)
+	return fmt.Sprintf("%s (%v)", a.Body, err) // the codes of transports are not those of envelopes
+}
+
+// asProcess returns a transport whose requests come from a process of the party.
+func (n *testParty) asProcess() http.RoundTripper {
 	n.t.Helper()
-	address := n.cfg.Transport.Advertise
-	if address == "" {
-		address = n.cfg.Transport.Listen
-	}
-	a, err := apiclient.Send(n.t.Context(), http.MethodPost, "http://"+address+"/v1/interconn/chan/peek",
-		[]byte(`{"topic":"test"}`), "x-ptp-session-id", session, "x-ptp-target-node-id", n.cfg.NodeID)
-	return err != nil && strings.Contains(string(a.Body), string(status.SessionReleased))
+	secret, err := n.database().Secret(n.t.Context(), "gate")
+	require.NoError(n.t, err)
+	keys, err := gate.NewKeys(secret)
+	require.NoError(n.t, err)
+	return keys.Sender(identity.Principal{Kind: identity.KindPartner, Node: n.cfg.NodeID,
+		Proof: identity.ByProcess}, http.DefaultTransport)
 }

@@ -60,6 +60,10 @@ type testParty struct {
 	t   *testing.T
 	cfg *party.Config
 	url string
+	// client is the user as whom the helpers of tests call, also with commands. caFile holds the authorities
+	// of the party's certificate for clients. Both are empty where the party demands nothing.
+	client apiclient.Client
+	caFile string
 }
 
 var pairCount atomic.Int32
@@ -185,7 +189,7 @@ func (n *testParty) request(method, path string, body []byte, headers ...string)
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
 	defer cancel()
-	a, err := apiclient.Send(ctx, method, n.url+path, body, headers...)
+	a, err := n.client.Send(ctx, method, n.url+path, body, headers...)
 	require.NoError(n.t, err)
 	return a.Envelope, a.Status
 }
@@ -218,7 +222,7 @@ func (n *testParty) upload(file, namespace, name string) {
 	n.t.Helper()
 	rows, err := os.ReadFile(filepath.Join(testenv.Root(n.t), "testdata", "breast", file))
 	require.NoError(n.t, err)
-	require.NoError(n.t, apiclient.Upload(n.t.Context(), n.url, file, rows, map[string]string{
+	require.NoError(n.t, n.client.Upload(n.t.Context(), n.url, file, rows, map[string]string{
 		"head": "true", "partitions": "4", "extend_sid": "true",
 		"meta": `{"delimiter":",","match_id_name":"id"}`, "namespace": namespace, "name": name}))
 }
@@ -312,10 +316,11 @@ func (n *testParty) outputs(jobID string) map[string]bfia.Output {
 
 func (n *testParty) download(o bfia.Output) string {
 	n.t.Helper()
-	resp, err := http.Get(
-		n.url + bfia.PathDataDownload + "?" + url.Values{"namespace": {o.Namespace},
-			"name": {o.Name}}.Encode(),
-	)
+	query := url.Values{"namespace": {o.Namespace}, "name": {o.Name}}.Encode()
+	r, err := http.NewRequestWithContext(n.t.Context(), http.MethodGet,
+		n.url+bfia.PathDataDownload+"?"+query, nil)
+	require.NoError(n.t, err)
+	resp, err := n.client.Do(r)
 	require.NoError(n.t, err)
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)

@@ -2,7 +2,6 @@ package system
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -20,10 +19,8 @@ func (pair *partyPair) probe(args ...string) (out string, err error) {
 
 // probe runs `hutong job probe` at a party.
 func (n *testParty) probe(args ...string) (out string, err error) {
-	cmd := exec.CommandContext(n.t.Context(), testenv.Binary(n.t, "hutong"),
-		append([]string{"--url", n.url, "job", "probe"}, args...)...)
-	text, err := cmd.CombinedOutput()
-	return string(text), err
+	n.t.Helper()
+	return n.hutong(append([]string{"job", "probe"}, args...)...)
 }
 
 func (pair *partyPair) registerReference() {

@@ -13,8 +13,26 @@ import (
 	"hutong/bfia"
 )
 
-// client keeps idle connections for the many concurrent requests of the benchmarks.
-var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
+// anyone keeps idle connections for the many concurrent requests of the benchmarks.
+var anyone = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
+
+// Client sends requests as one of a party's clients. Its zero value proves nothing, and trusts the
+// authorities of the system.
+type Client struct {
+	HTTP  *http.Client // nil: one that all share
+	Token string       // the bearer token, or ""
+}
+
+// Do sends a request with the client's token.
+func (c Client) Do(r *http.Request) (*http.Response, error) {
+	if c.Token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.Token)
+	}
+	if c.HTTP == nil {
+		return anyone.Do(r)
+	}
+	return c.HTTP.Do(r)
+}
 
 // Answer is a party's answer to a request.
 type Answer struct {
@@ -36,9 +54,15 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: HTTP %d, code %d: %s", e.URL, e.Status, e.Code, e.Text)
 }
 
+// Send is [Client.Send] of a client that proves nothing.
+func Send(ctx context.Context, method, url string, body []byte, headers ...string) (Answer, error) {
+	return Client{}.Send(ctx, method, url, body, headers...)
+}
+
 // Send sends a request with pairs of header names and values, and decodes the answer's envelope. Without a
 // Content-Type among them the body is JSON.
-func Send(ctx context.Context, method, url string, body []byte, headers ...string) (a Answer, err error) {
+func (c Client) Send(ctx context.Context, method, url string, body []byte,
+	headers ...string) (a Answer, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		return a, err
@@ -48,7 +72,7 @@ func Send(ctx context.Context, method, url string, body []byte, headers ...strin
 		req.Header.Set(headers[i], headers[i+1])
 	}
 
-	resp, err := client.Do(req)
+	resp, err := c.Do(req)
 	if err != nil {
 		return a, err
 	}
@@ -64,10 +88,16 @@ func Send(ctx context.Context, method, url string, body []byte, headers ...strin
 	return a, nil
 }
 
+// Call is [Client.Call] of a client that proves nothing.
+func Call(ctx context.Context, method, url string, body []byte, data any, headers ...string) error {
+	return Client{}.Call(ctx, method, url, body, data, headers...)
+}
+
 // Call sends a request that must succeed, and decodes the answer's data unless data is nil. A failed request
 // returns an [*Error].
-func Call(ctx context.Context, method, url string, body []byte, data any, headers ...string) error {
-	a, err := Send(ctx, method, url, body, headers...)
+func (c Client) Call(ctx context.Context, method, url string, body []byte, data any,
+	headers ...string) error {
+	a, err := c.Send(ctx, method, url, body, headers...)
 	if err != nil {
 		return err
 	}
@@ -80,8 +110,13 @@ func Call(ctx context.Context, method, url string, body []byte, data any, header
 	return json.Unmarshal(a.Data, data)
 }
 
-// Upload uploads a CSV file as a dataset, with the fields of the upload's form.
+// Upload is [Client.Upload] of a client that proves nothing.
 func Upload(ctx context.Context, url, file string, rows []byte, fields map[string]string) error {
+	return Client{}.Upload(ctx, url, file, rows, fields)
+}
+
+// Upload uploads a CSV file as a dataset, with the fields of the upload's form.
+func (c Client) Upload(ctx context.Context, url, file string, rows []byte, fields map[string]string) error {
 	var body bytes.Buffer
 	form := multipart.NewWriter(&body)
 	part, err := form.CreateFormFile("file", file)
@@ -100,6 +135,6 @@ func Upload(ctx context.Context, url, file string, rows []byte, fields map[strin
 		return err
 	}
 
-	return Call(ctx, http.MethodPost, url+bfia.PathComponentFile, body.Bytes(), nil,
+	return c.Call(ctx, http.MethodPost, url+bfia.PathComponentFile, body.Bytes(), nil,
 		"Content-Type", form.FormDataContentType())
 }

@@ -2,6 +2,7 @@
 package relay
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"sync"
@@ -20,10 +21,24 @@ type Relay struct {
 // network such as tcp or unix.
 func New(t testing.TB, host, network, address string) *Relay {
 	t.Helper()
+	return start(t, host, network, address, func(l net.Listener) net.Listener { return l })
+}
+
+// NewTLS returns a relay that ends TLS before a server that speaks none.
+func NewTLS(t testing.TB, host string, config *tls.Config, network, address string) *Relay {
+	t.Helper()
+	return start(t, host, network, address, func(l net.Listener) net.Listener {
+		return tls.NewListener(l, config)
+	})
+}
+
+func start(t testing.TB, host, network, address string, wrap func(net.Listener) net.Listener) *Relay {
+	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	l = wrap(l)
 	t.Cleanup(func() { _ = l.Close() })
 	r := &Relay{listener: l, network: network, address: address}
 	go func() {
