@@ -31,7 +31,8 @@ type Check struct {
 	Fix    string `json:"fix,omitempty"` // what to do; empty if the check passed
 }
 
-// Limit is the timeout of each check. The checks run concurrently, so Examine takes little longer.
+// Limit is the timeout of each check. The checks run concurrently, so Examine takes little longer,
+// unless the database is silent.
 const Limit = 5 * time.Second
 
 type check struct {
@@ -54,7 +55,7 @@ func failed(fix, format string, args ...any) Check {
 // Examine runs all checks of a complete and valid configuration, and returns them in a fixed order.
 func Examine(ctx context.Context, cfg *party.Config) []Check {
 	checks := append(localChecks(cfg), environmentChecks(cfg)...)
-	checks = append(checks, partnerChecks(cfg)...)
+	checks = append(checks, partnerChecks(ctx, cfg)...)
 
 	ctx, cancel := context.WithTimeout(ctx, Limit)
 	defer cancel()

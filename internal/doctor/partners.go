@@ -21,14 +21,16 @@ import (
 	"hutong/internal/certs"
 	"hutong/internal/httpclient"
 	"hutong/internal/party"
+	"hutong/store"
 )
 
 // maxClockSkew is the largest difference between two clocks without a warning. HTTP's Date header has whole
 // seconds.
 const maxClockSkew = 5 * time.Second
 
-// partnerChecks returns the checks of the party's own addresses and of its partners.
-func partnerChecks(cfg *party.Config) []check {
+// partnerChecks returns the checks of the party's own addresses and of its partners, those of the
+// configuration and those by contract.
+func partnerChecks(ctx context.Context, cfg *party.Config) []check {
 	checks := []check{
 		{"listen", func(ctx context.Context) Check { return checkAPI(ctx, cfg) }},
 		{"transport.listen", func(ctx context.Context) Check {
@@ -48,6 +50,17 @@ func partnerChecks(cfg *party.Config) []check {
 				"init; the party reads it again without a restart")
 		}})
 	}
+	// They are read before the checks, since each contract has its own.
+	byContract, unread := 0, withDatabase(ctx, cfg, func(ctx context.Context, db *store.Store) error {
+		contracts, _, err := party.ReadContracts(ctx, db)
+		directory.SetContracts(contracts)
+		return err
+	})
+	for _, p := range directory.Partners() {
+		if p.Contract != "" {
+			byContract++
+		}
+	}
 	over := directory.Transport(nil)
 	if address := cfg.Transport.Advertise; address != "" {
 		checks = append(checks, check{"transport.advertise", func(ctx context.Context) Check {
@@ -55,32 +68,49 @@ func partnerChecks(cfg *party.Config) []check {
 		}})
 	}
 	checks = append(checks, check{"proxy", func(ctx context.Context) Check { return checkProxy(ctx, cfg) }})
-	checks = append(checks, check{"routes", func(context.Context) Check { return checkRoutes(cfg) }})
+	checks = append(checks, check{"routes", func(context.Context) Check {
+		return checkRoutes(cfg, byContract, unread)
+	}})
 
-	for _, node := range slices.Sorted(maps.Keys(cfg.Routes)) {
-		if node == cfg.NodeID {
+	for _, p := range directory.Partners() {
+		if p.Node == cfg.NodeID {
 			continue
 		}
-		route := cfg.Routes[node]
-		checks = append(checks, check{"routes." + node, func(ctx context.Context) Check {
-			return checkPartner(ctx, cfg, over, node, route.URL)
+		name := "routes." + p.Node
+		if p.Contract != "" {
+			name = "contracts." + p.Node
+		}
+		checks = append(checks, check{name, func(ctx context.Context) Check {
+			return checkPartner(ctx, cfg, over, p.Node, p.URL)
 		}})
-		checks = append(checks, check{"routes." + node + ".transport_url", func(ctx context.Context) Check {
-			if err := probeTransport(ctx, over, cfg.NodeID, node,
-				route.Transport()); err != nil {
+		checks = append(checks, check{name + ".transport_url", func(ctx context.Context) Check {
+			if err := probeTransport(ctx, over, cfg.NodeID, p.Node, p.Transport()); err != nil {
 				return failed(
 					"ask the partner for its transport's address and whether the transport runs; "+
 						"check firewalls",
 					"failed to reach the transport of %s: %v",
-					node,
+					p.Node,
 					err,
 				)
 			}
-			return ok("a transport answers at %s", route.Transport())
+			return ok("a transport answers at %s", p.Transport())
 		}})
 	}
 
 	return checks
+}
+
+// withDatabase opens the party's database for a part of the limit.
+func withDatabase(ctx context.Context, cfg *party.Config,
+	read func(context.Context, *store.Store) error) error {
+	ctx, cancel := context.WithTimeout(ctx, Limit/2)
+	defer cancel()
+	db, problem := openDatabase(ctx, cfg)
+	if problem != nil {
+		return errors.New(problem.Detail)
+	}
+	defer func() { _ = db.Close() }()
+	return read(ctx, db)
 }
 
 // expiresSoon is how long before the end of a certificate the doctor warns.
@@ -105,9 +135,16 @@ func direct() *http.Transport {
 	return t
 }
 
-func checkRoutes(cfg *party.Config) Check {
-	if len(cfg.Routes) == 0 {
-		return warning("add the partners to routes", "routes is empty, so jobs can only involve this party")
+// checkRoutes checks that the party has partners, by routes or by contracts, which may be unread.
+func checkRoutes(cfg *party.Config, contracts int, unread error) Check {
+	switch {
+	case len(cfg.Routes)+contracts > 0:
+	case unread != nil:
+		return warning("see the check of the database",
+			"routes is empty, and the contracts are not known: %v", unread)
+	default:
+		return warning("invite a partner with hutong partner invite, or add it to routes",
+			"this party has no partner, so jobs can only involve itself")
 	}
 	if _, found := cfg.Routes[cfg.NodeID]; found {
 		return warning("remove the entry", "routes contains this party, %s", cfg.NodeID)
@@ -123,7 +160,7 @@ func checkRoutes(cfg *party.Config) Check {
 		nodes[address] = node
 	}
 
-	return ok("%d partner(s)", len(cfg.Routes))
+	return ok("%d partner(s) of the configuration, %d by contract", len(cfg.Routes), contracts)
 }
 
 // readNodeID reads the node id and the clock of the party at a base URL. node is "" if the party does not

@@ -70,21 +70,29 @@ func (p *Party) watchContracts(ctx context.Context, db *store.Store) error {
 
 // Refresh implements [api.Contracts].
 func (c *contracts) Refresh(ctx context.Context) error {
-	rows, err := c.db.Partners(ctx)
+	active, pending, err := ReadContracts(ctx, c.db)
 	if err != nil {
-		return fmt.Errorf("failed to read the contracts with partners: %w", err)
+		return err
 	}
-	var active []partners.Partner
-	pending := false
+	c.pending.Store(pending)
+	c.p.partners.SetContracts(active)
+	return nil
+}
+
+// ReadContracts returns the partners by contract, and whether the party waits for the application of a node.
+func ReadContracts(ctx context.Context, db *store.Store) (active []partners.Partner, pending bool,
+	err error) {
+	rows, err := db.Partners(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("failed to read the contracts with partners: %w", err)
+	}
 	for _, row := range rows {
 		pending = pending || row.Pending(time.Now())
 		if row.Active() {
 			active = append(active, partnerOfContract(row))
 		}
 	}
-	c.pending.Store(pending)
-	c.p.partners.SetContracts(active)
-	return nil
+	return active, pending, nil
 }
 
 func partnerOfContract(row store.Partner) partners.Partner {

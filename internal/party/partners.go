@@ -140,6 +140,10 @@ func (p *Party) startPartners(ctx context.Context, control bool, channel *transp
 	}
 	handler := p.partnerHandler(control, channel)
 	if handler == nil {
+		t := p.cfg.Transport
+		if channel != nil && t.PartnerPlainListen == "" && !p.cfg.Security.OpenPartners {
+			p.logger.Warn("no partner can send messages to this transport: set transport.partner_listen")
+		}
 		return nil
 	}
 	if address := p.cfg.Partners.Listen; address != "" {
