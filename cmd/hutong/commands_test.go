@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -164,84 +163,6 @@ func TestDemoNamesTheCommandOfDev(t *testing.T) {
 	require.Equal(t,
 		"bin/hutong dev --data-dir d --temporal-port 20000 --ui-port 20002 --party A=127.0.0.1:20004",
 		devCommand(other))
-}
-
-// TestByteOrderMark reads documents as editors and shells of Windows write them.
-func TestByteOrderMark(t *testing.T) {
-	const document = `{"job_id": "j", "flow_id": "流程"}`
-	utf16 := func(order func(r rune) []byte) string {
-		out := string(order(0xFEFF))
-		for _, r := range document {
-			out += string(order(r))
-		}
-		return out
-	}
-	for name, text := range map[string]string{
-		"UTF-8":                    "\uFEFF" + document,
-		"UTF-16, little end first": utf16(func(r rune) []byte { return []byte{byte(r), byte(r >> 8)} }),
-		"UTF-16, big end first":    utf16(func(r rune) []byte { return []byte{byte(r >> 8), byte(r)} }),
-	} {
-		object, err := readFile("-", strings.NewReader(text))
-		require.NoError(t, err, name)
-		require.JSONEq(t, `"流程"`, string(object["flow_id"]), name)
-		object, err = readFile(file(t, text), nil)
-		require.NoError(t, err, name)
-		require.JSONEq(t, `"j"`, string(object["job_id"]), name)
-	}
-	_, err := readFile("-", strings.NewReader(""))
-	require.EqualError(t, err, "standard input: is empty; must be a JSON object")
-	_, err = readFile("-", strings.NewReader(`{"dag": {"version": "2.0", "version": "1.0"}}`))
-	require.EqualError(t, err, "standard input: dag.version is given more than once; keep one value")
-}
-
-// TestSubmitTakesAFile submits a job as argument, by flag and from standard input.
-func TestSubmitTakesAFile(t *testing.T) {
-	p := newParty(t, map[string]http.HandlerFunc{"POST " +
-		bfia.PathPlatformCreateAll: data(bfia.JobCreated{JobID: "j"}),
-		"POST " + bfia.PathProviderRegister: respond(`{"code":0,"message":"success"}`)})
-	path := file(t, `{"job_id": "j"}`)
-	for _, args := range [][]string{{"job", "submit", path}, {"job", "submit", "-f", path},
-		{"provider", "register", path}, {"provider", "register", "-f", path}} {
-		status, _, stderr := p.run(t, args...)
-		require.Equal(t, exitOK, status, stderr)
-	}
-	for _, args := range [][]string{{"job", "submit", "-f", "-"}, {"job", "submit", "-"},
-		{"provider", "register", "-f", "-"}} {
-		status, _, stderr := runMain(t, t.Context(), []string{"HUTONG_URL=" + p.URL}, `{"job_id":"j"}`,
-			args...)
-		require.Equal(t, exitOK, status, stderr)
-	}
-	for _, r := range p.requests() {
-		require.JSONEq(t, `{"job_id":"j"}`, r.body)
-	}
-}
-
-// TestDryRun checks a job, prints what each party would do, and submits nothing.
-func TestDryRun(t *testing.T) {
-	yes, no := true, false
-	check := bfia.JobCheck{
-		Warnings: []bfia.Warning{{Task: "a", Role: "guest.0", Parameter: "lable",
-			Message: "is not in the component's description; did you mean label?"}},
-		Parties: []bfia.PartyCheck{{NodeID: "A", Accepts: &yes}, {NodeID: "B", Reason: "it did not answer"}},
-	}
-	p := newParty(t, map[string]http.HandlerFunc{
-		"POST " + bfia.PathPlatformCheck: func(w http.ResponseWriter, r *http.Request) { data(check)(w, r) }})
-	job := file(t, `{"job_id": "j"}`)
-	status, stdout, stderr := p.run(t, "job", "submit", job, "--dry-run")
-	require.Equal(t, exitOK, status, stderr)
-	require.Regexp(t, `(?m)^A +yes$`, stdout)
-	require.Regexp(t, `(?m)^B +unknown +it did not answer$`, stdout)
-	require.Contains(t, stdout, "Nothing was created.")
-	require.Equal(t, "warning: task a at guest.0: parameter lable is not in the component's description; "+
-		"did you mean label?\n", stderr)
-
-	check.Parties[1] = bfia.PartyCheck{NodeID: "B", Accepts: &no, Reason: `B has no dataset "x#y"`}
-	status, stdout, _ = p.run(t, "job", "submit", job, "--dry-run")
-	require.Equal(t, exitFailed, status)
-	require.Regexp(t, `(?m)^B +no +B has no dataset "x#y"$`, stdout)
-	for _, r := range p.requests() {
-		require.Equal(t, bfia.PathPlatformCheck, r.path)
-	}
 }
 
 // TestPrefixes lets commands take the beginning of a job id.
@@ -481,80 +402,6 @@ func TestWrongScheme(t *testing.T) {
 	address = strings.TrimPrefix(secure.URL, "https://")
 	_, _, stderr := runMain(t, t.Context(), []string{"HUTONG_URL=http://" + address}, "", "job", "list")
 	require.Contains(t, stderr, "speaks HTTPS, not HTTP: set --url or HUTONG_URL to https://"+address)
-}
-
-// TestRerun submits the document of a job again.
-func TestRerun(t *testing.T) {
-	job := failedJob()
-	p := newParty(t, map[string]http.HandlerFunc{
-		"GET " + bfia.PathPlatformStatusAll: func(w http.ResponseWriter, r *http.Request) { data(job)(w, r) },
-		"GET " + bfia.PathJobDocument: data(map[string]any{"document": map[string]any{"job_id": "j",
-			"flow_id":    "F",
-			"old_job_id": "older"}}),
-		"POST " + bfia.PathPlatformCreateAll: data(map[string]string{"job_id": "new"}),
-	})
-	submitted := func() map[string]string {
-		requests := p.requests()
-		var document map[string]string
-		require.NoError(t, json.Unmarshal([]byte(requests[len(requests)-1].body), &document))
-		require.Regexp(t, `^\d{21}$`, document["job_id"])
-		delete(document, "job_id")
-		return document
-	}
-	status, stdout, stderr := p.run(t, "job", "rerun", "j")
-	require.Equal(t, exitOK, status, stderr)
-	require.Equal(t, "new\n", stdout)
-	require.Equal(t, map[string]string{"flow_id": "F", "old_job_id": "j"}, submitted())
-	_, _, _ = p.run(t, "job", "rerun", "j", "--fresh")
-	require.Equal(t, map[string]string{"flow_id": "F"}, submitted())
-
-	job = twoTasks()
-	status, _, stderr = p.run(t, "job", "rerun", "j")
-	require.Equal(t, exitFailed, status)
-	require.Contains(t, stderr, "job j has not ended: it is RUNNING; wait for it, or stop it first")
-}
-
-// TestOutputByName downloads an output by the names of the job's document.
-func TestOutputByName(t *testing.T) {
-	outputs := []bfia.Output{
-		{TaskName: "a", Role: "guest.0", Type: "dataset", Output: "rows", Key: "train_data", Namespace: "n1",
-			Name: "t1"},
-		{TaskName: "a", Role: "host.0", Type: "dataset", Output: "rows", Key: "train_data", Namespace: "n2",
-			Name: "t1"},
-		{TaskName: "b", Role: "guest.0", Type: "model", Output: "model", Namespace: "n3", Name: "t2"},
-	}
-	p := newParty(t, map[string]http.HandlerFunc{
-		"GET " + bfia.PathJobOutputs:        data(map[string]any{"outputs": outputs}),
-		"GET " + bfia.PathPlatformStatusAll: data(twoTasks()),
-		"GET " + bfia.PathDataDownload: func(w http.ResponseWriter, r *http.Request) {
-			respond("rows of "+r.URL.Query().Get("namespace"))(w, r)
-		},
-	})
-	path := filepath.Join(t.TempDir(), "out.csv")
-	status, _, stderr := p.run(t, "job", "outputs", "j", "--task", "b", "--output", "model", "-o", path)
-	require.Equal(t, exitOK, status, stderr)
-	got, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Equal(t, "rows of n3", string(got))
-	_, stdout, _ := p.run(t, "job", "outputs", "j", "--task", "a", "--role", "host", "--output", "train_data")
-	require.Equal(t, "rows of n2", stdout)
-	for _, c := range []struct {
-		args []string
-		want string
-	}{
-		{[]string{"--task", "a", "--output", "rows"},
-			"several outputs match; choose one with --task and --role: " +
-				"rows of task a at guest.0, rows of task a at host.0"},
-		{[]string{"--output", "rowz"},
-			"no output of job j at this party matches; it has rows of task a at guest.0"},
-		{[]string{"--task", "intersect_rsa_2", "--output", "x"}, "did you mean intersect_rsa_1?"},
-	} {
-		status, _, stderr := p.run(t, append([]string{"job", "outputs", "j"}, c.args...)...)
-		require.Equal(t, exitFailed, status)
-		require.Contains(t, stderr, c.want)
-	}
-	_, stdout, _ = p.run(t, "job", "outputs", "j", "--task", "b", "--json")
-	require.NotContains(t, stdout, "n1")
 }
 
 // TestNothingFound checks that commands say what they did not find, and what was meant.

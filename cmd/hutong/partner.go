@@ -14,17 +14,8 @@ import (
 )
 
 func newPartnerCommand(c *client) *cobra.Command {
-	return group(
-		"partner",
-		"Become partners with other institutions, and end that",
-		newPartnerInvite(
-			c,
-		),
-		newPartnerAccept(c),
-		newPartnerList(c),
-		newPartnerShow(c),
-		newPartnerRemove(c),
-	)
+	return group("partner", "Become partners with other institutions, and end that", newPartnerInvite(c),
+		newPartnerAccept(c), newPartnerList(c), newPartnerShow(c), newPartnerRemove(c))
 }
 
 func newPartnerInvite(c *client) *cobra.Command {

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"hutong/bfia"
+)
+
+func TestApproveAndReject(t *testing.T) {
+	p := newParty(t,
+		map[string]http.HandlerFunc{
+			"POST " + bfia.PathPlatformAudit: respond(`{"code":0,"msg":"success"}`),
+			"GET " + bfia.PathJobShow:        data(jobToApprove()),
+		})
+	status, stdout, _ := p.run(t, "job", "approve", "j", "--yes")
+	assert.Equal(t, exitOK, status)
+	assert.Equal(t, "job j is approved\n", stdout)
+	status, stdout, _ = p.run(t, "job", "reject", "j", "--reason", "no budget")
+	assert.Equal(t, exitOK, status)
+	assert.Equal(t, "job j is rejected\n", stdout)
+	assert.JSONEq(t, `{"job_id":"j","status":"READY"}`, p.requests()[0].body)
+	assert.JSONEq(t, `{"job_id":"j","status":"REJECTED","reason":"no budget"}`, p.requests()[1].body)
+}
+
+// jobToApprove returns what the party B sees of a job that waits for its approval.
+func jobToApprove() *bfia.JobView {
+	return &bfia.JobView{JobID: "j", FlowID: "f", State: bfia.JobPending, Self: "B", Scheduler: "A",
+		Initiator: bfia.Initiator{Role: "guest", NodeID: "A"},
+		Waiting:   []bfia.Waiting{bfia.WaitForApproval("j", "B", time.Now().Add(-2*time.Minute))},
+		Parts:     []bfia.Part{{Role: "guest", NodeID: "A"}, {Role: "host", NodeID: "B"}},
+		Tasks: []bfia.TaskView{{Name: "psi", Component: "Intersection", Provider: "p:1",
+			Images: []bfia.ImageView{{Device: "docker", Image: "p@sha256:12",
+				ImageIDs: []string{"sha256:34"}},
+				{Device: "k8s", Image: "p:2"}},
+			Parts: []bfia.PartView{
+				{NodeID: "A", Role: "guest.0",
+					Parameters: map[string]json.RawMessage{"id": []byte(`"phone"`)},
+					Dataset:    &bfia.DatasetView{Namespace: "n", Name: "theirs"}},
+				{NodeID: "B", Role: "host.0",
+					Dataset: &bfia.DatasetView{Namespace: "n", Name: "ours", Rows: 7,
+						Columns: []bfia.ColumnView{{Name: "phone", Type: "string"},
+							{Name: "age", Type: "int64"}}}}},
+			Outputs: []bfia.OutputView{{Type: "dataset", Key: "ids",
+				Parties: []string{"A (guest.0)", "B (host.0)"}}}}}}
+}
+
+// TestApproverSeesJob checks that 'job show', and 'job approve' without --yes, show what a job does, and that
+// the latter approves nothing when it can't ask.
+func TestApproverSeesJob(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathJobShow: data(jobToApprove())})
+	status, shown, _ := p.run(t, "job", "show", "j")
+	assert.Equal(t, exitOK, status)
+	for _, text := range []string{
+		"submitted by A, scheduled by A", "parties: guest.0 A, host.0 B (this party is B)",
+		"waits for the approval of B: a person there runs 'hutong job approve j' or 'hutong job reject j', for 2m",
+		"task psi: Intersection of p:1",
+		"runs     docker: p@sha256:12 (sha256:34)\n", "runs     k8s: p:2\n", "guest.0  A reads n#theirs\n",
+		`    id = "phone"`, "host.0   B reads n#ours: 7 rows of phone string, age int64",
+		"output   dataset ids: to A (guest.0), B (host.0)",
+	} {
+		assert.Contains(t, shown, text)
+	}
+	status, stdout, stderr := p.run(t, "job", "approve", "j")
+	assert.Equal(t, exitUsage, status)
+	assert.Equal(t, shown, stdout)
+	assert.Contains(t, stderr, "add --yes to approve job j")
+}
+
+// TestApproverSeesUnresolvedImage checks that 'job show' says that the id of an image is not known yet.
+func TestApproverSeesUnresolvedImage(t *testing.T) {
+	job := jobToApprove()
+	job.Tasks[0].Images[0].ImageIDs = []string{}
+	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathJobShow: data(job)})
+	status, shown, _ := p.run(t, "job", "show", "j")
+	assert.Equal(t, exitOK, status)
+	assert.Contains(t, shown, "runs     docker: p@sha256:12 (not resolved yet: ")
+}
