@@ -33,10 +33,7 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 		return err
 	}
 	defer done()
-	if err := s.recordAct(c.UserContext()); err != nil {
-		return err
-	}
-	undo, err := s.recordClient(c.UserContext(), doc.JobID, store.ActSubmitted)
+	undo, err := s.recordSubmission(c.UserContext(), doc.JobID)
 	if err != nil {
 		return err
 	}
