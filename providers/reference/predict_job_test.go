@@ -34,8 +34,8 @@ func TestPredict(t *testing.T) {
 		parameters, ofPredict map[string]string
 	}{
 		"HeteroSecureBoost": {pair("A", "B"), withKey(boostParameters, 1024), nil},
-		"HeteroLR": {map[string]string{"guest": "A", "host": "B", "arbiter": "C"}, withKey(lrParameters, 1024),
-			withKey(map[string]string{}, 1024)},
+		"HeteroLR": {map[string]string{"guest": "A", "host": "B", "arbiter": "C"},
+			withKey(lrParameters, 1024), withKey(map[string]string{}, 1024)},
 	} {
 		t.Run(component, func(t *testing.T) {
 			t.Parallel()
@@ -102,7 +102,8 @@ func TestPredictRefuses(t *testing.T) {
 				"model": addressJSON(guestModel[0], guestModel[1]), "test_data": addressJSON(name, namespace),
 			}, predictionOutputs)),
 			"host": b.start(b.environ("host", "task-4", boost.PredictName, nil, map[string]string{
-				"model": addressJSON(hostModel[0], hostModel[1]), "test_data": addressJSON(hostData[0], hostData[1]),
+				"model":     addressJSON(hostModel[0], hostModel[1]),
+				"test_data": addressJSON(hostData[0], hostData[1]),
 			}, predictionOutputs)),
 		}
 		for _, p := range started {

@@ -24,7 +24,7 @@ var (
 	PredictOutputs    = outputs.OfPrediction
 )
 
-// Predict applies a trained model to the rows of the parties. Scores are computed as at the end of a training:
+// Predict applies a trained model to the rows of the parties. Scores are computed as at a training's end:
 // under the arbiter's key, so that the guest learns only the sum of the hosts' shares. The guest's output
 // predictions holds id, label if there is one, predict_score and predict_result of each row. A host's holds
 // only the ids, the arbiter's no rows.
