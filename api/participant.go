@@ -13,7 +13,6 @@ import (
 	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/internal/audit"
-	"hutong/internal/identity"
 	"hutong/store"
 	"hutong/workflows"
 )
@@ -440,30 +439,4 @@ func (s *Server) partsOf(all []store.Task, taskID, role string) ([]store.Task, e
 		return nil, bfia.Errorf(bfia.CodeNotFound, "role: %s has no part %q of task %s", s.Node, role, taskID)
 	}
 	return tasks, nil
-}
-
-// containerCallback accepts a container's report of its state (part 2, 4.1).
-func (s *Server) containerCallback(c *fiber.Ctx) error {
-	report, err := s.readReport(c)
-	if err != nil {
-		return err
-	}
-	run := identity.From(c.UserContext()).Run
-	if role, _, _ := strings.Cut(run.Role, "."); run.TaskID != "" &&
-		(run.TaskID != report.TaskID || report.Role != run.Role && report.Role != role) {
-		return bfia.Errorf(bfia.CodeForbidden, "task_id, role: this container runs task %s as %s, and "+
-			"reports nothing else", run.TaskID, run.Role)
-	}
-	tasks, err := s.tasksByID(c.UserContext(), report.TaskID, report.Role)
-	if err != nil {
-		return err
-	}
-	changes := func(t store.Task) bool { return t.State.Next(report.Status) != t.State }
-	if slices.ContainsFunc(tasks, changes) {
-		if _, err := s.signalLimited(c.UserContext(), report.TaskID+" "+report.Role,
-			workflows.ParticipantJobID(tasks[0].JobID), workflows.SignalTaskCallback, *report); err != nil {
-			return err
-		}
-	}
-	return ok(c, nil)
 }

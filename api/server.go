@@ -107,14 +107,14 @@ type Server struct {
 	// refusals bounds what is written to the audit trail of refusals, and reads of reads.
 	refusals audit.Limiter
 	reads    recentReads
-	// signals bounds the signals that partners and containers cause.
+	// signals bounds the signals that partners cause.
 	signals signalLimits
 
 	// logIndex caches what is known of logs that clients follow.
 	logIndex logIndex
 
 	// The applications of the listeners, each with the endpoints of its callers.
-	clients, partners, containers, operation *fiber.App
+	clients, partners, operation *fiber.App
 
 	mu        sync.Mutex
 	listeners []net.Listener
@@ -161,7 +161,6 @@ func New(cfg Config, d Dependencies) *Server {
 	}
 	s.clients = s.newApp(clients)
 	s.partners = s.newApp(authenticators{identity.KindPartner: byConnection})
-	s.containers = s.newApp(authenticators{identity.KindContainer: containersByAddress})
 	s.operation = s.newApp(authenticators{identity.KindOperator: probes})
 	go s.writeSummaries()
 	return s
@@ -169,7 +168,7 @@ func New(cfg Config, d Dependencies) *Server {
 
 // apps returns the applications of all listeners.
 func (s *Server) apps() []*fiber.App {
-	return []*fiber.App{s.clients, s.partners, s.containers, s.operation}
+	return []*fiber.App{s.clients, s.partners, s.operation}
 }
 
 // maxHeaderBytes bounds a request's line and headers together.
@@ -212,11 +211,7 @@ func (s *Server) newApp(callers authenticators) *fiber.App {
 	server, handle := app.Server(), app.Handler()
 	server.SecureErrorLogMessage = true // otherwise an error quotes the request, which may hold secrets
 	server.ErrorHandler = s.broken
-	lenient := containerPaths(served)
 	server.Handler = func(ctx *fasthttp.RequestCtx) {
-		if path := httpguard.CleanPath(string(ctx.URI().PathOriginal())); lenient[path] {
-			ctx.URI().SetPath(path)
-		}
 		if !slices.Contains(fiber.DefaultMethods, string(ctx.Method())) {
 			c := app.AcquireCtx(ctx) // Fiber itself answers unknown methods, and not in JSON
 			_ = s.fail(c, noRoute(string(ctx.Method()), string(ctx.Path()),
@@ -236,9 +231,6 @@ func (s *Server) ServeClients(l net.Listener) error { return s.serve(s.clients, 
 // ServePartners serves the endpoints of partners on a listener. The remote address of its connections is an
 // [identity.Address]; others may do nothing.
 func (s *Server) ServePartners(l net.Listener) error { return s.serve(s.partners, l) }
-
-// ServeContainers serves only the endpoints of the party's containers on a listener.
-func (s *Server) ServeContainers(l net.Listener) error { return s.serve(s.containers, l) }
 
 // ServeOperation serves the endpoints of operation on a listener.
 func (s *Server) ServeOperation(l net.Listener) error { return s.serve(s.operation, l) }

@@ -32,7 +32,7 @@ var notActs = []string{
 	"GET " + bfia.PathGrantQuery, "GET " + bfia.PathTokenQuery, "GET " + bfia.PathWhoAmI, "GET " +
 		bfia.PathLogin,
 	// Reports and the flow control of jobs that were commanded before.
-	"POST " + bfia.PathPlatformCallback, "GET " + bfia.PathStatusAll, "POST " + bfia.PathStatusAll,
+	"GET " + bfia.PathStatusAll, "POST " + bfia.PathStatusAll,
 	"POST " + bfia.PathTaskCallback, "POST " + bfia.PathCapacityHint, "POST " + bfia.PathCheck,
 	"POST " + bfia.PathTaskPoll, "POST " + bfia.PathReserve, "POST " + bfia.PathRelease,
 	"POST " + fateflow.PathJobUpdate, "POST " + fateflow.PathJobApply, "POST " + fateflow.PathJobReturn,
