@@ -84,7 +84,7 @@ func (s *Server) own() origin { return origin{sender: s.Node} }
 
 // ownerOf returns the party whose grants a job uses, or this party if the job is its own. What the document
 // says of the initiator counts only as far as it is proved: a job in the name of this party is its own if
-// one of its clients has submitted it, whoever schedules it. Otherwise it is the sender's.
+// one of its clients has submitted it, also if another party schedules it. Otherwise it is the sender's.
 //
 // A sender that may schedule the jobs of another initiator was checked before, by [Server.mayCreate].
 func (s *Server) ownerOf(ctx context.Context, doc *bfia.Document, from origin) (string, error) {
@@ -179,7 +179,7 @@ func (s *Server) returnGrants(ctx context.Context, jobID string, refusal error) 
 		return
 	}
 	if err := s.store.ReturnUnacceptedGrants(ctx, jobID); err != nil {
-		s.logger.Warn("failed to take back the use of grants of a refused job; it ends by itself", "job_id",
+		s.logger.Warn("failed to take back the use of grants of a refused job; they count for 15 minutes", "job_id",
 			jobID, "error", err)
 	}
 }

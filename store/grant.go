@@ -89,8 +89,8 @@ func (s *Store) Grants(ctx context.Context, partner string) ([]bfia.DataGrant, e
 func readGrants(ctx context.Context, db bun.IDB, partner string) ([]bfia.DataGrant, error) {
 	var rows []grantRow
 	q := db.NewSelect().Model(&rows).ColumnExpr("g.*").
-		ColumnExpr("(SELECT count(*) FROM t_grant_use AS u WHERE u.grant_id = g.grant_id AND "+counts+") AS used",
-			claimsSince()).
+		ColumnExpr("(SELECT count(*) FROM t_grant_use AS u WHERE u.grant_id = g.grant_id AND "+
+			counts+") AS used", claimsSince()).
 		Order("created_at", "grant_id")
 	if partner != "" {
 		q.Where("partner = ?", partner)
@@ -197,8 +197,9 @@ func (s *Store) PutGrantedJobRecord(ctx context.Context, jobID string, doc []byt
 // not counted any more, is counted again; if the grant is used up meanwhile it returns CodeForbidden.
 func acceptUses(ctx context.Context, tx bun.Tx, jobID string) error {
 	var ids []string
-	if err := tx.NewSelect().Model((*grantUse)(nil)).Column("grant_id").
-		Where("job_id = ? AND (returned OR NOT accepted)", jobID).Scan(ctx, &ids); err != nil || len(ids) == 0 {
+	err := tx.NewSelect().Model((*grantUse)(nil)).Column("grant_id").
+		Where("job_id = ? AND (returned OR NOT accepted)", jobID).Scan(ctx, &ids)
+	if err != nil || len(ids) == 0 {
 		return err
 	}
 	// The update locks the grants, as in [Store.PutGrantedJobRecord].
@@ -217,13 +218,13 @@ func acceptUses(ctx context.Context, tx bun.Tx, jobID string) error {
 		return bfia.Errorf(bfia.CodeForbidden, "grant: other jobs have used grant %s since job %s was sent; "+
 			"submit the job again when there is another grant", full[0], jobID)
 	}
-	_, err := tx.NewUpdate().Model((*grantUse)(nil)).Set("accepted = TRUE, returned = FALSE").
+	_, err = tx.NewUpdate().Model((*grantUse)(nil)).Set("accepted = TRUE, returned = FALSE").
 		Where("job_id = ?", jobID).Exec(ctx)
 	return err
 }
 
-// ReturnGrants takes back that a job has used grants. It is for a job that was recorded here, was not accepted
-// at every party and so never started, and is removed.
+// ReturnGrants takes back that a job has used grants. It is for a job that was recorded here, and is removed
+// since not every party has accepted it.
 func (s *Store) ReturnGrants(ctx context.Context, jobID string) error {
 	return s.returnGrants(ctx, s.w.NewUpdate().Model((*grantUse)(nil)).Where("job_id = ?", jobID), jobID)
 }

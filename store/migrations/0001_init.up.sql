@@ -509,7 +509,8 @@ CREATE TABLE t_grant_use (
 --bun:split
 CREATE INDEX i_grant_use_job ON t_grant_use (job_id);
 --bun:split
--- What clients of this party have submitted. Only such jobs are this party's own, whoever schedules them.
+-- What clients of this party have submitted. Only such jobs are this party's own, also if
+-- another party schedules them.
 CREATE TABLE t_submission (
   job_id     TEXT        NOT NULL,
   digest     TEXT        NOT NULL,

@@ -26,7 +26,7 @@ func TestNeutralScheduler(t *testing.T) {
 			TransportURL: "http://" + cfg.Transport.Listen}
 		if cfg.NodeID == guestNode {
 			cfg.Scheduler = neutralNode
-			cfg.Grants = party.GrantsRequired // its own jobs need none, whoever schedules them
+			cfg.Grants = party.GrantsRequired // its own jobs need none
 		} else {
 			cfg.Jobs.Approval = party.ApprovalManual
 			route := cfg.Routes[guestNode]
