@@ -186,7 +186,7 @@ func assign(ports []DataPort, kinds []string) []int {
 }
 
 // BindInputs assigns each input of the DAG to the component's next port of its kind. With root, it assigns
-// the root dataset and the root model, under an empty key, to the first port of their kind that is still free.
+// the root dataset and the root model, under an empty key, to the first free port of their kind.
 func BindInputs(c Component, desc *Description, root bool) ([]Binding, error) {
 	var kinds []string
 	for _, in := range c.Input {

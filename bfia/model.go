@@ -35,12 +35,11 @@ func (r ModelRef) String() string {
 func ParseModelRef(text string) (ModelRef, error) {
 	job, rest, _ := strings.Cut(text, ":")
 	task, output, named := strings.Cut(rest, ".")
-	ref := ModelRef{JobID: job, Task: task, Output: output}
 	if CheckID("", job) != nil || CheckID("", task) != nil || named && CheckID("", output) != nil {
-		return ref, Errorf(CodeBadRequest, "%s: %q is not of the form job:task or job:task.output", ModelParam,
-			text)
+		return ModelRef{}, Errorf(CodeBadRequest, "%s: %q is not of the form job:task or job:task.output",
+			ModelParam, text)
 	}
-	return ref, nil
+	return ModelRef{JobID: job, Task: task, Output: output}, nil
 }
 
 // IsModel reports whether a type of an output counts as a model.

@@ -34,14 +34,16 @@ func describeModels(provider, version, component string) (*Description, error) {
 			InputData:  []DataPort{{Name: "data", Category: "dataset"}},
 			OutputData: []DataPort{{Name: "data", Category: "dataset"}}},
 		{ComponentName: "Scale", RoleList: both, InputParam: []InputParam{id},
-			InputData:  []DataPort{{Name: "data", Category: "training_set"}},
-			OutputData: []DataPort{{Name: "data", Category: "training_set"}, {Name: "model", Category: "model"}}},
+			InputData: []DataPort{{Name: "data", Category: "training_set"}},
+			OutputData: []DataPort{{Name: "data", Category: "training_set"},
+				{Name: "model", Category: "model"}}},
 		{ComponentName: "Scale_predict", RoleList: both,
 			InputData:  []DataPort{{Name: "model", Category: "model"}, {Name: "data", Category: "test_set"}},
 			OutputData: []DataPort{{Name: "out", Category: "test_set"}}},
 		{ComponentName: "Boost", RoleList: both,
-			InputData:  []DataPort{{Name: "data", Category: "dataset"}},
-			OutputData: []DataPort{{Name: "scores", Category: "dataset"}, {Name: "model", Category: "model"}}},
+			InputData: []DataPort{{Name: "data", Category: "dataset"}},
+			OutputData: []DataPort{{Name: "scores", Category: "dataset"},
+				{Name: "model", Category: "model"}}},
 		{ComponentName: "Boost_predict", RoleList: both, InputParam: []InputParam{id},
 			InputData: []DataPort{{Name: "model", Category: "model"}, {Name: "data", Category: "dataset"}},
 			OutputData: []DataPort{{Name: "predictions", Category: "dataset"},
@@ -49,8 +51,7 @@ func describeModels(provider, version, component string) (*Description, error) {
 	}
 	i := slices.IndexFunc(all, func(d *Description) bool { return d.ComponentName == component })
 	if i < 0 || provider != "p" || version != "1" {
-		return nil, Errorf(CodeNotFound, "componentName: provider %s:%s has no component %q", provider, version,
-			component)
+		return nil, Errorf(CodeNotFound, "componentName: %s:%s has no component %q", provider, version, component)
 	}
 	return all[i], nil
 }
@@ -77,7 +78,7 @@ func TestRootModel(t *testing.T) {
 
 	spec, err := NewContainerSpec(doc, describe, "use", part, map[string]string{"use": "id"})
 	require.NoError(t, err)
-	require.Equal(t, map[string]string{"id": "x"}, spec.Params, "neither dataset_id nor model_id is a parameter")
+	require.Equal(t, map[string]string{"id": "x"}, spec.Params, "neither dataset_id nor model_id")
 	require.Equal(t, ref, spec.Model)
 	require.Len(t, spec.Inputs, 2)
 	require.True(t, spec.Inputs[0].IsRootDataset())
@@ -109,10 +110,11 @@ func TestCheckModelParties(t *testing.T) {
 	guest, b, c := Part{"guest", 0, "A"}, Part{"host", 0, "B"}, Part{"host", 1, "C"}
 	require.NoError(t, CheckModelParties(ref, training, task(guest, b, c)), "the arbiter need not predict")
 	for want, parts := range map[string][]Part{
-		"was trained with host B, C, but task use runs with host B:":    {guest, b},
-		"was trained with host B, C, but task use runs with host C, B:": {guest, {"host", 0, "C"}, {"host", 1, "B"}},
-		"was trained with guest A, but task use runs with guest D:":     {{"guest", 0, "D"}, b, c},
-		"was trained with no judge, but task use runs with judge A:":    {{"judge", 0, "A"}, b, c},
+		"was trained with host B, C, but task use runs with host B:": {guest, b},
+		"was trained with host B, C, but task use runs with host C, B:": {guest, {"host", 0, "C"},
+			{"host", 1, "B"}},
+		"was trained with guest A, but task use runs with guest D:":  {{"guest", 0, "D"}, b, c},
+		"was trained with no judge, but task use runs with judge A:": {{"judge", 0, "A"}, b, c},
 	} {
 		err := CheckModelParties(ref, training, task(parts...))
 		require.ErrorContains(t, err, "model_id: model j:t "+want)
