@@ -51,7 +51,8 @@ func describeModels(provider, version, component string) (*Description, error) {
 	}
 	i := slices.IndexFunc(all, func(d *Description) bool { return d.ComponentName == component })
 	if i < 0 || provider != "p" || version != "1" {
-		return nil, Errorf(CodeNotFound, "componentName: %s:%s has no component %q", provider, version, component)
+		return nil, Errorf(CodeNotFound, "componentName: %s:%s has no component %q", provider, version,
+			component)
 	}
 	return all[i], nil
 }
