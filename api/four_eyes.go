@@ -26,9 +26,9 @@ func (s *Server) recordClient(
 	return s.undoClient(row, added), err
 }
 
-// recordSubmission does the same for a job that the caller submits, and writes the entry of that act. It
+// recordSubmitter does the same for a job that the caller submits, and writes the entry of that act. It
 // refuses a job beyond the caller's limit.
-func (s *Server) recordSubmission(ctx context.Context, jobID string) (undo func(context.Context), err error) {
+func (s *Server) recordSubmitter(ctx context.Context, jobID string) (undo func(context.Context), err error) {
 	row, known := jobClient(ctx, jobID, store.ActSubmitted)
 	if !known {
 		return func(context.Context) {}, s.recordAct(ctx)

@@ -18,7 +18,7 @@ import (
 )
 
 // TestOpenJobsOfOneClient has a client submit more jobs at once than it may have open. Exactly as many as it
-// may are accepted, with one entry of the audit trail each. An ended job makes room for another one.
+// may are accepted, with one entry of the audit trail each. After one has ended, another is accepted.
 func TestOpenJobsOfOneClient(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
@@ -67,7 +67,7 @@ func TestOpenJobsOfOneClient(t *testing.T) {
 		_, err = submit("bob", "token b", "b1")
 		require.NoError(t, err, "another client has a limit of its own")
 
-		// The end of a job makes room.
+		// After the end of a job, another is accepted.
 		job, tasks := partyJob(first)
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
 		_, err = submit("alice", "token", "next")
