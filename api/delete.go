@@ -62,6 +62,13 @@ func (s *Server) deleteDataset(c *fiber.Ctx) error {
 	if err := s.refuseOutput(c.UserContext(), address); err != nil {
 		return err
 	}
+	if _, twin := address.Rehearsed(); !twin { // the twin has the columns of the dataset, so it goes first
+		twin := address.Rehearsal()
+		err := s.datasets.Delete(c.UserContext(), twin.Namespace, twin.Name)
+		if err != nil && bfia.CodeOf(err) != bfia.CodeNotFound {
+			return err
+		}
+	}
 	if err := s.datasets.Delete(c.UserContext(), address.Namespace, address.Name); err != nil {
 		return err
 	}

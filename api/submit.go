@@ -125,13 +125,17 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string)
 	if err := s.checkGrants(ctx, record, plan); err != nil {
 		return nil, err
 	}
+	required := s.CheckDatasets || s.needsGrants(doc)
+	if err := bfia.CheckRehearsal(doc, plan, record.Registry.Describe); err != nil {
+		return nil, err
+	}
 	for _, t := range plan.Tasks {
 		for _, part := range t.PartsOf(s.Node) {
 			address, err := doc.RootDataset(record.Registry.Describe, t.Name, part)
 			if err != nil || address == nil {
 				continue // NewPlan refuses malformed ones
 			}
-			if err := s.checkDataset(ctx, doc, *address); err != nil {
+			if err := s.checkDataset(ctx, doc, *address, required); err != nil {
 				place := fmt.Sprintf("config.task_params.%s.%d.%s.dataset_id", part.Role, part.Index, t.Name)
 				return nil, bfia.PrefixPlace(place, err)
 			}
@@ -140,11 +144,18 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string)
 	return plan, nil
 }
 
-// checkDataset refuses a root dataset of a new job that is an output of another one, or that is not
-// registered where this party checks that, as it always does if it requires grants.
-func (s *Server) checkDataset(ctx context.Context, doc *bfia.Document, address bfia.Address) error {
+// checkDataset refuses a root dataset of a new job that is an output of another one, or that is not registered
+// although that is required. It makes the synthetic twin that a rehearsal reads.
+func (s *Server) checkDataset(ctx context.Context, doc *bfia.Document, address bfia.Address, required bool,
+) error {
+	if real, twin := address.Rehearsed(); twin {
+		if err := s.checkDataset(ctx, doc, real, true); err != nil {
+			return err
+		}
+		return s.datasets.Rehearse(ctx, real)
+	}
 	err := s.refuseOutput(ctx, address)
-	if err != nil || !s.CheckDatasets && !s.needsGrants(doc) {
+	if err != nil || !required {
 		return err
 	}
 	_, err = s.store.DataTable(ctx, address.Namespace, address.Name)

@@ -249,6 +249,10 @@ func (s *Server) ingest(c *fiber.Ctx, req dataset.IngestRequest, r io.Reader) er
 	if err := s.refuseOutput(c.UserContext(), address); err != nil {
 		return err
 	}
+	if _, twin := address.Rehearsed(); twin {
+		return bfia.Errorf(bfia.CodeConflict, "namespace: %q is reserved for the synthetic rows of rehearsals; "+
+			"choose another one", req.Namespace)
+	}
 	table, err := s.datasets.Ingest(c.UserContext(), req, r)
 	if err != nil {
 		return err
