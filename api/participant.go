@@ -26,7 +26,7 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", doc.JobID); err != nil {
 		return err
 	}
-	answer, err := s.acceptJob(c.UserContext(), doc, s.sender(c), false)
+	answer, err := s.acceptJob(c.UserContext(), doc, s.origin(c), false)
 	if err != nil {
 		return err
 	}
@@ -34,10 +34,11 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 }
 
 // acceptJob creates a job at this party, for a BFIA scheduler or for one that speaks FATE-Flow's own
-// protocol. scheduler is the party that sends it.
-func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler string,
+// protocol. The sender becomes its scheduler.
+func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 	fateFlow bool) (bfia.JobAccepted, error) {
 	var refused bfia.JobAccepted
+	scheduler := from.sender
 	on(ctx, audit.Job, doc.JobID)
 	facts, known, err := s.participantFacts(ctx, doc.JobID)
 	if err != nil {
@@ -61,7 +62,7 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	if err != nil {
 		return refused, err
 	}
-	plan, err := s.plan(ctx, record, s.Node)
+	plan, err := s.plan(ctx, record, s.Node, from)
 	if err != nil {
 		return refused, err
 	}
@@ -80,7 +81,7 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	if err := participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, record, plan); err != nil {
 		return refused, err
 	}
-	if err := s.putRecord(ctx, record, plan, known); err != nil {
+	if err := s.putRecord(ctx, record, plan, from, known); err != nil {
 		return refused, err
 	}
 	reuses, err := s.reusable(ctx, doc, plan)
@@ -109,6 +110,7 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 			TypedSearchAttributes: in.SearchAttributes(),
 			StaticSummary:         fmt.Sprintf("%s in job %s", strings.Join(in.Roles, ", "), doc.JobID),
 		}); err != nil {
+		s.returnGrants(ctx, doc.JobID, err)
 		return refused, err
 	}
 
@@ -122,10 +124,10 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 }
 
 // putRecord stores the record of a job that this party accepts, and counts a new one for its grants.
-func (s *Server) putRecord(ctx context.Context, record *store.JobRecord, plan *bfia.Plan,
+func (s *Server) putRecord(ctx context.Context, record *store.JobRecord, plan *bfia.Plan, from origin,
 	known *store.Job) error {
 	doc := record.Document
-	claim, err := s.grantClaim(record, plan)
+	claim, err := s.grantClaim(ctx, record, plan, from)
 	if err != nil {
 		return err
 	}

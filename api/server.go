@@ -84,6 +84,8 @@ type Config struct {
 	Software string
 	// Callers bounds what each caller takes. nil bounds nothing.
 	Callers *limits.Limiter
+	// Refusals writes refusals to the audit trail, for all listeners of the process. nil: one of its own.
+	Refusals *audit.Recorder
 	// ClientTimeout bounds the reading of a request and each pause in a stream.
 	ClientTimeout time.Duration
 }
@@ -104,9 +106,11 @@ type Server struct {
 	// submissions limits the jobs that are created for clients at the same time.
 	submissions *semaphore.Weighted
 
-	// refusals bounds what is written to the audit trail of refusals, and reads of reads.
-	refusals audit.Limiter
-	reads    recentReads
+	// refusals writes refusals to the audit trail; ownRefusals if no other listener of the process uses it.
+	refusals    *audit.Recorder
+	ownRefusals bool
+	// reads bounds what is written of reads.
+	reads recentReads
 	// signals bounds the signals that partners cause.
 	signals signalLimits
 
@@ -162,7 +166,9 @@ func New(cfg Config, d Dependencies) *Server {
 	s.clients = s.newApp(clients)
 	s.partners = s.newApp(authenticators{identity.KindPartner: byConnection})
 	s.operation = s.newApp(authenticators{identity.KindOperator: probes})
-	go s.writeSummaries()
+	if s.refusals = cfg.Refusals; s.refusals == nil {
+		s.refusals, s.ownRefusals = audit.NewRecorder(d.Store, d.Logger), true
+	}
 	return s
 }
 
@@ -260,6 +266,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, l := range s.listeners { // listeners that Fiber did not know yet
 		err = errors.Join(err, l.Close())
 	}
-	s.appendAudit(s.refusals.Due(time.Now(), true)...)
+	if s.ownRefusals {
+		err = errors.Join(err, s.refusals.Close(ctx))
+	}
 	return err
 }

@@ -40,10 +40,15 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	undoSubmission, err := s.recordSubmission(c.UserContext(), doc)
+	if err != nil {
+		return err
+	}
 	if err := s.remote.CreateAll(c.UserContext(), s.Scheduler, doc); err != nil {
 		var sent *client.Error
 		if errors.As(err, &sent) && sent.Outcome == client.Refused {
 			undo(c.UserContext())
+			undoSubmission(c.UserContext())
 		}
 		return partnerError(err, "the scheduler")
 	}
@@ -115,17 +120,22 @@ func (s *Server) record(ctx context.Context, doc *bfia.Document) (*store.JobReco
 // plan checks that a job can run with the providers in its record, that a partner's job is granted what it
 // uses here, and that the root datasets of its own parts exist. node limits the check of parameters to the
 // parts of one node.
-func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string) (*bfia.Plan, error) {
+func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string, from origin) (*bfia.Plan,
+	error) {
 	doc := record.Document
 	plan, err := bfia.NewPlan(doc, record.Registry.Describe, node)
 	if err != nil {
 		return nil, err
 	}
 	// Before the datasets: a partner without a grant does not learn which exist.
-	if err := s.checkGrants(ctx, record, plan); err != nil {
+	if err := s.checkGrants(ctx, record, plan, from); err != nil {
 		return nil, err
 	}
-	required := s.CheckDatasets || s.needsGrants(doc)
+	_, granted, err := s.needsGrants(ctx, doc, from)
+	if err != nil {
+		return nil, err
+	}
+	required := s.CheckDatasets || granted
 	if err := bfia.CheckRehearsal(doc, plan, record.Registry.Describe); err != nil {
 		return nil, err
 	}

@@ -225,6 +225,13 @@ func (p *party) breakTrail() {
 	require.NoError(p.t, err)
 }
 
+// recorder returns a recorder that has counted nothing.
+func (p *party) recorder() *audit.Recorder {
+	r := audit.NewRecorder(p.store, p.server.logger)
+	p.t.Cleanup(func() { require.NoError(p.t, r.Close(context.Background())) })
+	return r
+}
+
 func TestRefusalsAreRecorded(t *testing.T) {
 	viewer := identity.Principal{
 		Kind:       identity.KindClient,
@@ -247,7 +254,7 @@ func TestRefusalsAreRecorded(t *testing.T) {
 		if act == "" {
 			act = r.method + " " + r.path
 		}
-		p.server.refusals = audit.Limiter{} // this caller may be refused more often in this test
+		p.server.refusals = p.recorder() // this caller may be refused more often in this test
 		before := len(p.trail())
 		require.Equal(t, http.StatusForbidden, p.request(r.method, r.path), r.path)
 		added := p.trail()[before:]
@@ -259,7 +266,7 @@ func TestRefusalsAreRecorded(t *testing.T) {
 		require.Contains(t, added[0].Reason, "lacks the role")
 	}
 
-	p.server.refusals = audit.Limiter{}
+	p.server.refusals = p.recorder()
 	caller, refusal = identity.Principal{}, bfia.Errorf(bfia.CodeUnauthenticated, "the token is not known")
 	require.Equal(t, http.StatusUnauthorized, p.request(http.MethodGet, bfia.PathJobShow))
 	added := p.trail()[len(p.trail())-1:]

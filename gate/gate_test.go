@@ -345,9 +345,12 @@ func TestSealedCaller(t *testing.T) {
 // from the party's own processes.
 func TestRemoteTransport(t *testing.T) {
 	p := newParty(t)
+	var forged []string
 	remote := httptest.NewUnstartedServer(nil)
 	behind := p.gate.Server().Server
-	behind.Handler = p.keys.Accept(http.HandlerFunc(p.transport))
+	behind.Handler = p.keys.Accept(http.HandlerFunc(p.transport), func(_ *http.Request, err error) {
+		forged = append(forged, err.Error())
+	})
 	remote.Config = behind
 	remote.Start()
 	defer remote.Close()
@@ -392,6 +395,8 @@ func TestRemoteTransport(t *testing.T) {
 	require.NoError(t, answer.Body.Close())
 	require.Equal(t, 403, answer.StatusCode)
 	require.Empty(t, p.calls)
+	require.Len(t, forged, 1)
+	require.Contains(t, forged[0], "was not made by a process of this party")
 
 	remote.Close()
 	status, text := front.post(t, "127.0.0.2", "/v1/interconn/chan/pop", "{}", "x-ptp-session-id",
