@@ -78,7 +78,6 @@ func TestRehearsal(t *testing.T) {
 	real := post(bfia.PathDataDelete, bfia.Address{Namespace: "testspace", Name: "test_guest"})
 	p.bad(real, 409, bfia.CodeConflict, "job all (READY)")
 	require.NoError(t, p.store.UpdateJob(t.Context(), "all", bfia.JobFinished, "", time.Now()))
-	require.NoError(t, p.store.UpdateScheduleJob(t.Context(), "all", bfia.JobFinished, "", time.Now()))
 	p.good(real)
 	tables, err = p.store.DataTables(t.Context(), twin.Namespace)
 	require.NoError(t, err)

@@ -110,8 +110,11 @@ func synthetic(c store.Column, row int, id, label bool) string {
 		return strconv.Itoa(int(class)) + ".0"
 	case label:
 		return string(rune('a' + class))
-	case c.Type == typeInt.String():
-		return strconv.Itoa(int(class*10 + noise%30))
+	case c.Type == typeInt.String(): // also a label that the upload does not name, so it has two values
+		if noise%4 == 0 {
+			class = 1 - class
+		}
+		return strconv.Itoa(int(class))
 	case c.Type == typeFloat.String():
 		return strconv.FormatFloat(float64(class)+float64(noise%10_000)/5_000, 'f', 4, 64)
 	}
