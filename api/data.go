@@ -51,7 +51,8 @@ func (s *Server) queryDatasets(c *fiber.Ctx) error {
 	return answer(c, "success", list, nil)
 }
 
-// downloadDataset sends a dataset as one CSV file, or another output's object unchanged. FATE's clients always
+// downloadDataset sends a dataset as one CSV file, or another output's object unchanged. FATE's clients
+// always
 // say in which folder of theirs they unpack a download; they get the archive that they can unpack.
 func (s *Server) downloadDataset(c *fiber.Ctx) error {
 	get, err := s.params(c)

@@ -87,8 +87,9 @@ func (s *Server) anyJob(ctx context.Context, jobID string) (store.Job, error) {
 		return job, err
 	}
 	return store.Job{JobID: jobID, FlowID: scheduled.FlowID, State: scheduled.State,
-		Roles: []string{scheduled.InitiatorRole}, InitiatorNode: scheduled.InitiatorNode, SchedulerNode: s.Node,
-		PartyNodes: scheduled.ParticipantNodes, Reason: scheduled.Reason, Outcome: scheduled.Outcome,
+		Roles: []string{scheduled.InitiatorRole}, InitiatorNode: scheduled.InitiatorNode,
+		SchedulerNode: s.Node,
+		PartyNodes:    scheduled.ParticipantNodes, Reason: scheduled.Reason, Outcome: scheduled.Outcome,
 		Failure: scheduled.Failure, Waiting: scheduled.Waiting, CreatedAt: scheduled.CreatedAt,
 		StartedAt: scheduled.StartedAt, EndedAt: scheduled.EndedAt}, nil
 }
@@ -106,7 +107,8 @@ func (s *Server) fateRows(jobs []store.Job, now time.Time) []fateclient.Job {
 			seen[role] = true
 			row := fateclient.NewJob(j.JobID, role, s.Node, fateclient.StatusOfJob(j.State, j.Outcome),
 				fateclient.Times{Created: j.CreatedAt, Started: j.StartedAt, Ended: j.EndedAt, Now: now})
-			row.FlowID, row.InitiatorPartyID, row.SchedulerPartyID = j.FlowID, j.InitiatorNode, j.SchedulerNode
+			row.FlowID, row.InitiatorPartyID, row.SchedulerPartyID = j.FlowID, j.InitiatorNode,
+				j.SchedulerNode
 			row.Description = j.Reason
 			if j.Failure != nil {
 				row.Description = j.Failure.WithHint(s.Node, j.JobID).String()

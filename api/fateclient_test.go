@@ -19,18 +19,24 @@ import (
 
 // fateDAG is the captured job as FATE's pipeline would submit it.
 const fateDAG = `{"dag_schema": {"schema_version": "2.0.0", "kind": "bfia", "dag": {
-	"parties": [{"role": "guest", "party_id": ["JG0100001100000010"]}, {"role": "host", "party_id": ["JG0100001100000010"]}],
+	"parties": [{"role": "guest", "party_id": ["JG0100001100000010"]}, {"role": "host",
+		"party_id": ["JG0100001100000010"]}],
 	"conf": {"extra": {"flow_id": "f"}},
 	"tasks": {
 		"join": {"component_ref": "Intersection", "parameters": {"id": "id"},
 			"inputs": {"data": {"train_data": {"data_warehouse": [
-				{"namespace": "testspace", "name": "test_guest", "parties": [{"role": "guest", "party_id": ["JG0100001100000010"]}]},
-				{"dataset_id": "testspace#test_host", "parties": [{"role": "host", "party_id": ["JG0100001100000010"]}]}]}}},
-			"outputs": {"data": {"train_data": {"output_artifact_key_alias": "rows", "output_artifact_type_alias": "data"}}},
+				{"namespace": "testspace", "name": "test_guest", "parties": [{"role": "guest",
+					"party_id": ["JG0100001100000010"]}]},
+				{"dataset_id": "testspace#test_host", "parties": [{"role": "host",
+					"party_id": ["JG0100001100000010"]}]}]}}},
+			"outputs": {"data": {"train_data": {"output_artifact_key_alias": "rows",
+				"output_artifact_type_alias": "data"}}},
 			"conf": {"provider": "unionpay", "version": "2.1.0"}},
 		"train": {"component_ref": "HeteroSecureBoost", "parameters": {"id": "id", "label": "y"},
-			"inputs": {"data": {"train_data": {"task_output_artifact": {"producer_task": "join", "output_artifact_key": "train_data"}}}},
-			"outputs": {"model": {"model": {"output_artifact_key_alias": "model", "output_artifact_type_alias": "model"}}},
+			"inputs": {"data": {"train_data": {"task_output_artifact": {"producer_task": "join",
+				"output_artifact_key": "train_data"}}}},
+			"outputs": {"model": {"model": {"output_artifact_key_alias": "model",
+				"output_artifact_type_alias": "model"}}},
 			"conf": {"provider": "unionpay", "version": "2.0.0"}}}}}}`
 
 // fateJob submits the job of FATE's pipeline and records it as its participant does.
@@ -93,7 +99,8 @@ func TestFATEJobs(t *testing.T) {
 	for name, want := range map[string]any{
 		"job_id": jobID, "role": "guest", "party_id": guest, "status": "waiting", "progress": 0.0,
 		"flow_id": "f", "initiator_party_id": guest, "scheduler_party_id": guest, "protocol": "bfia",
-		"model_id": jobID, "model_version": "0", "tag": "", "start_time": nil, "end_time": nil, "elapsed": 0.0,
+		"model_id": jobID, "model_version": "0", "tag": "", "start_time": nil, "end_time": nil,
+		"elapsed":     0.0,
 		"status_code": nil, "engine_name": nil, "cores": 0.0, "resource_in_use": false,
 		"parties": []any{map[string]any{"role": "guest", "party_id": []any{guest}},
 			map[string]any{"role": "host", "party_id": []any{guest}}},
@@ -116,8 +123,9 @@ func TestFATEJobs(t *testing.T) {
 	now := time.Now()
 	require.NoError(t, p.store.UpdateJob(t.Context(), jobID, bfia.JobRunning, "", now))
 	require.Equal(t, "running", rowsOf(t, p.good(get(query)))[0]["status"])
-	require.NoError(t, p.store.SetJobFailure(t.Context(), jobID, &bfia.Failure{Kind: bfia.FailedExit, NodeID: guest,
-		Role: "guest.0", Task: "join", ExitCode: 3}))
+	require.NoError(t, p.store.SetJobFailure(t.Context(), jobID, &bfia.Failure{Kind: bfia.FailedExit,
+		NodeID: guest,
+		Role:   "guest.0", Task: "join", ExitCode: 3}))
 	require.NoError(t, p.store.UpdateJob(t.Context(), jobID, bfia.JobFinished, "", now,
 		store.EndsAs(bfia.OutcomeFailed)))
 	row = rowsOf(t, p.good(get(query)))[0]
@@ -201,7 +209,8 @@ func TestFATETasks(t *testing.T) {
 	p.bad(get(fateclient.PathTaskQuery+"?task_id=none"), 200, fateclient.CodeNoTask)
 	p.bad(get(fateclient.PathTaskQuery+"?job_id=none"), 200, fateclient.CodeNoTask)
 
-	require.NoError(t, p.store.EndTask(t.Context(), store.TaskKey{JobID: jobID, Name: "join", Role: "guest"}, id,
+	require.NoError(t, p.store.EndTask(t.Context(), store.TaskKey{JobID: jobID, Name: "join", Role: "guest"},
+		id,
 		bfia.TaskFailed, "", time.Now()))
 	require.NoError(t, p.store.SetTaskFailure(t.Context(),
 		store.TaskKey{JobID: jobID, Name: "join", Role: "guest"}, id,
@@ -226,13 +235,15 @@ func TestFATEStop(t *testing.T) {
 	p.good(post(fateclient.PathJobStop, map[string]any{"job_id": jobID}))
 	require.NotEmpty(t, p.engine.takeSignals())
 	p.bad(post(fateclient.PathJobStop, map[string]any{"job_id": "none"}), 200, fateclient.CodeNoJob)
-	p.bad(post(fateclient.PathJobStop, map[string]any{}), 200, fateclient.CodeBadArgument, "job_id: is required")
+	p.bad(post(fateclient.PathJobStop, map[string]any{}), 200, fateclient.CodeBadArgument,
+		"job_id: is required")
 }
 
 // The pipeline uploads a file and waits for the upload's job.
 func TestFATEUpload(t *testing.T) {
 	p := newParty(t)
-	r := p.good(form(t, bfia.PathDataFile, field{"head", "1"}, field{"role", "guest"}, field{"party_id", "9999"},
+	r := p.good(form(t, bfia.PathDataFile, field{"head", "1"}, field{"role", "guest"}, field{"party_id",
+		"9999"},
 		field{"file", "id,x\n1,2\n3,4\n"}))
 	var jobID string
 	require.NoError(t, json.Unmarshal(r.Fields["job_id"], &jobID))
@@ -248,7 +259,8 @@ func TestFATEUpload(t *testing.T) {
 
 	r = p.send(get(bfia.PathDataDownload + "?path=/tmp/x&namespace=upload&name=" + table.Name))
 	require.Equal(t, "application/gzip", r.Header.Get("Content-Type"))
-	require.Equal(t, map[string]string{"data/0.csv": "id,x\n1,2\n3,4\n", "data/0.meta": `{"header":["id","x"]}`},
+	require.Equal(t, map[string]string{"data/0.csv": "id,x\n1,2\n3,4\n",
+		"data/0.meta": `{"header":["id","x"]}`},
 		unpack(t, r.Body))
 	r = p.send(get(bfia.PathDataDownload + "?namespace=upload&name=" + table.Name))
 	require.Equal(t, "id,x\n1,2\n3,4\n", string(r.Body), "the client of Hutong gets the rows alone")

@@ -44,7 +44,8 @@ func (s *Store) CreateGeneration(ctx context.Context, namespace, name, generatio
 	return wrap(err, "create generation %s of dataset %s#%s", generation, namespace, name)
 }
 
-// Generation returns one upload of a dataset, or CodeNotFound if there is none, or housekeeping has removed it.
+// Generation returns one upload of a dataset, or CodeNotFound if there is none, or housekeeping has removed
+// it.
 func (s *Store) Generation(ctx context.Context, generation string) (DataGeneration, error) {
 	var row DataGeneration
 	err := selectOne(ctx, s.r.NewSelect().Where("generation = ?", generation), &row, "upload %q", generation)

@@ -35,7 +35,8 @@ var (
 	OfTable = about(CodeNoTable)
 	// OfStop are the codes of stopping a job.
 	OfStop = Codes{
-		bfia.CodeBadRequest: CodeBadArgument, bfia.CodeTooLarge: CodeBadArgument, bfia.CodeNotFound: CodeNoJob,
+		bfia.CodeBadRequest: CodeBadArgument, bfia.CodeTooLarge: CodeBadArgument,
+		bfia.CodeNotFound: CodeNoJob,
 		bfia.CodeConflict: CodeNotStopped, bfia.CodeRefused: CodeNotStopped,
 		bfia.CodePartnerDown: CodeNotStopped, bfia.CodeUnavailable: CodeNotStopped,
 	}

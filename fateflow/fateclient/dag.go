@@ -2,7 +2,6 @@ package fateclient
 
 import (
 	"encoding/json"
-	"slices"
 
 	"hutong/bfia"
 )
@@ -44,12 +43,6 @@ func (p *parties) UnmarshalJSON(b []byte) error {
 	}
 	return bfia.DecodeFields(object, bfia.Required("role", &p.Role),
 		bfia.Required("party_id", &p.PartyID))
-}
-
-// contains reports whether a list of parties has a party in a role.
-func contains(list []parties, role, party string) bool {
-	return slices.ContainsFunc(list,
-		func(p parties) bool { return p.Role == role && slices.Contains(p.PartyID, party) })
 }
 
 // task is one task of the DAG.

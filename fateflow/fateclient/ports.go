@@ -59,7 +59,8 @@ func (t *translation) provider(task task) (fateflow.Provider, error) {
 	version := cmp.Or(named.Version, string(task.Conf.Version))
 	fits := slices.DeleteFunc(slices.Clone(registered),
 		func(p fateflow.Provider) bool { return named.Name != "" && named.Name != p.Name })
-	exact := slices.DeleteFunc(slices.Clone(fits), func(p fateflow.Provider) bool { return p.Version != version })
+	exact := slices.DeleteFunc(slices.Clone(fits),
+		func(p fateflow.Provider) bool { return p.Version != version })
 	if len(exact) == 1 {
 		return exact[0], nil
 	}
@@ -107,7 +108,8 @@ func outputs(task task, desc *bfia.Description) ([]bfia.Port, error) {
 	}
 
 	// With the DAG's own types, then with the description's, then with all ports.
-	for _, attempt := range []struct{ described, all bool }{{}, {described: true}, {described: true, all: true}} {
+	for _, attempt := range []struct{ described, all bool }{{}, {described: true}, {described: true,
+		all: true}} {
 		var ports []bfia.Port
 		var want []string
 		for _, port := range desc.OutputData {
@@ -149,7 +151,8 @@ func (t *translation) inputs(name string) error {
 	for _, kind := range sortedKeys(task.Inputs) {
 		for _, port := range sortedKeys(task.Inputs[kind]) {
 			if !slices.ContainsFunc(desc.InputData, named(port)) {
-				return bfia.Errorf(bfia.CodeBadRequest, "%s.%s: %s of %s:%s has no such input (its inputs: %s)",
+				return bfia.Errorf(bfia.CodeBadRequest,
+					"%s.%s: %s of %s:%s has no such input (its inputs: %s)",
 					kind, port, desc.ComponentName, desc.Provider, desc.Version,
 					bfia.DescribePorts(desc.InputData))
 			}
@@ -234,7 +237,8 @@ func (t *translation) input(name string, sources map[string]channels) (*wire, er
 				return nil, bfia.PrefixField(place, err)
 			}
 			if fed != nil && *fed != *w {
-				return nil, bfia.Errorf(bfia.CodeBadRequest, "%s: another source feeds the input already", place)
+				return nil, bfia.Errorf(bfia.CodeBadRequest, "%s: another source feeds the input already",
+					place)
 			}
 			fed = w
 		}

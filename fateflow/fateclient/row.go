@@ -170,8 +170,9 @@ type Task struct {
 
 // NewTask returns the row of a part of a task. version counts from 0.
 func NewTask(jobID, taskID, name string, version int, role, party, status string, t Times) Task {
-	return Task{JobID: jobID, TaskID: taskID, TaskName: name, TaskVersion: version, Role: role, PartyID: party,
-		Status: status, PartyStatus: status, Protocol: Protocol,
+	return Task{JobID: jobID, TaskID: taskID, TaskName: name, TaskVersion: version, Role: role,
+		PartyID: party,
+		Status:  status, PartyStatus: status, Protocol: Protocol,
 		ExecutionID: fmt.Sprintf("%s_%d_%s_%s", taskID, version, role, party),
 		CreateTime:  t.Created.UnixMilli(), UpdateTime: t.updated(), StartTime: millis(t.Started),
 		EndTime: millis(t.Ended), Elapsed: t.elapsed()}
