@@ -113,7 +113,7 @@ func (p fateFlowParty) registry(ctx context.Context, jobID string) (*store.Regis
 
 func (p fateFlowParty) CreateJob(ctx context.Context, doc *bfia.Document, scheduler string,
 	ownProtocol bool) (bfia.JobAccepted, error) {
-	return p.acceptJob(ctx, doc, scheduler, ownProtocol)
+	return p.acceptJob(ctx, doc, origin{sender: scheduler}, ownProtocol)
 }
 
 func (p fateFlowParty) JobState(ctx context.Context, jobID string) (bfia.JobState, error) {

@@ -18,19 +18,6 @@ type route struct {
 	access access
 }
 
-// containerPaths returns the paths that containers call. They count in any spelling that
-// [httpguard.CleanPath] reduces to them: some containers append the path to an address that ends with a
-// slash.
-func containerPaths(routes []route) map[string]bool {
-	paths := map[string]bool{}
-	for _, r := range routes {
-		if r.access == ownContainers {
-			paths[r.path] = true
-		}
-	}
-	return paths
-}
-
 // routes returns the table of all endpoints. A test compares it with openapi.json.
 func (s *Server) routes() []route {
 	routes := []route{
@@ -70,9 +57,6 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathTokenRevoke, s.revokeToken, clientWith(identity.Admin)},
 		{http.MethodGet, bfia.PathWhoAmI, s.whoAmI, anyClient},
 		{http.MethodGet, bfia.PathLogin, s.loginMethods, everybody},
-
-		// Containers.
-		{http.MethodPost, bfia.PathPlatformCallback, s.containerCallback, ownContainers},
 
 		// Other parties: as scheduler.
 		{http.MethodPost, bfia.PathCreateAll, s.createAll, anyPartner},

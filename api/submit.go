@@ -49,10 +49,15 @@ func (s *Server) submit(ctx context.Context, doc *bfia.Document) ([]bfia.Warning
 	if err != nil {
 		return nil, err
 	}
+	undoSubmission, err := s.recordSubmission(ctx, doc)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.remote.CreateAll(ctx, s.Scheduler, doc); err != nil {
 		var sent *client.Error
 		if errors.As(err, &sent) && sent.Outcome == client.Refused {
 			undo(ctx)
+			undoSubmission(ctx)
 		}
 		return nil, partnerError(err, "the scheduler")
 	}
@@ -124,14 +129,15 @@ func (s *Server) record(ctx context.Context, doc *bfia.Document) (*store.JobReco
 // plan checks that a job can run with the providers in its record, that a partner's job is granted what it
 // uses here, and that the root datasets of its own parts exist. node limits the check of parameters to the
 // parts of one node.
-func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string) (*bfia.Plan, error) {
+func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string, from origin) (*bfia.Plan,
+	error) {
 	doc := record.Document
 	plan, err := bfia.NewPlan(doc, record.Registry.Describe, node)
 	if err != nil {
 		return nil, err
 	}
 	// Before the datasets: a partner without a grant does not learn which exist.
-	if err := s.checkGrants(ctx, record, plan); err != nil {
+	if err := s.checkGrants(ctx, record, plan, from); err != nil {
 		return nil, err
 	}
 	for _, t := range plan.Tasks {
@@ -140,7 +146,7 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string)
 			if err != nil || address == nil {
 				continue // NewPlan refuses malformed ones
 			}
-			if err := s.checkDataset(ctx, doc, *address); err != nil {
+			if err := s.checkDataset(ctx, doc, *address, from); err != nil {
 				place := fmt.Sprintf("config.task_params.%s.%d.%s.dataset_id", part.Role, part.Index, t.Name)
 				return nil, bfia.PrefixPlace(place, err)
 			}
@@ -151,9 +157,13 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string)
 
 // checkDataset refuses a root dataset of a new job that is an output of another one, or that is not
 // registered where this party checks that, as it always does if it requires grants.
-func (s *Server) checkDataset(ctx context.Context, doc *bfia.Document, address bfia.Address) error {
-	err := s.refuseOutput(ctx, address)
-	if err != nil || !s.CheckDatasets && !s.needsGrants(doc) {
+func (s *Server) checkDataset(ctx context.Context, doc *bfia.Document, address bfia.Address, from origin,
+) error {
+	if err := s.refuseOutput(ctx, address); err != nil {
+		return err
+	}
+	_, granted, err := s.needsGrants(ctx, doc, from)
+	if err != nil || !s.CheckDatasets && !granted {
 		return err
 	}
 	_, err = s.store.DataTable(ctx, address.Namespace, address.Name)

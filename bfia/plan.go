@@ -439,7 +439,9 @@ func checkParameters(c *Config, task string, part Part, desc *Description, input
 				task, part.Self(), name, n, MaxParameterBytes)
 		}
 	}
-	_, _, err = rootDataset(inputs, values)
+	if _, _, err = rootDataset(inputs, values); err == nil {
+		_, err = rootModel(inputs, values)
+	}
 	return prefixedTask(task, part, err)
 }
 

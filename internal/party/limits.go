@@ -2,7 +2,6 @@ package party
 
 import (
 	"net"
-	"net/http"
 
 	"hutong/internal/limits"
 )
@@ -17,11 +16,6 @@ func (c LimitsConfig) limiter() *limits.Limiter {
 // bounded returns a listener with the limits of connections.
 func (c LimitsConfig) bounded(l net.Listener) net.Listener {
 	return limits.Listener(l, c.Connections, c.ConnectionsPerAddress)
-}
-
-// limitTransfers bounds what each partner sends to a handler of the transport.
-func (p *Party) limitTransfers(h http.Handler) http.Handler {
-	return p.limiter.Handler(h, limits.RefuseText)
 }
 
 // limits checks the fields of limits.
