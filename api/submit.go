@@ -23,36 +23,45 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	on(c.UserContext(), audit.Job, doc.JobID)
-	warnings, err := s.checkSubmission(c.UserContext(), doc)
+	warnings, err := s.submit(c.UserContext(), doc)
 	if err != nil {
 		return err
-	}
-	done, err := s.admit(c.UserContext())
-	if err != nil {
-		return err
-	}
-	defer done()
-	if err := s.recordAct(c.UserContext()); err != nil {
-		return err
-	}
-	undo, err := s.recordClient(c.UserContext(), doc.JobID, store.ActSubmitted)
-	if err != nil {
-		return err
-	}
-	undoSubmission, err := s.recordSubmission(c.UserContext(), doc)
-	if err != nil {
-		return err
-	}
-	if err := s.remote.CreateAll(c.UserContext(), s.Scheduler, doc); err != nil {
-		var sent *client.Error
-		if errors.As(err, &sent) && sent.Outcome == client.Refused {
-			undo(c.UserContext())
-			undoSubmission(c.UserContext())
-		}
-		return partnerError(err, "the scheduler")
 	}
 	return ok(c, bfia.JobCreated{JobID: doc.JobID, Warnings: warnings})
+}
+
+// submit checks a client's job and sends it to its scheduler.
+func (s *Server) submit(ctx context.Context, doc *bfia.Document) ([]bfia.Warning, error) {
+	on(ctx, audit.Job, doc.JobID)
+	warnings, err := s.checkSubmission(ctx, doc)
+	if err != nil {
+		return nil, err
+	}
+	done, err := s.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if err := s.recordAct(ctx); err != nil {
+		return nil, err
+	}
+	undo, err := s.recordClient(ctx, doc.JobID, store.ActSubmitted)
+	if err != nil {
+		return nil, err
+	}
+	undoSubmission, err := s.recordSubmission(ctx, doc)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.remote.CreateAll(ctx, s.Scheduler, doc); err != nil {
+		var sent *client.Error
+		if errors.As(err, &sent) && sent.Outcome == client.Refused {
+			undo(ctx)
+			undoSubmission(ctx)
+		}
+		return nil, partnerError(err, "the scheduler")
+	}
+	return warnings, nil
 }
 
 // submissionsAtOnce bounds the jobs that are created for clients at the same time. More would slow each other
