@@ -62,9 +62,10 @@ func (s *Server) deleteDataset(c *fiber.Ctx) error {
 	if err := s.refuseOutput(c.UserContext(), address); err != nil {
 		return err
 	}
-	if _, twin := address.Rehearsed(); !twin { // the twin has the columns of the dataset, so it goes first
-		twin := address.Rehearsal()
-		err := s.datasets.Delete(c.UserContext(), twin.Namespace, twin.Name)
+	if _, synthetic := address.Rehearsed(); !synthetic {
+		// The synthetic dataset has the columns of the real one, so it goes first.
+		rows := address.Rehearsal()
+		err := s.datasets.Delete(c.UserContext(), rows.Namespace, rows.Name)
 		if err != nil && bfia.CodeOf(err) != bfia.CodeNotFound {
 			return err
 		}

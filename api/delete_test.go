@@ -66,20 +66,20 @@ func TestRehearsal(t *testing.T) {
 			`"rehearsal.testspace#test_host"`)
 	}
 	p.good(post(bfia.PathCreate, both("all")).from(host))
-	twin := bfia.Address{Namespace: "rehearsal.testspace", Name: "test_guest"}
-	tables, err := p.store.DataTables(t.Context(), twin.Namespace)
+	rows := bfia.Address{Namespace: "rehearsal.testspace", Name: "test_guest"}
+	tables, err := p.store.DataTables(t.Context(), rows.Namespace)
 	require.NoError(t, err)
 	require.Len(t, tables, 2, "this party holds both parts")
 
 	p.file("rows.csv", "id,y\n1,0\n")
-	p.bad(post(bfia.PathComponentUpload, map[string]any{"file": "rows.csv", "namespace": twin.Namespace,
+	p.bad(post(bfia.PathComponentUpload, map[string]any{"file": "rows.csv", "namespace": rows.Namespace,
 		"name": "mine"}), 409, bfia.CodeConflict, `namespace: "rehearsal.testspace" is reserved`)
 
 	real := post(bfia.PathDataDelete, bfia.Address{Namespace: "testspace", Name: "test_guest"})
 	p.bad(real, 409, bfia.CodeConflict, "job all (READY)")
 	require.NoError(t, p.store.UpdateJob(t.Context(), "all", bfia.JobFinished, "", time.Now()))
 	p.good(real)
-	tables, err = p.store.DataTables(t.Context(), twin.Namespace)
+	tables, err = p.store.DataTables(t.Context(), rows.Namespace)
 	require.NoError(t, err)
 	require.Len(t, tables, 1, "the other one stays")
 	p.bad(post(bfia.PathCreate, both("none")).from(host), 200, bfia.CodeNotFound,

@@ -163,11 +163,11 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string,
 	return plan, nil
 }
 
-// checkDataset refuses a root dataset of a new job that is an output of another one, or that is not registered
-// although that is required. It makes the synthetic twin that a rehearsal reads.
+// checkDataset refuses a root dataset of a new job that is an output of another one, or that is not
+// registered although that is required. It makes the synthetic dataset that a rehearsal reads.
 func (s *Server) checkDataset(ctx context.Context, doc *bfia.Document, address bfia.Address, required bool,
 ) error {
-	if real, twin := address.Rehearsed(); twin {
+	if real, synthetic := address.Rehearsed(); synthetic {
 		if err := s.checkDataset(ctx, doc, real, true); err != nil {
 			return err
 		}

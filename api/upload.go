@@ -275,7 +275,7 @@ func (s *Server) ingest(c *fiber.Ctx, req dataset.IngestRequest, r io.Reader) er
 	if err := s.refuseOutput(c.UserContext(), address); err != nil {
 		return err
 	}
-	if _, twin := address.Rehearsed(); twin {
+	if _, synthetic := address.Rehearsed(); synthetic {
 		return bfia.Errorf(bfia.CodeConflict, "namespace: %q is reserved for the synthetic rows of rehearsals; "+
 			"choose another one", req.Namespace)
 	}

@@ -7,27 +7,28 @@ import (
 	"strings"
 )
 
-// A rehearsal is a job that reads synthetic rows. Each dataset has a synthetic twin with the same columns and
-// types, which its party makes when a job names it. The twin's namespace begins with rehearsalPrefix, so that a
-// party which makes no twins finds no such dataset and refuses the job, instead of reading the real rows.
+// A rehearsal is a job that reads synthetic rows. Each dataset has a synthetic one with the same columns and
+// types, which its party makes when a job names it. Its namespace begins with rehearsalPrefix, so that a
+// party which makes none finds no such dataset and refuses the job, instead of reading the real rows.
 const rehearsalPrefix = "rehearsal."
 
-// Rehearsal returns the address of a dataset's synthetic twin.
+// Rehearsal returns the address of the synthetic dataset for a dataset.
 func (a Address) Rehearsal() Address {
 	return Address{Name: a.Name, Namespace: rehearsalPrefix + a.Namespace}
 }
 
-// Rehearsed returns the dataset whose synthetic twin has this address, and whether it is the address of one.
+// Rehearsed returns the dataset for which the synthetic one has this address, and whether it is such an
+// address.
 func (a Address) Rehearsed() (Address, bool) {
 	namespace, found := strings.CutPrefix(a.Namespace, rehearsalPrefix)
 	return Address{Name: a.Name, Namespace: namespace}, found
 }
 
-// IsRehearsal reports whether a dataset_id is that of a synthetic twin.
+// IsRehearsal reports whether a dataset_id is that of a synthetic dataset.
 func IsRehearsal(datasetID string) bool { return strings.HasPrefix(datasetID, rehearsalPrefix) }
 
-// Rehearse changes a job's document into that of a rehearsal: every dataset_id names the synthetic twin, the
-// flow has an id of its own, and no earlier job is reused. The job id is removed.
+// Rehearse changes a job's document into that of a rehearsal: every dataset_id names the synthetic dataset,
+// the flow has an id of its own, and no earlier job is reused. The job id is removed.
 func Rehearse(document map[string]json.RawMessage) error {
 	var config map[string]json.RawMessage
 	if err := json.Unmarshal(document["config"], &config); err != nil {
@@ -54,8 +55,8 @@ func Rehearse(document map[string]json.RawMessage) error {
 		changed += n
 	}
 	if changed == 0 {
-		return Errorf(CodeBadRequest, "config.task_params: no task names a dataset_id, so there is nothing to "+
-			"rehearse")
+		return Errorf(CodeBadRequest, "config.task_params: no task names a dataset_id, so there is "+
+			"nothing to rehearse")
 	}
 
 	var flow string
@@ -77,7 +78,7 @@ func Rehearse(document map[string]json.RawMessage) error {
 	return nil
 }
 
-// rehearseParams replaces each dataset_id of the tasks in a scope of task_params by its twin's, and returns how
+// rehearseParams makes each dataset_id of the tasks in a scope of task_params synthetic, and returns how
 // many. depth is the number of names between the scope and a task's parameters.
 func rehearseParams(place string, scope any, depth int) (int, error) {
 	object, ok := scope.(map[string]any)
@@ -103,10 +104,11 @@ func rehearseParams(place string, scope any, depth int) (int, error) {
 	id, _ := field.(string)
 	namespace, name, _ := strings.Cut(id, "#")
 	if CheckID("", namespace) != nil || CheckID("", name) != nil {
-		return 0, Errorf(CodeBadRequest, "%s.%s: %v is not of the form namespace#name", place, datasetParam, field)
+		return 0, Errorf(CodeBadRequest, "%s.%s: %v is not of the form namespace#name", place,
+			datasetParam, field)
 	}
 	dataset := Address{Name: name, Namespace: namespace}
-	if _, twin := dataset.Rehearsed(); twin {
+	if _, synthetic := dataset.Rehearsed(); synthetic {
 		return 0, Errorf(CodeBadRequest, "%s.%s: %q is synthetic already; rehearse the job that reads the "+
 			"dataset itself", place, datasetParam, id)
 	}
@@ -114,8 +116,8 @@ func rehearseParams(place string, scope any, depth int) (int, error) {
 	return 1, nil
 }
 
-// CheckRehearsal returns an error if a job reads synthetic twins and real datasets. It names a part that reads
-// a real one.
+// CheckRehearsal returns an error if a job reads synthetic datasets and real datasets. It names a part that
+// reads a real one.
 func CheckRehearsal(doc *Document, plan *Plan, describe Describe) error {
 	var synthetic bool
 	var real, place string
@@ -128,7 +130,7 @@ func CheckRehearsal(doc *Document, plan *Plan, describe Describe) error {
 			if address == nil {
 				continue
 			}
-			if _, twin := address.Rehearsed(); twin {
+			if _, is := address.Rehearsed(); is {
 				synthetic = true
 			} else if real == "" {
 				real = address.String()
@@ -137,8 +139,8 @@ func CheckRehearsal(doc *Document, plan *Plan, describe Describe) error {
 		}
 	}
 	if synthetic && real != "" {
-		return Errorf(CodeBadRequest, "%s: reads the dataset %s, and other tasks of this job read synthetic rows; "+
-			"a rehearsal names all its datasets by dataset_id, in namespaces that begin with %s", place, real,
+		return Errorf(CodeBadRequest, "%s: reads the dataset %s, and other tasks of this job read synthetic "+
+			"rows; a rehearsal names all its datasets by dataset_id, in namespaces that begin with %s", place, real,
 			rehearsalPrefix)
 	}
 	return nil

@@ -15,23 +15,24 @@ import (
 )
 
 const (
-	// rehearsalRows is the number of the rows from which each party's synthetic rows are taken. It says nothing
-	// about the number of the real rows.
+	// rehearsalRows is the number of the rows from which each party's synthetic rows are taken. It says
+	// nothing about the number of the real rows.
 	rehearsalRows = 500
-	// rehearsedField is the field of a twin's meta that names the generation whose columns it has.
+	// rehearsedField is the field in a synthetic dataset's meta that names the generation whose columns it
+	// has.
 	rehearsedField = "rehearses"
 )
 
-// Rehearse makes the synthetic twin of a dataset the current generation under the twin's address, if it is
-// not. The twin has the columns, types, id and label of the dataset, and no value of it. Twins at different
+// Rehearse makes the synthetic dataset of a dataset the current generation under that address, if it is not.
+// It has the columns, types, id and label of the dataset, and no value of it. Synthetic datasets at different
 // parties have about four fifths of their ids in common. It returns CodeNotFound if there is no such dataset.
 func (d *Datasets) Rehearse(ctx context.Context, real bfia.Address) error {
 	table, err := d.rows.DataTable(ctx, real.Namespace, real.Name)
 	if err != nil {
 		return err
 	}
-	twin := real.Rehearsal()
-	if made, err := d.rows.DataTable(ctx, twin.Namespace, twin.Name); err == nil {
+	rehearsal := real.Rehearsal()
+	if made, err := d.rows.DataTable(ctx, rehearsal.Namespace, rehearsal.Name); err == nil {
 		if m, err := parseMeta(made.Meta); err == nil && text(m.rest[rehearsedField]) == table.Generation {
 			return nil
 		}
@@ -43,16 +44,16 @@ func (d *Datasets) Rehearse(ctx context.Context, real bfia.Address) error {
 		return err
 	}
 
-	request, rows, err := synthesize(table, m, twin)
+	request, rows, err := synthesize(table, m, rehearsal)
 	if err != nil {
-		return fmt.Errorf("failed to make the synthetic twin of dataset %s: %w", real, err)
+		return fmt.Errorf("failed to make the synthetic dataset of dataset %s: %w", real, err)
 	}
 	_, err = d.Ingest(ctx, request, bytes.NewReader(rows))
 	return err
 }
 
 // synthesize returns an upload of synthetic rows for a dataset.
-func synthesize(table store.DataTable, m Metadata, twin bfia.Address) (IngestRequest, []byte, error) {
+func synthesize(table store.DataTable, m Metadata, rehearsal bfia.Address) (IngestRequest, []byte, error) {
 	id, label := text(m.Metadata["match_id_name"]), text(m.Metadata["label_name"])
 	extended := text(m.Metadata["sample_id_name"]) != ""
 
@@ -78,22 +79,23 @@ func synthesize(table store.DataTable, m Metadata, twin bfia.Address) (IngestReq
 	}
 	_ = w.Write(record) // a buffer takes everything
 	for row := range rehearsalRows {
-		if draw(twin.Namespace, twin.Name, row)%10 == 0 {
+		if draw(rehearsal.Namespace, rehearsal.Name, row)%10 == 0 {
 			continue // other parties have this row
 		}
 		for i, c := range columns {
-			record[i] = synthetic(c, row, c.Name == id, c.Name == label)
+			record[i] = syntheticValue(c, row, c.Name == id, c.Name == label)
 		}
 		_ = w.Write(record)
 	}
 	w.Flush()
-	return IngestRequest{Namespace: twin.Namespace, Name: twin.Name, Head: true, Partitions: table.Partitions,
+	return IngestRequest{Namespace: rehearsal.Namespace, Name: rehearsal.Name, Head: true,
+		Partitions: table.Partitions,
 		ExtendSID: extended, Meta: raw}, out.Bytes(), w.Error()
 }
 
-// synthetic returns the value of a row in a column. All parties have the same ids for the same rows, and the
-// label depends on the row alone, so that features of every party say something about it.
-func synthetic(c store.Column, row int, id, label bool) string {
+// syntheticValue returns the value of a row in a column. All parties have the same ids for the same rows, and
+// the label depends on the row alone, so that features of every party say something about it.
+func syntheticValue(c store.Column, row int, id, label bool) string {
 	const classes = 2
 	class := draw("label", "", row) % classes
 	noise := draw("value", c.Name, row)

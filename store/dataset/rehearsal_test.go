@@ -13,8 +13,8 @@ import (
 	"hutong/store/blob"
 )
 
-// TestRehearse checks that the synthetic twin of a dataset has its columns, types, id and label, and none of
-// its values.
+// TestRehearse checks that the synthetic dataset of a dataset has its columns, types, id and label, and none
+// of its values.
 func TestRehearse(t *testing.T) {
 	each(t, func(t *testing.T, d *Datasets, _ blob.Store) {
 		const canary = "customer-7781"
@@ -32,8 +32,8 @@ func TestRehearse(t *testing.T) {
 		ids := map[string]int{}
 		for _, real := range []bfia.Address{guest, host} {
 			require.NoError(t, d.Rehearse(t.Context(), real))
-			twin := real.Rehearsal()
-			text := whole(t, d, twin.Namespace, twin.Name)
+			rehearsal := real.Rehearsal()
+			text := whole(t, d, rehearsal.Namespace, rehearsal.Name)
 			for _, value := range []string{canary, "c2", "987654", "1234.5"} {
 				require.NotContains(t, text, value)
 			}
@@ -43,7 +43,7 @@ func TestRehearse(t *testing.T) {
 
 			a, err := d.Metadata(t.Context(), real.Namespace, real.Name)
 			require.NoError(t, err)
-			b, err := d.Metadata(t.Context(), twin.Namespace, twin.Name)
+			b, err := d.Metadata(t.Context(), rehearsal.Namespace, rehearsal.Name)
 			require.NoError(t, err)
 			require.Equal(t, a.ColumnInfo, b.ColumnInfo)
 			require.Equal(t, a.Partitions, b.Partitions)
@@ -68,10 +68,10 @@ func TestRehearse(t *testing.T) {
 		require.Greater(t, common, 350, "parties have ids in common")
 		require.Less(t, common, 450, "and some of their own")
 
-		// The twin is made once for a generation of the dataset.
+		// The synthetic dataset is made once for a generation of the dataset.
 		of := func() store.DataTable {
-			twin := guest.Rehearsal()
-			table, err := d.rows.DataTable(t.Context(), twin.Namespace, twin.Name)
+			rehearsal := guest.Rehearsal()
+			table, err := d.rows.DataTable(t.Context(), rehearsal.Namespace, rehearsal.Name)
 			require.NoError(t, err)
 			return table
 		}
