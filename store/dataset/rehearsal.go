@@ -90,7 +90,7 @@ func synthesize(table store.DataTable, m Metadata, rehearsal bfia.Address) (Inge
 	w.Flush()
 	return IngestRequest{Namespace: rehearsal.Namespace, Name: rehearsal.Name, Head: true,
 		Partitions: table.Partitions,
-		ExtendSID: extended, Meta: raw}, out.Bytes(), w.Error()
+		ExtendSID:  extended, Meta: raw}, out.Bytes(), w.Error()
 }
 
 // syntheticValue returns the value of a row in a column. All parties have the same ids for the same rows, and

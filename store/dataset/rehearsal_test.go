@@ -26,7 +26,8 @@ func TestRehearse(t *testing.T) {
 			require.NoError(t, err)
 			return bfia.Address{Namespace: namespace, Name: "train"}
 		}
-		guest := upload("a", "id;y;age;income;town\n"+canary+";1;987654;1234.5;"+canary+"\nc2;0;3;4.5;x\n", true)
+		guest := upload("a",
+			"id;y;age;income;town\n"+canary+";1;987654;1234.5;"+canary+"\nc2;0;3;4.5;x\n", true)
 		host := upload("b", "id;y;kind\n"+canary+";1;"+canary+"\nc2;0;x\n", false)
 
 		ids := map[string]int{}
