@@ -34,7 +34,7 @@ if [ "$(cat "$dir/fate.digest" 2>/dev/null)" != "$digest" ]; then
   rm -rf "$dir"
   "$python" -m venv --system-site-packages "$dir"
   pip install --quiet --no-deps --requirement "$here/requirements.txt"
-  # Each task starts Python anew.
+  # Each task starts Python again.
   "$dir/bin/python" -m compileall -q "$dir/lib/python3.11/site-packages/fate" || true
   echo "$digest" >"$dir/fate.digest"
 fi

@@ -33,7 +33,7 @@ func fateEnvironment(t *testing.T) string {
 	return dir
 }
 
-// fateProvider is the version of FATE that the tests register.
+// fateVersion is the version of FATE that the tests register.
 const fateVersion = "2.2.0"
 
 // startFATEPair starts a guest and a host with FATE's and the reference provider's components as processes,
@@ -141,7 +141,8 @@ func TestFATEComponents(t *testing.T) {
 	pair.requireFATESuccess(jobID, 5*time.Minute)
 	t.Logf("the job of %d tasks took %.1f s", len(tasks), time.Since(begun).Seconds())
 	g, h := pair.guest.outputs(jobID), pair.host.outputs(jobID)
-	guest, host := pair.guest.download(g["psi guest.0 output_data"]), pair.host.download(h["psi host.0 output_data"])
+	guest := pair.guest.download(g["psi guest.0 output_data"])
+	host := pair.host.download(h["psi host.0 output_data"])
 	ids := readIDs(t, guest)
 	require.Len(t, ids, 509)
 	require.ElementsMatch(t, ids, readIDs(t, host))
@@ -153,20 +154,19 @@ func TestFATEComponents(t *testing.T) {
 	for _, task := range models {
 		name := task.name + " guest.0 train_output_data"
 		here, own := aucOf(t, pair.guest.download(g[name])), standaloneAUC(t, task, guest, host)
-		t.Logf("%s: AUC %.6f here, %v on FATE's own federation", task.component, here, own)
-		require.True(t, slices.ContainsFunc(own, func(v float64) bool { return v-here < 0.002 && here-v < 0.002 }),
-			"%s: AUC %.6f here, %v on FATE's own federation", task.component, here, own)
+		t.Logf("%s: AUC %.6f here, %.6f on FATE's own federation", task.component, here, own)
+		require.InDelta(t, own, here, 0.002, task.component)
 	}
 	for _, n := range []*testParty{pair.guest, pair.host} {
 		for _, task := range tasks {
+			n.awaitLog(jobID, task.name, "component "+task.component)
 			log := n.log(jobID, task.name)
-			require.Contains(t, log, "component "+task.component)
 			for _, id := range ids {
 				require.NotContains(t, log, id, "the log of %s", task.name)
 			}
 		}
 	}
-	require.Contains(t, pair.guest.log(jobID, "sbt"), "metric: ")
+	pair.guest.awaitLog(jobID, "sbt", "metric: ")
 }
 
 // requireFATESuccess waits for a job's success at both parties, or fails with the logs of its tasks.
@@ -196,12 +196,13 @@ func TestFATEMixed(t *testing.T) {
 			parameters: map[string]any{"id": "id"}, root: true}, fateSBT))
 	pair.requireFATESuccess(jobID, 3*time.Minute)
 	pair.requireFATESuccess(other, 3*time.Minute)
-	require.Greater(t, aucOf(t, pair.guest.download(pair.guest.outputs(jobID)["boost guest.0 train_data"])), 0.98)
-	require.Greater(t, aucOf(t,
-		pair.guest.download(pair.guest.outputs(other)["sbt guest.0 train_output_data"])), 0.98)
+	boosted := pair.guest.outputs(jobID)["boost guest.0 train_data"]
+	require.Greater(t, aucOf(t, pair.guest.download(boosted)), 0.98)
+	boosted = pair.guest.outputs(other)["sbt guest.0 train_output_data"]
+	require.Greater(t, aucOf(t, pair.guest.download(boosted)), 0.98)
 }
 
-// TestFATEFails checks that a parameter which FATE refuses fails the task with FATE's words, and that a
+// TestFATEFails checks that a parameter which FATE refuses fails the task with FATE's message, and that a
 // process of FATE which is killed leads to another attempt.
 func TestFATEFails(t *testing.T) {
 	pair := startFATEPair(t)
@@ -210,15 +211,14 @@ func TestFATEFails(t *testing.T) {
 	jobID := pair.guest.submit(fateJobOf(t, false, wrong))
 	status := pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(t, bfia.TaskFailed, status.Tasks[0].State)
-	require.Contains(t, pair.guest.log(jobID, "psi"), "none")
+	pair.guest.awaitLog(jobID, "psi", "failed: ")
 
 	bad := fateSBT
 	bad.inputs, bad.root, bad.parameters = nil, true, map[string]any{"num_trees": 0}
 	jobID = pair.guest.submit(fateJobOf(t, false, bad))
 	status = pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(t, bfia.TaskFailed, status.Tasks[0].State)
-	require.Contains(t, pair.guest.log(jobID, "sbt"),
-		"parameter num_trees: ensure this value is greater than 0")
+	pair.guest.awaitLog(jobID, "sbt", "parameter num_trees: ensure this value is greater than 0")
 
 	jobID = pair.guest.submit(fateJobOf(t, false, fatePSI))
 	taskID := pair.guest.awaitJob(jobID, time.Minute, isTaskRunning("psi")).Tasks[0].TaskID
@@ -229,6 +229,16 @@ func TestFATEFails(t *testing.T) {
 	requireSuccess(t, status)
 	require.Equal(t, 2, status.Tasks[0].Attempt)
 	require.Len(t, readIDs(t, pair.guest.download(pair.guest.outputs(jobID)["psi guest.0 output_data"])), 509)
+}
+
+// awaitLog waits until the log of a task has a text. It may be stored after the callback.
+func (n *testParty) awaitLog(jobID, task, want string) {
+	n.t.Helper()
+	log := ""
+	require.Eventually(n.t, func() bool {
+		log = n.log(jobID, task)
+		return strings.Contains(log, want)
+	}, 20*time.Second, 100*time.Millisecond, "the log of %s lacks %q", task, want)
 }
 
 // awaitDescendant waits until a process below another one has an argument, and returns its id.
@@ -278,9 +288,9 @@ func readProvider(t *testing.T) string {
 	return r.Name + ":" + r.Version
 }
 
-// standaloneAUC trains a model by FATE's own federation, without Hutong. FATE's SecureBoost yields one of two
-// trees for the same rows, so it runs until it has yielded two, three times at most.
-func standaloneAUC(t *testing.T, task fateTask, guest, host string) []float64 {
+// standaloneAUC trains a model by FATE's own federation, without Hutong. FATE's SecureBoost is not
+// deterministic: the AUC of the same rows was seen to differ by 0.0013.
+func standaloneAUC(t *testing.T, task fateTask, guest, host string) float64 {
 	t.Helper()
 	python := filepath.Join(fateEnvironment(t), "bin", "python")
 	script := filepath.Join(testenv.Root(t), "providers", "fate", "tests", "standalone.py")
@@ -295,7 +305,7 @@ func standaloneAUC(t *testing.T, task fateTask, guest, host string) []float64 {
 	require.NoError(t, err, "%s", out)
 	rows, err := os.ReadFile(filepath.Join(dir, "scores.csv"))
 	require.NoError(t, err)
-	return []float64{aucOf(t, string(rows))}
+	return aucOf(t, string(rows))
 }
 
 // aucOf returns the area under the curve of the scores in a dataset of predictions.

@@ -1,8 +1,8 @@
 """Turns datasets in CSV into FATE's dataframes, and back.
 
-A dataset has a column of ids, by which PSI matches rows (FATE's match id). FATE's sample id names one row. It is
-the column "sid" where there is one, else the id. FATE's PSI gives the rows of both parties the same sample ids,
-so a dataframe whose sample ids are not its ids keeps them in "sid".
+A dataset has a column of ids, by which PSI matches rows (FATE's match id). FATE's sample id names one row, and is
+the same at all parties once PSI has matched the rows. It is the id, unless ids repeat. Then it is the column "sid",
+as an upload with extend_sid adds it, and outputs keep it.
 """
 
 import csv
@@ -25,6 +25,7 @@ class Layout:
 
     id: str
     sid: Optional[str] = None
+    sid_matched: bool = False  # by FATE's PSI: the same at all parties
     label: Optional[str] = None
     label_type: str = "int32"
     weight: Optional[str] = None
@@ -56,7 +57,7 @@ def layout(header: List[str], metadata: dict, columns: Dict[str, str]) -> Layout
     label = find("label", "y", kept.get("label") or upload.get("label_name"))
     weight = find("weight", "", kept.get("weight") or upload.get("weight_name"))
     sid = SID if SID in header and SID != ident else None
-    result = Layout(id=ident, sid=sid, label=label, weight=weight)
+    result = Layout(id=ident, sid=sid, sid_matched=bool(kept), label=label, weight=weight)
     if label:
         known = (kept.get("dtypes") or {}).get(label)
         result.label_type = known or ("int32" if types.get(label, "int64") == "int64" else "float32")
@@ -108,11 +109,15 @@ def frame_of(header: List[str], rows: List[List[str]], columns: Layout):
     for name in (columns.sid, columns.id):
         if name:
             frame[name] = frame[name].str.strip()
-    unique = columns.sid or columns.id
-    if frame[unique].duplicated().any():
-        raise TaskError(f"column {unique!r}: ids repeat; upload the dataset with extend_sid, which numbers the rows")
-    if columns.sid is None:
-        frame.insert(0, SID, frame[columns.id])
+    # Without PSI of FATE's, each party has numbered its rows itself, so that sid would match nothing.
+    if not columns.sid_matched and not frame[columns.id].duplicated().any():
+        frame[SID] = frame[columns.id]
+    elif columns.sid is None:
+        frame[SID] = frame[columns.id]
+    if frame[SID].duplicated().any():
+        raise TaskError(
+            f"column {columns.sid or columns.id!r}: ids repeat; upload the dataset with extend_sid, which numbers the rows"
+        )
     typed = dict(columns.dtypes)
     if columns.label:
         typed[columns.label] = columns.label_type

@@ -335,7 +335,8 @@ def explain(err: BaseException, run, folder: Path) -> dict:
     message = f"{type(err).__name__}: {err}" if str(err) else type(err).__name__
     cause = err.__cause__
     if cause is not None and str(cause) not in message:
-        message += f"; caused by {type(cause).__name__}: {cause}"
+        text = next((line for line in str(cause).splitlines() if line.strip(' "')), "")
+        message += f"; caused by {type(cause).__name__}: {text}"
     return {"code": 1, "message": privacy.redact(message, csvs, names) + place}
 
 
