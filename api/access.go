@@ -20,11 +20,10 @@ type access struct {
 
 // Who may call an endpoint, besides clients.
 var (
-	everybody     = access{everybody: true}
-	anyPartner    = access{kind: identity.KindPartner} // the handler checks what the partner may do
-	anyNode       = access{kind: identity.KindPartner, strangers: true}
-	ownContainers = access{kind: identity.KindContainer}
-	anyClient     = access{kind: identity.KindClient} // with any roles
+	everybody  = access{everybody: true}
+	anyPartner = access{kind: identity.KindPartner} // the handler checks what the partner may do
+	anyNode    = access{kind: identity.KindPartner, strangers: true}
+	anyClient  = access{kind: identity.KindClient} // with any roles
 )
 
 // clientWith lets clients with a role call an endpoint.
@@ -65,16 +64,13 @@ func (a access) String() string {
 // request that claims to be somebody without a proof; a request that claims nothing is anonymous.
 type Authenticator func(c *fiber.Ctx) (identity.Principal, error)
 
-// authenticators are the authenticators of a listener. It serves the endpoints of these kinds of callers and,
-// except to containers, those for everybody.
+// authenticators are the authenticators of a listener. It serves the endpoints of these kinds of callers and
+// those for everybody.
 type authenticators map[identity.Kind]Authenticator
 
 // serves returns whether a listener has an endpoint.
 func (a authenticators) serves(r route) bool {
-	if r.access.everybody {
-		return a[identity.KindContainer] == nil
-	}
-	return a[r.access.kind] != nil
+	return r.access.everybody || a[r.access.kind] != nil
 }
 
 // guard returns a handler that lets only those in who may call a route, and names the caller to the route's
@@ -124,16 +120,6 @@ func byConnection(c *fiber.Ctx) (identity.Principal, error) {
 		return address.Principal, nil
 	}
 	return identity.Principal{}, nil
-}
-
-// containersByAddress is the authenticator of the listener for containers.
-func containersByAddress(c *fiber.Ctx) (identity.Principal, error) {
-	if p, err := byConnection(c); p.Kind != identity.KindAnonymous || err != nil {
-		return p, err
-	}
-	address := c.Context().RemoteIP().String()
-	return identity.Principal{Kind: identity.KindContainer, Proof: identity.ByAddress, Credential: address,
-		Address: address}, nil
 }
 
 // probes is the authenticator of the listener of operation: all who reach it.

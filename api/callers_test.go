@@ -15,19 +15,19 @@ import (
 
 	"hutong/bfia"
 	"hutong/fateflow"
+	"hutong/fateflow/fateclient"
 	"hutong/internal/identity"
 )
 
 // class is who may call an endpoint, as the test knows it: the second, independent list next to the table of
 // routes.
 type class struct {
-	public    bool
-	client    bool          // clients, whatever their roles are
-	role      identity.Role // clients with this role
-	container bool          // the container that a callback is about
-	verb      bfia.Verb     // partners that may do this
-	partners  bool          // all partners
-	anyNode   bool          // partners, and nodes that are none yet
+	public   bool
+	client   bool          // clients, whatever their roles are
+	role     identity.Role // clients with this role
+	verb     bfia.Verb     // partners that may do this
+	partners bool          // all partners
+	anyNode  bool          // partners, and nodes that are none yet
 }
 
 func role(r identity.Role) class { return class{role: r} }
@@ -68,8 +68,7 @@ var classes = map[string]class{
 	bfia.PathContractConfirm: {partners: true}, bfia.PathContractTerminate: {partners: true},
 	bfia.PathNodeUpdate: {partners: true},
 
-	bfia.PathPlatformCallback: {container: true},
-	bfia.PathHealth:           {public: true}, bfia.PathReady: {public: true},
+	bfia.PathHealth: {public: true}, bfia.PathReady: {public: true},
 	bfia.PathOpenAPI: {public: true},
 
 	bfia.PathCreateAll: verb(bfia.VerbCreateAll), bfia.PathStopAll: verb(bfia.VerbStopAll),
@@ -91,6 +90,10 @@ var classes = map[string]class{
 	fateflow.PathSchedulerJobStop:    verb(bfia.VerbStopAll),
 	fateflow.PathSchedulerTaskReport: verb(bfia.VerbTaskCallback),
 	fateflow.PathSchedulerJobCreate:  {partners: true}, fateflow.PathSchedulerJobRerun: {partners: true},
+
+	fateclient.PathJobSubmit: role(identity.Operator), fateclient.PathJobQuery: role(identity.Viewer),
+	fateclient.PathJobList: role(identity.Viewer), fateclient.PathJobStop: role(identity.Operator),
+	fateclient.PathTaskQuery: role(identity.Viewer), fateclient.PathTaskList: role(identity.Viewer),
 }
 
 // outcome is what a caller gets of an endpoint.
@@ -152,11 +155,6 @@ func (c class) expected(caller testCaller) outcome {
 		return forbiddenTo
 	case c.role != "":
 		if p.Can(c.role) {
-			return served
-		}
-		return forbiddenTo
-	case c.container:
-		if caller.name == "container" {
 			return served
 		}
 		return forbiddenTo
@@ -238,16 +236,11 @@ func TestCallers(t *testing.T) {
 					identity.KindOperator: byConnection}
 			}
 			address := p.serveAs(t, caller.principal, known(caller.principal.Kind))
-			contained := p.serveAs(t, caller.principal, authenticators{identity.KindContainer: byConnection})
 			for _, r := range routes {
 				p.server.signals = signalLimits{}
 				p.engine.takeSignals()
-				at := address
-				if r.access == ownContainers {
-					at = contained
-				}
 				want := classes[r.path].expected(caller)
-				got := request(t, at, r, caller.principal, task, document)
+				got := request(t, address, r, caller.principal, task, document)
 				require.Equal(t, want, got.outcome, "%s %s: %s", r.method, r.path, got.body)
 				if want != served || caller.name == "stranger" {
 					require.Empty(t, p.engine.takeSignals(), "%s %s", r.method, r.path)
@@ -297,8 +290,7 @@ func request(t *testing.T, address string, r route, caller identity.Principal, t
 	case strings.HasPrefix(r.path, "/v2/partner/"):
 		body = fmt.Sprintf(`{"job_id":"j1","role":"guest","party_id":%q,"task_id":"j1_%s","new_version":1,
 			"status":"running"}`, guest, first)
-	case strings.HasPrefix(r.path, "/v1/interconn/") || strings.HasPrefix(r.path, "/v2/scheduler/") ||
-		r.path == bfia.PathPlatformCallback:
+	case strings.HasPrefix(r.path, "/v1/interconn/") || strings.HasPrefix(r.path, "/v2/scheduler/"):
 		body = fmt.Sprintf(`{"job_id":"j1","task_id":%q,"task_name":%q,"role":%q,"status":"SUCCESS"}`, task,
 			first, role)
 		if r.path == bfia.PathAuditConfirm {
@@ -344,10 +336,9 @@ func TestListenersServeTheirCallers(t *testing.T) {
 		serve func(net.Listener) error
 		kinds []identity.Kind
 	}{
-		"clients":    {p.server.ServeClients, []identity.Kind{identity.KindClient, ""}},
-		"partners":   {p.server.ServePartners, []identity.Kind{identity.KindPartner, ""}},
-		"containers": {p.server.ServeContainers, []identity.Kind{identity.KindContainer}},
-		"operation":  {p.server.ServeOperation, []identity.Kind{identity.KindOperator, ""}},
+		"clients":   {p.server.ServeClients, []identity.Kind{identity.KindClient, ""}},
+		"partners":  {p.server.ServePartners, []identity.Kind{identity.KindPartner, ""}},
+		"operation": {p.server.ServeOperation, []identity.Kind{identity.KindOperator, ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")

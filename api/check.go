@@ -30,7 +30,7 @@ func (s *Server) checkJob(c *fiber.Ctx) error {
 		return err
 	}
 	if len(doc.Config.PartsOf(s.Node)) > 0 {
-		if _, err := s.checkOwnPart(ctx, doc, ""); err != nil {
+		if _, err := s.checkOwnPart(ctx, doc, s.own(), ""); err != nil {
 			return err
 		}
 	}
@@ -94,7 +94,7 @@ func (s *Server) checkPart(c *fiber.Ctx) error {
 	if err := s.mayCreate(s.sender(c), bfia.VerbCheck, doc, ""); err != nil {
 		return err
 	}
-	warnings, err := s.checkOwnPart(c.UserContext(), doc, s.sender(c))
+	warnings, err := s.checkOwnPart(c.UserContext(), doc, s.origin(c), s.sender(c))
 	accepts := err == nil
 	check := bfia.PartyCheck{NodeID: s.Node, Accepts: &accepts, Warnings: warnings}
 	if err != nil {
@@ -109,8 +109,8 @@ func (s *Server) checkPart(c *fiber.Ctx) error {
 
 // checkOwnPart checks whether this party can run its part of a job. Unless scheduler is
 // empty, it must have routes to it and to the parties of its tasks.
-func (s *Server) checkOwnPart(ctx context.Context, doc *bfia.Document, scheduler string) ([]bfia.Warning,
-	error) {
+func (s *Server) checkOwnPart(ctx context.Context, doc *bfia.Document, from origin, scheduler string,
+) ([]bfia.Warning, error) {
 	if len(doc.Config.PartsOf(s.Node)) == 0 {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in this job", s.Node)
 	}
@@ -118,7 +118,7 @@ func (s *Server) checkOwnPart(ctx context.Context, doc *bfia.Document, scheduler
 	if err != nil {
 		return nil, err
 	}
-	plan, err := s.plan(ctx, record, s.Node)
+	plan, err := s.plan(ctx, record, s.Node, from)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (s *Server) checkSubmission(ctx context.Context, doc *bfia.Document) ([]bfi
 	if err != nil {
 		return nil, err
 	}
-	plan, err := s.plan(ctx, record, "")
+	plan, err := s.plan(ctx, record, "", s.own())
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
-	"hutong/workflows"
 )
 
 // dial opens a connection that is closed when the test ends.
@@ -237,12 +236,11 @@ func TestBrokenHTTP(t *testing.T) {
 		"a request's headers, which may be secret, are not logged")
 }
 
-// TestForbiddenHTTP checks that requests that HTTP forbids are answered with 400, and the connection closed,
-// by both servers.
+// TestForbiddenHTTP checks that requests that HTTP forbids are answered with 400, and the connection closed.
 func TestForbiddenHTTP(t *testing.T) {
 	p := newParty(t)
 	const good = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-	post := "POST " + bfia.PathPlatformCallback + " HTTP/1.1\r\n"
+	post := "POST " + bfia.PathProviderDelete + " HTTP/1.1\r\n"
 	for name, c := range map[string]struct{ request, words string }{
 		"length and chunks": {post +
 			"Host: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -268,41 +266,13 @@ func TestForbiddenHTTP(t *testing.T) {
 			"body: "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for address, path := range map[string]string{p.address: bfia.PathProviderDelete,
-				p.container: bfia.PathPlatformCallback} {
-				request := strings.Replace(c.request, bfia.PathPlatformCallback, path, 1)
-				list := raw(t, address, good+request+good, 0)
-				require.Len(t, list, 2, "the connection ends")
-				require.Equal(t, 400, list[1].Status)
-				require.True(t, list[1].Close)
-				require.Contains(t, list[1].Text(), c.words)
-			}
+			list := raw(t, p.address, good+c.request+good, 0)
+			require.Len(t, list, 2, "the connection ends")
+			require.Equal(t, 400, list[1].Status)
+			require.True(t, list[1].Close)
+			require.Contains(t, list[1].Text(), c.words)
 		})
 	}
-}
-
-// TestContainerPaths checks that repeated and trailing slashes don't matter where containers call, and
-// nowhere else.
-func TestContainerPaths(t *testing.T) {
-	p := running(t, "j1")
-	_, err := p.store.StartTask(t.Context(), "j1", first, "t1", 1, time.Now())
-	require.NoError(t, err)
-	p.engine.takeSignals()
-	body := `{"task_id":"t1","status":"success","role":"guest.0"}`
-	for _, path := range []string{"/" + bfia.PathPlatformCallback, bfia.PathPlatformCallback + "/",
-		strings.ReplaceAll(bfia.PathPlatformCallback, "/", "///") + "//"} {
-		list := raw(t, p.container,
-			fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s",
-				path, len(body), body), 1)
-		require.Equal(t, 200, list[0].Status, "%s: %s", path, list[0].Body)
-		require.Equal(t, []signal{{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback,
-			bfia.TaskReport{TaskID: "t1", Status: bfia.TaskSuccess,
-				Role: "guest.0"}}}, p.engine.takeSignals())
-	}
-	list := raw(t, p.container,
-		"POST /"+bfia.PathStop+" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}",
-		1)
-	require.Equal(t, 404, list[0].Status)
 }
 
 // The rest of a body is never parsed as the next request.
@@ -413,28 +383,4 @@ func TestOversizedBodies(t *testing.T) {
 	require.Equal(t, 404, r.Status, "%s", r.Body)
 	r = p.send(post(bfia.PathPlatformStopAll, `{"job_id":"x"}`+strings.Repeat(" ", 1<<20-13)))
 	require.Equal(t, 413, r.Status, "%s", r.Body)
-}
-
-// A container reaches the callback endpoint, and no other.
-func TestContainersReachTheCallbackOnly(t *testing.T) {
-	p := running(t, "j1")
-	_, err := p.store.StartTask(t.Context(), "j1", first, "t1", 1, time.Now())
-	require.NoError(t, err)
-	p.engine.takeSignals()
-	for _, r := range p.server.routes() {
-		body := `{"task_id":"t1","status":"SUCCESS","role":"guest.0"}`
-		list := raw(t, p.container,
-			fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s",
-				r.method, r.path, len(body), body), 1)
-		require.Len(t, list, 1)
-		if r.path == bfia.PathPlatformCallback {
-			require.Equal(t, 200, list[0].Status, "%s", list[0].Body)
-			continue
-		}
-		require.Equal(t, 404, list[0].Status, "%s %s", r.method, r.path)
-		require.Contains(t, list[0].Text(), "no such endpoint")
-	}
-	require.Len(t, p.engine.takeSignals(), 1)
-	list := raw(t, p.container, "GET "+bfia.PathPlatformCallback+" HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
-	require.Equal(t, 405, list[0].Status)
 }

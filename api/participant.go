@@ -13,7 +13,6 @@ import (
 	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/internal/audit"
-	"hutong/internal/identity"
 	"hutong/store"
 	"hutong/workflows"
 )
@@ -27,7 +26,7 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", doc.JobID); err != nil {
 		return err
 	}
-	answer, err := s.acceptJob(c.UserContext(), doc, s.sender(c), false)
+	answer, err := s.acceptJob(c.UserContext(), doc, s.origin(c), false)
 	if err != nil {
 		return err
 	}
@@ -35,10 +34,11 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 }
 
 // acceptJob creates a job at this party, for a BFIA scheduler or for one that speaks FATE-Flow's own
-// protocol. scheduler is the party that sends it.
-func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler string,
+// protocol. The sender becomes its scheduler.
+func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 	fateFlow bool) (bfia.JobAccepted, error) {
 	var refused bfia.JobAccepted
+	scheduler := from.sender
 	on(ctx, audit.Job, doc.JobID)
 	facts, known, err := s.participantFacts(ctx, doc.JobID)
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	if err != nil {
 		return refused, err
 	}
-	plan, err := s.plan(ctx, record, s.Node)
+	plan, err := s.plan(ctx, record, s.Node, from)
 	if err != nil {
 		return refused, err
 	}
@@ -81,7 +81,7 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	if err := participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, record, plan); err != nil {
 		return refused, err
 	}
-	if err := s.putRecord(ctx, record, plan, known); err != nil {
+	if err := s.putRecord(ctx, record, plan, from, known); err != nil {
 		return refused, err
 	}
 	reuses, err := s.reusable(ctx, doc, plan)
@@ -110,6 +110,7 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 			TypedSearchAttributes: in.SearchAttributes(),
 			StaticSummary:         fmt.Sprintf("%s in job %s", strings.Join(in.Roles, ", "), doc.JobID),
 		}); err != nil {
+		s.returnGrants(ctx, doc.JobID, err)
 		return refused, err
 	}
 
@@ -123,10 +124,10 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 }
 
 // putRecord stores the record of a job that this party accepts, and counts a new one for its grants.
-func (s *Server) putRecord(ctx context.Context, record *store.JobRecord, plan *bfia.Plan,
+func (s *Server) putRecord(ctx context.Context, record *store.JobRecord, plan *bfia.Plan, from origin,
 	known *store.Job) error {
 	doc := record.Document
-	claim, err := s.grantClaim(record, plan)
+	claim, err := s.grantClaim(ctx, record, plan, from)
 	if err != nil {
 		return err
 	}
@@ -438,30 +439,4 @@ func (s *Server) partsOf(all []store.Task, taskID, role string) ([]store.Task, e
 		return nil, bfia.Errorf(bfia.CodeNotFound, "role: %s has no part %q of task %s", s.Node, role, taskID)
 	}
 	return tasks, nil
-}
-
-// containerCallback accepts a container's report of its state (part 2, 4.1).
-func (s *Server) containerCallback(c *fiber.Ctx) error {
-	report, err := s.readReport(c)
-	if err != nil {
-		return err
-	}
-	run := identity.From(c.UserContext()).Run
-	if role, _, _ := strings.Cut(run.Role, "."); run.TaskID != "" &&
-		(run.TaskID != report.TaskID || report.Role != run.Role && report.Role != role) {
-		return bfia.Errorf(bfia.CodeForbidden, "task_id, role: this container runs task %s as %s, and "+
-			"reports nothing else", run.TaskID, run.Role)
-	}
-	tasks, err := s.tasksByID(c.UserContext(), report.TaskID, report.Role)
-	if err != nil {
-		return err
-	}
-	changes := func(t store.Task) bool { return t.State.Next(report.Status) != t.State }
-	if slices.ContainsFunc(tasks, changes) {
-		if _, err := s.signalLimited(c.UserContext(), report.TaskID+" "+report.Role,
-			workflows.ParticipantJobID(tasks[0].JobID), workflows.SignalTaskCallback, *report); err != nil {
-			return err
-		}
-	}
-	return ok(c, nil)
 }

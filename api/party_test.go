@@ -179,18 +179,17 @@ func (e *fakeTemporal) set(refuse, down error) {
 
 // party is a server on a real listener, with a real store and storage.
 type party struct {
-	t         testing.TB
-	server    *Server
-	engine    *fakeTemporal
-	store     *store.Store
-	blobs     blob.Store
-	database  string
-	address   string // host:port
-	container string // where ServeContainers serves
-	uploads   string
-	temp      string
-	storage   string
-	log       *logBuffer
+	t        testing.TB
+	server   *Server
+	engine   *fakeTemporal
+	store    *store.Store
+	blobs    blob.Store
+	database string
+	address  string // host:port
+	uploads  string
+	temp     string
+	storage  string
+	log      *logBuffer
 
 	mu    sync.Mutex
 	peers map[string]string
@@ -238,7 +237,6 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 		DeleteWorkflows: func(context.Context, string) error { return nil },
 		Logger:          slog.New(slog.NewTextHandler(p.log, nil))})
 	p.address = p.serve(p.server.ServeClients)
-	p.container = p.serve(p.server.ServeContainers)
 	p.peer(guest, "http://"+p.address)
 	p.peer(host, "http://127.0.0.1:1") // nothing listens there
 	t.Cleanup(func() {
@@ -385,11 +383,7 @@ func (p *party) send(c call) *reply {
 		require.NoError(p.t, err)
 		body = bytes.NewReader(raw)
 	}
-	address := p.address
-	if c.path == bfia.PathPlatformCallback {
-		address = p.container
-	}
-	req, err := http.NewRequestWithContext(p.t.Context(), c.method, "http://"+address+c.path, body)
+	req, err := http.NewRequestWithContext(p.t.Context(), c.method, "http://"+p.address+c.path, body)
 	require.NoError(p.t, err)
 	for k, v := range c.header {
 		req.Header[k] = []string{v} // as it is spelt

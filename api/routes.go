@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -15,19 +16,6 @@ type route struct {
 	handler      fiber.Handler
 	// access says who may call it.
 	access access
-}
-
-// containerPaths returns the paths that containers call. They count in any spelling that
-// [httpguard.CleanPath] reduces to them: some containers append the path to an address that ends with a
-// slash.
-func containerPaths(routes []route) map[string]bool {
-	paths := map[string]bool{}
-	for _, r := range routes {
-		if r.access == ownContainers {
-			paths[r.path] = true
-		}
-	}
-	return paths
 }
 
 // routes returns the table of all endpoints. A test compares it with openapi.json.
@@ -69,9 +57,6 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathTokenRevoke, s.revokeToken, clientWith(identity.Admin)},
 		{http.MethodGet, bfia.PathWhoAmI, s.whoAmI, anyClient},
 		{http.MethodGet, bfia.PathLogin, s.loginMethods, everybody},
-
-		// Containers.
-		{http.MethodPost, bfia.PathPlatformCallback, s.containerCallback, ownContainers},
 
 		// Other parties: as scheduler.
 		{http.MethodPost, bfia.PathCreateAll, s.createAll, anyPartner},
@@ -120,5 +105,5 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathReady, s.ready, everybody},
 		{http.MethodGet, bfia.PathOpenAPI, s.openAPI, everybody},
 	}
-	return append(routes, s.fateFlowRoutes()...)
+	return slices.Concat(routes, s.fateFlowRoutes(), s.fateClientRoutes())
 }

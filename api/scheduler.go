@@ -41,7 +41,7 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	plan, err := s.plan(c.UserContext(), record, s.Node)
+	plan, err := s.plan(c.UserContext(), record, s.Node, s.origin(c))
 	if err != nil {
 		return err
 	}
@@ -320,6 +320,9 @@ func (s *Server) readReport(c *fiber.Ctx) (*bfia.TaskReport, error) {
 
 // sender returns the node id of the partner that makes a request.
 func (s *Server) sender(c *fiber.Ctx) string { return identity.From(c.UserContext()).Node }
+
+// origin returns where the job in a partner's request comes from.
+func (s *Server) origin(c *fiber.Ctx) origin { return origin{sender: s.sender(c)} }
 
 // unknownJob replaces a not-found error by one that names the job and the party.
 func unknownJob(err error, jobID, node string) error {

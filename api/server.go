@@ -82,8 +82,12 @@ type Config struct {
 	EvidenceSigner func() (evidence.Signer, error)
 	// Software is the version of the program, for evidence.
 	Software string
+	// OpenJobs is how many jobs that have not ended one client may have submitted. 0 is no limit.
+	OpenJobs int
 	// Callers bounds what each caller takes. nil bounds nothing.
 	Callers *limits.Limiter
+	// Refusals writes refusals to the audit trail, for all listeners of the process. nil: one of its own.
+	Refusals *audit.Recorder
 	// ClientTimeout bounds the reading of a request and each pause in a stream.
 	ClientTimeout time.Duration
 }
@@ -104,17 +108,19 @@ type Server struct {
 	// submissions limits the jobs that are created for clients at the same time.
 	submissions *semaphore.Weighted
 
-	// refusals bounds what is written to the audit trail of refusals, and reads of reads.
-	refusals audit.Limiter
-	reads    recentReads
-	// signals bounds the signals that partners and containers cause.
+	// refusals writes refusals to the audit trail; ownRefusals if no other listener of the process uses it.
+	refusals    *audit.Recorder
+	ownRefusals bool
+	// reads bounds what is written of reads.
+	reads recentReads
+	// signals bounds the signals that partners cause.
 	signals signalLimits
 
 	// logIndex caches what is known of logs that clients follow.
 	logIndex logIndex
 
 	// The applications of the listeners, each with the endpoints of its callers.
-	clients, partners, containers, operation *fiber.App
+	clients, partners, operation *fiber.App
 
 	mu        sync.Mutex
 	listeners []net.Listener
@@ -161,15 +167,16 @@ func New(cfg Config, d Dependencies) *Server {
 	}
 	s.clients = s.newApp(clients)
 	s.partners = s.newApp(authenticators{identity.KindPartner: byConnection})
-	s.containers = s.newApp(authenticators{identity.KindContainer: containersByAddress})
 	s.operation = s.newApp(authenticators{identity.KindOperator: probes})
-	go s.writeSummaries()
+	if s.refusals = cfg.Refusals; s.refusals == nil {
+		s.refusals, s.ownRefusals = audit.NewRecorder(d.Store, d.Logger), true
+	}
 	return s
 }
 
 // apps returns the applications of all listeners.
 func (s *Server) apps() []*fiber.App {
-	return []*fiber.App{s.clients, s.partners, s.containers, s.operation}
+	return []*fiber.App{s.clients, s.partners, s.operation}
 }
 
 // maxHeaderBytes bounds a request's line and headers together.
@@ -212,11 +219,7 @@ func (s *Server) newApp(callers authenticators) *fiber.App {
 	server, handle := app.Server(), app.Handler()
 	server.SecureErrorLogMessage = true // otherwise an error quotes the request, which may hold secrets
 	server.ErrorHandler = s.broken
-	lenient := containerPaths(served)
 	server.Handler = func(ctx *fasthttp.RequestCtx) {
-		if path := httpguard.CleanPath(string(ctx.URI().PathOriginal())); lenient[path] {
-			ctx.URI().SetPath(path)
-		}
 		if !slices.Contains(fiber.DefaultMethods, string(ctx.Method())) {
 			c := app.AcquireCtx(ctx) // Fiber itself answers unknown methods, and not in JSON
 			_ = s.fail(c, noRoute(string(ctx.Method()), string(ctx.Path()),
@@ -236,9 +239,6 @@ func (s *Server) ServeClients(l net.Listener) error { return s.serve(s.clients, 
 // ServePartners serves the endpoints of partners on a listener. The remote address of its connections is an
 // [identity.Address]; others may do nothing.
 func (s *Server) ServePartners(l net.Listener) error { return s.serve(s.partners, l) }
-
-// ServeContainers serves only the endpoints of the party's containers on a listener.
-func (s *Server) ServeContainers(l net.Listener) error { return s.serve(s.containers, l) }
 
 // ServeOperation serves the endpoints of operation on a listener.
 func (s *Server) ServeOperation(l net.Listener) error { return s.serve(s.operation, l) }
@@ -268,6 +268,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, l := range s.listeners { // listeners that Fiber did not know yet
 		err = errors.Join(err, l.Close())
 	}
-	s.appendAudit(s.refusals.Due(time.Now(), true)...)
+	if s.ownRefusals {
+		err = errors.Join(err, s.refusals.Close(ctx))
+	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/fateflow"
+	"hutong/fateflow/fateclient"
 	"hutong/internal/audit"
 	"hutong/internal/identity"
 )
@@ -65,6 +66,9 @@ var acts = map[string]string{
 	"POST " + bfia.PathStop:         audit.PartnerStop,
 	"POST " + bfia.PathTaskStop:     audit.PartnerTaskStop,
 
+	"POST " + fateclient.PathJobSubmit: audit.Submit,
+	"POST " + fateclient.PathJobStop:   audit.Stop,
+
 	"POST " + fateflow.PathSchedulerJobStop: audit.PartnerStopAll,
 	"POST " + fateflow.PathJobCreate:        audit.PartnerCreate,
 	"POST " + fateflow.PathJobStart:         audit.PartnerStart,
@@ -97,7 +101,7 @@ func (s *Server) serveAct(c *fiber.Ctx, r route, p identity.Principal) error {
 	case pending != nil && pending.Recorded():
 		s.appendAudit(pending.Entry(outcome, reasonOf(err)))
 	case pending != nil:
-		s.appendBounded(p, pending.Entry(outcome, reasonOf(err)))
+		s.refusals.Write(p, pending.Entry(outcome, reasonOf(err)))
 	case outcome == audit.Refused:
 		s.refused(c, r, p, err)
 	}
@@ -115,56 +119,21 @@ func (s *Server) refused(c *fiber.Ctx, r route, p identity.Principal, err error)
 	}
 	e := audit.New(p, act, audit.Object{}, audit.Refused, time.Now())
 	e.Reason, e.Digest = reasonOf(err), s.requestDigest(c)
-	s.appendBounded(p, e)
+	s.refusals.Write(p, e)
 }
 
-// RecordRefusal writes a refusal that another listener of this party has decided, such as that of partners'
-// transports. act is what was refused, such as method and path.
-func (s *Server) RecordRefusal(p identity.Principal, act string, object audit.Object, err error) {
-	e := audit.New(p, act, object, audit.Refused, time.Now())
-	e.Reason = reasonOf(err)
-	s.appendBounded(p, e)
-}
-
-// appendBounded writes a refusal or failure, unless the caller has had so many that this one is only counted.
-func (s *Server) appendBounded(p identity.Principal, e audit.Entry) {
-	own, due := s.refusals.Admit(p, time.Now())
-	if own {
-		due = append(due, e)
-	}
-	s.appendAudit(due...)
-}
-
-// appendAudit writes entries about requests that were refused or have failed. If it can't, it logs that:
-// nothing was allowed.
-func (s *Server) appendAudit(entries ...audit.Entry) {
-	if len(entries) == 0 {
-		return
-	}
+// appendAudit writes the entry of an act that was allowed and has failed. If it can't, it logs that.
+func (s *Server) appendAudit(e audit.Entry) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), auditTimeout)
 	defer cancel()
-	if err := s.store.AppendAudit(ctx, entries...); err != nil {
-		s.logger.Error("failed to write a refusal to the audit trail", "error", err,
-			"caller", entries[0].Principal(), "act", entries[0].Act, "entries", len(entries))
+	if err := s.store.AppendAudit(ctx, e); err != nil {
+		s.logger.Error("failed to write the failure of an act to the audit trail", "error", err,
+			"caller", e.Principal(), "act", e.Act)
 	}
 }
 
-// auditTimeout bounds the writing of a refusal.
+// auditTimeout bounds the writing of a failure.
 const auditTimeout = 10 * time.Second
-
-// writeSummaries writes the summaries of refusals that were only counted, until the server shuts down.
-func (s *Server) writeSummaries() {
-	ticker := time.NewTicker(audit.Window)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			s.appendAudit(s.refusals.Due(time.Now(), false)...)
-		case <-s.ctx.Done():
-			return
-		}
-	}
-}
 
 // recordAct writes the entry of the act that is pending in a context, before an act outside of the database,
 // such as a signal to a workflow or a request to a partner. If it fails, the act must not happen.

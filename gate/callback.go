@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"hutong/bfia"
+	"hutong/internal/identity"
 )
 
 const (
@@ -56,7 +57,7 @@ func (r *reports) of(id string) *reported {
 
 // callback accepts a container's report of its state (part 2, 4.1).
 func (g *Gate) callback(w http.ResponseWriter, r *http.Request, token string) {
-	err := g.takeReport(w, r, token)
+	caller, err := g.takeReport(w, r, token)
 	if err == nil {
 		answerJSON(w, http.StatusOK, bfia.CodeOK, "success")
 		return
@@ -71,29 +72,33 @@ func (g *Gate) callback(w http.ResponseWriter, r *http.Request, token string) {
 	} else {
 		log.Info("refused a container's callback")
 	}
+	if code == bfia.CodeForbidden || code == bfia.CodeRefused {
+		g.refused(r, caller, "", bfia.MessageOf(err))
+	}
 	answerJSON(w, code.HTTPStatus(), code, bfia.MessageOf(err))
 }
 
-func (g *Gate) takeReport(w http.ResponseWriter, r *http.Request, token string) error {
+func (g *Gate) takeReport(w http.ResponseWriter, r *http.Request, token string) (
+	identity.Principal, error) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		return bfia.Errorf(bfia.CodeMethod, "%s accepts POST only", r.URL.Path)
+		return identity.Principal{}, bfia.Errorf(bfia.CodeMethod, "%s accepts POST only", r.URL.Path)
 	}
 	if token == "" {
 		token = headersOf(r)[headerToken]
 	}
-	run, _, err := g.identify(r, token)
+	run, caller, err := g.identify(r, token)
 	if err != nil {
-		return asUnavailable(err)
+		return caller, asUnavailable(err)
 	}
 	report, err := readReport(w, r)
 	if err != nil {
-		return err
+		return caller, err
 	}
 	key := report.TaskID + "/" + report.Role
 	if run.known() {
 		if report.TaskID != run.TaskID || !run.mayReportAs(report.Role) {
-			return bfia.Errorf(
+			return caller, bfia.Errorf(
 				bfia.CodeForbidden,
 				"task_id, role: this container runs task %s as %s, and reports "+
 					"nothing else",
@@ -103,7 +108,7 @@ func (g *Gate) takeReport(w http.ResponseWriter, r *http.Request, token string) 
 		}
 		report.Role, key = run.Role, run.ID
 	}
-	return g.passOn(r, key, report)
+	return caller, g.passOn(r, key, report)
 }
 
 // passOn passes a report on if it says something new.

@@ -70,6 +70,7 @@ func (g *Gate) channel(w http.ResponseWriter, r *http.Request, token string) {
 			"error",
 			err,
 		)
+		g.refused(r, caller, session, refusal.text)
 		refuseChannel(w, r, http.StatusForbidden, refusal.text)
 		return
 	}

@@ -33,7 +33,27 @@ type Config struct {
 	Storage *StorageConfig
 	// Unidentified lets callers that can't be identified report any part's state and use any session.
 	Unidentified bool
-	Logger       *slog.Logger
+	// OnRefusal, if set, records what a caller was not allowed to do. It must not wait.
+	OnRefusal func(Refusal)
+	Logger    *slog.Logger
+}
+
+// Refusal is a request that a caller was not allowed to make.
+type Refusal struct {
+	// Caller is a container with its run, or one that could not be identified, with its address.
+	Caller identity.Principal
+	// Act is method and path, without a token.
+	Act string
+	// Session is that of a call of the transport.
+	Session string
+	Reason  string
+}
+
+func (g *Gate) refused(r *http.Request, caller identity.Principal, session, reason string) {
+	if g.cfg.OnRefusal != nil {
+		g.cfg.OnRefusal(Refusal{Caller: caller, Act: r.Method + " " + r.URL.Path, Session: session,
+			Reason: reason})
+	}
 }
 
 // StorageConfig is a [storage.Config] without what the gate adds.
@@ -59,6 +79,7 @@ func New(cfg Config) (*Gate, error) {
 	}
 	s := *cfg.Storage
 	s.Password, s.Grant, s.Logger = cfg.Keys.StoragePassword, g.storageGrant, cfg.Logger
+	s.OnRefusal = g.storageRefused
 	var err error
 	if g.storage, err = storage.New(s); err != nil {
 		return nil, fmt.Errorf("failed to open the storage for containers: %w", err)
@@ -104,13 +125,11 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case isChannel(path):
 		g.channel(w, r, token)
 	default:
-		answerJSON(
-			w,
-			http.StatusNotFound,
-			bfia.CodeNotFound,
-			fmt.Sprintf("no such route: %s %.200q; containers "+
-				"reach their callback, their sessions and their storage", r.Method, path),
-		)
+		_, caller, _ := g.identify(r, token)
+		text := fmt.Sprintf("no such route: %s %.200q; containers "+
+			"reach their callback, their sessions and their storage", r.Method, path)
+		g.refused(r, caller, "", text)
+		answerJSON(w, http.StatusNotFound, bfia.CodeNotFound, text)
 	}
 }
 
@@ -122,13 +141,14 @@ func (e *errForbidden) Error() string { return e.text }
 func forbiddenf(format string, args ...any) error { return &errForbidden{fmt.Sprintf(format, args...)} }
 
 // identify returns the run that a request comes from. token is "" if the caller sent none. The run is unknown
-// if nothing identifies the caller and the gate allows that.
+// if nothing identifies the caller and the gate allows that. With an error, the principal has an address
+// only.
 func (g *Gate) identify(r *http.Request, token string) (Run, identity.Principal, error) {
 	claimed := ""
 	if token != "" {
 		name, ok := g.cfg.Keys.ContainerOf(token)
 		if !ok {
-			return Run{}, identity.Principal{}, forbiddenf(
+			return Run{}, g.unidentified(r), forbiddenf(
 				"the token is not that of a container of this party",
 			)
 		}
@@ -141,24 +161,23 @@ func (g *Gate) identify(r *http.Request, token string) (Run, identity.Principal,
 // proved nothing.
 func (g *Gate) runOf(r *http.Request, claimed string) (Run, identity.Principal, error) {
 	address := hostOf(r.RemoteAddr)
-	caller := identity.Principal{Kind: identity.KindContainer, Node: g.cfg.Node, Address: address,
-		Proof: identity.ByToken, Credential: claimed}
+	caller := g.unidentified(r)
 	run, err := g.findRun(r.Context(), address, claimed)
 	if err != nil {
-		return Run{}, identity.Principal{}, err
+		return Run{}, caller, err
 	}
 	switch {
 	case run.known():
+		caller.Proof, caller.Credential = identity.ByToken, claimed
 		if claimed == "" {
 			caller.Proof, caller.Credential = identity.ByAddress, address
 		}
 		caller.Run = run.Run
 		return run, caller, nil
 	case g.cfg.Unidentified:
-		caller.Proof, caller.Credential = identity.ByNothing, ""
 		return Run{}, caller, nil
 	}
-	return Run{}, identity.Principal{}, forbiddenf("no container of this party has the address %s, and the "+
+	return Run{}, caller, forbiddenf("no container of this party has the address %s, and the "+
 		"request has no token: send config.token in the header x-ptp-token", address)
 }
 
@@ -204,6 +223,21 @@ func (g *Gate) storageGrant(r *http.Request, user string) (storage.Grant, error)
 		return storage.Grant{}, storage.Denied(refusal.text)
 	}
 	return run.Storage, err
+}
+
+// storageRefused records a refusal of the storage. user is "" if the caller has not proved who it is.
+func (g *Gate) storageRefused(r *http.Request, user, reason string) {
+	caller := g.unidentified(r)
+	if user != "" {
+		_, caller, _ = g.runOf(r, user)
+	}
+	g.refused(r, caller, "", reason)
+}
+
+// unidentified returns the principal of a caller of whom only the address is known.
+func (g *Gate) unidentified(r *http.Request) identity.Principal {
+	return identity.Principal{Kind: identity.KindContainer, Node: g.cfg.Node, Address: hostOf(r.RemoteAddr),
+		Proof: identity.ByNothing}
 }
 
 // isOwnMachine returns whether an address is that of processes of this machine.

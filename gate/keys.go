@@ -105,8 +105,8 @@ func (k Keys) Open(value string, now time.Time) (identity.Principal, error) {
 
 // Accept returns a handler that makes the caller in CallerHeader the principal of a request. A request
 // without the header keeps the principal of its context. One that was not made by a process of this party is
-// refused.
-func (k Keys) Accept(next http.Handler) http.Handler {
+// refused, which onRefusal records.
+func (k Keys) Accept(next http.Handler, onRefusal func(*http.Request, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		value := r.Header.Get(CallerHeader)
 		r.Header.Del(CallerHeader)
@@ -116,6 +116,7 @@ func (k Keys) Accept(next http.Handler) http.Handler {
 		}
 		caller, err := k.Open(value, time.Now())
 		if err != nil {
+			onRefusal(r, err)
 			refuseChannel(w, r, http.StatusForbidden, err.Error())
 			return
 		}

@@ -41,7 +41,20 @@ type grantUse struct {
 	GrantID string    `bun:"grant_id,pk"`
 	JobID   string    `bun:"job_id,pk"`
 	UsedAt  time.Time `bun:"used_at"`
+	// Accepted: the job is recorded. Before, the use counts for claimHold only.
+	Accepted bool `bun:"accepted"`
+	// Returned: the job was not created, and does not count.
+	Returned bool `bun:"returned"`
 }
+
+// claimHold is how long a use counts whose job is not recorded. It covers the creation of a job. If the
+// workflow of the job starts later, the use is counted again, or the job is refused.
+const claimHold = 15 * time.Minute
+
+// counts selects the uses, named u, that count.
+const counts = "NOT u.returned AND (u.accepted OR u.used_at > ?)"
+
+func claimsSince() time.Time { return normalizeTime(time.Now().Add(-claimHold)) }
 
 // AddGrant records a grant, which [bfia.DataGrant.Check] has checked, and returns it with its time, and with
 // an id if it has none.
@@ -76,7 +89,8 @@ func (s *Store) Grants(ctx context.Context, partner string) ([]bfia.DataGrant, e
 func readGrants(ctx context.Context, db bun.IDB, partner string) ([]bfia.DataGrant, error) {
 	var rows []grantRow
 	q := db.NewSelect().Model(&rows).ColumnExpr("g.*").
-		ColumnExpr("(SELECT count(*) FROM t_grant_use AS u WHERE u.grant_id = g.grant_id) AS used").
+		ColumnExpr("(SELECT count(*) FROM t_grant_use AS u WHERE u.grant_id = g.grant_id AND "+
+			counts+") AS used", claimsSince()).
 		Order("created_at", "grant_id")
 	if partner != "" {
 		q.Where("partner = ?", partner)
@@ -131,7 +145,8 @@ func chooseGrants(ctx context.Context, db bun.IDB, jobID string, claim GrantClai
 		return nil, nil, wrap(err, "read the grants of %s", claim.Partner)
 	}
 	var uses []grantUse
-	if err := db.NewSelect().Model(&uses).Where("job_id = ?", jobID).Scan(ctx); err != nil {
+	if err := db.NewSelect().Model(&uses).Where("u.job_id = ? AND "+counts, jobID, claimsSince()).
+		Scan(ctx); err != nil {
 		return nil, nil, wrap(err, "read the grants of job %s", jobID)
 	}
 	counted = map[string]bool{}
@@ -172,14 +187,56 @@ func (s *Store) PutGrantedJobRecord(ctx context.Context, jobID string, doc []byt
 		if len(uses) == 0 {
 			return nil
 		}
-		_, err = tx.NewInsert().Model(&uses).Exec(ctx)
+		_, err = tx.NewInsert().Model(&uses).On("CONFLICT (grant_id, job_id) DO UPDATE").
+			Set("used_at = EXCLUDED.used_at, accepted = FALSE, returned = FALSE").Exec(ctx)
 		return err
 	})
 }
 
-// ReturnGrants takes back that a job has used grants. It is for a job that was accepted here and not at every
-// party, so that it never started.
+// acceptUses counts the uses of a job that is being recorded for good. A use that was returned, or that has
+// not counted any more, is counted again; if the grant is used up meanwhile it returns CodeForbidden.
+func acceptUses(ctx context.Context, tx bun.Tx, jobID string) error {
+	var ids []string
+	err := tx.NewSelect().Model((*grantUse)(nil)).Column("grant_id").
+		Where("job_id = ? AND (returned OR NOT accepted)", jobID).Scan(ctx, &ids)
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	// The update locks the grants, as in [Store.PutGrantedJobRecord].
+	if _, err := tx.NewUpdate().Model((*grantRow)(nil)).Set("times = times").
+		Where("grant_id IN (?)", bun.List(ids)).Exec(ctx); err != nil {
+		return err
+	}
+	var full []string
+	if err := tx.NewSelect().Model((*grantRow)(nil)).Column("grant_id").
+		Where("grant_id IN (?) AND times > 0", bun.List(ids)).
+		Where("(SELECT count(*) FROM t_grant_use AS u WHERE u.grant_id = g.grant_id AND u.job_id <> ? AND "+
+			counts+") >= times", jobID, claimsSince()).Scan(ctx, &full); err != nil {
+		return err
+	}
+	if len(full) > 0 {
+		return bfia.Errorf(bfia.CodeForbidden, "grant: other jobs have used grant %s since job %s was sent; "+
+			"submit the job again when there is another grant", full[0], jobID)
+	}
+	_, err = tx.NewUpdate().Model((*grantUse)(nil)).Set("accepted = TRUE, returned = FALSE").
+		Where("job_id = ?", jobID).Exec(ctx)
+	return err
+}
+
+// ReturnGrants takes back that a job has used grants. It is for a job that was recorded here, and is removed
+// since not every party has accepted it.
 func (s *Store) ReturnGrants(ctx context.Context, jobID string) error {
-	_, err := s.w.NewDelete().Model((*grantUse)(nil)).Where("job_id = ?", jobID).Exec(ctx)
+	return s.returnGrants(ctx, s.w.NewUpdate().Model((*grantUse)(nil)).Where("job_id = ?", jobID), jobID)
+}
+
+// ReturnUnacceptedGrants takes back that a job has used grants, unless it was recorded. It is for a job whose
+// workflow did not start.
+func (s *Store) ReturnUnacceptedGrants(ctx context.Context, jobID string) error {
+	return s.returnGrants(ctx, s.w.NewUpdate().Model((*grantUse)(nil)).Where("job_id = ? AND NOT accepted",
+		jobID), jobID)
+}
+
+func (s *Store) returnGrants(ctx context.Context, q *bun.UpdateQuery, jobID string) error {
+	_, err := q.Set("returned = TRUE, accepted = FALSE").Exec(ctx)
 	return wrap(err, "return the grants of job %s", jobID)
 }

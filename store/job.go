@@ -104,6 +104,9 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 		if n == 0 {
 			return checkSameJob(ctx, tx, job, tasks)
 		}
+		if err := acceptUses(ctx, tx, job.JobID); err != nil {
+			return err
+		}
 		if err := checkNotRemoving(ctx, tx, job.OldJobID); err != nil || len(tasks) == 0 {
 			return err
 		}

@@ -118,7 +118,8 @@ func (s *Store) OutputsInUse(ctx context.Context, jobID, taskID string) (bool, e
 // RemoveJob deletes a job in one transaction: the rows of both sides, and its document. There may be none.
 func (s *Store) RemoveJob(ctx context.Context, jobID string) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		for _, model := range []any{(*ScheduleJob)(nil), (*Job)(nil), (*document)(nil), (*JobClient)(nil)} {
+		for _, model := range []any{(*ScheduleJob)(nil), (*Job)(nil), (*document)(nil), (*JobClient)(nil),
+			(*submission)(nil)} {
 			if _, err := tx.NewDelete().Model(model).Where("job_id = ?", jobID).Exec(ctx); err != nil {
 				return err
 			}

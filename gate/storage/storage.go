@@ -29,8 +29,11 @@ type Config struct {
 	// Proxy chooses the proxy of the connections to the server.
 	Proxy httpclient.Proxy
 	// Roots are the authorities of the server's certificate. nil: the system's.
-	Roots  *x509.CertPool
-	Logger *slog.Logger
+	Roots *x509.CertPool
+	// OnRefusal, if set, records a request that was not allowed. user is "" if its signature does not prove
+	// one. It must not wait.
+	OnRefusal func(r *http.Request, user, reason string)
+	Logger    *slog.Logger
 }
 
 // ErrUnknown is the error of [Config].Grant for a user that is none, or no longer.
@@ -60,7 +63,8 @@ func New(cfg Config) (*Storage, error) {
 
 // ServeHTTP implements [http.Handler]. Every request must be signed.
 func (s *Storage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := s.serve(w, r); err != nil && r.Context().Err() == nil {
+	user, err := s.serve(w, r)
+	if err != nil && r.Context().Err() == nil {
 		f := faultOf(err)
 		log := s.cfg.Logger.With("method", r.Method, "path", r.URL.Path, "remote", r.RemoteAddr, "error", err)
 		if f.status >= 500 && f.code != "NotImplemented" {
@@ -68,23 +72,31 @@ func (s *Storage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		} else {
 			log.Info("refused a container's storage request", "code", f.code)
 		}
+		if f.status == http.StatusForbidden && s.cfg.OnRefusal != nil {
+			s.cfg.OnRefusal(r, user, f.Error())
+		}
 		writeFault(w, r, f)
 	}
 }
 
-// serve verifies a request and serves it. If it returns an error, it has not answered.
-func (s *Storage) serve(w http.ResponseWriter, r *http.Request) error {
+// serve verifies a request and serves it. If it returns an error, it has not answered. user has signed it.
+func (s *Storage) serve(w http.ResponseWriter, r *http.Request) (user string, err error) {
 	signed, err := parseSignature(r)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := signed.checkTime(s.now()); err != nil {
-		return err
+		return "", err
 	}
 	key, err := signed.check(r, s.cfg.Password(signed.user))
 	if err != nil {
-		return err
+		return "", err
 	}
+	return signed.user, s.serveSigned(w, r, signed, key)
+}
+
+// serveSigned serves a request whose signature is verified.
+func (s *Storage) serveSigned(w http.ResponseWriter, r *http.Request, signed *signature, key []byte) error {
 	grant, err := s.cfg.Grant(r, signed.user)
 	switch {
 	case errors.Is(err, ErrUnknown):

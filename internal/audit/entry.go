@@ -133,10 +133,12 @@ func clean(text string) string {
 }
 
 // Principal returns who acted, such as "client alice" or "partner JG01".
-func (e *Entry) Principal() string {
+func (e *Entry) Principal() string { return e.principal().String() }
+
+func (e *Entry) principal() identity.Principal {
 	run := identity.Run{JobID: e.Run.JobID, TaskID: e.Run.TaskID, Role: e.Run.Role}
-	p := identity.Principal{Kind: e.Kind, Node: e.Node, Name: e.Name, Run: run}
-	return p.String()
+	return identity.Principal{Kind: e.Kind, Node: e.Node, Name: e.Name, Run: run, Proof: e.Proof,
+		Credential: e.Credential, Address: e.Address}
 }
 
 // Encode returns the canonical encoding of an entry, of which [Entry.Sum] is the SHA-256: its fields in a

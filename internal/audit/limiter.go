@@ -43,6 +43,25 @@ func (l *Limiter) Admit(p identity.Principal, now time.Time) (own bool, due []En
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	due = l.end(now, false)
+	c := l.of(p, now)
+	if c.own >= PerPrincipal || l.total >= PerProcess {
+		c.further++
+		return false, due
+	}
+	c.own++
+	l.total++
+	return true, due
+}
+
+// Return counts an entry that could not be written for the next summary of its caller.
+func (l *Limiter) Return(e Entry, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.of(e.principal(), now).further += max(e.Count, 1)
+}
+
+// of returns the counts of a caller in the present window.
+func (l *Limiter) of(p identity.Principal, now time.Time) *count {
 	if l.counts == nil {
 		l.counts, l.began, l.total = map[string]*count{}, now, 0
 	}
@@ -56,13 +75,7 @@ func (l *Limiter) Admit(p identity.Principal, now time.Time) (own bool, due []En
 		c = &count{principal: p}
 		l.counts[key] = c
 	}
-	if c.own >= PerPrincipal || l.total >= PerProcess {
-		c.further++
-		return false, due
-	}
-	c.own++
-	l.total++
-	return true, due
+	return c
 }
 
 // Due returns the summaries of a window that has ended, or with all also those of the current one, which then

@@ -2,6 +2,7 @@ package partners
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"time"
@@ -87,8 +88,11 @@ type Config struct {
 	// StrangerPaths are the paths that they may then call. Their principal is anonymous, with the fingerprint
 	// of their key.
 	StrangerPaths map[string]bool
-	// OnRefusal, if set, records each request that is refused because its sender is not known.
+	// OnRefusal, if set, records each request that is refused because its sender is not known. It must not
+	// wait.
 	OnRefusal func(r *http.Request, err error)
+	// OnRefusedConnection, if set, records each TLS handshake of a peer that is refused. It must not wait.
+	OnRefusedConnection func(address net.Addr, err error)
 }
 
 // CheckPartner returns why a partner can't be one of this party, or nil.

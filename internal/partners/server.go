@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -159,15 +160,7 @@ func (c *serverConn) handshake() {
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
 	defer cancel()
 	if err := c.HandshakeContext(ctx); err != nil {
-		if c.d.refused.allow() {
-			c.d.logger.Warn(
-				"refused a connection of a partner",
-				"address",
-				c.RemoteAddr().String(),
-				"error",
-				err,
-			)
-		}
+		c.refuse(err)
 		c.err = fmt.Errorf("failed to agree on TLS: %w", err)
 		return
 	}
@@ -180,9 +173,34 @@ func (c *serverConn) handshake() {
 	c.state.Store(&state)
 	// The directory may have changed during the handshake.
 	if err := c.d.checkOpen(c); err != nil {
+		c.refuse(err)
 		c.err = err
 		c.abort()
 	}
+}
+
+// refuse logs and records why the handshake of the connection has failed.
+func (c *serverConn) refuse(err error) {
+	if c.d.refused.allow() {
+		c.d.logger.Warn("refused a connection of a partner", "address", c.RemoteAddr().String(), "error", err)
+	}
+	if c.d.cfg.OnRefusedConnection != nil && !peerLeft(err) {
+		c.d.cfg.OnRefusedConnection(c.RemoteAddr(), err)
+	}
+}
+
+// peerLeft reports whether a handshake has ended because the peer hung up, refused this party or said
+// nothing, as a probe of the port does. Then this party has refused nothing.
+func peerLeft(err error) bool {
+	var operation *net.OpError
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
+		errors.Is(err, context.DeadlineExceeded):
+		return true
+	case errors.As(err, &operation):
+		return operation.Op == "read" || operation.Op == "write" || operation.Op == "remote error"
+	}
+	return false
 }
 
 // Close closes the connection.

@@ -43,6 +43,7 @@ func newInstitution(t *testing.T, node, database string) *institution {
 	file := filepath.Join(dir, "node.pem")
 	require.NoError(t, os.WriteFile(file, append(certificate, key...), 0o600))
 	i := &institution{t: t, cfg: Default()}
+	i.cfg.DataDir = t.TempDir()
 	i.cfg.NodeID = node
 	i.cfg.Partners.TLS.CertFile, i.cfg.Partners.TLS.KeyFile = file, file
 	i.cfg.Partners.Institution = "Bank " + node
@@ -73,10 +74,12 @@ func (i *institution) start() {
 		own:    newMemoryListener(),
 	}
 	i.p = p
+	p.openTrail(i.db)
 	require.NoError(t, p.openPartners())
 	require.NoError(t, p.watchContracts(ctx, i.db))
 	p.api = api.New(api.Config{Node: i.cfg.NodeID, Clients: api.OpenClients, MaxDocumentBytes: 1 << 20,
-		ClientTimeout: time.Minute}, api.Dependencies{Store: i.db, Contracts: p.contracts, Logger: quietLog})
+		ClientTimeout: time.Minute, Refusals: p.refusals},
+		api.Dependencies{Store: i.db, Contracts: p.contracts, Logger: quietLog})
 	p.onStop(p.api.Shutdown)
 	i.clients = freeAddress(t)
 	require.NoError(t, p.serve(ctx, "listen", i.clients, p.api.ServeClients,

@@ -63,6 +63,7 @@ func (p *Party) startGate(ctx context.Context, runs *runner.Runner, temporal cli
 		Transport:    p.containerTransport(),
 		Storage:      bucket,
 		Unidentified: p.cfg.Security.Mode == SecurityOpen || p.cfg.Runner.Unsafe,
+		OnRefusal:    p.recordGateRefusal,
 		Logger:       p.logger,
 	})
 	if err != nil {

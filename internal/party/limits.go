@@ -2,7 +2,6 @@ package party
 
 import (
 	"net"
-	"net/http"
 
 	"hutong/internal/limits"
 )
@@ -19,17 +18,13 @@ func (c LimitsConfig) bounded(l net.Listener) net.Listener {
 	return limits.Listener(l, c.Connections, c.ConnectionsPerAddress)
 }
 
-// limitTransfers bounds what each partner sends to a handler of the transport.
-func (p *Party) limitTransfers(h http.Handler) http.Handler {
-	return p.limiter.Handler(h, limits.RefuseText)
-}
-
 // limits checks the fields of limits.
 func (v *validation) limits(c LimitsConfig) {
 	for _, l := range []struct {
 		field string
 		n     float64
-	}{{"requests_per_second", c.Requests}, {"burst", float64(c.Burst)}, {"uploads", float64(c.Uploads)},
+	}{{"requests_per_second", c.Requests}, {"burst", float64(c.Burst)}, {"open_jobs", float64(c.OpenJobs)},
+		{"uploads", float64(c.Uploads)},
 		{"upload_mib_per_day", float64(c.UploadMiB)}, {"transport_mib_per_second", float64(c.TransportMiB)},
 		{"connections", float64(c.Connections)},
 		{"connections_per_address", float64(c.ConnectionsPerAddress)}} {

@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 
-	"hutong/internal/audit"
 	"hutong/internal/certs"
-	"hutong/internal/identity"
 	"hutong/internal/partners"
 	"hutong/transport"
 )
@@ -28,7 +25,7 @@ func (p *Party) openPartners() error {
 	}
 	cfg := partners.Config{Node: p.cfg.NodeID, AllowTLS12: p.cfg.Partners.TLS.MinVersion == "1.2",
 		Strangers: p.pending.Load, StrangerPaths: strangerPaths, Methods: methods,
-		OnRefusal: p.recordRefusal}
+		OnRefusal: p.recordRefusal, OnRefusedConnection: p.recordRefusedConnection}
 	files := p.cfg.Partners.TLS
 	if files.CertFile != "" {
 		pair, err := certs.LoadKeyPair(files.CertFile, files.KeyFile, p.logger)
@@ -46,19 +43,6 @@ func (p *Party) openPartners() error {
 		return fmt.Errorf("invalid partners of party %s: %w", p.cfg.NodeID, err)
 	}
 	return nil
-}
-
-// recordRefusal writes the refusal of a request of an unknown sender to the audit trail. A process without
-// the API has no access to the trail; it only logs.
-func (p *Party) recordRefusal(r *http.Request, refusal error) {
-	if p.api == nil {
-		return
-	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	p.api.RecordRefusal(identity.Principal{Address: host}, r.Method+" "+r.URL.Path, audit.Object{}, refusal)
 }
 
 // OpenPartners returns the directory of the partners of a valid configuration, for requests to them.

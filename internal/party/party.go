@@ -30,6 +30,7 @@ import (
 	bfiaclient "hutong/bfia/client"
 	"hutong/fateflow"
 	"hutong/gate"
+	"hutong/internal/audit"
 	"hutong/internal/httpclient"
 	"hutong/internal/imageref"
 	"hutong/internal/limits"
@@ -65,7 +66,8 @@ type Party struct {
 	contracts *contracts  // nil unless the process needs partners
 	pending   atomic.Bool // a node that is no partner may connect, to apply for a contract
 	limiter   *limits.Limiter
-	nonces    nonces // of the requests of partners
+	refusals  *audit.Recorder // nil in a transport that runs alone
+	nonces    nonces          // of the requests of partners
 	// sessions decides which partners may send to which sessions of the transport.
 	sessions *sessions
 	closers  []func(context.Context) error // in the order of the starts
@@ -103,6 +105,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
+	p.openTrail(db)
 	if roles.API || roles.Control || roles.Transport {
 		if err := p.watchContracts(ctx, db); err != nil {
 			return nil, err
@@ -331,9 +334,9 @@ func (p *Party) startTransport(ctx context.Context) error {
 	p.channel = t
 	p.onStop(t.Close)
 	srv := t.Server()
-	srv.Handler = p.keys.Accept(t.ContainerHandler())
+	srv.Handler = p.keys.Accept(t.ContainerHandler(), p.recordForgedCaller)
 	if p.cfg.Security.OpenPartners {
-		srv.Handler = p.keys.Accept(t.Handler())
+		srv.Handler = p.keys.Accept(t.Handler(), p.recordForgedCaller)
 	}
 	if err := p.serve(ctx, "transport.listen", p.cfg.Transport.Listen, srv.Serve, srv.Shutdown); err != nil {
 		return err
@@ -475,7 +478,9 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		Login:          p.login(),
 		FourEyes:       p.cfg.Jobs.FourEyes,
 		OpenPartners:   p.cfg.Security.OpenPartners,
+		OpenJobs:       p.cfg.Limits.OpenJobs,
 		Callers:        p.limiter,
+		Refusals:       p.refusals,
 		ClientTimeout:  30 * time.Second,
 		EvidenceSigner: p.cfg.evidenceSigner, Software: softwareVersion(),
 	}, api.Dependencies{

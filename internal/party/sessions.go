@@ -70,8 +70,8 @@ func newSessions(node string, read jobParties, logger *slog.Logger) *sessions {
 		quiet: rate.Sometimes{First: 10, Interval: 10 * time.Second}}
 }
 
-// authorizeCall decides on a call of the transport.
-func (p *Party) authorizeCall(ctx context.Context, call transport.Call) error {
+// mayCall decides on a call of the transport.
+func (p *Party) mayCall(ctx context.Context, call transport.Call) error {
 	caller := call.Caller
 	switch {
 	case caller.Kind == identity.KindPartner && caller.Node == p.cfg.NodeID &&

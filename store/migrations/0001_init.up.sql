@@ -291,6 +291,14 @@ CREATE TABLE t_job_client (
   created_at TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (job_id, act, name, credential)
 );
+CREATE INDEX i_job_client_name ON t_job_client (name);
+--bun:split
+-- The clients that have submitted jobs. A submission locks its row, so that the jobs of one client are counted one after
+-- the other.
+CREATE TABLE t_submitter (
+  name         TEXT        NOT NULL PRIMARY KEY,
+  submitted_at TIMESTAMPTZ NOT NULL
+);
 --bun:split
 -- The id of the deployment that owns this database. Containers carry it as a label, so that no deployment removes those
 -- of another. There is one row.
@@ -496,11 +504,24 @@ CREATE TABLE t_grant (
 CREATE INDEX i_grant_partner ON t_grant (partner);
 --bun:split
 -- The jobs that have used a grant. They stay when a job is removed, or its use could be repeated.
+--   accepted  the job is recorded; before, the use is held for a short time only
+--   returned  the job was not created, and does not count
 CREATE TABLE t_grant_use (
   grant_id TEXT        NOT NULL,
   job_id   TEXT        NOT NULL,
   used_at  TIMESTAMPTZ NOT NULL,
+  accepted BOOLEAN     NOT NULL,
+  returned BOOLEAN     NOT NULL,
   PRIMARY KEY (grant_id, job_id)
 );
 --bun:split
 CREATE INDEX i_grant_use_job ON t_grant_use (job_id);
+--bun:split
+-- What clients of this party have submitted. Only such jobs are this party's own, also if
+-- another party schedules them.
+CREATE TABLE t_submission (
+  job_id     TEXT        NOT NULL,
+  digest     TEXT        NOT NULL,
+  created_at TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (job_id, digest)
+);

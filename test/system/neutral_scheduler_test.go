@@ -26,6 +26,7 @@ func TestNeutralScheduler(t *testing.T) {
 			TransportURL: "http://" + cfg.Transport.Listen}
 		if cfg.NodeID == guestNode {
 			cfg.Scheduler = neutralNode
+			cfg.Grants = party.GrantsRequired // its own jobs need none
 		} else {
 			cfg.Jobs.Approval = party.ApprovalManual
 			route := cfg.Routes[guestNode]
@@ -61,6 +62,14 @@ func TestNeutralScheduler(t *testing.T) {
 	for _, n := range []*testParty{pair.guest, pair.host} {
 		requireNoContainers(t, n, stopped, bfia.DeviceProcess)
 	}
+	// What the guest's users did not submit is the scheduler's own job, whatever it says.
+	forged := withJobID(t, sleepJob(t, 2, map[string]any{"s1": seconds(0), "s2": seconds(0)}, nil),
+		bfia.NewJobID(time.Now(), 7))
+	refused, _ := pair.guest.request(http.MethodPost, bfia.PathCreate, []byte(forged), "x-source-node-id",
+		neutralNode)
+	require.Equal(t, bfia.CodeForbidden, refused.Code)
+	require.Contains(t, refused.Text(), "partner: "+neutralNode+" has no grant at "+guestNode)
+
 	// Without a role the guest would receive no report of its job.
 	env, status := pair.guest.request(
 		http.MethodPost,

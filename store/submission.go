@@ -1,0 +1,56 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/uptrace/bun"
+)
+
+// submission is a job that a client of this party has submitted.
+type submission struct {
+	bun.BaseModel `bun:"table:t_submission,alias:s"`
+
+	JobID     string    `bun:"job_id,pk"`
+	Digest    string    `bun:"digest,pk"` // [bfia.Document.SubmissionDigest]
+	CreatedAt time.Time `bun:"created_at"`
+}
+
+// AddSubmission records what a client of this party submits, before the job leaves it. added is false if it
+// is recorded already.
+func (s *Store) AddSubmission(ctx context.Context, jobID, digest string) (added bool, err error) {
+	if err := checkText("job_id", jobID, "digest", digest); err != nil {
+		return false, err
+	}
+	row := submission{JobID: jobID, Digest: digest, CreatedAt: normalizeTime(time.Now())}
+	n, err := affected(s.w.NewInsert().Model(&row).On("CONFLICT (job_id, digest) DO NOTHING").Exec(ctx))
+	return n > 0, wrap(err, "record the submission of job %s", jobID)
+}
+
+// IsSubmission reports whether a client of this party has submitted a job with this content.
+func (s *Store) IsSubmission(ctx context.Context, jobID, digest string) (bool, error) {
+	if err := checkText("job_id", jobID, "digest", digest); err != nil {
+		return false, err
+	}
+	found, err := s.w.NewSelect().Model((*submission)(nil)).
+		Where("job_id = ? AND digest = ?", jobID, digest).Exists(ctx)
+	return found, wrap(err, "read the submission of job %s", jobID)
+}
+
+// DeleteSubmission deletes the record of a submission that was refused.
+func (s *Store) DeleteSubmission(ctx context.Context, jobID, digest string) error {
+	_, err := s.w.NewDelete().Model((*submission)(nil)).Where("job_id = ? AND digest = ?", jobID, digest).
+		Exec(ctx)
+	return wrap(err, "delete the submission of job %s", jobID)
+}
+
+// RemoveUnusedSubmissions deletes the records of submissions before a time whose jobs were not created, and
+// returns how many.
+func (s *Store) RemoveUnusedSubmissions(ctx context.Context, before time.Time) (int, error) {
+	n, err := affected(
+		s.w.NewDelete().Model((*submission)(nil)).Where("created_at < ?", normalizeTime(before)).
+			Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = s.job_id)").
+			Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = s.job_id)").Exec(ctx),
+	)
+	return n, wrap(err, "remove the submissions of jobs that were not created")
+}
