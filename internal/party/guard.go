@@ -16,7 +16,16 @@ import (
 // because the network may be created again with another address, and a reload of the machine's firewall may
 // remove the rules. Without the right to do so, containers run all the same, and hutong doctor reports it.
 func (p *Party) guardBridge(ctx context.Context, d *docker.Driver) error {
-	if d == nil || p.cfg.Runner.Docker.HostNetwork {
+	if d == nil {
+		return nil
+	}
+	switch removed, err := d.RemoveStaleGuards(ctx); {
+	case err != nil && !errors.Is(err, docker.ErrNoGuard):
+		p.logger.Warn("failed to remove rules of networks that are gone", "error", err)
+	case len(removed) > 0:
+		p.logger.Info("removed rules of networks that are gone", "tables", removed)
+	}
+	if p.cfg.Runner.Docker.HostNetwork {
 		return nil
 	}
 	ports, err := p.cfg.containerPorts()

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
+	"github.com/docker/docker/api/types/network"
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -73,6 +76,47 @@ func isGuarded(bridge string) (bool, error) {
 	return slices.ContainsFunc(tables, func(t *nftables.Table) bool {
 		return t.Name == guardTable+bridge
 	}), nil
+}
+
+// RemoveStaleGuards removes the rules of networks of parties that are gone, which a runner that was killed
+// leaves behind, and returns the names of their tables. Rules stay if Docker Engine has a network with their
+// interface, or the machine has the interface, perhaps for another Docker Engine. It returns ErrNoGuard if
+// this process may not change rules.
+//
+// A network that is created again meanwhile may lose its rules: its party looks for them regularly.
+func (d *Driver) RemoveStaleGuards(ctx context.Context) (removed []string, err error) {
+	const doing = "remove the rules of networks that are gone"
+	c, err := nftables.New()
+	if err != nil {
+		return nil, driver.WrapError(doing, "", guardError(err))
+	}
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, driver.WrapError(doing, "", guardError(err))
+	}
+	networks, err := d.calls.NetworkList(ctx, network.ListOptions{})
+	if err != nil {
+		return nil, driver.WrapError(doing, "", classify(err))
+	}
+	for _, table := range tables {
+		bridge := strings.TrimPrefix(table.Name, guardTable)
+		if bridge == table.Name || !strings.HasPrefix(bridge, bridgePrefix) {
+			continue // not of a network that Hutong creates
+		}
+		if slices.ContainsFunc(networks, func(n network.Summary) bool { return bridgeOf(n) == bridge }) {
+			continue
+		}
+		if _, err := net.InterfaceByName(bridge); err == nil {
+			continue
+		}
+		c.DelTable(table)
+		if err := c.Flush(); err != nil && !errors.Is(err, fs.ErrNotExist) { // another runner was faster
+			return removed, driver.WrapError(doing, "", guardError(err))
+		}
+		removed = append(removed, table.Name)
+	}
+
+	return removed, nil
 }
 
 // removeGuard removes the rules of a network that is removed. An error leaves rules that match nothing.
