@@ -20,10 +20,10 @@ func TestNeutralScheduler(t *testing.T) {
 	t.Parallel()
 	neutral := newTestParty(t, neutralNode, testenv.Temporal(t), pairCount.Add(1))
 	neutral.cfg.Routes, neutral.cfg.Partners.Listen = party.Routes{}, "" // all speak HTTP with it
+	toNeutral := neutral.plainRoute()
 	pair := newPartyPair(t, func(cfg *party.Config) {
-		cfg.Routes[neutralNode] = neutral.plainRoute()
-		neutral.cfg.Routes[cfg.NodeID] = party.Route{URL: "http://" + cfg.Listen,
-			TransportURL: "http://" + cfg.Transport.Listen}
+		cfg.Routes[neutralNode] = toNeutral
+		neutral.cfg.Routes[cfg.NodeID] = (&testParty{t: t, cfg: cfg}).plainRoute()
 		if cfg.NodeID == guestNode {
 			cfg.Scheduler = neutralNode
 			cfg.Grants = party.GrantsRequired // its own jobs need none
