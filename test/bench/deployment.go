@@ -189,7 +189,11 @@ func (d *deployment) registerAndUpload(ctx context.Context, name string, device 
 }
 
 func (d *deployment) upload(ctx context.Context, node, name, csv string) error {
+	return d.uploadAs(ctx, node, name, csv, `{"delimiter":",","label_name":"y","match_id_name":"id"}`)
+}
+
+// uploadAs uploads a dataset with its metadata.
+func (d *deployment) uploadAs(ctx context.Context, node, name, csv, meta string) error {
 	return d.clients[node].Upload(ctx, d.urls[node], name+".csv", []byte(csv), map[string]string{
-		"namespace": "testspace", "name": name, "head": "true", "partitions": "1",
-		"meta": `{"delimiter":",","label_name":"y","match_id_name":"id"}`})
+		"namespace": "testspace", "name": name, "head": "true", "partitions": "1", "meta": meta})
 }

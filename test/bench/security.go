@@ -206,12 +206,16 @@ func (s *securityPairs) startPair(ctx context.Context, o options, d *deployment,
 			return err
 		}
 	}
-	for role, node := range map[string]string{"guest": d.guest, "host": d.host} {
+	for node, role := range map[string]string{d.guest: "guest", d.host: "host"} {
 		rows, err := os.ReadFile(filepath.Join("testdata", "breast", role+".csv"))
 		if err != nil {
 			return err
 		}
-		if err := d.upload(ctx, node, "test_"+role, string(rows)); err != nil {
+		meta := `{"delimiter":",","match_id_name":"id"}`
+		if role == "guest" {
+			meta = `{"delimiter":",","label_name":"y","match_id_name":"id"}`
+		}
+		if err := d.uploadAs(ctx, node, "test_"+role, string(rows), meta); err != nil {
 			return err
 		}
 	}
