@@ -65,8 +65,7 @@ func TestNeutralScheduler(t *testing.T) {
 	// What the guest's users did not submit is the scheduler's own job, whatever it says.
 	forged := withJobID(t, sleepJob(t, 2, map[string]any{"s1": seconds(0), "s2": seconds(0)}, nil),
 		bfia.NewJobID(time.Now(), 7))
-	refused, _ := pair.guest.request(http.MethodPost, bfia.PathCreate, []byte(forged), "x-source-node-id",
-		neutralNode)
+	refused := neutral.post(pair.guest, bfia.PathCreate, forged)
 	require.Equal(t, bfia.CodeForbidden, refused.Code)
 	require.Contains(t, refused.Text(), "partner: "+neutralNode+" has no grant at "+guestNode)
 
