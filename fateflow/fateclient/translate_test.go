@@ -218,8 +218,8 @@ func TestTranslationRefuses(t *testing.T) {
 			`dag_schema.dag.tasks.lr_0.conf.provider: JG1 has no provider "q" with lr; it has p:1`},
 		"which provider": {change(t, `"component_ref": "lr"`, `"component_ref": "two"`, `"version": "1"`,
 			`"version": "3"`), "name one of p:1, p:2"},
-		"output": {change(t, `"output_model": {`, `"trained": {`), // FATE-Flow leaves it out,
-			and the job has no model
+		// FATE-Flow leaves it out, and the job has no model.
+		"output": {change(t, `"output_model": {`, `"trained": {`),
 			"tasks.lr_0.outputs.model.trained: lr of p:1 has no such output (its outputs: dataset train_output_data,"},
 		"type of an output": {change(t, `"output_artifact_type_alias": "model"`,
 			`"output_artifact_type_alias": "data"`), "tasks.lr_0.outputs.the types of the outputs don't fit"},
