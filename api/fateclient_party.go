@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"io"
 	"net"
 	"slices"
 	"strconv"
@@ -20,9 +21,8 @@ import (
 // instead.
 func (s *Server) fateRefuse(r fateclient.Refusal) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		if _, err := s.readBody(c, s.MaxUploadBytes); err != nil {
-			return err
-		}
+		// A client that still sends would not read the answer.
+		_, _ = io.CopyN(io.Discard, s.bodyStream(c), s.MaxDocumentBytes)
 		return r.Error()
 	}
 }
