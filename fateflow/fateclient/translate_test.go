@@ -180,6 +180,8 @@ func TestTranslationTakes(t *testing.T) {
 			[]string{`"input":[{"key":"psi_0.output_data","type":"test_set"}]`}},
 		"the port's name instead of its alias": {change(t, `"output_artifact_key_alias": "output_data"`,
 			`"output_artifact_key_alias": "joined"`), []string{`"key":"psi_0.joined"`}},
+		"null, as the pipeline writes it": {change(t, `"namespace": "e", "name": "h"`,
+			`"namespace": null, "name": null, "dataset_id": "e#h"`), []string{`"dataset_id":"e#h"`}},
 		"old job": {change(t, `"flow_id": "f"`, `"flow_id": 7, "old_job_id": 20260101`),
 			[]string{`"old_job_id":"20260101"`, `"flow_id":"7"`}},
 	} {
