@@ -60,8 +60,8 @@ func (s *Server) partsOfJob(ctx context.Context, jobID string, get func(string) 
 	}
 	tasks, err := s.store.Tasks(ctx, jobID)
 	return slices.DeleteFunc(tasks, func(t store.Task) bool {
-		return get("task_name") != "" && get("task_name") != t.Name || get("role") != "" && get("role") != t.Role ||
-			get("party_id") != "" && get("party_id") != s.Node
+		task, role, party := get("task_name"), get("role"), get("party_id")
+		return task != "" && task != t.Name || role != "" && role != t.Role || party != "" && party != s.Node
 	}), err
 }
 

@@ -77,7 +77,8 @@ func TestFATEOutputs(t *testing.T) {
 
 	// A table of an output, by the address that data/table has.
 	var table map[string]any
-	p.good(get(fateclient.PathTableQuery + "?name=t1&display=true&namespace=guest-" + guest + "-data-rows")).into(&table)
+	of := "?name=t1&display=true&namespace=guest-" + guest + "-data-rows"
+	p.good(get(fateclient.PathTableQuery + of)).into(&table)
 	require.Equal(t, 2.0, table["count"])
 	require.Equal(t, []any{[]any{"1", "2"}, []any{"3", "4"}}, table["display"])
 

@@ -93,10 +93,9 @@ func TestFlow(t *testing.T) {
 
 	t.Log("datasets")
 	upload := func(name string, more map[string]any) string {
+		meta := map[string]any{"delimiter": ",", "match_id_name": "id", "label_name": "y"}
 		conf := map[string]any{"file": e.data("guest.csv"), "head": true, "partitions": 2,
-			"namespace": "demo",
-			"name":      name, "extend_sid": false, "meta": map[string]any{"delimiter": ",", "match_id_name": "id",
-				"label_name": "y"}}
+			"namespace": "demo", "name": name, "extend_sid": false, "meta": meta}
 		for k, v := range more {
 			conf[k] = v
 		}
