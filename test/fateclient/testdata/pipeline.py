@@ -89,7 +89,7 @@ for name, trainer, arbiter, parameters in [
     pipeline.fit()
     joined = pipeline.get_task_info("join").get_output_data()
     info = pipeline.get_task_info("train")
-    results[name] = {"joined": len(joined), "predictions": len(info.get_output_data()),
+    results[name] = {"joined": len(joined["train_data"]), "predictions": len(info.get_output_data()["train_data"]),
                      "model": bool(info.get_output_model()),
                      "metrics": sorted(metric["name"] for metric in info.get_output_metric())}
 print("results:", json.dumps(results))
