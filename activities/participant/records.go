@@ -38,7 +38,8 @@ func (a *Activities) RecordJob(ctx context.Context, in RecordJobInput) error {
 			tasks = append(tasks, store.Task{JobID: plan.JobID, Name: t.Name, Role: p.Role,
 				RoleIndex: p.Index, Seq: i,
 				Component: t.Component, Provider: t.Provider, Version: t.Version, State: bfia.TaskReady,
-				Dataset: activities.RootDataset(record, t.Name, p), RequireDataset: a.CheckDatasets})
+				Dataset: activities.RootDataset(record, t.Name, p), RequireDataset: a.CheckDatasets,
+				Model: activities.RootModel(record, t.Name, p)})
 		}
 	}
 
