@@ -70,8 +70,8 @@ func (s *Server) queryModels(c *fiber.Ctx) error {
 func parseModel(text string) (bfia.ModelRef, error) {
 	ref, err := bfia.ParseModelRef(text)
 	if err != nil {
-		return ref, bfia.Errorf(bfia.CodeBadRequest, "model: %q is not of the form job:task or job:task.output",
-			text)
+		return ref, bfia.Errorf(bfia.CodeBadRequest,
+			"model: %q is not of the form job:task or job:task.output", text)
 	}
 	return ref, nil
 }
@@ -79,8 +79,8 @@ func parseModel(text string) (bfia.ModelRef, error) {
 func viewModel(m store.Model) bfia.ModelView {
 	return bfia.ModelView{Model: m.Ref().String(), JobID: m.JobID, Task: m.TaskName, Output: m.Key,
 		Role: m.Part().Self(), Component: m.Component, Provider: m.Provider + ":" + m.Version,
-		Images: m.Images, Datasets: m.Datasets, Bytes: m.Bytes, SHA256: m.SHA256, Kept: m.Kept, Imported: m.Imported,
-		CreatedAt: m.CreatedAt}
+		Images: m.Images, Datasets: m.Datasets, Bytes: m.Bytes, SHA256: m.SHA256, Kept: m.Kept,
+		Imported: m.Imported, CreatedAt: m.CreatedAt}
 }
 
 // readModelName reads the body of a command about a model.
@@ -215,8 +215,8 @@ func (s *Server) checkModel(ctx context.Context, doc *bfia.Document, task *bfia.
 }
 
 func (s *Server) noModel(ref bfia.ModelRef, part bfia.Part) error {
-	return bfia.Errorf(bfia.CodeNotFound, "%s has no part of model %s as %s: it did not train it, or the model "+
-		"was deleted; 'hutong model list' there shows what it has", s.Node, ref, part.Self())
+	return bfia.Errorf(bfia.CodeNotFound, "%s has no part of model %s as %s: it did not train it, or the "+
+		"model was deleted; 'hutong model list' there shows what it has", s.Node, ref, part.Self())
 }
 
 // checkModels refuses a plan with a part at this party whose model it can't use; see [Server.checkModel].
