@@ -71,7 +71,7 @@ type predicting struct {
 	Prediction
 	components []Component
 	tasks      []PredictedTask
-	// outputs has the outputs of replaced tasks, by the outputs of the training that they stand for.
+	// outputs has the outputs of replaced tasks, by the outputs of the training that they replace.
 	outputs map[string]map[string]Port
 	roles   map[string]bool
 	params  map[string]map[string]map[string]any // by role, index and task
@@ -79,7 +79,7 @@ type predicting struct {
 	used    map[string]bool                      // keys of Datasets
 }
 
-// add adds the task that stands for one of the training.
+// add adds the task that replaces one of the training.
 func (b *predicting) add(c Component) error {
 	was, err := b.Describe(c.Provider, c.Version, c.ComponentName)
 	if err != nil {
@@ -141,8 +141,8 @@ func (b *predicting) predictor(c Component) (*Description, error) {
 	return desc, err
 }
 
-// replaceOutputs returns the outputs of a component that replaces a task. Its n-th dataset stands for the
-// task's n-th, the last one also for further ones.
+// replaceOutputs returns the outputs of a component that replaces a task. Its n-th dataset replaces the
+// task's n-th, the last one also further ones.
 func (b *predicting) replaceOutputs(c Component, desc *Description) []Port {
 	var outputs, data []Port
 	for _, out := range desc.OutputData {
@@ -172,7 +172,7 @@ func (b *predicting) addPart(c Component, task PredictedTask, part Part, desc *D
 		return err
 	}
 	inputs, err := BindInputs(c, desc, true)
-	if task.Model != nil { // whatever its ports: the training tells whether the DAG feeds it
+	if task.Model != nil { // whatever its ports: as in the training, the DAG feeds it or not
 		inputs, err = []Binding{{Type: string(familyData)}}, nil
 		if slices.ContainsFunc(c.Input, func(in Port) bool { return familyOf(in.Type) == familyData }) {
 			inputs = nil

@@ -87,8 +87,9 @@ func (m *Models) Export(ctx context.Context, ref bfia.ModelRef) (*Export, error)
 		}
 		digest, bytes := Digest(files)
 		if digest != part.SHA256 {
-			return nil, bfia.Errorf(bfia.CodeConflict, "model %s (%s): its content in the storage is not what "+
-				"was trained: the hashes differ", part.Ref(), part.Part().Self())
+			return nil, bfia.Errorf(bfia.CodeConflict,
+				"model %s (%s): its content in the storage is not what was trained: the hashes differ",
+				part.Ref(), part.Part().Self())
 		}
 		p := ManifestPart{Role: part.Role, Index: part.RoleIndex, Images: part.Images,
 			Datasets: part.Datasets, Bytes: bytes, SHA256: digest, Files: files}

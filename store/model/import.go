@@ -43,8 +43,9 @@ func (m *Models) Import(ctx context.Context, archive io.ReaderAt, size, maxBytes
 		}
 		if existing != nil {
 			if existing.Removing || existing.SHA256 != p.SHA256 {
-				refused := bfia.Errorf(bfia.CodeConflict, "model %s (%s): this party has another model of that "+
-					"name; delete it first", ref, part.Part().Self())
+				refused := bfia.Errorf(bfia.CodeConflict,
+					"model %s (%s): this party has another model of that name; delete it first", ref,
+					part.Part().Self())
 				return ref, errors.Join(refused, m.discard(ctx, parts))
 			}
 			continue
