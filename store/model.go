@@ -101,11 +101,12 @@ func (m *Model) check() error {
 		"provider", m.Provider, "version", m.Version, "namespace", m.Namespace, "name", m.Name)...)
 }
 
-// Models returns the models of this party, of one job or of all, newest first and without their documents.
+// Models returns the models of this party, of one job or of all, without their documents: by job, the latest
+// id first.
 func (s *Store) Models(ctx context.Context, jobID string) ([]Model, error) {
 	models := []Model{}
 	q := s.r.NewSelect().Model(&models).ExcludeColumn("document").Where(usableModel).
-		OrderExpr("m.created_at DESC, m.job_id, m.task_name, m.key, m.role, m.role_index")
+		OrderExpr("m.job_id DESC, m.task_name, m.key, m.role, m.role_index")
 	if jobID != "" {
 		if err := checkText("job_id", jobID); err != nil {
 			return nil, err

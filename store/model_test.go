@@ -129,7 +129,8 @@ func TestModels(t *testing.T) {
 
 		// A task with several models.
 		create("two", guestTask(""))
-		require.NoError(t, s.PutModels(ctx, []store.Model{trainedModel("two", "a"), trainedModel("two", "b")}))
+		both := []store.Model{trainedModel("two", "a"), trainedModel("two", "b")}
+		require.NoError(t, s.PutModels(ctx, both))
 		end("two")
 		_, err = s.ModelParts(ctx, ref("two"))
 		code(bfia.CodeBadRequest, err, "name one of them: two:t.a, two:t.b")

@@ -183,7 +183,7 @@ func (a *archive) checkFiles(maxBytes int64) error {
 			case blob.CheckKey(f.Name) != nil || names[f.Name]:
 				return badArchive("%q is not a file name, or given twice", f.Name)
 			case entry == nil:
-				return badArchive("has no entry %q of its manifest", f.Name)
+				return badArchive("has no entry %q of its manifest", p.part("").Self()+"/"+f.Name)
 			case f.Bytes < 0 || entry.UncompressedSize64 != uint64(f.Bytes):
 				return badArchive("%q has not the size of its manifest", entry.Name)
 			}
