@@ -221,8 +221,8 @@ func BindInputs(c Component, desc *Description, root bool) ([]Binding, error) {
 	return bound, nil
 }
 
-// bindOutputs assigns the n-th output of a kind in the DAG to the n-th port of that kind in the description.
-func bindOutputs(c Component, desc *Description) ([]Binding, error) {
+// BindOutputs assigns the n-th output of a kind in the DAG to the n-th port of that kind in the description.
+func BindOutputs(c Component, desc *Description) ([]Binding, error) {
 	var kinds []string
 	for _, out := range c.Output {
 		kinds = append(kinds, out.Type)
@@ -365,7 +365,7 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part,
 		}
 		r.Inputs = append(r.Inputs, in)
 	}
-	if r.Outputs, err = bindOutputs(c, desc); err != nil {
+	if r.Outputs, err = BindOutputs(c, desc); err != nil {
 		return nil, PrefixPlace("task "+task, err)
 	}
 	for j := range r.Outputs {

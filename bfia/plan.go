@@ -147,7 +147,7 @@ func planTask(doc *Document, describe Describe, i int, node string) (*PlannedTas
 	if err != nil {
 		return nil, PrefixField(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
 	}
-	if _, err := bindOutputs(c, desc); err != nil {
+	if _, err := BindOutputs(c, desc); err != nil {
 		return nil, PrefixField(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
 	}
 	t := &PlannedTask{

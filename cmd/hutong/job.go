@@ -33,6 +33,7 @@ func newJobCommand(c *client) *cobra.Command {
 		newJobPriority(c),
 		newJobRerun(c),
 		newJobPredict(c),
+		newJobRehearse(c),
 		newJobDelete(c),
 		newJobLogs(c),
 		newJobOutputs(c),

@@ -284,6 +284,7 @@ func TestValidate(t *testing.T) {
 		{"scheduler of a partner", func(c *Config) {
 			c.Routes = Routes{"Z": {URL: "http://z", Schedulers: []string{"Z", "Y"}}}
 		}, `routes.Z.schedulers[1]: must be an entry of routes, but is "Y"`},
+		{"limits.open_jobs", func(c *Config) { c.Limits.OpenJobs = -1 }, "must be from 0 to 1000000000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config := Default()
