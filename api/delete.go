@@ -85,6 +85,14 @@ func (s *Server) deleteTable(ctx context.Context, address bfia.Address) error {
 	if err := s.refuseOutput(ctx, address); err != nil {
 		return err
 	}
+	if _, synthetic := address.Rehearsed(); !synthetic {
+		// The synthetic dataset has the columns of the real one, so it goes first.
+		rows := address.Rehearsal()
+		err := s.datasets.Delete(ctx, rows.Namespace, rows.Name)
+		if err != nil && bfia.CodeOf(err) != bfia.CodeNotFound {
+			return err
+		}
+	}
 	if err := s.datasets.Delete(ctx, address.Namespace, address.Name); err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ import (
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/dataset"
+	"hutong/store/model"
 	"hutong/workflows"
 )
 
@@ -82,6 +83,8 @@ type Config struct {
 	EvidenceSigner func() (evidence.Signer, error)
 	// Software is the version of the program, for evidence.
 	Software string
+	// OpenJobs is how many jobs that have not ended one client may have submitted. 0 is no limit.
+	OpenJobs int
 	// Callers bounds what each caller takes. nil bounds nothing.
 	Callers *limits.Limiter
 	// Refusals writes refusals to the audit trail, for all listeners of the process. nil: one of its own.
@@ -99,6 +102,7 @@ type Server struct {
 	temporal temporal.Client
 	remote   *client.Client // its timeout covers create_all
 	remover  housekeeping.Remover
+	models   *model.Models
 	// contracts serves the contracts with partners, or is nil.
 	contracts Contracts
 	logger    *slog.Logger
@@ -150,6 +154,7 @@ func New(cfg Config, d Dependencies) *Server {
 	s := &Server{Config: cfg, store: d.Store, blobs: d.Blobs, datasets: d.Datasets, temporal: d.Temporal,
 		remote: d.Remote,
 		logger: d.Logger, jobSalt: os.Getpid(), submissions: semaphore.NewWeighted(submissionsAtOnce())}
+	s.models = model.New(cfg.Node, d.Blobs, d.Store)
 	s.remover = housekeeping.Remover{Node: cfg.Node, Store: d.Store, Blobs: d.Blobs,
 		DeleteWorkflows: d.DeleteWorkflows, Heartbeat: func() {}, Logger: d.Logger}
 	s.contracts = d.Contracts

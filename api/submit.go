@@ -42,15 +42,13 @@ func (s *Server) submit(ctx context.Context, doc *bfia.Document) ([]bfia.Warning
 		return nil, err
 	}
 	defer done()
-	if err := s.recordAct(ctx); err != nil {
-		return nil, err
-	}
-	undo, err := s.recordClient(ctx, doc.JobID, store.ActSubmitted)
+	undo, err := s.recordSubmitter(ctx, doc.JobID)
 	if err != nil {
 		return nil, err
 	}
 	undoSubmission, err := s.recordSubmission(ctx, doc)
 	if err != nil {
+		undo(ctx)
 		return nil, err
 	}
 	if err := s.remote.CreateAll(ctx, s.Scheduler, doc); err != nil {
@@ -140,30 +138,41 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string,
 	if err := s.checkGrants(ctx, record, plan, from); err != nil {
 		return nil, err
 	}
+	_, granted, err := s.needsGrants(ctx, doc, from)
+	if err != nil {
+		return nil, err
+	}
+	required := s.CheckDatasets || granted
+	if err := bfia.CheckRehearsal(doc, plan, record.Registry.Describe); err != nil {
+		return nil, err
+	}
 	for _, t := range plan.Tasks {
 		for _, part := range t.PartsOf(s.Node) {
 			address, err := doc.RootDataset(record.Registry.Describe, t.Name, part)
 			if err != nil || address == nil {
 				continue // NewPlan refuses malformed ones
 			}
-			if err := s.checkDataset(ctx, doc, *address, from); err != nil {
+			if err := s.checkDataset(ctx, doc, *address, required); err != nil {
 				place := fmt.Sprintf("config.task_params.%s.%d.%s.dataset_id", part.Role, part.Index, t.Name)
 				return nil, bfia.PrefixPlace(place, err)
 			}
 		}
 	}
-	return plan, nil
+	return plan, s.checkModels(ctx, record, plan)
 }
 
 // checkDataset refuses a root dataset of a new job that is an output of another one, or that is not
-// registered where this party checks that, as it always does if it requires grants.
-func (s *Server) checkDataset(ctx context.Context, doc *bfia.Document, address bfia.Address, from origin,
+// registered although that is required. It makes the synthetic dataset that a rehearsal reads.
+func (s *Server) checkDataset(ctx context.Context, doc *bfia.Document, address bfia.Address, required bool,
 ) error {
-	if err := s.refuseOutput(ctx, address); err != nil {
-		return err
+	if real, synthetic := address.Rehearsed(); synthetic {
+		if err := s.checkDataset(ctx, doc, real, true); err != nil {
+			return err
+		}
+		return s.datasets.Rehearse(ctx, real)
 	}
-	_, granted, err := s.needsGrants(ctx, doc, from)
-	if err != nil || !s.CheckDatasets && !granted {
+	err := s.refuseOutput(ctx, address)
+	if err != nil || !required {
 		return err
 	}
 	_, err = s.store.DataTable(ctx, address.Namespace, address.Name)

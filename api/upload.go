@@ -143,7 +143,7 @@ func (f *uploadForm) take(part *multipart.Part, stream *body) error {
 	return nil
 }
 
-func (f *uploadForm) takeFile(part *multipart.Part, stream *body) (err error) {
+func (f *uploadForm) takeFile(part io.Reader, stream *body) (err error) {
 	if f.file, err = os.CreateTemp(f.server.TempDir, "upload-*"); err != nil {
 		return bfia.Wrap(bfia.CodeInternal, err, "failed to store the uploaded file")
 	}
@@ -274,6 +274,10 @@ func (s *Server) ingest(c *fiber.Ctx, req dataset.IngestRequest, r io.Reader) er
 	on(c.UserContext(), audit.Dataset, address.String())
 	if err := s.refuseOutput(c.UserContext(), address); err != nil {
 		return err
+	}
+	if _, synthetic := address.Rehearsed(); synthetic {
+		return bfia.Errorf(bfia.CodeConflict, "namespace: %q is reserved for the synthetic rows of rehearsals; "+
+			"choose another one", req.Namespace)
 	}
 	table, err := s.datasets.Ingest(c.UserContext(), req, r)
 	if err != nil {

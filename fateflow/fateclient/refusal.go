@@ -24,8 +24,8 @@ const (
 		"(hutong partner, hutong grant)"
 	insteadOfPermissions = "hutong grant says what partners may use, jobs.approval: manual asks a person for " +
 		"each of their jobs"
-	insteadOfModels = "models are outputs of jobs: flow output download-model; model_id in the parameters of " +
-		"a task names one for a prediction"
+	insteadOfModels = "models are outputs of jobs: hutong model lists, exports, imports and deletes them; " +
+		"model_id in the parameters of a task names one for a prediction"
 	insteadOfDeletions = "flow job clean deletes all of a job; jobs.retention deletes old ones"
 )
 
