@@ -188,22 +188,22 @@ func TestFlow(t *testing.T) {
 	do(1000, "hutong job probe", "test", "toy", "-gid", guestNode, "-hid", hostNode)
 
 	t.Log("what has no meaning here")
-	empty := e.write("empty.json", map[string]any{"namespace": "n", "name": "d",
-		"data_warehouse": map[string]any{},
-		"app_id":         "a", "grant_role": "guest", "type": "dataset"})
+	transformer := e.write("transformer.json", map[string]any{"namespace": "n", "name": "d",
+		"data_warehouse": map[string]any{"namespace": "demo", "name": "breast_guest"}})
+	resource := e.write("resource.json", map[string]any{"party_id": hostNode, "component": "lr"})
 	model := []string{"-mid", "m", "-mv", "0", "-r", "guest", "-p", guestNode}
 	for _, args := range [][]string{
-		{"data", "transformer", "-c", empty},
+		{"data", "transformer", "-c", transformer},
 		{"data", "download-component", "-ns", "n", "-n", "d", "-o", e.dir},
 		{"table", "bind", "-ns", "n", "-n", "d", "-o", e.dir},
 		with([]string{"output", "delete-metric"}, lr...), with([]string{"output", "delete-model"}, lr...),
 		with([]string{"model", "export"}, append(model, "-o", e.dir)...),
-		{"model", "import", "-mid", "m", "-mv", "0", "-i", empty},
+		{"model", "import", "-mid", "m", "-mv", "0", "-i", transformer},
 		with([]string{"model", "delete"}, model...),
 		{"permission", "grant", "--app-id", "a", "-r", "client"}, {"permission", "delete", "--app-id", "a",
 			"-r", "client"},
-		{"permission", "query", "--app-id", "a"}, {"permission", "grant-resource", "-c", empty},
-		{"permission", "delete-resource", "-c", empty}, {"permission", "query-resource", "-p", hostNode},
+		{"permission", "query", "--app-id", "a"}, {"permission", "grant-resource", "-c", resource},
+		{"permission", "delete-resource", "-c", resource}, {"permission", "query-resource", "-p", hostNode},
 		{"client", "create-client", "--app-name", "a"}, {"client", "delete-client", "--app-id", "a"},
 		{"client", "query-client"}, {"client", "create-site", "-p", hostNode},
 		{"client", "delete-site", "-p", hostNode}, {"client", "query-site", "-p", hostNode},
