@@ -201,7 +201,8 @@ func TestFATEFurther(t *testing.T) {
 		{name: "sshe", component: "sshe_linr", inputs: from("dataset:scale.d"), outputs: model,
 			parameters: few},
 		{name: "folds", component: "hetero_secureboost_cv", inputs: from("dataset:psi.d"), outputs: data,
-			parameters: map[string]any{"num_trees": 1, "max_depth": 2, "cv_param": map[string]any{"n_splits": 2}}},
+			parameters: map[string]any{"num_trees": 1, "max_depth": 2,
+				"cv_param": map[string]any{"n_splits": 2}}},
 	}
 	jobID := pair.guest.submit(fateJobOf(t, true, tasks...))
 	pair.requireFATESuccess(jobID, 10*time.Minute)
