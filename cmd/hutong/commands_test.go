@@ -228,7 +228,8 @@ func TestPrefixes(t *testing.T) {
 	require.NoError(t, err)
 	for _, cmd := range job.Commands() {
 		switch cmd.Name() {
-		case "submit", "predict", "rehearse", "list", "probe", "delete": // delete takes several ids, and resolves each
+		// delete takes several ids, and resolves each
+		case "submit", "predict", "rehearse", "list", "probe", "delete":
 		default:
 			require.True(t, takesJobID(cmd), cmd.Name())
 		}
