@@ -65,7 +65,7 @@ func newEnvironment(t *testing.T) *environment {
 			}
 			_ = resp.Body.Close()
 			return resp.StatusCode == http.StatusOK
-		}, time.Minute, 100*time.Millisecond, "%s is not ready:\n%s", address, &log)
+		}, 3*time.Minute, 100*time.Millisecond, "%s is not ready:\n%s", address, &log)
 	}
 
 	registration, err := os.ReadFile(filepath.Join(testenv.Root(t), "providers", "reference",
@@ -123,7 +123,7 @@ func (e *environment) hutong(args ...string) {
 // run runs a program of FATE's client, and returns what it prints.
 func (e *environment) run(program string, args ...string) string {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(e.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(e.t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(e.venv, "bin", program), args...)
 	cmd.Dir = e.dir
@@ -162,6 +162,6 @@ func (e *environment) await(jobID string) map[string]any {
 	require.Eventually(e.t, func() bool {
 		e.into(e.flow("job", "query", "-j", jobID, "-r", "guest", "-p", guestNode), &rows)
 		return rows[0]["end_time"] != nil
-	}, time.Minute, 100*time.Millisecond, "job %s has not ended", jobID)
+	}, 3*time.Minute, 100*time.Millisecond, "job %s has not ended", jobID)
 	return rows[0]
 }
