@@ -44,7 +44,11 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := s.remote.CreateAll(c.UserContext(), s.Scheduler, doc); err != nil {
+	permits, err := s.permitsOf(c.UserContext(), doc)
+	if err != nil {
+		return err
+	}
+	if err := s.remote.CreateAll(c.UserContext(), s.Scheduler, doc, permits...); err != nil {
 		var sent *client.Error
 		if errors.As(err, &sent) && sent.Outcome == client.Refused {
 			undo(c.UserContext())
