@@ -87,6 +87,9 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 		status = http.StatusOK
 	}
 
+	if answered, err := failFATE(c, code, message); answered {
+		return err
+	}
 	field := "msg"
 	if isV2(c.Path()) {
 		field = "message"

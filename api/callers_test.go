@@ -15,6 +15,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/fateflow"
+	"hutong/fateflow/fateclient"
 	"hutong/internal/identity"
 )
 
@@ -94,6 +95,10 @@ var classes = map[string]class{
 	fateflow.PathSchedulerJobStop:    verb(bfia.VerbStopAll),
 	fateflow.PathSchedulerTaskReport: verb(bfia.VerbTaskCallback),
 	fateflow.PathSchedulerJobCreate:  {partners: true}, fateflow.PathSchedulerJobRerun: {partners: true},
+
+	fateclient.PathJobSubmit: role(identity.Operator), fateclient.PathJobQuery: role(identity.Viewer),
+	fateclient.PathJobList: role(identity.Viewer), fateclient.PathJobStop: role(identity.Operator),
+	fateclient.PathTaskQuery: role(identity.Viewer), fateclient.PathTaskList: role(identity.Viewer),
 }
 
 // outcome is what a caller gets of an endpoint.

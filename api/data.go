@@ -10,6 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/fateflow/fateclient"
 	"hutong/internal/audit"
 	"hutong/store"
 	"hutong/store/blob"
@@ -50,11 +51,17 @@ func (s *Server) queryDatasets(c *fiber.Ctx) error {
 	return answer(c, "success", list, nil)
 }
 
-// downloadDataset sends a dataset as one CSV file, or another output's object unchanged.
+// downloadDataset sends a dataset as one CSV file, or another output's object unchanged. FATE's clients
+// always
+// say in which folder of theirs they unpack a download; they get the archive that they can unpack.
 func (s *Server) downloadDataset(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
 		return err
+	}
+	if get("path") != "" {
+		c.Locals(localFATECodes, fateclient.OfTable)
+		return s.fateDownload(c, get)
 	}
 	namespace, name := get("namespace"), get("name")
 	if err := bfia.CheckID("namespace", namespace); err != nil {

@@ -62,6 +62,14 @@ func (s *Server) deleteDataset(c *fiber.Ctx) error {
 	if err := s.refuseOutput(c.UserContext(), address); err != nil {
 		return err
 	}
+	if _, synthetic := address.Rehearsed(); !synthetic {
+		// The synthetic dataset has the columns of the real one, so it goes first.
+		rows := address.Rehearsal()
+		err := s.datasets.Delete(c.UserContext(), rows.Namespace, rows.Name)
+		if err != nil && bfia.CodeOf(err) != bfia.CodeNotFound {
+			return err
+		}
+	}
 	if err := s.datasets.Delete(c.UserContext(), address.Namespace, address.Name); err != nil {
 		return err
 	}

@@ -54,3 +54,34 @@ func TestDeleteProviderByForce(t *testing.T) {
 	p.good(post(bfia.PathCreate, job(t, "used")).from(host)) // repeated, by the job's record
 	p.bad(post(bfia.PathCreate, job(t, "other")).from(host), 200, bfia.CodeNotFound, "is not registered")
 }
+
+// A rehearsal reads synthetic rows, at all tasks, which the party makes and deletes with the dataset.
+func TestRehearsal(t *testing.T) {
+	p := newParty(t).withProvider().withData()
+	one := job(t, "one", `"testspace#test_guest"`, `"rehearsal.testspace#test_guest"`)
+	p.bad(post(bfia.PathCreate, one).from(host), 200, bfia.CodeBadRequest,
+		"reads the dataset testspace#test_host, and other tasks of this job read synthetic rows")
+	both := func(id string) string {
+		return job(t, id, `"testspace#test_guest"`, `"rehearsal.testspace#test_guest"`, `"testspace#test_host"`,
+			`"rehearsal.testspace#test_host"`)
+	}
+	p.good(post(bfia.PathCreate, both("all")).from(host))
+	rows := bfia.Address{Namespace: "rehearsal.testspace", Name: "test_guest"}
+	tables, err := p.store.DataTables(t.Context(), rows.Namespace)
+	require.NoError(t, err)
+	require.Len(t, tables, 2, "this party holds both parts")
+
+	p.file("rows.csv", "id,y\n1,0\n")
+	p.bad(post(bfia.PathComponentUpload, map[string]any{"file": "rows.csv", "namespace": rows.Namespace,
+		"name": "mine"}), 409, bfia.CodeConflict, `namespace: "rehearsal.testspace" is reserved`)
+
+	real := post(bfia.PathDataDelete, bfia.Address{Namespace: "testspace", Name: "test_guest"})
+	p.bad(real, 409, bfia.CodeConflict, "job all (READY)")
+	require.NoError(t, p.store.UpdateJob(t.Context(), "all", bfia.JobFinished, "", time.Now()))
+	p.good(real)
+	tables, err = p.store.DataTables(t.Context(), rows.Namespace)
+	require.NoError(t, err)
+	require.Len(t, tables, 1, "the other one stays")
+	p.bad(post(bfia.PathCreate, both("none")).from(host), 200, bfia.CodeNotFound,
+		`has no dataset "testspace#test_guest"`)
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -101,18 +100,7 @@ func (p fateFlowParty) Catalog(ctx context.Context, jobID string) (fateflow.Cata
 		return fateflow.Catalog{}, err
 	}
 
-	find := func(component string) ([]fateflow.Provider, error) {
-		// The list is sorted by name and version. A version that is registered for several devices has a row
-		// for each.
-		var found []fateflow.Provider
-		for _, r := range registry.Providers() {
-			if _, has := r.Components[component]; has {
-				found = append(found, fateflow.Provider{Name: r.Name, Version: r.Version})
-			}
-		}
-		return slices.Compact(found), nil
-	}
-	return fateflow.Catalog{Describe: registry.Describe, Find: find}, nil
+	return catalogOf(registry), nil
 }
 
 // registry returns the providers of a job's record, or all that are registered now if the job is new.

@@ -3,9 +3,11 @@ package api
 import (
 	"context"
 	"slices"
+	"time"
 
 	"hutong/bfia"
 	"hutong/internal/identity"
+	"hutong/internal/limits"
 	"hutong/store"
 )
 
@@ -16,32 +18,50 @@ func (s *Server) recordClient(
 	ctx context.Context,
 	jobID, act string,
 ) (undo func(context.Context), err error) {
-	p := identity.From(ctx)
-	undo = func(context.Context) {}
-	if p.Proof == identity.ByNothing || p.Kind != identity.KindClient {
-		return undo, nil
+	row, known := jobClient(ctx, jobID, act)
+	if !known {
+		return func(context.Context) {}, nil
 	}
-	row := store.JobClient{JobID: jobID, Act: act, Name: p.Name, Credential: p.Credential,
-		Proof: string(p.Proof)}
 	added, err := s.store.AddJobClient(ctx, row)
-	if err != nil || !added {
-		return undo, err
+	return s.undoClient(row, added), err
+}
+
+// recordSubmitter does the same for a job that the caller submits, and writes the entry of that act. It
+// refuses a job beyond the caller's limit.
+func (s *Server) recordSubmitter(ctx context.Context, jobID string) (undo func(context.Context), err error) {
+	row, known := jobClient(ctx, jobID, store.ActSubmitted)
+	if !known {
+		return func(context.Context) {}, s.recordAct(ctx)
+	}
+	added, err := s.store.Submit(ctx, row, s.OpenJobs)
+	if bfia.CodeOf(err) == bfia.CodeTooMany {
+		err = tooMany(&limits.Exceeded{Field: "limits.open_jobs", What: bfia.MessageOf(err),
+			After: retryOpenJobs})
+	}
+	return s.undoClient(row, added), err
+}
+
+// retryOpenJobs is when a client with too many open jobs may try again.
+const retryOpenJobs = time.Minute
+
+// jobClient returns the record of an act of the caller, if the party knows who it is.
+func jobClient(ctx context.Context, jobID, act string) (row store.JobClient, known bool) {
+	p := identity.From(ctx)
+	return store.JobClient{JobID: jobID, Act: act, Name: p.Name, Credential: p.Credential,
+		Proof: string(p.Proof)}, p.Proof != identity.ByNothing && p.Kind == identity.KindClient
+}
+
+// undoClient returns a function that deletes a record, if it was added.
+func (s *Server) undoClient(row store.JobClient, added bool) func(context.Context) {
+	if !added {
+		return func(context.Context) {}
 	}
 	return func(ctx context.Context) {
 		if err := s.store.DeleteJobClient(ctx, row); err != nil {
-			s.logger.Warn(
-				"failed to delete the record of an act that was refused",
-				"job_id",
-				jobID,
-				"act",
-				act,
-				"client",
-				p.Name,
-				"error",
-				err,
-			)
+			s.logger.Warn("failed to delete the record of an act that was refused",
+				"job_id", row.JobID, "act", row.Act, "client", row.Name, "error", err)
 		}
-	}, nil
+	}
 }
 
 // checkFourEyes refuses an approval by a client who submitted the job: a name that equals the submitter's, or

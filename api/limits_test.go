@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/internal/audit"
 	"hutong/internal/identity"
 	"hutong/internal/limits"
 )
@@ -139,4 +140,50 @@ func TestUploadsOfOneClient(t *testing.T) {
 	require.Greater(t, seconds, 23*3600)
 	_, code = upload("bob", 40_000)
 	require.NotEqual(t, bfia.CodeTooMany, code)
+}
+
+// TestOpenJobsOfOneClient has a client submit more jobs at once than it may have open. The answers name the
+// limit and say when to try again, and another client's job is accepted.
+func TestOpenJobsOfOneClient(t *testing.T) {
+	p := newParty(t, func(c *Config) {
+		c.OpenJobs = 3
+		c.Clients = func(c *fiber.Ctx) (identity.Principal, error) {
+			if c.Get("user") == "" {
+				return OpenClients(c)
+			}
+			return namedClients(c)
+		}
+	}).withProvider().withData()
+	t.Cleanup(callers.CloseIdleConnections)
+	submit := func(user, id string) (*http.Response, bfia.Code) {
+		return p.as(user, http.MethodPost, bfia.PathPlatformCreateAll, "application/json",
+			strings.NewReader(job(t, id)))
+	}
+	var accepted atomic.Int64
+	var all sync.WaitGroup
+	for i := range 10 {
+		all.Go(func() {
+			response, code := submit("alice", fmt.Sprint("a", i))
+			if code == bfia.CodeOK {
+				accepted.Add(1)
+				return
+			}
+			assert.Equal(t, bfia.CodeTooMany, code)
+			assert.Equal(t, http.StatusTooManyRequests, response.StatusCode)
+			assert.Equal(t, "60", response.Header.Get("Retry-After"))
+		})
+	}
+	all.Wait()
+	require.EqualValues(t, 3, accepted.Load())
+	require.Len(t, p.engine.started(), 3)
+	_, code := submit("bob", "b1")
+	require.Equal(t, bfia.CodeOK, code)
+	var refusals int
+	for _, e := range p.trail() {
+		if e.Outcome == audit.Refused && e.Name == "alice" {
+			require.Contains(t, e.Reason, "client alice has 3 open jobs, and may have 3 (limits.open_jobs of")
+			refusals++
+		}
+	}
+	require.Equal(t, 7, refusals)
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -114,5 +115,5 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathReady, s.ready, everybody},
 		{http.MethodGet, bfia.PathOpenAPI, s.openAPI, everybody},
 	}
-	return append(routes, s.fateFlowRoutes()...)
+	return slices.Concat(routes, s.fateFlowRoutes(), s.fateClientRoutes())
 }

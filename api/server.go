@@ -84,6 +84,8 @@ type Config struct {
 	EvidenceSigner func() (evidence.Signer, error)
 	// Software is the version of the program, for evidence.
 	Software string
+	// OpenJobs is how many jobs that have not ended one client may have submitted. 0 is no limit.
+	OpenJobs int
 	// Callers bounds what each caller takes. nil bounds nothing.
 	Callers *limits.Limiter
 	// Refusals writes refusals to the audit trail, for all listeners of the process. nil: one of its own.

@@ -282,7 +282,10 @@ func (s *Server) platformStop(c *fiber.Ctx) error {
 	if err := s.readJSON(c, &ref); err != nil {
 		return err
 	}
-	return s.stop(c, bfia.JobRef{JobID: ref.JobID})
+	if err := s.stop(c.UserContext(), bfia.JobRef{JobID: ref.JobID}); err != nil {
+		return err
+	}
+	return ok(c, nil)
 }
 
 // platformStopTask stops a task and its successors (part 2, 5.7).
@@ -294,21 +297,24 @@ func (s *Server) platformStopTask(c *fiber.Ctx) error {
 	if err := bfia.CheckID("task_name", ref.TaskName); err != nil {
 		return err
 	}
-	return s.stop(c, bfia.JobRef{JobID: ref.JobID, TaskName: ref.TaskName})
+	if err := s.stop(c.UserContext(), bfia.JobRef{JobID: ref.JobID, TaskName: ref.TaskName}); err != nil {
+		return err
+	}
+	return ok(c, nil)
 }
 
 // stop asks the job's scheduler to stop a job or a task.
-func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
+func (s *Server) stop(ctx context.Context, ref bfia.JobRef) error {
 	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
 		return err
 	}
-	on(c.UserContext(), audit.Job, ref.JobID)
-	scheduler, err := s.schedulerOf(c.UserContext(), ref.JobID)
+	on(ctx, audit.Job, ref.JobID)
+	scheduler, err := s.schedulerOf(ctx, ref.JobID)
 	if err != nil {
 		return err
 	}
-	stop := func() error { return s.remote.StopAll(c.UserContext(), scheduler, ref) }
-	doc, err := s.document(c.UserContext(), ref.JobID)
+	stop := func() error { return s.remote.StopAll(ctx, scheduler, ref) }
+	doc, err := s.document(ctx, ref.JobID)
 	fateFlow := err == nil && fateflow.Scheduled(doc) && scheduler != s.Node
 	if fateFlow {
 		if ref.TaskName != "" {
@@ -316,14 +322,14 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 				"task_name: %s schedules by the FATE-Flow protocol, which can stop a job, but not a task",
 				scheduler)
 		}
-		stop = func() error { return fateflow.SendStop(c.UserContext(), s.remote, scheduler, ref.JobID) }
+		stop = func() error { return fateflow.SendStop(ctx, s.remote, scheduler, ref.JobID) }
 	}
-	if err := s.recordAct(c.UserContext()); err != nil {
+	if err := s.recordAct(ctx); err != nil {
 		return err
 	}
 	err = stop()
 	if scheduler != s.Node && ref.TaskName == "" {
-		err = s.stopHere(c.UserContext(), ref.JobID, scheduler, fateFlow, err)
+		err = s.stopHere(ctx, ref.JobID, scheduler, fateFlow, err)
 	}
 	if bfia.CodeOf(err) == bfia.CodePartnerDown {
 		return err
@@ -331,7 +337,7 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 	if err != nil {
 		return partnerError(err, "the scheduler")
 	}
-	return ok(c, nil)
+	return nil
 }
 
 // stopHere stops this party's part of a job whose scheduler, another party, will not: it has ended the job,

@@ -23,40 +23,47 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	on(c.UserContext(), audit.Job, doc.JobID)
-	warnings, err := s.checkSubmission(c.UserContext(), doc)
+	warnings, err := s.submit(c.UserContext(), doc)
 	if err != nil {
 		return err
-	}
-	done, err := s.admit(c.UserContext())
-	if err != nil {
-		return err
-	}
-	defer done()
-	if err := s.recordAct(c.UserContext()); err != nil {
-		return err
-	}
-	undo, err := s.recordClient(c.UserContext(), doc.JobID, store.ActSubmitted)
-	if err != nil {
-		return err
-	}
-	undoSubmission, err := s.recordSubmission(c.UserContext(), doc)
-	if err != nil {
-		return err
-	}
-	permits, err := s.permitsOf(c.UserContext(), doc)
-	if err != nil {
-		return err
-	}
-	if err := s.remote.CreateAll(c.UserContext(), s.Scheduler, doc, permits...); err != nil {
-		var sent *client.Error
-		if errors.As(err, &sent) && sent.Outcome == client.Refused {
-			undo(c.UserContext())
-			undoSubmission(c.UserContext())
-		}
-		return partnerError(err, "the scheduler")
 	}
 	return ok(c, bfia.JobCreated{JobID: doc.JobID, Warnings: warnings})
+}
+
+// submit checks a client's job and sends it to its scheduler.
+func (s *Server) submit(ctx context.Context, doc *bfia.Document) ([]bfia.Warning, error) {
+	on(ctx, audit.Job, doc.JobID)
+	warnings, err := s.checkSubmission(ctx, doc)
+	if err != nil {
+		return nil, err
+	}
+	permits, err := s.permitsOf(ctx, doc)
+	if err != nil {
+		return nil, err
+	}
+	done, err := s.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	undo, err := s.recordSubmitter(ctx, doc.JobID)
+	if err != nil {
+		return nil, err
+	}
+	undoSubmission, err := s.recordSubmission(ctx, doc)
+	if err != nil {
+		undo(ctx)
+		return nil, err
+	}
+	if err := s.remote.CreateAll(ctx, s.Scheduler, doc, permits...); err != nil {
+		var sent *client.Error
+		if errors.As(err, &sent) && sent.Outcome == client.Refused {
+			undo(ctx)
+			undoSubmission(ctx)
+		}
+		return nil, partnerError(err, "the scheduler")
+	}
+	return warnings, nil
 }
 
 // submissionsAtOnce bounds the jobs that are created for clients at the same time. More would slow each other
@@ -135,13 +142,21 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string,
 	if err := s.checkGrants(ctx, record, plan, from); err != nil {
 		return nil, err
 	}
+	_, granted, err := s.needsGrants(ctx, doc, from)
+	if err != nil {
+		return nil, err
+	}
+	required := s.CheckDatasets || granted
+	if err := bfia.CheckRehearsal(doc, plan, record.Registry.Describe); err != nil {
+		return nil, err
+	}
 	for _, t := range plan.Tasks {
 		for _, part := range t.PartsOf(s.Node) {
 			address, err := doc.RootDataset(record.Registry.Describe, t.Name, part)
 			if err != nil || address == nil {
 				continue // NewPlan refuses malformed ones
 			}
-			if err := s.checkDataset(ctx, doc, *address, from); err != nil {
+			if err := s.checkDataset(ctx, doc, *address, required); err != nil {
 				place := fmt.Sprintf("config.task_params.%s.%d.%s.dataset_id", part.Role, part.Index, t.Name)
 				return nil, bfia.PrefixPlace(place, err)
 			}
@@ -151,14 +166,17 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string,
 }
 
 // checkDataset refuses a root dataset of a new job that is an output of another one, or that is not
-// registered where this party checks that, as it always does if it requires grants.
-func (s *Server) checkDataset(ctx context.Context, doc *bfia.Document, address bfia.Address, from origin,
+// registered although that is required. It makes the synthetic dataset that a rehearsal reads.
+func (s *Server) checkDataset(ctx context.Context, doc *bfia.Document, address bfia.Address, required bool,
 ) error {
-	if err := s.refuseOutput(ctx, address); err != nil {
-		return err
+	if real, synthetic := address.Rehearsed(); synthetic {
+		if err := s.checkDataset(ctx, doc, real, true); err != nil {
+			return err
+		}
+		return s.datasets.Rehearse(ctx, real)
 	}
-	_, granted, err := s.needsGrants(ctx, doc, from)
-	if err != nil || !s.CheckDatasets && !granted {
+	err := s.refuseOutput(ctx, address)
+	if err != nil || !required {
 		return err
 	}
 	_, err = s.store.DataTable(ctx, address.Namespace, address.Name)

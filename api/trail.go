@@ -11,6 +11,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/fateflow"
+	"hutong/fateflow/fateclient"
 	"hutong/internal/audit"
 	"hutong/internal/identity"
 )
@@ -71,6 +72,9 @@ var acts = map[string]string{
 	"POST " + bfia.PathTaskStart:    audit.PartnerTaskStart,
 	"POST " + bfia.PathStop:         audit.PartnerStop,
 	"POST " + bfia.PathTaskStop:     audit.PartnerTaskStop,
+
+	"POST " + fateclient.PathJobSubmit: audit.Submit,
+	"POST " + fateclient.PathJobStop:   audit.Stop,
 
 	"POST " + fateflow.PathSchedulerJobStop: audit.PartnerStopAll,
 	"POST " + fateflow.PathJobCreate:        audit.PartnerCreate,

@@ -17,6 +17,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/fateflow"
+	"hutong/fateflow/fateclient"
 	"hutong/internal/audit"
 	"hutong/internal/identity"
 	"hutong/store"
@@ -40,6 +41,9 @@ var notActs = []string{
 	"POST " + fateflow.PathTaskApply, "POST " + fateflow.PathTaskReturn, "POST " + fateflow.PathTaskStatus,
 	"POST " + fateflow.PathTaskCollect, "POST " + fateflow.PathSchedulerJobCreate,
 	"POST " + fateflow.PathSchedulerJobRerun, "POST " + fateflow.PathSchedulerTaskReport,
+	// FATE's clients.
+	"GET " + fateclient.PathJobQuery, "GET " + fateclient.PathJobList,
+	"GET " + fateclient.PathTaskQuery, "GET " + fateclient.PathTaskList,
 }
 
 // TestEachRouteIsAnActOrNot fails for a new endpoint until it is in one of the two tables.

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
 
 	"hutong/bfia"
 	"hutong/internal/audit"
@@ -122,7 +123,7 @@ func (f *uploadForm) take(part *multipart.Part, stream *body) error {
 	if name == "file" {
 		return f.takeFile(part, stream)
 	}
-	if !slices.Contains(uploadFields, name) {
+	if !slices.Contains(uploadFields, name) && !slices.Contains(ignoredUploadFields, name) {
 		return unknownUploadField(name)
 	}
 	value, err := io.ReadAll(io.LimitReader(part, f.server.MaxDocumentBytes+1))
@@ -200,15 +201,22 @@ func formValue(b []byte) json.RawMessage {
 var uploadFields = []string{"head", "partitions", "extend_sid", "meta", "namespace", "name",
 	"encoding"}
 
+// ignoredUploadFields are fields that FATE's clients may send: the party that they ask is meant.
+var ignoredUploadFields = []string{"role", "party_id"}
+
 func unknownUploadField(name string) error {
 	return bfia.Errorf(bfia.CodeBadRequest, "%s: is not a field of an upload (file, %s)", name,
 		strings.Join(uploadFields, ", "))
 }
 
+// uploadNamespace is the namespace of an upload that names none, as at FATE-Flow.
+const uploadNamespace = "upload"
+
 // parseUpload reads the fields of an upload besides its file. It refuses unknown fields, which would be lost
-// silently.
+// silently. An upload without an address gets one.
 func parseUpload(fields map[string]json.RawMessage) (dataset.IngestRequest, error) {
-	req := dataset.IngestRequest{Head: true, Partitions: 1}
+	req := dataset.IngestRequest{Head: true, Partitions: 1, Namespace: uploadNamespace,
+		Name: uuid.NewString()}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		raw := fields[name]
 		var into any
@@ -218,7 +226,7 @@ func parseUpload(fields map[string]json.RawMessage) (dataset.IngestRequest, erro
 		case "name":
 			into = &req.Name
 		case "head":
-			into = &req.Head
+			into = (*head)(&req.Head)
 		case "partitions":
 			into = &req.Partitions
 		case "extend_sid":
@@ -227,6 +235,8 @@ func parseUpload(fields map[string]json.RawMessage) (dataset.IngestRequest, erro
 			into = &req.Encoding
 		case "meta":
 			req.Meta = raw
+			continue
+		case "role", "party_id":
 			continue
 		default:
 			return req, unknownUploadField(name)
@@ -243,11 +253,31 @@ func parseUpload(fields map[string]json.RawMessage) (dataset.IngestRequest, erro
 	return req, bfia.CheckID("name", req.Name)
 }
 
+// head is whether a file has a header: true or false, or 1 or 0 as FATE's examples have it, also as a string.
+type head bool
+
+// UnmarshalJSON reads any of these spellings.
+func (h *head) UnmarshalJSON(b []byte) error {
+	switch strings.ToLower(text(b)) {
+	case "true", "1":
+		*h = true
+	case "false", "0":
+		*h = false
+	default:
+		return bfia.Errorf(bfia.CodeBadRequest, "body: is %s, must be true or false", b)
+	}
+	return nil
+}
+
 func (s *Server) ingest(c *fiber.Ctx, req dataset.IngestRequest, r io.Reader) error {
 	address := bfia.Address{Namespace: req.Namespace, Name: req.Name}
 	on(c.UserContext(), audit.Dataset, address.String())
 	if err := s.refuseOutput(c.UserContext(), address); err != nil {
 		return err
+	}
+	if _, synthetic := address.Rehearsed(); synthetic {
+		return bfia.Errorf(bfia.CodeConflict, "namespace: %q is reserved for the synthetic rows of rehearsals; "+
+			"choose another one", req.Namespace)
 	}
 	table, err := s.datasets.Ingest(c.UserContext(), req, r)
 	if err != nil {
@@ -255,5 +285,6 @@ func (s *Server) ingest(c *fiber.Ctx, req dataset.IngestRequest, r io.Reader) er
 	}
 	s.logger.Info("dataset stored", "namespace", table.Namespace, "name", table.Name, "rows", table.Rows,
 		"partitions", table.Partitions)
-	return answer(c, "success", tableAnswer(table), nil)
+	// FATE's pipeline waits for the job of an upload. The upload's generation names it ([Server.fateUpload]).
+	return answer(c, "success", tableAnswer(table), map[string]any{"job_id": table.Generation})
 }

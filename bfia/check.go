@@ -142,7 +142,7 @@ func missingDataset(doc *Document, task string, desc *Description, part Part,
 		if in.Key != "" && familyOf(in.Type) == familyData {
 			return "", nil
 		}
-		if in.Key == "" {
+		if in.IsRootDataset() {
 			port = in.Port
 		}
 	}

@@ -129,6 +129,9 @@ func GrantNeeds(doc *Document, plan *Plan, describe Describe, node string) ([]Gr
 				return nil, err
 			}
 			if address != nil {
+				if real, synthetic := address.Rehearsed(); synthetic {
+					address = &real // its synthetic dataset shows the columns, which a grant is for too
+				}
 				datasets = append(datasets, address.String())
 			}
 		}

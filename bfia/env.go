@@ -50,30 +50,41 @@ func IsOutputNamespace(node, namespace string) bool {
 // does not feed: dataset_id "namespace#name", or name and namespace. It returns nil if they name none, or if
 // there is no such input: then these parameters are the component's own.
 func (d *Document) RootDataset(describe Describe, task string, part Part) (*Address, error) {
-	c, ok := d.DAG.component(task)
-	if !ok {
-		return nil, Errorf(CodeNotFound, "task_name: job %s has no task %q", d.JobID, task)
-	}
-	desc, err := describe(c.Provider, c.Version, c.ComponentName)
-	if err != nil {
-		return nil, PrefixPlace("task "+task, err)
-	}
-	values, err := d.Config.TaskParameters(task, part)
+	inputs, values, err := d.rootInputs(describe, task, part)
 	if err != nil {
 		return nil, err
-	}
-	inputs, err := BindInputs(c, desc, true)
-	if err != nil {
-		return nil, PrefixPlace("task "+task, err)
 	}
 	address, _, err := rootDataset(inputs, values)
 	return address, prefixedTask(task, part, err)
 }
 
+// rootInputs returns the inputs of a task and the parameters of a part, which may name what the DAG does not
+// feed.
+func (d *Document) rootInputs(describe Describe, task string, part Part) ([]Binding,
+	map[string]json.RawMessage, error) {
+	c, ok := d.DAG.component(task)
+	if !ok {
+		return nil, nil, Errorf(CodeNotFound, "task_name: job %s has no task %q", d.JobID, task)
+	}
+	desc, err := describe(c.Provider, c.Version, c.ComponentName)
+	if err != nil {
+		return nil, nil, PrefixPlace("task "+task, err)
+	}
+	values, err := d.Config.TaskParameters(task, part)
+	if err != nil {
+		return nil, nil, err
+	}
+	inputs, err := BindInputs(c, desc, true)
+	if err != nil {
+		return nil, nil, PrefixPlace("task "+task, err)
+	}
+	return inputs, values, nil
+}
+
 // rootDataset returns the root dataset that parameters name, and the names of these parameters. inputs has a
 // place for it if the DAG leaves a dataset input free.
 func rootDataset(inputs []Binding, values map[string]json.RawMessage) (*Address, []string, error) {
-	if !slices.ContainsFunc(inputs, func(b Binding) bool { return b.Key == "" }) {
+	if !slices.ContainsFunc(inputs, Binding.IsRootDataset) {
 		return nil, nil, nil
 	}
 	return namedDataset(values)
@@ -142,9 +153,15 @@ func sameKind(a, b string) bool {
 type Binding struct {
 	Port    string // the name in the component's description
 	Type    string // the kind in the DAG
-	Key     string // the DAG's key: task.output for inputs
+	Key     string // the DAG's key: task.output for inputs; empty for an input that a parameter names
 	Address Address
 }
+
+// IsRootDataset reports whether the binding is an input for a dataset that the DAG does not feed.
+func (b Binding) IsRootDataset() bool { return b.Key == "" && familyOf(b.Type) == familyData }
+
+// IsRootModel reports whether the binding is an input for a model that the DAG does not feed.
+func (b Binding) IsRootModel() bool { return b.Key == "" && familyOf(b.Type) == familyModel }
 
 // assign returns the port for each kind, or -1 if there is none.
 //
@@ -169,7 +186,7 @@ func assign(ports []DataPort, kinds []string) []int {
 }
 
 // BindInputs assigns each input of the DAG to the component's next port of its kind. With root, it assigns
-// the root dataset, under an empty key, to the first dataset port that is still free.
+// the root dataset and the root model, under an empty key, to the first free port of their kind.
 func BindInputs(c Component, desc *Description, root bool) ([]Binding, error) {
 	var kinds []string
 	for _, in := range c.Input {
@@ -195,14 +212,17 @@ func BindInputs(c Component, desc *Description, root bool) ([]Binding, error) {
 			free = append(free, port)
 		}
 	}
-	if port := assign(free, []string{"dataset"})[0]; port >= 0 {
-		bound = append(bound, Binding{Port: free[port].Name, Type: "dataset"})
+	kinds = []string{string(familyData), string(familyModel)}
+	for i, port := range assign(free, kinds) {
+		if port >= 0 {
+			bound = append(bound, Binding{Port: free[port].Name, Type: kinds[i]})
+		}
 	}
 	return bound, nil
 }
 
-// bindOutputs assigns the n-th output of a kind in the DAG to the n-th port of that kind in the description.
-func bindOutputs(c Component, desc *Description) ([]Binding, error) {
+// BindOutputs assigns the n-th output of a kind in the DAG to the n-th port of that kind in the description.
+func BindOutputs(c Component, desc *Description) ([]Binding, error) {
 	var kinds []string
 	for _, out := range c.Output {
 		kinds = append(kinds, out.Type)
@@ -266,6 +286,9 @@ type ContainerSpec struct {
 	Parts     []Part            // all parts of the task, at all nodes
 	Resources Resources
 	Image     string // the component's own image; empty: that of its provider
+	// Model is the model of an earlier job that the part uses, or nil. The caller sets the address of the
+	// input; see [Binding.IsRootModel].
+	Model *ModelRef
 }
 
 // NewContainerSpec derives the container of one part of a task. taskIDs holds the ids of the tasks by name.
@@ -294,6 +317,13 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part,
 	if err != nil {
 		return nil, prefixedTask(task, part, err)
 	}
+	model, err := rootModel(inputs, values)
+	if err != nil {
+		return nil, prefixedTask(task, part, err)
+	}
+	if model != nil {
+		rootNames = append(slices.Clone(rootNames), ModelParam)
+	}
 	r := &ContainerSpec{
 		Task:   c,
 		Part:   part,
@@ -312,12 +342,18 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part,
 		return nil, err
 	}
 	for _, in := range inputs {
-		if in.Key == "" {
+		switch {
+		case in.IsRootModel():
+			if model == nil {
+				continue
+			}
+			r.Model = model
+		case in.Key == "":
 			if root == nil {
 				continue
 			}
 			in.Address = *root
-		} else {
+		default:
 			address, err := inputAddress(doc, describe, task, in, part, taskIDs)
 			if err != nil {
 				return nil, err
@@ -329,7 +365,7 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part,
 		}
 		r.Inputs = append(r.Inputs, in)
 	}
-	if r.Outputs, err = bindOutputs(c, desc); err != nil {
+	if r.Outputs, err = BindOutputs(c, desc); err != nil {
 		return nil, PrefixPlace("task "+task, err)
 	}
 	for j := range r.Outputs {

@@ -147,7 +147,7 @@ func planTask(doc *Document, describe Describe, i int, node string) (*PlannedTas
 	if err != nil {
 		return nil, PrefixField(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
 	}
-	if _, err := bindOutputs(c, desc); err != nil {
+	if _, err := BindOutputs(c, desc); err != nil {
 		return nil, PrefixField(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
 	}
 	t := &PlannedTask{
@@ -439,7 +439,9 @@ func checkParameters(c *Config, task string, part Part, desc *Description, input
 				task, part.Self(), name, n, MaxParameterBytes)
 		}
 	}
-	_, _, err = rootDataset(inputs, values)
+	if _, _, err = rootDataset(inputs, values); err == nil {
+		_, err = rootModel(inputs, values)
+	}
 	return prefixedTask(task, part, err)
 }
 

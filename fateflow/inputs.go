@@ -73,7 +73,7 @@ func (t *translation) inputs(name string, c bfia.Component, desc *bfia.Descripti
 		return nil, err
 	}
 	for _, b := range bound {
-		if wires[b.Key] != b.Port {
+		if !b.IsRootModel() && wires[b.Key] != b.Port {
 			return nil, bfia.Errorf(bfia.CodeBadRequest,
 				"inputs: %s fills its inputs in their order (%s); %s can't be given without %s",
 				desc.ComponentName, bfia.DescribePorts(desc.InputData), wires[b.Key], b.Port)

@@ -44,6 +44,14 @@ func (s *Store) CreateGeneration(ctx context.Context, namespace, name, generatio
 	return wrap(err, "create generation %s of dataset %s#%s", generation, namespace, name)
 }
 
+// Generation returns one upload of a dataset, or CodeNotFound if there is none, or housekeeping has removed
+// it.
+func (s *Store) Generation(ctx context.Context, generation string) (DataGeneration, error) {
+	var row DataGeneration
+	err := selectOne(ctx, s.r.NewSelect().Where("generation = ?", generation), &row, "upload %q", generation)
+	return row, err
+}
+
 // supersedeGenerations marks all generations of a dataset but the current one as superseded. The caller holds
 // the lock of the dataset's row.
 func supersedeGenerations(ctx context.Context, tx bun.Tx, namespace, name, current string,

@@ -35,10 +35,11 @@ func (a *Activities) RecordJob(ctx context.Context, in RecordJobInput) error {
 	var tasks []store.Task
 	for i, t := range plan.Tasks {
 		for _, p := range t.Parts {
+			root := activities.RootDataset(record, t.Name, p)
 			tasks = append(tasks, store.Task{JobID: plan.JobID, Name: t.Name, Role: p.Role,
 				RoleIndex: p.Index, Seq: i,
 				Component: t.Component, Provider: t.Provider, Version: t.Version, State: bfia.TaskReady,
-				Dataset: activities.RootDataset(record, t.Name, p), RequireDataset: a.CheckDatasets})
+				Dataset: root, RequireDataset: a.CheckDatasets || bfia.IsRehearsal(root)})
 		}
 	}
 

@@ -27,6 +27,7 @@ var imports = []struct {
 	{"bfia/conformance", []string{"bfia", "internal/httpclient"}},
 	{"bfia/sign", nil},
 	{"fateflow", []string{"bfia"}},
+	{"fateflow/fateclient", []string{"bfia", "fateflow"}},
 	{"admission", []string{"bfia"}},
 
 	// Storage.
@@ -51,7 +52,7 @@ var imports = []struct {
 	// Interfaces to the outside.
 	{
 		"api",
-		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
+		[]string{"bfia", "bfia/client", "fateflow/...", "admission", "store/...", "activities/...",
 			"workflows/...", "internal/audit", "internal/evidence", "internal/httpguard",
 			"internal/certs", "internal/identity", "internal/limits", "internal/clients"},
 	},

@@ -103,6 +103,8 @@ type LimitsConfig struct {
 	// Requests is how many requests per second a caller may make in the long run, Burst how many at once.
 	Requests float64 `yaml:"requests_per_second" env:"REQUESTS_PER_SECOND"`
 	Burst    int     `yaml:"burst" env:"BURST"`
+	// OpenJobs limits the jobs of one client that have not ended.
+	OpenJobs int `yaml:"open_jobs" env:"OPEN_JOBS"`
 	// Uploads limits the uploads of one client at the same time, UploadMiB what one client uploads in a day.
 	Uploads   int `yaml:"uploads" env:"UPLOADS"`
 	UploadMiB int `yaml:"upload_mib_per_day" env:"UPLOAD_MIB_PER_DAY"`

@@ -284,6 +284,7 @@ func TestValidate(t *testing.T) {
 		{"scheduler of a partner", func(c *Config) {
 			c.Routes = Routes{"Z": {URL: "http://z", Schedulers: []string{"Z", "Y"}}}
 		}, `routes.Z.schedulers[1]: must be an entry of routes, but is "Y"`},
+		{"limits.open_jobs", func(c *Config) { c.Limits.OpenJobs = -1 }, "must be from 0 to 1000000000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config := Default()
@@ -316,6 +317,8 @@ func TestStrict(t *testing.T) {
 		{"listener with TLS", func(c *Config) {
 			c.Listen, c.TLS = "0.0.0.0:1", ServerTLSConfig{CertFile: "/c.pem", KeyFile: "/c.pem"}
 		}, ""},
+		{"permits", func(c *Config) { c.Grants = GrantsPermits }, ""},
+		{"grants", func(c *Config) { c.Grants = "some" }, "grants: "},
 		{"open partners", func(c *Config) { c.Security.OpenPartners = true },
 			"security.open_partners: requires security.mode open"},
 		{"processes", func(c *Config) { c.Runner.Process.Allow = []string{"/bin/a"} },

@@ -43,6 +43,7 @@ func newInstitution(t *testing.T, node, database string) *institution {
 	file := filepath.Join(dir, "node.pem")
 	require.NoError(t, os.WriteFile(file, append(certificate, key...), 0o600))
 	i := &institution{t: t, cfg: Default()}
+	i.cfg.DataDir = t.TempDir()
 	i.cfg.NodeID = node
 	i.cfg.Partners.TLS.CertFile, i.cfg.Partners.TLS.KeyFile = file, file
 	i.cfg.Partners.Institution = "Bank " + node

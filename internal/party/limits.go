@@ -23,7 +23,8 @@ func (v *validation) limits(c LimitsConfig) {
 	for _, l := range []struct {
 		field string
 		n     float64
-	}{{"requests_per_second", c.Requests}, {"burst", float64(c.Burst)}, {"uploads", float64(c.Uploads)},
+	}{{"requests_per_second", c.Requests}, {"burst", float64(c.Burst)}, {"open_jobs", float64(c.OpenJobs)},
+		{"uploads", float64(c.Uploads)},
 		{"upload_mib_per_day", float64(c.UploadMiB)}, {"transport_mib_per_second", float64(c.TransportMiB)},
 		{"connections", float64(c.Connections)},
 		{"connections_per_address", float64(c.ConnectionsPerAddress)}} {

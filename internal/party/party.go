@@ -479,6 +479,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		Login:           p.login(),
 		FourEyes:        p.cfg.Jobs.FourEyes,
 		OpenPartners:    p.cfg.Security.OpenPartners,
+		OpenJobs:        p.cfg.Limits.OpenJobs,
 		Callers:         p.limiter,
 		Refusals:        p.refusals,
 		ClientTimeout:   30 * time.Second,

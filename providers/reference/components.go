@@ -36,9 +36,19 @@ var components = map[string]algorithm{
 		roles:      []string{"guest", "host"},
 		parameters: boost.Parameters, inputs: boost.Inputs, outputs: boost.Outputs, runConnected: boost.Run,
 	},
+	boost.PredictName: {
+		roles:      []string{"guest", "host"},
+		parameters: boost.PredictParameters, inputs: boost.PredictInputs, outputs: boost.PredictOutputs,
+		runConnected: boost.Predict,
+	},
 	"HeteroLR": {
 		roles:      []string{"guest", "host", "arbiter"},
 		parameters: lr.Parameters, inputs: lr.Inputs, outputs: lr.Outputs, runConnected: lr.Run,
+	},
+	lr.PredictName: {
+		roles:      []string{"guest", "host", "arbiter"},
+		parameters: lr.PredictParameters, inputs: lr.PredictInputs, outputs: lr.PredictOutputs,
+		runConnected: lr.Predict,
 	},
 	"Probe": {
 		roles:      []string{"guest", "host", "arbiter"},

@@ -65,7 +65,7 @@ func TestRegistration(t *testing.T) {
 		require.Equal(t, c.outputs, names(described.OutputData))
 	}
 
-	require.Len(t, doc.Components, 4)
+	require.Len(t, doc.Components, 6)
 
 	// The defaults in the description equal the ones in the program.
 	described := func(component string) map[string]string {

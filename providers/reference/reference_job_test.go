@@ -270,7 +270,8 @@ func TestAlone(t *testing.T) {
 	}{
 		{"callback only", "CallbackOnly", nil, 0, "SUCCESS", "done"},
 		{"unknown", "Magic", nil, 1, "FAILED",
-			"has the components CallbackOnly, HeteroLR, HeteroSecureBoost, Intersection, Probe, Sleep"},
+			"has the components CallbackOnly, HeteroLR, HeteroLR_predict, HeteroSecureBoost, " +
+				"HeteroSecureBoost_predict, Intersection, Probe, Sleep"},
 		{"sleep", "Sleep", map[string]string{"seconds": "0.01"}, 0, "SUCCESS", "sleeping, second 1"},
 		{"sleep wrong", "Sleep", map[string]string{"seconds": "long"}, 1, "FAILED", "parameter seconds"},
 		{"crash", "Sleep", map[string]string{"seconds": "0.01", "exit_code": "7"}, 7, "",

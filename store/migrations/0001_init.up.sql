@@ -291,6 +291,14 @@ CREATE TABLE t_job_client (
   created_at TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (job_id, act, name, credential)
 );
+CREATE INDEX i_job_client_name ON t_job_client (name);
+--bun:split
+-- The clients that have submitted jobs. A submission locks its row, so that the jobs of one client are counted one after
+-- the other.
+CREATE TABLE t_submitter (
+  name         TEXT        NOT NULL PRIMARY KEY,
+  submitted_at TIMESTAMPTZ NOT NULL
+);
 --bun:split
 -- The id of the deployment that owns this database. Containers carry it as a label, so that no deployment removes those
 -- of another. There is one row.

@@ -149,13 +149,15 @@ type observations struct {
 	leftovers       []string                    // what exists and should have been removed
 	unreadable      []string                    // why the results of jobs could not be read
 	limitViolations []string                    // where jobs held more slots than allowed
+	trustViolations []string                    // signed requests that counted twice, broken audit trails
 	results         map[string]map[string]string
 	expected        map[JobKind]map[string]string
 }
 
 // check compares the observations of a run with what must hold, and returns the violations.
 func check(f *observations) *findings {
-	found := &findings{orphaned: f.leftovers, wrong: slices.Concat(f.unreadable, f.limitViolations)}
+	found := &findings{orphaned: f.leftovers,
+		wrong: slices.Concat(f.unreadable, f.limitViolations, f.trustViolations)}
 	known := map[string]bool{}
 	for _, j := range f.jobs {
 		known[j.ID] = true

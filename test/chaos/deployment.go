@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -18,8 +16,12 @@ import (
 	"github.com/docker/docker/client"
 	"gopkg.in/yaml.v3"
 
+	"hutong/activities/driver/docker"
+	"hutong/bfia"
 	"hutong/internal/certs"
 	"hutong/internal/image"
+	"hutong/internal/partners"
+	"hutong/test/testenv/apiclient"
 	"hutong/test/testenv/dockerd"
 	"hutong/test/testenv/ports"
 )
@@ -41,8 +43,10 @@ type deployment struct {
 // party is one institution's deployment.
 type party struct {
 	name, node string
-	// The addresses of its servers.
-	listen, transport, containers, partners, partnerTransport string
+	// The addresses of its servers. Partners that end TLS at a gateway use the plain ones.
+	listen, transport, containers, partners, partnerTransport, plain, plainTransport string
+	// client is an administrator of the party, as whom all its clients call.
+	client apiclient.Client
 
 	dir          string
 	database     string
@@ -52,11 +56,11 @@ type party struct {
 	creations    *creationCounter
 }
 
-// bridge returns the network interface of the party's Docker Engine. No container uses it: all are on the
-// host network.
+// bridge returns the default network interface of the party's Docker Engine. No container uses it: all are on
+// the party's own network.
 func (p *party) bridge() string { return fmt.Sprintf("hc%d-%s", os.Getpid(), p.name) }
 
-func (p *party) url() string { return "http://" + p.listen }
+func (p *party) url() string { return "https://" + p.listen }
 
 const providerImage = "hutong/provider:1.0.0"
 
@@ -81,11 +85,12 @@ func startDeployment(ctx context.Context, dir, bin string) (*deployment, error) 
 		return d, err
 	}
 	for i, name := range parties {
-		p := &party{name: name, node: fmt.Sprintf("JG01000010000000%02d", i+1),
+		// The node id names the party's Docker network, whose interface is one of the machine.
+		p := &party{name: name, node: fmt.Sprintf("JG01%010d%04d", os.Getpid(), i+1),
 			dir: filepath.Join(dir, name), creations: newCreationCounter()}
 		var err error
 		for _, address := range []*string{&p.listen, &p.transport, &p.containers, &p.partners,
-			&p.partnerTransport} {
+			&p.partnerTransport, &p.plain, &p.plainTransport} {
 			if *address, err = ports.Address(); err != nil {
 				return d, err
 			}
@@ -97,10 +102,14 @@ func startDeployment(ctx context.Context, dir, bin string) (*deployment, error) 
 		if err := os.MkdirAll(p.dir, 0o755); err != nil {
 			return d, err
 		}
+		if err := d.equip(p); err != nil {
+			return d, fmt.Errorf("failed to make the keys of %s: %w", name, err)
+		}
 		d.parties[name] = p
 	}
 	for _, name := range links {
 		d.links[name] = newLink()
+		d.links[name].signed = proofs[name] != partners.MTLS
 	}
 	for name, live := range map[string]bool{"guest": false, "host": true} {
 		if err := d.startDocker(ctx, d.parties[name], live); err != nil {
@@ -268,47 +277,36 @@ func (d *deployment) link(a, b string) *link {
 
 // configure writes a party's configuration file, with routes through proxies, and returns its path.
 func (d *deployment) configure(p *party) (file string, err error) {
-	if err := d.rotate(p); err != nil {
-		return "", err
-	}
 	routes := map[string]any{}
 	for _, other := range d.parties {
 		if other == p {
 			continue
 		}
-		server, client, err := d.betweenTLS(p, other)
-		if err != nil {
+		if routes[other.node], err = d.route(p, other); err != nil {
 			return "", err
 		}
-		l := d.link(p.name, other.name)
-		api, err := newProxy(l, "https://"+other.partners, server, client)
-		if err != nil {
-			return "", err
-		}
-		transport, err := newProxy(l, "https://"+other.partnerTransport, server, client)
-		if err != nil {
-			return "", err
-		}
-		routes[other.node] = map[string]any{"url": "https://" + api.addr, "transport_url": "https://" +
-			transport.addr}
 	}
 
-	docker := map[string]any{"enabled": strconv.FormatBool(p.dockerSocket != ""), "host_network": true}
-	runner := map[string]any{"slots": slots, "stop_grace": "2s", "docker": docker}
+	runner := map[string]any{"slots": slots, "stop_grace": "2s",
+		"docker": map[string]any{"enabled": strconv.FormatBool(p.dockerSocket != "")}}
 	if p.dockerSocket == "" {
+		runner["unsafe"] = true // the process driver isolates nothing
 		runner["process"] = map[string]any{"allow": []string{filepath.Join(d.bin, "chaos")}}
 	}
 	text, err := yaml.Marshal(map[string]any{
 		"node_id": p.node, "listen": p.listen, "data_dir": p.dir,
-		"security":   map[string]any{"mode": "open"},
+		"security":   map[string]any{"mode": "strict"},
+		"tls":        map[string]any{"cert_file": p.clientCertificate(), "key_file": p.clientCertificate()},
 		"containers": map[string]any{"listen": p.containers},
-		"partners": map[string]any{"listen": p.partners,
+		"partners": map[string]any{"listen": p.partners, "plain_listen": p.plain,
 			"tls": map[string]any{"cert_file": p.certificate(), "key_file": p.certificate(),
 				"ca_file": d.caFile}},
-		"transport": map[string]any{"listen": p.transport, "partner_listen": p.partnerTransport},
-		"temporal":  map[string]any{"address": d.temporal},
-		"database":  map[string]any{"url": p.database},
-		"routes":    routes, "runner": runner,
+		"transport": map[string]any{"listen": p.transport, "partner_listen": p.partnerTransport,
+			"partner_plain_listen": p.plainTransport},
+		"temporal": map[string]any{"address": d.temporal,
+			"encryption": map[string]any{"keys_dir": p.keysDir()}},
+		"database": map[string]any{"url": p.database},
+		"routes":   routes, "runner": runner,
 		"remote": map[string]any{"timeout": "5s"},
 		"jobs":   limitsOf[p.name].settings(),
 	})
@@ -317,43 +315,6 @@ func (d *deployment) configure(p *party) (file string, err error) {
 	}
 	file = filepath.Join(p.dir, "party.yaml")
 	return file, os.WriteFile(file, text, 0o600)
-}
-
-// certificate returns the file of a party's certificate and its key.
-func (p *party) certificate() string { return filepath.Join(p.dir, "partner.pem") }
-
-// rotate gives a party a new key and certificate.
-func (d *deployment) rotate(p *party) error {
-	text, err := d.authority.Issue(certs.Leaf{Node: p.node})
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(p.certificate()+".new", text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(p.certificate()+".new", p.certificate())
-}
-
-// betweenTLS returns the TLS of a proxy between two parties, which is each of them to the other.
-func (d *deployment) betweenTLS(from, to *party) (server, client *tls.Config, err error) {
-	pairs := map[*party]*certs.KeyPair{}
-	for _, p := range []*party{from, to} {
-		file := filepath.Join(d.dir, "authority", "proxy-"+p.node+".pem")
-		if err := d.authority.IssueFile(file, certs.Leaf{Node: p.node}); err != nil {
-			return nil, nil, err
-		}
-		if pairs[p], err = certs.LoadKeyPair(file, file, slog.New(slog.DiscardHandler)); err != nil {
-			return nil, nil, err
-		}
-	}
-	authorities, err := certs.LoadAuthorities(d.caFile, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return nil, nil, err
-	}
-	server = &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: pairs[to].ServerCertificate,
-		ClientAuth: tls.RequireAnyClientCert}
-	return server, certs.ClientConfig(certs.Peer{Node: to.node, Authorities: authorities}, pairs[from],
-		false), nil
 }
 
 // startParty migrates a party's database, starts its processes and waits until they serve.
@@ -370,6 +331,9 @@ func (d *deployment) startParty(ctx context.Context, p *party) error {
 	if out, err := hutong("migrate").CombinedOutput(); err != nil {
 		return fmt.Errorf("failed to migrate the database of %s: %w: %s", p.name, err, out)
 	}
+	if p.client, err = d.newClient(hutong); err != nil {
+		return fmt.Errorf("failed to create a token at %s: %w", p.name, err)
+	}
 	var api *process
 	commands := map[string][]string{"api": {"api"}, "control": {"worker", "--only", "control"},
 		"runner": {"worker", "--only", "runner"}, "transport": {"transport"}}
@@ -380,12 +344,7 @@ func (d *deployment) startParty(ctx context.Context, p *party) error {
 		}
 	}
 	if err := awaitReady(ctx, "the API of "+p.name, api, func() bool {
-		resp, err := http.Get(p.url() + "/openapi.json")
-		if err != nil {
-			return false
-		}
-		_ = resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
+		return call(ctx, p, http.MethodGet, bfia.PathReady, nil, nil) == nil
 	}); err != nil {
 		return err
 	}
@@ -396,6 +355,11 @@ func (d *deployment) startParty(ctx context.Context, p *party) error {
 // stop stops everything in the reverse order of the starts.
 func (d *deployment) stop() {
 	for i := len(d.started) - 1; i >= 0; i-- {
+		for _, p := range d.parties {
+			if d.started[i] == d.processes[p.name+" dockerd"] {
+				p.removeNetwork()
+			}
+		}
 		d.started[i].stop(20 * time.Second)
 	}
 	for _, p := range d.parties { // a killed Docker Engine may leave containers and mounts
@@ -405,4 +369,23 @@ func (d *deployment) stop() {
 		dockerd.KillAll(p.dir)
 	}
 	dockerd.Unmount(d.dir)
+}
+
+// removeNetwork removes the party's Docker network, with its interface and its rules on this machine, when
+// the party has stopped. A Docker Engine that just restarts gets some time.
+func (p *party) removeNetwork() {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	driver, err := docker.New(docker.Options{NodeID: p.node, Host: "unix://" + p.dockerSocket})
+	if err == nil {
+		defer func() { _ = driver.Close() }()
+		for err = driver.RemoveNetwork(ctx); err != nil; err = driver.RemoveNetwork(ctx) {
+			if !waitUntil(ctx, time.Now().Add(200*time.Millisecond)) {
+				break
+			}
+		}
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "failed to remove the network of %s: %v\n", p.name, err)
+	}
 }

@@ -6,5 +6,8 @@
 // worker and the transport, a Temporal namespace, a database and a storage. Two parties have a Docker Engine
 // of their own.
 //
+// All security is on: security.mode strict, tokens, grants, and encryption of what Temporal stores. Each link
+// proves its parties in another way (see proofs). Certificates and keys change meanwhile.
+//
 // A seed determines all faults and jobs. The same seed gives the same faults and jobs at the same times.
 package main

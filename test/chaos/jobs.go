@@ -9,14 +9,12 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"hutong/bfia"
-	"hutong/test/testenv/apiclient"
 )
 
 // The providers of the jobs: the reference algorithms, and their component Sleep for tests.
@@ -43,12 +41,14 @@ func (d *deployment) registerAndUpload(ctx context.Context, root string) error {
 		}
 		for file, args := range map[string][]string{"guest.csv": {"--name", "breast_guest", "--label", "y"},
 			"host.csv": {"--name", "breast_host"}} {
-			args = append([]string{"--url", p.url(), "data", "upload", "--namespace", "demo", "--id", "id",
+			args = append([]string{"data", "upload", "--namespace", "demo", "--id", "id",
 				"--partitions", "4", "--file", filepath.Join(root, "testdata", "breast", file)}, args...)
-			out, err := exec.CommandContext(ctx, filepath.Join(d.bin, "hutong"), args...).CombinedOutput()
-			if err != nil {
-				return fmt.Errorf("failed to upload %s to %s: %w: %s", file, p.name, err, out)
+			if err := d.command(ctx, p, args...); err != nil {
+				return fmt.Errorf("failed to upload %s: %w", file, err)
 			}
+		}
+		if err := d.grant(ctx, p); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -85,14 +85,14 @@ func (d *deployment) register(ctx context.Context, p *party, registration []byte
 	if err != nil {
 		return err
 	}
-	return call(ctx, http.MethodPost, p.url()+bfia.PathProviderRegister, body, nil)
+	return call(ctx, p, http.MethodPost, bfia.PathProviderRegister, body, nil)
 }
 
-// call sends one request and decodes the data of its answer unless data is nil.
-func call(ctx context.Context, method, url string, body []byte, data any) error {
+// call sends one request to a party and decodes the data of its answer unless data is nil.
+func call(ctx context.Context, p *party, method, path string, body []byte, data any) error {
 	ctx, cancel := context.WithTimeout(ctx, 70*time.Second)
 	defer cancel()
-	return apiclient.Call(ctx, method, url, body, data)
+	return p.client.Call(ctx, method, p.url()+path, body, data)
 }
 
 // jobDocument returns a job's DAG and configuration.
@@ -209,7 +209,7 @@ func (d *deployment) runJob(ctx context.Context, root string, r *jobRun) {
 	}
 	retry(func() (bool, error) {
 		r.tries++
-		err := call(ctx, http.MethodPost, guest.url()+bfia.PathPlatformCreateAll, body, nil)
+		err := call(ctx, guest, http.MethodPost, bfia.PathPlatformCreateAll, body, nil)
 		return err == nil, err
 	})
 	r.submitted = time.Now()
@@ -220,13 +220,13 @@ func (d *deployment) runJob(ctx context.Context, root string, r *jobRun) {
 		}
 		retry(func() (bool, error) {
 			body := []byte(`{"job_id":"` + r.ID + `"}`)
-			err := call(ctx, http.MethodPost, guest.url()+bfia.PathPlatformStopAll, body, nil)
+			err := call(ctx, guest, http.MethodPost, bfia.PathPlatformStopAll, body, nil)
 			return err == nil, err
 		})
 	}
 	retry(func() (bool, error) {
 		var status bfia.JobStatus
-		err := call(ctx, http.MethodGet, guest.url()+bfia.PathPlatformStatusAll+"?job_id="+r.ID, nil, &status)
+		err := call(ctx, guest, http.MethodGet, bfia.PathPlatformStatusAll+"?job_id="+r.ID, nil, &status)
 		return err == nil && status.State.Terminal(), err
 	})
 	if ctx.Err() == nil {
@@ -241,7 +241,7 @@ func (d *deployment) results(ctx context.Context, r *jobRun) (map[string]string,
 	for _, name := range slices.Sorted(maps.Values(r.Roles)) {
 		p := d.parties[name]
 		var list struct{ Outputs []bfia.Output }
-		err := call(ctx, http.MethodGet, p.url()+bfia.PathJobOutputs+"?job_id="+r.ID, nil, &list)
+		err := call(ctx, p, http.MethodGet, bfia.PathJobOutputs+"?job_id="+r.ID, nil, &list)
 		if err != nil {
 			return nil, err
 		}
@@ -274,7 +274,7 @@ func download(ctx context.Context, p *party, o bfia.Output) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := p.client.Do(req)
 	if err != nil {
 		return "", err
 	}

@@ -29,8 +29,11 @@ func (d *deployment) leftovers(ctx context.Context) ([]string, error) {
 			if err != nil {
 				return nil, err
 			}
+			own := 0 // the party keeps one
 			for _, n := range networks {
-				if n.Name != "host" && n.Name != "none" && n.Name != "bridge" {
+				if n.Labels["hutong.node_id"] == p.node && own == 0 {
+					own++
+				} else if n.Name != "host" && n.Name != "none" && n.Name != "bridge" {
 					left = append(left, fmt.Sprintf("network %s at %s", n.Name, p.name))
 				}
 			}

@@ -194,7 +194,7 @@ func (d *deployment) drainRunners(ctx context.Context, p *party, length time.Dur
 
 func (p *party) setDraining(ctx context.Context, draining bool) error {
 	var runners []bfia.Runner
-	if err := call(ctx, http.MethodGet, p.url()+bfia.PathRunnerQuery, nil, &runners); err != nil {
+	if err := call(ctx, p, http.MethodGet, bfia.PathRunnerQuery, nil, &runners); err != nil {
 		return err
 	}
 	for _, h := range runners {
@@ -202,7 +202,7 @@ func (p *party) setDraining(ctx context.Context, draining bool) error {
 		if err != nil {
 			return err
 		}
-		if err := call(ctx, http.MethodPost, p.url()+bfia.PathRunnerDrain, body, nil); err != nil {
+		if err := call(ctx, p, http.MethodPost, bfia.PathRunnerDrain, body, nil); err != nil {
 			return err
 		}
 	}

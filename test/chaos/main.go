@@ -24,7 +24,7 @@ func main() {
 	}
 	seedText := flag.String("seed", "1", "number that determines the faults and jobs, or random")
 	length := flag.Duration("for", 10*time.Minute, "how long faults are injected")
-	settle := flag.Duration("settle", 4*time.Minute, "how long jobs may take to end after that")
+	settle := flag.Duration("settle", 10*time.Minute, "how long jobs may take to end after that")
 	root := flag.String("root", ".", "folder of the repository")
 	dir := flag.String("dir", "",
 		"folder for the run's data, kept when the run fails (default a new temporary folder)")
@@ -164,6 +164,7 @@ func (d *deployment) runPlan(ctx context.Context, plan Plan, settle time.Duratio
 		return false, err
 	}
 	f.limitViolations = monitor.findings()
+	f.trustViolations = d.trustViolations(ctx)
 	v := check(f)
 	writeReport(os.Stdout, plan, f, &done, v, time.Since(began))
 	fmt.Printf("\n%s\n", monitor)
@@ -282,6 +283,8 @@ func (d *deployment) injectFault(ctx context.Context, f Fault) (hit bool, affect
 		return d.killContainer(ctx, d.parties[f.Target]), 0
 	case faultRotate:
 		return d.rotate(d.parties[f.Target]) == nil, 0
+	case faultRekey:
+		return d.parties[strings.TrimSuffix(f.Target, " keys")].rekey() == nil, 0
 	case faultDrain:
 		return d.drainRunners(ctx, d.parties[strings.TrimSuffix(f.Target, " runners")], f.For), 0
 	case faultKill:

@@ -20,6 +20,7 @@ const (
 	faultContainer   FaultKind = "kill a container"
 	faultDrain       FaultKind = "drain runners"
 	faultRotate      FaultKind = "new certificate"
+	faultRekey       FaultKind = "new Temporal key"
 	faultCut         FaultKind = "cut"
 	faultStall       FaultKind = "stall"
 	faultDelay       FaultKind = "delay"
@@ -108,6 +109,7 @@ func NewPlan(seed uint64, length time.Duration) Plan {
 	}
 	p.Faults = append(p.Faults, drawDrains(seed, length)...)
 	p.Faults = append(p.Faults, drawRotations(seed, length)...)
+	p.Faults = append(p.Faults, drawKeys(seed, length)...)
 	priority := rand.New(rand.NewPCG(seed, 2))
 	for i, at := 0, time.Duration(0); at < length-quietPeriod; i++ {
 		p.Jobs = append(p.Jobs, drawJob(r, i, at, seconds))
@@ -141,6 +143,18 @@ func drawRotations(seed uint64, length time.Duration) (rotations []Fault) {
 			return rotations
 		}
 		rotations = append(rotations, Fault{At: at, Kind: faultRotate, Target: parties[r.IntN(len(parties))]})
+	}
+}
+
+// drawKeys draws the times at which a party begins to encrypt what Temporal stores with another key.
+func drawKeys(seed uint64, length time.Duration) (keys []Fault) {
+	r := rand.New(rand.NewPCG(seed, 5))
+	for at := quietPeriod; ; {
+		at += time.Duration(15+r.IntN(30)) * time.Second
+		if at > length-quietPeriod {
+			return keys
+		}
+		keys = append(keys, Fault{At: at, Kind: faultRekey, Target: parties[r.IntN(len(parties))] + " keys"})
 	}
 }
 

@@ -60,6 +60,7 @@ func TestDefaultPlanCoversEverything(t *testing.T) {
 	}
 	for _, kind := range []FaultKind{
 		faultKill, faultRestart, faultPause, faultContainer, faultDrain, faultRotate,
+		faultRekey,
 		faultCut, faultStall, faultDelay, faultDuplicate, faultLoseAnswers, faultReorder,
 	} {
 		require.Positive(t, kinds[kind], "%s", kind)

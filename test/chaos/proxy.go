@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,11 +18,14 @@ import (
 // link is the network between two parties, in both directions. Each party reaches the other through proxies
 // of this process.
 type link struct {
+	signed bool // each request has a signature, which counts once
+
 	mu      sync.Mutex
 	kind    FaultKind // empty without a fault
 	cleared chan struct{}
 	cut     chan struct{} // closed while the link is cut
 	hits    int           // requests that the current fault affected
+	replays []string      // signed requests that were accepted twice
 }
 
 func newLink() *link { return &link{cleared: make(chan struct{}), cut: make(chan struct{})} }
@@ -58,6 +62,20 @@ func (l *link) currentFault() (kind FaultKind, healed, cut <-chan struct{}) {
 		l.hits++
 	}
 	return l.kind, l.cleared, l.cut
+}
+
+// addReplay records that a party accepted a signed request twice.
+func (l *link) addReplay(path string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.replays = append(l.replays, path)
+}
+
+// acceptedReplays returns the paths of the signed requests that were accepted twice.
+func (l *link) acceptedReplays() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.replays)
 }
 
 // proxy forwards requests to a target, subject to the faults of its link. With TLS it is a man in the middle:
@@ -135,8 +153,14 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}()
 	status, header, answer, err := p.forward(ctx, req, body)
 	if kind == faultDuplicate && err == nil {
-		// Either of the two answers is returned, at random.
-		if again, againHeader, againAnswer, againErr := p.forward(ctx, req, body); rand.IntN(2) == 0 {
+		again, againHeader, againAnswer, againErr := p.forward(ctx, req, body)
+		switch {
+		case p.link.signed:
+			// The second one is a replay. Its refusal is no answer to the sender.
+			if againErr == nil && again == http.StatusOK {
+				p.link.addReplay(req.URL.Path)
+			}
+		case rand.IntN(2) == 0: // either of the two answers is returned
 			status, header, answer, err = again, againHeader, againAnswer, againErr
 		}
 	}

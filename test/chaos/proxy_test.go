@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -136,6 +137,42 @@ func TestDuplicate(t *testing.T) {
 	require.Equal(t, 40, first+second)
 	require.Positive(t, first)
 	require.Positive(t, second)
+}
+
+// TestDuplicateOfSigned checks that the sender of a signed request gets the answer to the first delivery, and
+// that a second one that was not refused is recorded.
+func TestDuplicateOfSigned(t *testing.T) {
+	for _, status := range []int{http.StatusOK, http.StatusUnauthorized} {
+		var got atomic.Int64
+		to := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if got.Add(1)%2 == 0 {
+				w.WriteHeader(status)
+				return
+			}
+			_, _ = io.WriteString(w, "first")
+		}))
+		t.Cleanup(to.Close)
+		l := newLink()
+		l.signed = true
+		p, err := newProxy(l, to.URL, nil, nil)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = p.server.Close() })
+		l.setFault(faultDuplicate)
+		for range 10 {
+			resp, err := http.Post("http://"+p.addr+"/start", "", nil)
+			require.NoError(t, err)
+			answer, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Equal(t, "first", string(answer))
+		}
+		require.EqualValues(t, 20, got.Load())
+		if status == http.StatusOK {
+			require.Equal(t, slices.Repeat([]string{"/start"}, 10), l.acceptedReplays())
+		} else {
+			require.Empty(t, l.acceptedReplays())
+		}
+	}
 }
 
 func TestLoseAnswers(t *testing.T) {

@@ -38,5 +38,12 @@
 // that number means. From the sums of a bin with few rows the guest may infer which rows they are. The order
 // of bins is the order of values.
 //
+// # Prediction
+//
+// HeteroSecureBoost_predict moves rows down the trees, one level of many trees at a time. For the nodes that
+// a host splits, the guest sends the rows and the number of the split, and the host answers which rows go
+// left. Each party learns the same of the predicted rows as of those of the training. The host sees neither
+// leaves nor scores.
+//
 // All parties are assumed to be semi-honest: they follow the protocol.
 package boost

@@ -44,27 +44,31 @@ func (t *Table) Features(exclude ...string) ([]NumericColumn, error) {
 
 // Labels returns a column whose values are 0 and 1. Both must occur.
 func (t *Table) Labels(column string) ([]uint8, error) {
+	labels, both, err := t.LabelValues(column)
+	if err == nil && !both {
+		return nil, fmt.Errorf("label column %q: all %d rows have the same label; both 0 and 1 must occur",
+			column, len(labels))
+	}
+	return labels, err
+}
+
+// LabelValues returns a column whose values are 0 and 1, and whether both occur.
+func (t *Table) LabelValues(column string) (labels []uint8, both bool, err error) {
 	c, err := t.Column(column)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	labels := make([]uint8, len(t.Rows))
+	labels = make([]uint8, len(t.Rows))
 	ones := 0
 	for i, row := range t.Rows {
 		v, err := strconv.ParseFloat(row[c], 64)
 		if err != nil || v != 0 && v != 1 {
-			return nil, fmt.Errorf("label column %q, row %d: neither 0 nor 1", column, i+1)
+			return nil, false, fmt.Errorf("label column %q, row %d: neither 0 nor 1", column, i+1)
 		}
 		labels[i] = uint8(v)
 		ones += int(v)
 	}
-
-	if ones == 0 || ones == len(labels) {
-		return nil, fmt.Errorf(
-			"label column %q: %d rows of which %d are 1; both 0 and 1 must occur", column, len(labels), ones,
-		)
-	}
-	return labels, nil
+	return labels, ones > 0 && ones < len(labels), nil
 }
 
 // DigestIDs returns a hash of the ids in their order. Two parties compare it to verify that their rows match.

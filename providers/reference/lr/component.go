@@ -24,15 +24,7 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 	if err != nil {
 		return err
 	}
-	guest, err := task.OnlyParty("guest")
-	if err != nil {
-		return err
-	}
-	arbiter, err := task.OnlyParty("arbiter")
-	if err != nil {
-		return err
-	}
-	hosts, err := task.RequireParties("host")
+	all, err := rolesOf(task)
 	if err != nil {
 		return err
 	}
@@ -40,10 +32,6 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 	if task.Self.Role == "arbiter" {
 		err = runArbiter(ctx, task, p, peers, out)
 	} else {
-		all := roles{guest: guest.String(), arbiter: arbiter.String()}
-		for _, h := range hosts {
-			all.hosts = append(all.hosts, h.String())
-		}
 		err = runParty(ctx, task, store, p, all, peers, out)
 	}
 	if err != nil {

@@ -46,6 +46,31 @@ func newParty(
 	self string, all roles, peers component.Peers, p Params, ids []string, features []component.NumericColumn,
 	labels []uint8,
 ) (*party, error) {
+	w, err := newScorer(self, all, peers, p, ids, features, labels != nil && p.Intercept)
+	if err != nil {
+		return nil, err
+	}
+	for _, y := range labels {
+		w.labels = append(w.labels, 2*int64(y)-1)
+	}
+	if fewest := w.batches()[0]; fewest.to-fewest.from <= len(w.columns) {
+		return nil, channel.Errorf(
+			"%s has %d features but a batch has only %d rows: the gradients would reveal each row's label; "+
+				"use a larger batch_size, more rows or fewer features",
+			self, len(w.columns), fewest.to-fewest.from,
+		)
+	}
+
+	w.weights = slices.Repeat([]float64{p.Init}, len(w.columns))
+	w.optimizer = *newOptimizer(p.Optimizer, p.LearningRate, len(w.columns))
+	return w, nil
+}
+
+// newScorer returns a party that has no weights and labels yet.
+func newScorer(
+	self string, all roles, peers component.Peers, p Params, ids []string, features []component.NumericColumn,
+	intercept bool,
+) (*party, error) {
 	w := &party{
 		params: p, self: self, ids: ids, rows: len(ids), guest: all.guest, hosts: all.hosts,
 		arbiter: peers[all.arbiter], others: maps.Clone(peers),
@@ -55,13 +80,8 @@ func newParty(
 		w.names = append(w.names, f.Name)
 		w.columns = append(w.columns, f.Values)
 	}
-	if labels != nil {
-		for _, y := range labels {
-			w.labels = append(w.labels, 2*int64(y)-1)
-		}
-		if p.Intercept {
-			w.columns = append(w.columns, slices.Repeat([]float64{1}, w.rows))
-		}
+	if intercept {
+		w.columns = append(w.columns, slices.Repeat([]float64{1}, w.rows))
 	}
 
 	w.fixed = make([][]int64, len(w.columns))
@@ -76,17 +96,6 @@ func newParty(
 			w.fixed[j][i] = toFixed(x)
 		}
 	}
-
-	if fewest := w.batches()[0]; fewest.to-fewest.from <= len(w.columns) {
-		return nil, channel.Errorf(
-			"%s has %d features but a batch has only %d rows: the gradients would reveal each row's label; "+
-				"use a larger batch_size, more rows or fewer features",
-			self, len(w.columns), fewest.to-fewest.from,
-		)
-	}
-
-	w.weights = slices.Repeat([]float64{p.Init}, len(w.columns))
-	w.optimizer = *newOptimizer(p.Optimizer, p.LearningRate, len(w.columns))
 	return w, nil
 }
 

@@ -305,7 +305,7 @@ func (w *party) scores(ctx context.Context) ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	if w.labels == nil {
+	if w.self != w.guest {
 		cs, err := w.encrypt(ctx, z)
 		if err != nil {
 			return nil, err

@@ -3,7 +3,6 @@ package outputs
 import (
 	"context"
 	"slices"
-	"strconv"
 
 	"hutong-reference/component"
 )
@@ -69,8 +68,11 @@ func (w *Writer) JSON(output, kind, description string, v any) {
 }
 
 // Markers writes a [Marker] to each report, for a role without reports.
-func (w *Writer) Markers(note string) {
-	for _, report := range Reports {
+func (w *Writer) Markers(note string) { w.MarkersOf(Reports, note) }
+
+// MarkersOf writes a [Marker] to each of these reports.
+func (w *Writer) MarkersOf(reports []string, note string) {
+	for _, report := range reports {
 		w.JSON(report, "report", "marker", Marker{w.task.Component, w.task.Self.String(), note})
 	}
 }
@@ -82,22 +84,15 @@ func (w *Writer) Predictions(
 	idColumn, labelColumn string, ids []string, labels []uint8, probabilities []float64, threshold float64,
 	metrics []string,
 ) (auc, ks float64) {
-	rows := make([][]string, len(ids))
-	for i, p := range probabilities {
-		predicted := "0"
-		if p >= threshold {
-			predicted = "1"
-		}
-		rows[i] = []string{ids[i], strconv.Itoa(int(labels[i])), strconv.FormatFloat(p, 'g', -1, 64),
-			predicted}
-	}
+	w.Table("train_data", "predictions on the training data",
+		predictions(idColumn, labelColumn, ids, labels, probabilities, threshold))
+	return w.measure("train", labels, probabilities, metrics)
+}
 
-	w.Table("train_data", "predictions on the training data", &component.Table{
-		Columns: []string{idColumn, labelColumn, "predict_score", "predict_result"},
-		Types:   map[string]string{labelColumn: "int", "predict_score": "float", "predict_result": "int"},
-		Rows:    rows,
-	})
-
+// measure writes the reports of AUC and KS, whose names begin with what was measured, for the requested
+// metrics. It returns AUC and KS.
+func (w *Writer) measure(what string, labels []uint8, probabilities []float64, metrics []string,
+) (auc, ks float64) {
 	m := Measure(labels, probabilities)
 	name, role := w.task.Component, w.task.Self.String()
 	aucReport := Metric{Component: name, Role: role, Metric: "auc"}
@@ -108,7 +103,7 @@ func (w *Writer) Predictions(
 	if slices.Contains(metrics, "ks") {
 		ksReport.Value, ksReport.Threshold, ksReport.Curve = &m.KS, &m.KSThreshold, downsample(m.Curve)
 	}
-	w.JSON("train-auc", "report", "AUC on the training data", aucReport)
-	w.JSON("train-ks", "report", "KS and its curve on the training data", ksReport)
+	w.JSON(what+"-auc", "report", "AUC", aucReport)
+	w.JSON(what+"-ks", "report", "KS and its curve", ksReport)
 	return m.AUC, m.KS
 }

@@ -1,0 +1,309 @@
+package fateclient
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+
+	"hutong/bfia"
+	"hutong/fateflow"
+)
+
+// component adds a task to t.components, with its outputs and without its inputs.
+func (t *translation) component(name string) error {
+	task := t.Tasks[name]
+	if err := bfia.CheckID("component_ref", task.Component); err != nil {
+		return err
+	}
+	switch stage := cmp.Or(task.Stage, t.Stage, "default"); stage {
+	case "default", "train":
+	default:
+		return bfia.Errorf(bfia.CodeBadRequest, "stage: BFIA has no %q; name a component that does it in "+
+			"component_ref, and leave the stage out", stage)
+	}
+
+	provider, err := t.provider(task)
+	if err != nil {
+		return err
+	}
+	desc, err := t.catalog.Describe(provider.Name, provider.Version, task.Component)
+	if err != nil {
+		return bfia.PrefixPlace("component_ref", err)
+	}
+	c := &bfia.Component{Name: name, ComponentName: task.Component, Provider: provider.Name,
+		Version: provider.Version}
+	if c.Output, err = outputs(task, desc); err != nil {
+		return bfia.PrefixField("outputs", err)
+	}
+	t.described[name], t.components[name] = desc, c
+	return nil
+}
+
+// provider returns the provider that a task names, in its registered version if there is only one, or the
+// only provider that has the component.
+func (t *translation) provider(task task) (fateflow.Provider, error) {
+	registered, err := t.catalog.Find(task.Component)
+	if err != nil {
+		return fateflow.Provider{}, err
+	}
+
+	full := task.Conf.Provider
+	named := &bfia.Registration{}
+	if full != "" {
+		if named, err = bfia.ParseProviderName(full); err != nil {
+			return fateflow.Provider{}, bfia.PrefixField("conf", err)
+		}
+	}
+	version := cmp.Or(named.Version, string(task.Conf.Version))
+	fits := slices.DeleteFunc(slices.Clone(registered),
+		func(p fateflow.Provider) bool { return named.Name != "" && named.Name != p.Name })
+	exact := slices.DeleteFunc(slices.Clone(fits),
+		func(p fateflow.Provider) bool { return p.Version != version })
+	if len(exact) == 1 {
+		return exact[0], nil
+	}
+
+	var names []string
+	for _, p := range registered {
+		names = append(names, p.Name+":"+p.Version)
+	}
+	switch {
+	case len(registered) == 0:
+		return fateflow.Provider{}, bfia.Errorf(bfia.CodeNotFound,
+			"component_ref: no provider that is registered at %s has %s", t.node, task.Component)
+	case len(fits) == 0:
+		return fateflow.Provider{}, bfia.Errorf(bfia.CodeNotFound,
+			"conf.provider: %s has no provider %q with %s; it has %s", t.node, named.Name, task.Component,
+			strings.Join(names, ", "))
+	case len(fits) > 1:
+		return fateflow.Provider{}, bfia.Errorf(bfia.CodeBadRequest,
+			"conf: %s has %s of several providers or versions; name one of %s in provider and version",
+			t.node, task.Component, strings.Join(names, ", "))
+	}
+	return fits[0], nil
+}
+
+// outputs returns a task's outputs in the order of the component's description, with the keys and types that
+// the DAG gives them.
+//
+// BFIA knows ports by their order and type only. An output before which the DAG leaves out one that would
+// take its port gets the type in the description; if that does not help, the outputs before it are added.
+func outputs(task task, desc *bfia.Description) ([]bfia.Port, error) {
+	given := map[string]output{}
+	for _, kind := range sortedKeys(task.Outputs) {
+		for _, port := range sortedKeys(task.Outputs[kind]) {
+			if !slices.ContainsFunc(desc.OutputData, named(port)) {
+				return nil, bfia.Errorf(bfia.CodeBadRequest, "%s.%s: %s of %s:%s has no such output "+
+					"(its outputs: %s)", kind, port, desc.ComponentName, desc.Provider, desc.Version,
+					bfia.DescribePorts(desc.OutputData))
+			}
+			if _, twice := given[port]; twice {
+				return nil, bfia.Errorf(bfia.CodeBadRequest, "%s.%s: is given twice", kind, port)
+			}
+			out := task.Outputs[kind][port]
+			given[port] = output{Key: cmp.Or(out.Key, port), Type: cmp.Or(out.Type, kind)}
+		}
+	}
+
+	// With the DAG's own types, then with the description's, then with all ports.
+	for _, attempt := range []struct{ described, all bool }{{}, {described: true}, {described: true,
+		all: true}} {
+		var ports []bfia.Port
+		var want []string
+		for _, port := range desc.OutputData {
+			out, is := given[port.Name]
+			switch {
+			case is && attempt.described && bfia.SameFamily(out.Type, port.Category):
+				out.Type = port.Category
+			case is:
+			case !is && attempt.all:
+				out = output{Key: port.Name, Type: port.Category}
+			case !is:
+				continue
+			}
+			ports, want = append(ports, bfia.Port{Type: out.Type, Key: out.Key}), append(want, port.Name)
+		}
+		if bound, err := bfia.BindOutputs(bfia.Component{Output: ports}, desc); err == nil &&
+			slices.EqualFunc(bound, want, func(b bfia.Binding, port string) bool { return b.Port == port }) {
+			return ports, nil
+		}
+	}
+	return nil, bfia.Errorf(bfia.CodeBadRequest,
+		"the types of the outputs don't fit those of %s (%s)", desc.ComponentName,
+		bfia.DescribePorts(desc.OutputData))
+}
+
+func named(name string) func(bfia.DataPort) bool {
+	return func(p bfia.DataPort) bool { return p.Name == name }
+}
+
+// wire is what feeds an input port: an output of another task, or the parties' own datasets.
+type wire struct {
+	key, kind string // of the output; the key of datasets is empty
+}
+
+// inputs sets a task's inputs, and its datasets as parameters of its parts.
+func (t *translation) inputs(name string) error {
+	task, desc := t.Tasks[name], t.described[name]
+	wires := map[string]wire{}
+	for _, kind := range sortedKeys(task.Inputs) {
+		for _, port := range sortedKeys(task.Inputs[kind]) {
+			if !slices.ContainsFunc(desc.InputData, named(port)) {
+				return bfia.Errorf(bfia.CodeBadRequest,
+					"%s.%s: %s of %s:%s has no such input (its inputs: %s)",
+					kind, port, desc.ComponentName, desc.Provider, desc.Version,
+					bfia.DescribePorts(desc.InputData))
+			}
+			w, err := t.input(name, task.Inputs[kind][port])
+			if err != nil {
+				return bfia.PrefixField(kind+"."+port, err)
+			}
+			if w != nil {
+				wires[port] = *w
+			}
+		}
+	}
+	return t.bind(t.components[name], desc, wires)
+}
+
+// bind sets the inputs of a component so that each wire reaches its port, first with the types of the
+// outputs, then with those of the description.
+func (t *translation) bind(c *bfia.Component, desc *bfia.Description, wires map[string]wire) error {
+	root := ""
+	for port, w := range wires {
+		if w.key != "" {
+			continue
+		}
+		if root != "" {
+			return bfia.Errorf(bfia.CodeBadRequest,
+				"%s and %s both name datasets; a task takes one dataset of each party",
+				min(root, port), max(root, port))
+		}
+		root = port
+	}
+
+	for _, described := range []bool{false, true} {
+		c.Input = nil
+		var want []string
+		for _, port := range desc.InputData {
+			w, is := wires[port.Name]
+			if !is || w.key == "" {
+				continue
+			}
+			if described && bfia.SameFamily(w.kind, port.Category) {
+				w.kind = port.Category
+			}
+			c.Input, want = append(c.Input, bfia.Port{Type: w.kind, Key: w.key}), append(want, port.Name)
+		}
+		if root != "" {
+			want = append(want, root)
+		}
+		if bound, err := bfia.BindInputs(*c, desc, root != ""); err == nil &&
+			slices.EqualFunc(bound, want, func(b bfia.Binding, port string) bool { return b.Port == port }) {
+			return nil
+		}
+	}
+	return bfia.Errorf(bfia.CodeBadRequest,
+		"%s takes its inputs in their order (%s); one can't be given without those of its type before it",
+		desc.ComponentName, bfia.DescribePorts(desc.InputData))
+}
+
+// input returns what feeds an input port, or nil if nothing does.
+func (t *translation) input(name string, sources map[string]channels) (*wire, error) {
+	var fed *wire
+	for _, source := range sortedKeys(sources) {
+		for i, c := range sources[source] {
+			place := source
+			if len(sources[source]) > 1 {
+				place += "[" + strconv.Itoa(i) + "]"
+			}
+			var w *wire
+			var err error
+			switch source {
+			case sourceTaskOutput:
+				w, err = t.producer(c)
+			case sourceDataset:
+				w, err = &wire{}, t.dataset(name, c)
+			case sourceModel:
+				err = bfia.Errorf(bfia.CodeBadRequest, "body: models of other jobs can't be inputs; "+
+					"train and predict in one job")
+			default:
+				err = bfia.Errorf(bfia.CodeBadRequest, "body: is none of %s, %s", sourceTaskOutput,
+					sourceDataset)
+			}
+			if err != nil {
+				return nil, bfia.PrefixField(place, err)
+			}
+			if fed != nil && *fed != *w {
+				return nil, bfia.Errorf(bfia.CodeBadRequest, "%s: another source feeds the input already",
+					place)
+			}
+			fed = w
+		}
+	}
+	return fed, nil
+}
+
+// producer returns the output that a channel names, by its port or its alias.
+func (t *translation) producer(c channel) (*wire, error) {
+	from, known := t.components[c.Producer]
+	if !known {
+		return nil, bfia.Errorf(bfia.CodeBadRequest, "producer_task: the DAG has no task %q%s", c.Producer,
+			bfia.DidYouMean(c.Producer, sortedKeys(t.Tasks)))
+	}
+
+	// FATE's clients name the port, though the output is stored under its alias.
+	alias := c.Key
+	for _, ports := range t.Tasks[c.Producer].Outputs {
+		if out, is := ports[c.Key]; is {
+			alias = cmp.Or(out.Key, c.Key)
+		}
+	}
+	i := slices.IndexFunc(from.Output, func(p bfia.Port) bool { return p.Key == alias })
+	if i < 0 {
+		return nil, bfia.Errorf(bfia.CodeBadRequest,
+			"output_artifact_key: the task %s does not list an output %q in its outputs", c.Producer, c.Key)
+	}
+	return &wire{key: c.Producer + "." + from.Output[i].Key, kind: from.Output[i].Type}, nil
+}
+
+// dataset sets the parameter dataset_id of the parts for which a channel is.
+func (t *translation) dataset(name string, c channel) error {
+	id := c.DatasetID
+	if id == "" {
+		for _, f := range []struct{ name, value string }{
+			{"namespace", string(c.Namespace)}, {"name", string(c.Name)},
+		} {
+			if err := bfia.CheckID(f.name, f.value); err != nil {
+				return err
+			}
+		}
+		id = bfia.Address{Namespace: string(c.Namespace), Name: string(c.Name)}.String()
+	}
+	value, err := json.Marshal(id)
+	if err != nil {
+		return err
+	}
+
+	at := c.Parties
+	if len(at) == 0 {
+		at = t.Tasks[name].Parties
+	}
+	if len(at) == 0 {
+		at = t.Parties
+	}
+	for _, p := range at {
+		for _, id := range p.PartyID {
+			index, err := t.positions(parties{Role: p.Role, PartyID: texts{id}})
+			if err != nil {
+				return bfia.PrefixField("parties", err)
+			}
+			if err := t.params.set(p.Role, index, name, "dataset_id", value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
