@@ -34,7 +34,8 @@ func (s *Server) requestGrant(c *fiber.Ctx) error {
 		return err
 	}
 	if ask.Partner == s.Node {
-		return bfia.Errorf(bfia.CodeBadRequest, "partner: %s is this party, whose own jobs need no grant", s.Node)
+		return bfia.Errorf(bfia.CodeBadRequest, "partner: %s is this party, whose own jobs need no grant",
+			s.Node)
 	}
 	if _, known := s.remote.Route(ask.Partner); !known {
 		return bfia.PrefixPlace("partner", client.NoRoute(ask.Partner, s.Node))
@@ -44,7 +45,8 @@ func (s *Server) requestGrant(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	application := bfia.NewDatasetApplication(uuid.NewString(), contract, ask.Dataset, ask.Components, ask.Until,
+	application := bfia.NewDatasetApplication(uuid.NewString(), contract, ask.Dataset, ask.Components,
+		ask.Until,
 		ask.Times)
 	if err := application.Check(s.Node, time.Now()); err != nil {
 		return err
@@ -196,7 +198,8 @@ func (s *Server) notifyTermination(ctx context.Context, r *store.GrantRequest, c
 }
 
 // endRequest ends a request in the name of the caller.
-func (s *Server) endRequest(c *fiber.Ctx, to bfia.RequestState, from ...bfia.RequestState) (*store.GrantRequest,
+func (s *Server) endRequest(c *fiber.Ctx, to bfia.RequestState,
+	from ...bfia.RequestState) (*store.GrantRequest,
 	bool, error) {
 	var decision bfia.GrantDecision
 	if err := s.readJSON(c, &decision); err != nil {
@@ -234,14 +237,17 @@ func (s *Server) findRequest(ctx context.Context, d bfia.GrantDecision, sentToo 
 	case len(fitting) == 1:
 		return &fitting[0], nil
 	case len(fitting) > 1:
-		return nil, bfia.Errorf(bfia.CodeConflict, "partner: several requests have the id %s; name the partner",
+		return nil, bfia.Errorf(bfia.CodeConflict,
+			"partner: several requests have the id %s; name the partner",
 			d.AuditID)
 	case len(found) > 0:
-		return nil, bfia.Errorf(bfia.CodeConflict, "audit_id: request %s is this party's own, on which %s decides",
+		return nil, bfia.Errorf(bfia.CodeConflict,
+			"audit_id: request %s is this party's own, on which %s decides",
 			d.AuditID, found[0].Partner)
 	}
-	return nil, bfia.Errorf(bfia.CodeNotFound, "audit_id: there is no request %q; 'hutong grant requests' lists "+
-		"them", d.AuditID)
+	return nil, bfia.Errorf(bfia.CodeNotFound,
+		"audit_id: there is no request %q; 'hutong grant requests' lists "+
+			"them", d.AuditID)
 }
 
 // listGrantRequests lists the requests of both directions. It asks the partners for the states of those that
@@ -314,7 +320,8 @@ func (s *Server) receiveGrantRequest(c *fiber.Ctx) error {
 	}
 	if p, err := s.store.Partner(ctx, partner); err == nil && p.Active() {
 		if p.ContractID != application.ContractID {
-			return bfia.Errorf(bfia.CodeNotFound, "contract_id: %s has no contract %.128q with this party", partner,
+			return bfia.Errorf(bfia.CodeNotFound, "contract_id: %s has no contract %.128q with this party",
+				partner,
 				application.ContractID)
 		}
 	} else if err != nil && bfia.CodeOf(err) != bfia.CodeNotFound {

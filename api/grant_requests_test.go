@@ -96,8 +96,8 @@ func applicationOf(id string, times int) map[string]any {
 
 func permitsRequired(c *Config) { c.GrantsRequired, c.PermitsRequired = true, true }
 
-// TestPermitsOfGiver checks a grant at the party that gives it: the job presents the permit, which is bound to
-// the partner, the dataset and the request.
+// TestPermitsOfGiver checks a grant at the party that gives it: the job presents the permit, which is bound
+// to the partner, the dataset and the request.
 func TestPermitsOfGiver(t *testing.T) {
 	p := newParty(t, permitsRequired).withProvider().withData()
 	partner := p.recording(host)
@@ -126,7 +126,8 @@ func TestPermitsOfGiver(t *testing.T) {
 	// Another party's request, dataset or permit.
 	p.bad(state("JG999"), 200, bfia.CodeNotFound, "no request r1 with JG999")
 	p.bad(post(bfia.PathDatasetTerminate, decision).from("JG999"), 200, bfia.CodeNotFound)
-	p.bad(post(bfia.PathDatasetConfirm, map[string]any{"audit_id": "r1", "status": "REJECTED"}).from(host), 200,
+	p.bad(post(bfia.PathDatasetConfirm, map[string]any{"audit_id": "r1", "status": "REJECTED"}).from(host),
+		200,
 		bfia.CodeNotFound)
 
 	p.bad(create, 200, bfia.CodeForbidden, "requires its permit in x-mprac-token-set")
@@ -158,7 +159,8 @@ func TestPermitsOfGiver(t *testing.T) {
 
 	// What an administrator gives without a request needs no permit.
 	var local bfia.DataGrant
-	p.good(post(bfia.PathGrantAdd, map[string]any{"partner": host, "component": "*", "dataset": "*"})).into(&local)
+	p.good(post(bfia.PathGrantAdd, map[string]any{"partner": host, "component": "*",
+		"dataset": "*"})).into(&local)
 	p.good(post(bfia.PathCreate, hostsJob(t, "j3")).from(host))
 	p.good(post(bfia.PathGrantRevoke, bfia.GrantRef{ID: local.ID}))
 
@@ -204,8 +206,8 @@ func TestPermitThatDoesNotArrive(t *testing.T) {
 	require.Len(t, partner.take(bfia.PathDatasetTerminate), 1)
 }
 
-// TestPermitsOfAsker checks a grant at the party that asks for it: it keeps the permit, shows it to nobody, and
-// sends it with its jobs.
+// TestPermitsOfAsker checks a grant at the party that asks for it: it keeps the permit, shows it to nobody,
+// and sends it with its jobs.
 func TestPermitsOfAsker(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.Scheduler = host }).withProvider().withData()
 	partner := p.recording(host)

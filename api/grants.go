@@ -75,7 +75,8 @@ func (s *Server) revokeGrant(c *fiber.Ctx) error {
 	}
 	if r != nil { // the grants and the permit of a request end together
 		r.DecidedBy = identity.From(c.UserContext()).Name
-		changed, err := s.store.EndGrantRequest(c.UserContext(), r, bfia.RequestTerminated, bfia.RequestApproved)
+		changed, err := s.store.EndGrantRequest(c.UserContext(), r, bfia.RequestTerminated,
+			bfia.RequestApproved)
 		if err != nil {
 			return err
 		}
@@ -194,7 +195,8 @@ func (s *Server) returnGrants(ctx context.Context, jobID string, refusal error) 
 		return
 	}
 	if err := s.store.ReturnUnacceptedGrants(ctx, jobID); err != nil {
-		s.logger.Warn("failed to take back the use of grants of a refused job; they count for 15 minutes", "job_id",
+		s.logger.Warn("failed to take back the use of grants of a refused job; they count for 15 minutes",
+			"job_id",
 			jobID, "error", err)
 	}
 }

@@ -45,7 +45,8 @@ func (s *Server) permitsOf(ctx context.Context, doc *bfia.Document) ([]bfia.Perm
 }
 
 // keepPermits keeps the permits that came with a job until it is created at its parties. drop deletes them.
-func (s *Server) keepPermits(ctx context.Context, jobID string, permits []bfia.Permit) (drop func(), err error) {
+func (s *Server) keepPermits(ctx context.Context, jobID string, permits []bfia.Permit) (drop func(),
+	err error) {
 	if len(permits) == 0 {
 		return func() {}, nil
 	}

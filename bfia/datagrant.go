@@ -75,7 +75,8 @@ func (g *DataGrant) Check(node string, now time.Time) error {
 	namespace, table, addressed := strings.Cut(g.Dataset, "#")
 	if g.Dataset != "" && g.Dataset != "*" &&
 		(!addressed || !grantPattern.MatchString(namespace) || !grantPattern.MatchString(table)) {
-		return Errorf(CodeBadRequest, "dataset: %q must be a pattern such as namespace#name, namespace#* or *",
+		return Errorf(CodeBadRequest,
+			"dataset: %q must be a pattern such as namespace#name, namespace#* or *",
 			g.Dataset)
 	}
 	if g.Times < 0 || g.Times > maxGrantTimes {
@@ -176,7 +177,8 @@ func ChooseGrants(node, partner string, grants []DataGrant, counted map[string]b
 		var usable []DataGrant
 		for _, g := range own {
 			state := g.State(now)
-			if g.covers(need) && !g.Unpermitted && (state == "active" || state == "used up" && counted[g.ID]) {
+			if g.covers(need) && !g.Unpermitted && (state == "active" || state == "used up" &&
+				counted[g.ID]) {
 				usable = append(usable, g)
 			}
 		}

@@ -105,7 +105,8 @@ const (
 )
 
 var (
-	datasetPattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}#[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+	datasetPattern = regexp.MustCompile(
+		`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}#[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 	componentPattern = regexp.MustCompile(
 		`^([A-Za-z0-9_.-]{1,128}(:[A-Za-z0-9_.-]{1,128})?/)?[A-Za-z0-9_.-]{1,128}$`)
 	tokenPattern    = regexp.MustCompile(`^[!-+\--~]+$`) // visible ASCII without commas
@@ -121,7 +122,8 @@ func (a *DatasetApplication) Check(asker string, now time.Time) error {
 		return err
 	}
 	if !datasetPattern.MatchString(a.DatasetID) {
-		return Errorf(CodeBadRequest, "dataset_id: %.100q must be a dataset such as namespace#name", a.DatasetID)
+		return Errorf(CodeBadRequest, "dataset_id: %.100q must be a dataset such as namespace#name",
+			a.DatasetID)
 	}
 	for _, key := range slices.Sorted(maps.Keys(a.AuthScope)) {
 		ids := a.AuthScope[key]
@@ -131,14 +133,16 @@ func (a *DatasetApplication) Check(asker string, now time.Time) error {
 		switch key {
 		case scopeNode:
 			if len(ids) != 1 || ids[0] != asker {
-				return Errorf(CodeBadRequest, "auth_scope.NODE: must be %s, which applies; each node applies "+
-					"for itself", asker)
+				return Errorf(CodeBadRequest,
+					"auth_scope.NODE: must be %s, which applies; each node applies "+
+						"for itself", asker)
 			}
 		case scopeComponent:
 			for i, id := range ids {
 				if !componentPattern.MatchString(id) {
-					return Errorf(CodeBadRequest, "auth_scope.COMPONENT[%d]: %.100q must be a component such as "+
-						"HeteroLR, unionpay/HeteroLR or unionpay:2.0.0/HeteroLR", i, id)
+					return Errorf(CodeBadRequest,
+						"auth_scope.COMPONENT[%d]: %.100q must be a component such as "+
+							"HeteroLR, unionpay/HeteroLR or unionpay:2.0.0/HeteroLR", i, id)
 				}
 			}
 		case scopeProject:
@@ -250,7 +254,8 @@ func (p Permit) check() error {
 		return Errorf(CodeBadRequest, "resource_level: must be from 0 to %d", math.MaxInt32)
 	}
 	if len(p.Token) > maxToken || !tokenPattern.MatchString(p.Token) {
-		return Errorf(CodeBadRequest, "token: must be visible ASCII without ',', at most %d characters", maxToken)
+		return Errorf(CodeBadRequest, "token: must be visible ASCII without ',', at most %d characters",
+			maxToken)
 	}
 	return nil
 }
@@ -289,8 +294,8 @@ func ParseTokenSet(text string) ([]Permit, error) {
 	return permits, nil
 }
 
-// FormatTokenSet returns the header x-mprac-token-set with permits. It leaves out those for which the header
-// has no room.
+// FormatTokenSet returns the header x-mprac-token-set with permits. It leaves out those that would make
+// the header too long.
 func FormatTokenSet(permits []Permit) string {
 	var b strings.Builder
 	for _, p := range permits {

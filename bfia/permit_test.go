@@ -12,7 +12,8 @@ import (
 func TestParseTokenSet(t *testing.T) {
 	permits, err := ParseTokenSet("B:DATASET:bank#train/1/secret/with=slash,C:DATASET:x#y/2/other")
 	require.NoError(t, err)
-	require.Equal(t, []Permit{{"B:DATASET:bank#train", 1, "secret/with=slash"}, {"C:DATASET:x#y", 2, "other"}},
+	require.Equal(t, []Permit{{"B:DATASET:bank#train", 1, "secret/with=slash"}, {"C:DATASET:x#y", 2,
+		"other"}},
 		permits)
 	require.Equal(t, permits[1:], PermitsFor("C", permits))
 	require.Empty(t, PermitsFor("D", permits))
@@ -65,7 +66,8 @@ func FuzzTokenSet(f *testing.F) {
 
 func TestDatasetApplicationRefusals(t *testing.T) {
 	good := `{"audit_id":"r1","contract_id":"c1","dataset_id":"bank#train",
-		"auth_scope":{"COMPONENT":["p:1/LR","LR","LR"],"NODE":["B"]},"time_limit":1900000000000,"times_limit":2}`
+		"auth_scope":{"COMPONENT":["p:1/LR","LR","LR"],"NODE":["B"]},
+		"time_limit":1900000000000,"times_limit":2}`
 	parse := func(text string) (DatasetApplication, error) {
 		var a DatasetApplication
 		if err := DecodeJSON([]byte(text), &a); err != nil {
@@ -106,27 +108,28 @@ func TestDatasetApplicationRefusals(t *testing.T) {
 }
 
 func TestDatasetConfirmationRefusals(t *testing.T) {
-	permit := func(change func(*ResourcePermit)) DatasetConfirmation {
+	type permitOf = ResourcePermit
+	with := func(change func(*permitOf)) DatasetConfirmation {
 		p := ResourcePermit{Token: "t", ResourceLevel: 1, ResourceType: "DATASET", ResourceID: "bank#train",
 			ResourceNodeID: "A", RequestNodeID: "B"}
 		change(&p)
 		return DatasetConfirmation{AuditID: "r1", Status: RequestApproved, Permit: &p}
 	}
-	good := permit(func(*ResourcePermit) {})
+	good := with(func(*permitOf) {})
 	require.NoError(t, good.Check("A", "B", "bank#train"))
 	require.Equal(t, Permit{"A:DATASET:bank#train", 1, "t"}, good.Permit.Permit())
 	require.NoError(t, (&DatasetConfirmation{Status: RequestRejected}).Check("A", "B", "bank#train"))
 	for want, c := range map[string]DatasetConfirmation{
 		"status: must be":                              {Status: "MAYBE"},
 		"resource_permit: is required":                 {Status: RequestApproved},
-		"resource_permit.resource_node_id: is \"C\"":   permit(func(p *ResourcePermit) { p.ResourceNodeID = "C" }),
-		"resource_permit.request_node_id: is \"C\"":    permit(func(p *ResourcePermit) { p.RequestNodeID = "C" }),
-		"resource_permit.resource_id: is \"bank#x\"":   permit(func(p *ResourcePermit) { p.ResourceID = "bank#x" }),
-		"resource_permit.resource_type: is required":   permit(func(p *ResourcePermit) { p.ResourceType = "" }),
-		"resource_permit.resource_type: \"a,b\"":       permit(func(p *ResourcePermit) { p.ResourceType = "a,b" }),
-		"resource_permit.token: must be":               permit(func(p *ResourcePermit) { p.Token = "a,b" }),
-		"resource_permit.resource_level: must be":      permit(func(p *ResourcePermit) { p.ResourceLevel = -1 }),
-		"time_limit and times_limit can't be negative": permit(func(p *ResourcePermit) { p.TimesLimit = -1 }),
+		"resource_permit.resource_node_id: is \"C\"":   with(func(p *permitOf) { p.ResourceNodeID = "C" }),
+		"resource_permit.request_node_id: is \"C\"":    with(func(p *permitOf) { p.RequestNodeID = "C" }),
+		"resource_permit.resource_id: is \"bank#x\"":   with(func(p *permitOf) { p.ResourceID = "bank#x" }),
+		"resource_permit.resource_type: is required":   with(func(p *permitOf) { p.ResourceType = "" }),
+		"resource_permit.resource_type: \"a,b\"":       with(func(p *permitOf) { p.ResourceType = "a,b" }),
+		"resource_permit.token: must be":               with(func(p *permitOf) { p.Token = "a,b" }),
+		"resource_permit.resource_level: must be":      with(func(p *permitOf) { p.ResourceLevel = -1 }),
+		"time_limit and times_limit can't be negative": with(func(p *permitOf) { p.TimesLimit = -1 }),
 	} {
 		require.ErrorContains(t, c.Check("A", "B", "bank#train"), want)
 	}
@@ -134,7 +137,8 @@ func TestDatasetConfirmationRefusals(t *testing.T) {
 
 // FuzzDatasetApplication checks that what is accepted has one meaning, also after it is written again.
 func FuzzDatasetApplication(f *testing.F) {
-	f.Add([]byte(`{"audit_id":"r1","contract_id":"c1","dataset_id":"bank#train","auth_scope":{"COMPONENT":["LR"]}}`))
+	f.Add([]byte(`{"audit_id":"r1","contract_id":"c1","dataset_id":"bank#train",
+		"auth_scope":{"COMPONENT":["LR"]}}`))
 	f.Add([]byte(`{"auth_scope":{"NODE":[]},"time_limit":1e3}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var a, again DatasetApplication

@@ -172,7 +172,8 @@ func chooseGrants(ctx context.Context, db bun.IDB, jobID string, claim GrantClai
 	}
 	for i := range grants {
 		g := &grants[i]
-		g.Unpermitted = claim.RequirePermits && g.PermitHash != "" && !presented[g.PermitHash] && !counted[g.ID]
+		g.Unpermitted = claim.RequirePermits && g.PermitHash != "" && !presented[g.PermitHash] &&
+			!counted[g.ID]
 	}
 	chosen, err = bfia.ChooseGrants(claim.Node, claim.Partner, grants, counted, claim.Needs, time.Now())
 	return chosen, counted, err
@@ -193,8 +194,9 @@ func checkPermits(ctx context.Context, db bun.IDB, claim GrantClaim) (map[string
 				p.Resource == bfia.PermitResource(claim.Node, bfia.ResourceDataset, g.Dataset)
 		})
 		if !own {
-			return nil, bfia.Errorf(bfia.CodeForbidden, "x-mprac-token-set: the permit for %s is not one that "+
-				"%s has given to %s", p.Resource, claim.Node, claim.Partner)
+			return nil, bfia.Errorf(bfia.CodeForbidden,
+				"x-mprac-token-set: the permit for %s is not one that "+
+					"%s has given to %s", p.Resource, claim.Node, claim.Partner)
 		}
 		presented[hash] = true
 	}

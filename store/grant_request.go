@@ -83,8 +83,9 @@ func (s *Store) AddGrantRequest(ctx context.Context, r GrantRequest) error {
 		case bfia.CodeOf(err) != bfia.CodeNotFound:
 			return err
 		case open >= MaxOpenRequests:
-			return bfia.Errorf(bfia.CodeTooMany, "audit_id: %s has %d requests that are not decided yet; send "+
-				"this one later", r.Partner, open)
+			return bfia.Errorf(bfia.CodeTooMany,
+				"audit_id: %s has %d requests that are not decided yet; send "+
+					"this one later", r.Partner, open)
 		}
 		_, err = tx.NewInsert().Model(&r).Exec(ctx)
 		return err
@@ -233,8 +234,8 @@ func (s *Store) SetPermitDelivered(ctx context.Context, r *GrantRequest, hash st
 	_, err := s.w.NewUpdate().Model((*GrantRequest)(nil)).Set("delivered = TRUE").
 		Where("partner = ? AND audit_id = ? AND NOT sent AND state = ?", r.Partner, r.AuditID,
 			bfia.RequestApproved).
-		Where("EXISTS (SELECT 1 FROM t_grant AS g WHERE g.partner = q.partner AND g.audit_id = q.audit_id AND "+
-			"g.permit_hash = ?)", hash).Exec(ctx)
+		Where("EXISTS (SELECT 1 FROM t_grant AS g WHERE g.partner = q.partner "+
+			"AND g.audit_id = q.audit_id AND g.permit_hash = ?)", hash).Exec(ctx)
 	return wrap(err, "record the delivery of the permit of request %s", r.AuditID)
 }
 
@@ -288,7 +289,8 @@ type jobPermit struct {
 
 // PutJobPermits keeps the permits with which a job is created at its parties.
 func (s *Store) PutJobPermits(ctx context.Context, jobID string, permits []bfia.Permit) error {
-	row := jobPermit{JobID: jobID, Permits: bfia.FormatTokenSet(permits), CreatedAt: normalizeTime(time.Now())}
+	row := jobPermit{JobID: jobID, Permits: bfia.FormatTokenSet(permits),
+		CreatedAt: normalizeTime(time.Now())}
 	_, err := s.w.NewInsert().Model(&row).On("CONFLICT (job_id) DO UPDATE").
 		Set("permits = EXCLUDED.permits").Exec(ctx)
 	return wrap(err, "keep the permits of job %s", jobID)
@@ -297,7 +299,8 @@ func (s *Store) PutJobPermits(ctx context.Context, jobID string, permits []bfia.
 // JobPermits returns the permits with which a job is created; there may be none.
 func (s *Store) JobPermits(ctx context.Context, jobID string) ([]bfia.Permit, error) {
 	var rows []jobPermit
-	if err := s.w.NewSelect().Model(&rows).Where("job_id = ?", jobID).Scan(ctx); err != nil || len(rows) == 0 {
+	if err := s.w.NewSelect().Model(&rows).Where("job_id = ?", jobID).Scan(ctx); err != nil ||
+		len(rows) == 0 {
 		return nil, wrap(err, "read the permits of job %s", jobID)
 	}
 	permits, err := bfia.ParseTokenSet(rows[0].Permits)

@@ -44,7 +44,8 @@ func TestGrantRequests(t *testing.T) {
 			{Task: "t", Provider: "p", Version: "1", Component: "LR", Dataset: "bank#train"}}}
 		require.ErrorContains(t, s.CheckGrants(ctx, "j1", claim), "requires its permit")
 		present := func(token string) store.GrantClaim {
-			claim.Permits = []bfia.Permit{{Resource: "A:DATASET:bank#train", Level: bfia.PermitLevel, Token: token}}
+			claim.Permits = []bfia.Permit{{Resource: "A:DATASET:bank#train", Level: bfia.PermitLevel,
+				Token: token}}
 			return claim
 		}
 		require.NoError(t, s.CheckGrants(ctx, "j1", present("t1")))

@@ -96,7 +96,8 @@ var defaultHTTP = sync.OnceValue(func() *http.Client {
 })
 
 // CreateAll asks the scheduler to create a job on every party (3.1). permits are those of the initiator.
-func (c *Client) CreateAll(ctx context.Context, node string, doc *bfia.Document, permits ...bfia.Permit) error {
+func (c *Client) CreateAll(ctx context.Context, node string, doc *bfia.Document,
+	permits ...bfia.Permit) error {
 	return c.sendPermits(ctx, node, http.MethodPost, bfia.PathCreateAll, doc.JobID, permits, doc.Bytes(), nil)
 }
 

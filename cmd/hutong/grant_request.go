@@ -27,7 +27,8 @@ func newGrantRequest(c *client) *cobra.Command {
 			"  hutong grant request --partner JG0100001100000011 --dataset 'bank#train' " +
 			"--component unionpay/HeteroLR --until 30d --times 10",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for _, f := range []struct{ name, value string }{{"partner", ask.Partner}, {"dataset", ask.Dataset}} {
+			for _, f := range []struct{ name, value string }{{"partner", ask.Partner}, {"dataset",
+				ask.Dataset}} {
 				if f.value == "" {
 					return usagef("--%s is missing", f.name)
 				}
@@ -39,8 +40,9 @@ func newGrantRequest(c *client) *cobra.Command {
 			if _, err := c.post(cmd.Context(), bfia.PathGrantRequest, ask, &sent); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s has the request %s; to see the answer: hutong grant "+
-				"requests\n", plain(ask.Partner), plain(sent.AuditID))
+			_, err := fmt.Fprintf(cmd.OutOrStdout(),
+				"%s has the request %s; to see the answer: hutong grant "+
+					"requests\n", plain(ask.Partner), plain(sent.AuditID))
 			return err
 		},
 	}
@@ -65,9 +67,10 @@ func readUntil(text string, into **time.Time) error {
 func newGrantRequests(c *client) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "requests", Short: "List the requests of partners and of this party for grants", Args: noArguments,
-		Long: "Lists the requests for grants, and asks the partners about those of this party. PERMIT is yes\n" +
-			"if the asker has the permit of an approved request.",
+		Use: "requests", Short: "List the requests of partners and of this party for grants",
+		Args: noArguments,
+		Long: "Lists the requests for grants, and asks the partners about those of this\n" +
+			"party. PERMIT is yes if the asker has the permit of an approved request.",
 		Example: "  hutong grant requests\n  hutong grant requests -o yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var data json.RawMessage
@@ -89,7 +92,8 @@ func newGrantRequests(c *client) *cobra.Command {
 }
 
 func grantRequestTable(requests []bfia.GrantRequestView) [][]string {
-	rows := [][]string{{"REQUEST", "DIRECTION", "PARTNER", "DATASET", "COMPONENTS", "STATE", "PERMIT", "UNTIL",
+	rows := [][]string{{"REQUEST", "DIRECTION", "PARTNER", "DATASET", "COMPONENTS", "STATE", "PERMIT",
+		"UNTIL",
 		"TIMES", "DECIDED BY"}}
 	for _, r := range requests {
 		direction, permit, times := "from", "-", "any"
@@ -121,7 +125,7 @@ func newGrantApprove(c *client) *cobra.Command {
 			"--times replace what it has requested. An approved request gets new grants and a new\n" +
 			"permit in place of the earlier ones.",
 		Example: "  hutong grant approve 2f1c6a52-9f0e-4c5e-9d5c-7e6f6a1f8b11\n" +
-			"  hutong grant approve 2f1c6a52-9f0e-4c5e-9d5c-7e6f6a1f8b11 --component unionpay/HeteroLR --times 1",
+			"  hutong grant approve 2f1c6a52-9f0e-4c5e-9d5c-7e6f6a1f8b11 --times 1",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			decision.AuditID = args[0]
 			if err := readUntil(until, &decision.Until); err != nil {
@@ -138,7 +142,8 @@ func newGrantApprove(c *client) *cobra.Command {
 			if !view.Permit {
 				received = "which gets its permit when it asks: it could not be reached"
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "granted to %s, %s; to end it: hutong grant terminate %s\n",
+			_, err := fmt.Fprintf(cmd.OutOrStdout(),
+				"granted to %s, %s; to end it: hutong grant terminate %s\n",
 				plain(view.Partner), received, plain(args[0]))
 			return err
 		},
@@ -184,6 +189,7 @@ func endGrantRequest(c *client, path string, cmd *cobra.Command) *cobra.Command 
 }
 
 func partnerOfRequest(cmd *cobra.Command, decision *bfia.GrantDecision) {
-	cmd.Flags().StringVar(&decision.Partner, "partner", "", "the partner, if several have sent requests with "+
-		"this id")
+	cmd.Flags().StringVar(&decision.Partner, "partner", "",
+		"the partner, if several have sent requests with "+
+			"this id")
 }

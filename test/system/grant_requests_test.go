@@ -20,9 +20,9 @@ import (
 	"hutong/test/testenv"
 )
 
-// TestPermits has a party ask a partner for a dataset, over mutual TLS: its job is refused before the partner's
-// approval, runs with the permit, and is refused after the end. Another partner that has stolen the permit is
-// refused too.
+// TestPermits has a party ask a partner for a dataset, over mutual TLS: its job is refused before the
+// partner's approval, runs with the permit, and is refused after the end. Another partner that has stolen
+// the permit is refused too.
 func TestPermits(t *testing.T) {
 	t.Parallel()
 	pair := startSleepPair(t, func(cfg *party.Config) {
@@ -92,7 +92,8 @@ func TestPermits(t *testing.T) {
 	pair.host.mustCommand("grant", "deny", denied)
 	require.Equal(t, bfia.RequestRejected, listed(pair.guest, denied).State)
 	refused("partner: " + guestNode + " has no grant at " + hostNode)
-	require.Contains(t, pair.host.mustCommand("grant", "approve", first, "--times", "3"), "which has its permit")
+	require.Contains(t, pair.host.mustCommand("grant", "approve", first, "--times", "3"),
+		"which has its permit")
 	for _, n := range []*testParty{pair.guest, pair.host} {
 		v := listed(n, first)
 		require.Equal(t, bfia.RequestApproved, v.State)
@@ -102,7 +103,8 @@ func TestPermits(t *testing.T) {
 	jobID := run()
 
 	// Another partner presents the guest's permit, in a job of its own.
-	permits, err := pair.guest.database().Permits(t.Context(), map[string]bool{hostNode + "/bank#train": true})
+	permits, err := pair.guest.database().Permits(t.Context(),
+		map[string]bool{hostNode + "/bank#train": true})
 	require.NoError(t, err)
 	require.Len(t, permits, 1)
 	stolen := editJSON(t, document, func(f map[string]any) {
@@ -113,8 +115,9 @@ func TestPermits(t *testing.T) {
 	})
 	answer := pair.sendAs(attackerNode, pair.host, bfia.PathCreate, string(stolen), permits)
 	require.Equal(t, bfia.CodeForbidden, answer.Code, answer.Text())
-	require.Contains(t, answer.Text(), "x-mprac-token-set: the permit for "+hostNode+":DATASET:bank#train is not "+
-		"one that "+hostNode+" has given to "+attackerNode)
+	require.Contains(t, answer.Text(),
+		"x-mprac-token-set: the permit for "+hostNode+":DATASET:bank#train is not "+
+			"one that "+hostNode+" has given to "+attackerNode)
 	requireNoRows(t, pair.host, "stolen")
 	// Nor does it end or see the guest's request.
 	ref := `{"audit_id":"` + first + `"}`
