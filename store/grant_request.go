@@ -62,10 +62,7 @@ func (s *Store) AddGrantRequest(ctx context.Context, r GrantRequest) error {
 	r.State, r.ComponentsText = bfia.RequestApplied, encode(r.Components)
 	r.CreatedAt = normalizeTime(time.Now())
 	r.UpdatedAt = r.CreatedAt
-	if r.Until != nil {
-		until := normalizeTime(*r.Until)
-		r.Until = &until
-	}
+	r.Until = normalized(r.Until)
 	return wrap(s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		open, err := tx.NewSelect().Model((*GrantRequest)(nil)).
 			Where("partner = ? AND sent = ? AND state = ?", r.Partner, r.Sent, bfia.RequestApplied).Count(ctx)
@@ -90,6 +87,14 @@ func (s *Store) AddGrantRequest(ctx context.Context, r GrantRequest) error {
 		_, err = tx.NewInsert().Model(&r).Exec(ctx)
 		return err
 	}), "record the request %s", r.AuditID)
+}
+
+func normalized(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	n := normalizeTime(*t)
+	return &n
 }
 
 func (r *GrantRequest) same(o *GrantRequest) bool {
@@ -165,6 +170,12 @@ func (s *Store) ApproveGrantRequest(ctx context.Context, r *GrantRequest, grants
 	return wrap(s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if _, err := r.move(ctx, tx, bfia.RequestApproved, bfia.RequestApplied,
 			bfia.RequestApproved); err != nil {
+			return err
+		}
+		// The decision may differ from what the partner has requested.
+		if _, err := tx.NewUpdate().Model((*GrantRequest)(nil)).
+			Set("components = ?, until = ?, times = ?", encode(r.Components), normalized(r.Until), r.Times).
+			Where("partner = ? AND audit_id = ? AND NOT sent", r.Partner, r.AuditID).Exec(ctx); err != nil {
 			return err
 		}
 		if err := r.revokeGrants(ctx, tx); err != nil {
@@ -243,10 +254,6 @@ func (s *Store) SetPermitDelivered(ctx context.Context, r *GrantRequest, hash st
 // replaces an earlier one. A request that has ended is CodeConflict.
 func (s *Store) ReceivePermit(ctx context.Context, r *GrantRequest, permit bfia.Permit, until *time.Time,
 	times int) error {
-	if until != nil {
-		end := normalizeTime(*until)
-		until = &end
-	}
 	return wrap(s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if _, err := r.move(ctx, tx, bfia.RequestApproved, bfia.RequestApplied,
 			bfia.RequestApproved); err != nil {
@@ -254,7 +261,7 @@ func (s *Store) ReceivePermit(ctx context.Context, r *GrantRequest, permit bfia.
 		}
 		_, err := tx.NewUpdate().Model((*GrantRequest)(nil)).
 			Set("resource = ?, resource_level = ?, token = ?", permit.Resource, permit.Level, permit.Token).
-			Set("until = ?, times = ?", until, times).
+			Set("until = ?, times = ?", normalized(until), times).
 			Where("partner = ? AND audit_id = ? AND sent", r.Partner, r.AuditID).Exec(ctx)
 		return err
 	}), "record the permit of the request %s", r.AuditID)

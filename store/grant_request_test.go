@@ -36,7 +36,7 @@ func TestGrantRequests(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, bfia.RequestApplied, r.State)
 		require.Equal(t, until, *r.Until)
-		r.DecidedBy = "ann"
+		r.DecidedBy, r.Times, r.Until = "ann", 5, nil
 		grant := bfia.DataGrant{ID: "g1", Partner: "B", Component: "LR", Dataset: "bank#train", Times: 2,
 			AuditID: "r1", PermitHash: store.HashSecret("t1")}
 		require.NoError(t, s.ApproveGrantRequest(ctx, r, []bfia.DataGrant{grant}))
@@ -59,6 +59,8 @@ func TestGrantRequests(t *testing.T) {
 		now, err := s.GrantRequest(ctx, "B", "r1", false)
 		require.NoError(t, err)
 		require.False(t, now.Delivered)
+		require.Equal(t, 5, now.Times, "as decided")
+		require.Nil(t, now.Until)
 		require.NoError(t, s.SetPermitDelivered(ctx, r, store.HashSecret("t2")))
 		now, err = s.GrantRequest(ctx, "B", "r1", false)
 		require.NoError(t, err)
