@@ -97,7 +97,11 @@ func normalized(t *time.Time) *time.Time {
 	return &n
 }
 
+// same reports whether another request with the id of a recorded one is the same.
 func (r *GrantRequest) same(o *GrantRequest) bool {
+	if r.State != bfia.RequestApplied { // the decision may have changed the rest
+		return r.Dataset == o.Dataset
+	}
 	sameEnd := r.Until == nil && o.Until == nil || r.Until != nil && o.Until != nil && r.Until.Equal(*o.Until)
 	return r.Dataset == o.Dataset && r.ComponentsText == o.ComponentsText && r.Times == o.Times && sameEnd
 }

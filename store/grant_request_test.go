@@ -40,6 +40,7 @@ func TestGrantRequests(t *testing.T) {
 		grant := bfia.DataGrant{ID: "g1", Partner: "B", Component: "LR", Dataset: "bank#train", Times: 2,
 			AuditID: "r1", PermitHash: store.HashSecret("t1")}
 		require.NoError(t, s.ApproveGrantRequest(ctx, r, []bfia.DataGrant{grant}))
+		require.NoError(t, s.AddGrantRequest(ctx, request), "the same again, after the decision")
 		claim := store.GrantClaim{Node: "A", Partner: "B", RequirePermits: true, Needs: []bfia.GrantNeed{
 			{Task: "t", Provider: "p", Version: "1", Component: "LR", Dataset: "bank#train"}}}
 		require.ErrorContains(t, s.CheckGrants(ctx, "j1", claim), "requires its permit")
