@@ -24,11 +24,13 @@ CACHE       ?= $${HUTONG_INTEROP_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/hutong
 # make chaos: the random seed of faults and jobs, and how long faults are injected.
 SEED        ?= 1
 FOR         ?= 10m
+# make fate: SHORT=1 runs less.
+SHORT       ?=
 # make bench: see bin/bench -help.
 BENCH_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image interop chaos bench bench-peer pictures clean FORCE
+.PHONY: help setup build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image interop fate chaos bench bench-peer pictures clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +107,12 @@ image: bin/provider ## build the reference provider's image with the Docker comm
 interop: build ## test Hutong with FATE-Flow 2.2.0 and real containers; installs FATE-Flow
 	test/interop/fateflow/install.sh "$(CACHE)"
 	HUTONG_INTEROP=1 $(GO) test $(SLIM) -count 1 -parallel 16 -timeout 20m $(TEST_FLAGS) -v ./test/interop
+
+fate: build ## run FATE's own algorithms between two parties; installs FATE (SHORT=1 leaves out SSHE)
+	providers/fate/install.sh "$(CACHE)/fate"
+	cd providers/fate && "$(CACHE)/fate/bin/python" -m unittest discover tests
+	HUTONG_FATE="$(CACHE)/fate" HUTONG_FATE_SHORT=$(SHORT) $(GO) test $(SLIM) -count 1 -timeout 20m $(TEST_FLAGS) -v \
+		-run '^TestFATE(Components|Mixed|Fails)$$' ./test/system
 
 chaos: build ## inject faults while jobs run, and check that nothing is lost (FOR=10m SEED=1, or SEED=random)
 	$(STATIC) $(GO) build -o bin/chaos ./test/chaos

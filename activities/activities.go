@@ -117,7 +117,7 @@ func ContainerSpec(ctx context.Context, db *store.Store, key TaskKey, part bfia.
 		return nil, fmt.Errorf("failed to read the tasks of job %s: %w", key.JobID, err)
 	}
 
-	ids, generation := map[string]string{}, ""
+	ids, generation, model := map[string]string{}, "", ""
 	for _, row := range rows {
 		if row.TaskID != "" {
 			ids[row.Name] = row.OutputTaskID()
@@ -126,7 +126,7 @@ func ContainerSpec(ctx context.Context, db *store.Store, key TaskKey, part bfia.
 			ids[row.Name] = taskID // the row may name a later attempt
 		}
 		if row.Name == key.Task && row.Role == part.Role && row.RoleIndex == part.Index {
-			generation = row.DatasetGeneration
+			generation, model = row.DatasetGeneration, row.ModelAddress
 		}
 	}
 
@@ -135,6 +135,7 @@ func ContainerSpec(ctx context.Context, db *store.Store, key TaskKey, part bfia.
 		return nil, err
 	}
 	setGeneration(spec, generation)
+	setModel(spec, model)
 
 	return spec, nil
 }

@@ -30,6 +30,7 @@ func RecordOutputs(ctx context.Context, db *store.Store, blobs blob.Store, req P
 	}
 
 	var rows []store.Output
+	var models []bfia.Binding
 	for _, out := range spec.Outputs {
 		objects, err := readableOutput(ctx, blobs, out.Address)
 		if errors.Is(err, fs.ErrPermission) {
@@ -39,6 +40,9 @@ func RecordOutputs(ctx context.Context, db *store.Store, blobs blob.Store, req P
 		}
 		if err != nil {
 			return fmt.Errorf("failed to read output %s of task %s: %w", out.Port, req.TaskID, err)
+		}
+		if bfia.IsModel(out.Type) {
+			models = append(models, out) // also if it is empty, which a later job must know
 		}
 		if len(objects) == 0 {
 			continue
@@ -56,6 +60,9 @@ func RecordOutputs(ctx context.Context, db *store.Store, blobs blob.Store, req P
 			Namespace: out.Address.Namespace, Name: out.Address.Name, Bytes: bytes, CreatedAt: at})
 	}
 
+	if err := recordModels(ctx, db, blobs, req, models, at); err != nil {
+		return err
+	}
 	return db.PutOutputs(ctx, rows)
 }
 

@@ -31,6 +31,7 @@ import (
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/dataset"
+	"hutong/store/model"
 	"hutong/workflows"
 )
 
@@ -104,6 +105,7 @@ type Server struct {
 	temporal temporal.Client
 	remote   *client.Client // its timeout covers create_all
 	remover  housekeeping.Remover
+	models   *model.Models
 	// contracts serves the contracts with partners, or is nil.
 	contracts Contracts
 	logger    *slog.Logger
@@ -155,6 +157,7 @@ func New(cfg Config, d Dependencies) *Server {
 	s := &Server{Config: cfg, store: d.Store, blobs: d.Blobs, datasets: d.Datasets, temporal: d.Temporal,
 		remote: d.Remote,
 		logger: d.Logger, jobSalt: os.Getpid(), submissions: semaphore.NewWeighted(submissionsAtOnce())}
+	s.models = model.New(cfg.Node, d.Blobs, d.Store)
 	s.remover = housekeeping.Remover{Node: cfg.Node, Store: d.Store, Blobs: d.Blobs,
 		DeleteWorkflows: d.DeleteWorkflows, Heartbeat: func() {}, Logger: d.Logger}
 	s.contracts = d.Contracts

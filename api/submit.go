@@ -162,7 +162,7 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string,
 			}
 		}
 	}
-	return plan, nil
+	return plan, s.checkModels(ctx, record, plan)
 }
 
 // checkDataset refuses a root dataset of a new job that is an output of another one, or that is not

@@ -25,6 +25,7 @@ import (
 
 // notActs lists the endpoints that change nothing for a caller, or only report what was commanded before.
 var notActs = []string{
+	"GET " + bfia.PathModelQuery,
 	"GET " + bfia.PathProviderQuery, "GET " + bfia.PathDataQuery, "POST " + bfia.PathPlatformCheck,
 	"GET " + bfia.PathPlatformStatusAll, "GET " + bfia.PathPlatformJobList, "GET " + bfia.PathJobShow,
 	"GET " + bfia.PathJobDocument, "GET " + bfia.PathRunnerQuery, "GET " + bfia.PathHealth,

@@ -143,7 +143,7 @@ func (f *uploadForm) take(part *multipart.Part, stream *body) error {
 	return nil
 }
 
-func (f *uploadForm) takeFile(part *multipart.Part, stream *body) (err error) {
+func (f *uploadForm) takeFile(part io.Reader, stream *body) (err error) {
 	if f.file, err = os.CreateTemp(f.server.TempDir, "upload-*"); err != nil {
 		return bfia.Wrap(bfia.CodeInternal, err, "failed to store the uploaded file")
 	}

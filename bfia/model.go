@@ -79,8 +79,8 @@ func CheckModelParties(ref ModelRef, training *Document, task *PlannedTask) erro
 	}
 	for _, role := range sortedKeys(nodes) {
 		if trained := training.Config.Role[role]; !slices.Equal(nodes[role], trained) {
-			return Errorf(CodeConflict, "%s: model %s was trained with %s, but task %s runs with %s: "+
-				"each party has its own part of a model, so the parties must be the same", ModelParam, ref,
+			return Errorf(CodeConflict, "model %s was trained with %s, but task %s runs with %s: "+
+				"each party has its own part of a model, so the parties must be the same", ref,
 				describeRole(role, trained), task.Name, describeRole(role, nodes[role]))
 		}
 	}

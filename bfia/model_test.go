@@ -118,7 +118,7 @@ func TestCheckModelParties(t *testing.T) {
 		"was trained with no judge, but task use runs with judge A:": {{"judge", 0, "A"}, b, c},
 	} {
 		err := CheckModelParties(ref, training, task(parts...))
-		require.ErrorContains(t, err, "model_id: model j:t "+want)
+		require.ErrorContains(t, err, "model j:t "+want)
 		require.Equal(t, CodeConflict, CodeOf(err))
 	}
 }

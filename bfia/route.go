@@ -15,6 +15,11 @@ const (
 	PathDataFile          = "/v2/data/component/upload/file"
 	PathDataDownload      = "/v2/data/download"
 	PathDataQuery         = "/v2/data/query"
+	PathModelQuery        = "/v2/models/query" // Hutong's addition, as are the next four
+	PathModelKeep         = "/v2/models/keep"
+	PathModelDelete       = "/v2/models/delete"
+	PathModelExport       = "/v2/models/export"
+	PathModelImport       = "/v2/models/import"
 	PathDataDelete        = "/v2/data/delete"
 	PathPlatformCreateAll = "/v1/platform/schedule/job/create_all" // 5.1
 	PathV2CreateAll       = "/v2/schedule/job/create_all"

@@ -113,6 +113,9 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 		if err := s.resolveGenerations(ctx, tx, tasks); err != nil {
 			return err
 		}
+		if err := s.resolveModels(ctx, tx, tasks); err != nil {
+			return err
+		}
 		_, err = tx.NewInsert().Model(&tasks).Exec(ctx)
 		return err
 	})
@@ -150,7 +153,8 @@ func jobRows(job Job, tasks []Task) (Job, []Task, error) {
 			return job, nil, err
 		}
 		if err := checkText("name", t.Name, "role", t.Role, "task_id", t.TaskID, "componentName", t.Component,
-			"provider", t.Provider, "version", t.Version, "dataset_id", t.Dataset); err != nil {
+			"provider", t.Provider, "version", t.Version, "dataset_id", t.Dataset,
+			"model_id", t.Model); err != nil {
 			return job, nil, err
 		}
 	}

@@ -54,11 +54,15 @@ type Task struct {
 	ReusedTaskID  string         `bun:"reused_task_id"` // the task id under which they are stored
 	// Dataset is the dataset that it reads, as namespace#name, and DatasetGeneration the generation that was
 	// current when the job was created. All attempts read the same.
-	Dataset           string     `bun:"dataset"`
-	RequireDataset    bool       `bun:"-"` // refuse to create the task if Dataset is not registered
-	DatasetGeneration string     `bun:"dataset_generation"`
-	StartedAt         *time.Time `bun:"started_at"`
-	EndedAt           *time.Time `bun:"ended_at"`
+	Dataset           string `bun:"dataset"`
+	RequireDataset    bool   `bun:"-"` // refuse to create the task if Dataset is not registered
+	DatasetGeneration string `bun:"dataset_generation"`
+	// Model is the model of an earlier job that it uses (bfia.ModelRef), and ModelAddress, as namespace#name,
+	// that of this party's part when the job was created.
+	Model        string     `bun:"model"`
+	ModelAddress string     `bun:"model_address"`
+	StartedAt    *time.Time `bun:"started_at"`
+	EndedAt      *time.Time `bun:"ended_at"`
 }
 
 var _ bun.AfterScanRowHook = (*Task)(nil)

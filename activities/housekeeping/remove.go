@@ -17,6 +17,7 @@ import (
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/blob"
+	"hutong/store/model"
 )
 
 // Remover removes ended jobs with all that they left at a party: outputs, logs, workflows, rows and
@@ -142,7 +143,10 @@ func (a Remover) removeJob(ctx context.Context, jobID string, done *RemovalProgr
 		// Temporal removes them after its own retention; a party may lack the right to do it.
 		a.Logger.Warn("failed to delete the workflows of a removed job", "job_id", jobID, "error", err)
 	}
-	return a.Store.RemoveJob(ctx, jobID)
+	if err := a.Store.RemoveJob(ctx, jobID); err != nil {
+		return err
+	}
+	return model.New(a.Node, a.Blobs, a.Store).Sweep(ctx, jobID, time.Now().Add(-orphanAge))
 }
 
 // dataPrefixes returns the storage prefixes of a job's outputs and logs that no other job needs, each once.
@@ -172,6 +176,10 @@ func (a Remover) dataPrefixes(ctx context.Context, jobID string) ([]string, erro
 		prefix := at.Namespace + "/" + at.Name
 		if used || at.Name == "" || blob.CheckKey(prefix) != nil || slices.Contains(prefixes, prefix) {
 			return nil
+		}
+		// A model outlives its job's outputs, if it is kept; what nobody needs is swept.
+		if held, err := a.Store.HoldsModel(ctx, at); held || err != nil {
+			return err
 		}
 		// Task ids come from partners. None may name an uploaded dataset of this party.
 		if _, err := a.Store.DataTable(ctx, at.Namespace, at.Name); bfia.CodeOf(err) != bfia.CodeNotFound {

@@ -12,6 +12,7 @@ import (
 	"hutong/bfia"
 	"hutong/bfia/sign"
 	"hutong/store/dataset"
+	"hutong/store/model"
 )
 
 // RemoveExpiredJobsInput names where a batch starts.
@@ -136,8 +137,9 @@ func (a *Activities) document(ctx context.Context, jobID string) (*bfia.Document
 	return document(ctx, a.Store, jobID)
 }
 
-// SweepStorage removes half-written objects of dead processes, and superseded generations of datasets that no
-// job reads.
+// SweepStorage removes half-written objects of dead processes, superseded generations of datasets that no job
+// reads, and models that nobody needs.
 func (a *Activities) SweepStorage(ctx context.Context) error {
-	return dataset.New(a.Blobs, a.Store).Sweep(ctx, orphanAge)
+	return errors.Join(dataset.New(a.Blobs, a.Store).Sweep(ctx, orphanAge),
+		model.New(a.Node, a.Blobs, a.Store).Sweep(ctx, "", time.Now().Add(-orphanAge)))
 }

@@ -39,7 +39,8 @@ func (a *Activities) RecordJob(ctx context.Context, in RecordJobInput) error {
 			tasks = append(tasks, store.Task{JobID: plan.JobID, Name: t.Name, Role: p.Role,
 				RoleIndex: p.Index, Seq: i,
 				Component: t.Component, Provider: t.Provider, Version: t.Version, State: bfia.TaskReady,
-				Dataset: root, RequireDataset: a.CheckDatasets || bfia.IsRehearsal(root)})
+				Dataset: root, RequireDataset: a.CheckDatasets || bfia.IsRehearsal(root),
+				Model: activities.RootModel(record, t.Name, p)})
 		}
 	}
 

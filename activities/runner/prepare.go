@@ -119,9 +119,9 @@ func (r *Runner) mounts(container *bfia.ContainerSpec) ([]driver.Mount, error) {
 		}
 		_, err = os.Stat(source)
 		switch {
-		case in.Key != "" && (errors.Is(err, fs.ErrNotExist) || emptyFolder(source)):
-			// The upstream task may have written nothing. The component decides whether it can do without. An
-			// empty folder is removed with the upstream's container.
+		case !in.IsRootDataset() && (errors.Is(err, fs.ErrNotExist) || emptyFolder(source)):
+			// The upstream task, or the training of the model, may have written nothing. The component
+			// decides whether it can do without. An empty folder is removed with the upstream's container.
 			continue
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			// retryable

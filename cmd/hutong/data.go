@@ -336,9 +336,14 @@ func newDataDownload(c *client) *cobra.Command {
 
 // downloadTo writes a dataset or document to a file, or to standard output if out is "" or "-".
 func (c *client) downloadTo(cmd *cobra.Command, namespace, name, out string) error {
+	return c.saveTo(cmd, downloadPath(namespace, name), out)
+}
+
+// saveTo writes what a path answers to a file, or to standard output if out is "" or "-".
+func (c *client) saveTo(cmd *cobra.Command, path, out string) error {
 	ctx, cancel := untilSignal(cmd.Context()) // an interrupted download removes its temporary file
 	defer cancel()
-	body, length, err := c.download(ctx, namespace, name)
+	body, length, err := c.stream(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -353,11 +358,19 @@ func (c *client) downloadTo(cmd *cobra.Command, namespace, name, out string) err
 	return writeAtomically(out, progress)
 }
 
+func downloadPath(namespace, name string) string {
+	return bfia.PathDataDownload + "?" + url.Values{"namespace": {namespace}, "name": {name}}.Encode()
+}
+
 // download opens the stream of a dataset or document. length is -1 if it is unknown.
 func (c *client) download(ctx context.Context,
 	namespace, name string) (body io.ReadCloser, length int64, err error) {
-	query := url.Values{"namespace": {namespace}, "name": {name}}
-	request, err := c.request(ctx, http.MethodGet, bfia.PathDataDownload+"?"+query.Encode(), nil)
+	return c.stream(ctx, downloadPath(namespace, name))
+}
+
+// stream opens the stream that a path answers. length is -1 if it is unknown.
+func (c *client) stream(ctx context.Context, path string) (body io.ReadCloser, length int64, err error) {
+	request, err := c.request(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -32,6 +32,7 @@ func newJobCommand(c *client) *cobra.Command {
 		newJobAudit(c, "reject", bfia.JobRejected),
 		newJobPriority(c),
 		newJobRerun(c),
+		newJobPredict(c),
 		newJobRehearse(c),
 		newJobDelete(c),
 		newJobLogs(c),

@@ -111,7 +111,8 @@ func (m Main) newRootCommand() *cobra.Command {
 			root.AddCommand(command)
 		}
 	}
-	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newRunnerCommand(c),
+	add("client", newJobCommand(c), newDataCommand(c), newModelCommand(c), newProviderCommand(c),
+		newRunnerCommand(c),
 		newPartnerCommand(c), newGrantCommand(c), newAuditCommand(c), newEvidenceCommand(),
 		newTokenCommand(c),
 		newLoginCommand(c), newLogoutCommand(c), newWhoAmICommand(c), newConformanceCommand(c))

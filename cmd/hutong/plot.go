@@ -68,7 +68,7 @@ func drawReport(document []byte) string {
 	var report map[string]any
 	decoder := json.NewDecoder(bytes.NewReader(document))
 	if decoder.Decode(&report) != nil {
-		return ""
+		return drawFATEReport(document)
 	}
 	metric, _ := report["metric"].(string)
 	metric = valueOr(plain(metric), "value")
@@ -103,7 +103,7 @@ func drawReport(document []byte) string {
 func listNumbers(report map[string]any) string {
 	const maxNumbers = 12
 	var numbers []string
-	for _, name := range slices.Sorted(maps.Keys(report)) {
+	for _, name := range sortedNames(report) {
 		if v, ok := number(report[name]); ok && len(numbers) < maxNumbers {
 			label := strings.ReplaceAll(plain(name), "_", " ")
 			numbers = append(numbers, label+" "+strconv.FormatFloat(v, 'g', 6, 64))
@@ -116,6 +116,9 @@ func listNumbers(report map[string]any) string {
 	return "  " + strings.Join(numbers, ", ") + "\n"
 }
 
+// sortedNames returns the names of the fields of an object.
+func sortedNames(object map[string]any) []string { return slices.Sorted(maps.Keys(object)) }
+
 // listValues lists the values of a series. It omits the middle of a long one.
 func listValues(metric string, points []any, values []float64) string {
 	by := "step"
@@ -126,6 +129,11 @@ func listValues(metric string, points []any, values []float64) string {
 			break
 		}
 	}
+	return fmt.Sprintf("  %s by %s: %s\n", metric, by, shortValues(values))
+}
+
+// shortValues lists numbers, without the middle of many.
+func shortValues(values []float64) string {
 	const maxValues = 12
 	var shown []string
 	for i, v := range values {
@@ -136,7 +144,7 @@ func listValues(metric string, points []any, values []float64) string {
 			shown = append(shown, fmt.Sprintf("%.4f", v))
 		}
 	}
-	return fmt.Sprintf("  %s by %s: %s\n", metric, by, strings.Join(shown, " "))
+	return strings.Join(shown, " ")
 }
 
 // abscissae are the fields that hold the position of a point, not its value.
@@ -157,7 +165,7 @@ func extractSeries(list []any) (series [][]float64, names []string) {
 		}
 	}
 	first, _ := list[0].(map[string]any)
-	for _, name := range slices.Sorted(maps.Keys(first)) {
+	for _, name := range sortedNames(first) {
 		if slices.Contains(abscissae, name) || len(series) == maxSeries {
 			continue
 		}

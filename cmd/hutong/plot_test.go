@@ -19,6 +19,18 @@ func TestDrawReport(t *testing.T) {
 		{"not an object", `[1,2]`, ""},
 		{"not JSON", `hello`, ""},
 		{"one step", `{"metric":"loss","data":[{"step":0,"loss":0.5}]}`, "  loss by step: 0.5000\n"},
+		{"FATE's steps", `[{"name":"sbt_loss","type":"loss","groups":[{"name":"trees","index":1}],` +
+			`"step_axis":"iterations","data":[{"metric":0.45,"step":0,"timestamp":1.5}]}]`,
+			"  sbt_loss trees 1 by iterations: 0.4500\n"},
+		{"FATE's steps with lists", `[{"name":"lr_loss","step_axis":"epochs","data":[{"metric":[0.25],"step":0}]}]`,
+			"  lr_loss by epochs: 0.2500\n"},
+		{"FATE's numbers", `[{"name":"summary","groups":[{"name":"g","index":null}],"step_axis":null,` +
+			`"data":{"input_count":539,"intersect_count":509,"method":"m"}}]`,
+			"  summary: input count 539, intersect count 509\n"},
+		{"FATE's evaluation", `[{"name":"evaluation","data":{"lr":{"train":{"auc":0.5}}}}]`,
+			"  evaluation lr train: auc 0.5\n"},
+		{"FATE's empty list", `[]`, ""},
+		{"a list without names", `[{"data":[1,2]}]`, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) { assert.Equal(t, c.want, drawReport([]byte(c.document))) })
 	}

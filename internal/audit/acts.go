@@ -14,6 +14,10 @@ const (
 	Upload            = "dataset.upload"
 	Download          = "dataset.download"
 	DeleteDataset     = "dataset.delete"
+	KeepModel         = "model.keep"
+	DeleteModel       = "model.delete"
+	ExportModel       = "model.export"
+	ImportModel       = "model.import"
 	RegisterProvider  = "provider.register"
 	RegisterComponent = "provider.register-component"
 	AllowProvider     = "provider.allow" // exceptions from the restricted profile of containers

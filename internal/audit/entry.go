@@ -37,6 +37,7 @@ const (
 	None     ObjectKind = ""
 	Job      ObjectKind = "job"      // by job id
 	Dataset  ObjectKind = "dataset"  // namespace#name
+	Model    ObjectKind = "model"    // job:task.output
 	Provider ObjectKind = "provider" // name:version@device, or the filter that selects several
 	Runner   ObjectKind = "runner"   // by runner id
 	Partner  ObjectKind = "partner"  // by node id
@@ -48,7 +49,7 @@ const (
 
 // ObjectKinds returns all kinds of objects.
 func ObjectKinds() []ObjectKind {
-	return []ObjectKind{Job, Dataset, Provider, Runner, Partner, Token, Grant, Session, Trail}
+	return []ObjectKind{Job, Dataset, Model, Provider, Runner, Partner, Token, Grant, Session, Trail}
 }
 
 // Object is what an act was done to.

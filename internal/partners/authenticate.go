@@ -2,6 +2,7 @@ package partners
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -31,6 +32,10 @@ const (
 func (d *Directory) Authenticate(r *http.Request) (identity.Principal, error) {
 	p, err := d.authenticate(r)
 	if err != nil {
+		var refusal *bfia.Error
+		if errors.As(err, &refusal) && refusal.Code == bfia.CodeForbidden {
+			return identity.Principal{}, refusal
+		}
 		return identity.Principal{}, refusalOf(err)
 	}
 	if p.Kind != identity.KindPartner {
@@ -62,9 +67,26 @@ func (d *Directory) authenticate(r *http.Request) (identity.Principal, error) {
 	principal := identity.Principal{Kind: identity.KindPartner, Address: address.String()}
 	snapshot := d.current.Load()
 
-	if state := connectionState(r); state != nil && len(state.PeerCertificates) > 0 {
-		p, err := snapshot.identify(state.PeerCertificates, withGrace(state.PeerCertificates[0], now))
-		fingerprint := certs.PinOf(state.PeerCertificates[0]).Hex()
+	state := connectionState(r)
+	behind := state != nil && len(state.PeerCertificates) > 0 &&
+		d.cfg.Gateways.isKey(state.PeerCertificates[0])
+	if !behind && len(d.cfg.Gateways.named(r)) > 0 {
+		return principal, bfia.Errorf(bfia.CodeForbidden, "the header %s is only for the gateways of this "+
+			"party (partners.trusted_proxies)", d.cfg.Gateways.Header)
+	}
+	if state != nil && len(state.PeerCertificates) > 0 {
+		var p Partner
+		var fingerprint string
+		var err error
+		if behind {
+			p, fingerprint, err = d.identifyBehind(r, now)
+		} else {
+			p, err = snapshot.identify(state.PeerCertificates, withGrace(state.PeerCertificates[0], now))
+			fingerprint = certs.PinOf(state.PeerCertificates[0]).Hex()
+		}
+		if err != nil && fingerprint == "" {
+			return principal, err
+		}
 		if err != nil {
 			if d.admitsStrangers() && d.cfg.StrangerPaths[r.URL.Path] {
 				return identity.Principal{Proof: identity.ByCertificate, Credential: fingerprint,
@@ -156,6 +178,7 @@ func (d *Directory) Require(next http.Handler) http.Handler {
 			}
 			r.Header.Set(headerTransportSource, p.Node)
 		}
+		d.cfg.Gateways.drop(r)
 		r = r.WithContext(identity.With(r.Context(), p))
 		r.TLS = connectionState(r)
 		next.ServeHTTP(w, r)

@@ -1,10 +1,12 @@
 package partners
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"hutong/internal/certs"
@@ -80,6 +82,8 @@ type Config struct {
 	KeyPair *certs.KeyPair
 	// AllowTLS12 also accepts TLS 1.2.
 	AllowTLS12 bool
+	// Gateways may name the certificates of partners in a header, which nobody else may send.
+	Gateways Gateways
 	// Methods are the methods of the kinds of authentication that need one.
 	Methods map[Auth]Method
 	// Strangers returns whether nodes that are not partners may connect now, to apply for a contract. nil:
@@ -97,6 +101,11 @@ type Config struct {
 
 // CheckPartner returns why a partner can't be one of this party, or nil.
 func (c Config) CheckPartner(p Partner) error {
+	if slices.ContainsFunc(p.Peer.Pins, func(pin certs.Pin) bool {
+		return slices.ContainsFunc(c.Gateways.Pins, pin.Equal)
+	}) && p.Auth.UsesTLS() {
+		return errors.New("the pinned key is that of a gateway in partners.trusted_proxies")
+	}
 	switch p.Auth {
 	case MTLS, MTLSSign:
 		if c.KeyPair == nil {

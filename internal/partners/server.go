@@ -110,6 +110,9 @@ func (d *Directory) TLSConfig() *tls.Config {
 
 // checkClient returns why a client may not connect with its certificates, or nil.
 func (d *Directory) checkClient(chain []*x509.Certificate) error {
+	if d.cfg.Gateways.isKey(chain[0]) {
+		return d.cfg.Gateways.trust(chain, time.Now()) // each request names a partner
+	}
 	_, err := d.current.Load().identify(chain, time.Now())
 	if err != nil && d.admitsStrangers() {
 		return nil // what it may call is decided for each request
@@ -165,7 +168,7 @@ func (c *serverConn) handshake() {
 		return
 	}
 	state := c.ConnectionState()
-	if len(state.PeerCertificates) > 0 {
+	if len(state.PeerCertificates) > 0 && !c.d.cfg.Gateways.isKey(state.PeerCertificates[0]) {
 		if p, err := c.d.current.Load().identify(state.PeerCertificates, time.Now()); err == nil {
 			c.node.Store(&p.Node)
 		}
@@ -227,6 +230,9 @@ func (d *Directory) checkOpen(c *serverConn) error {
 	state := c.state.Load()
 	if state == nil || len(state.PeerCertificates) == 0 || c.node.Load() == nil && d.admitsStrangers() {
 		return nil // each request is examined
+	}
+	if gateways := d.cfg.Gateways; gateways.isKey(state.PeerCertificates[0]) {
+		return gateways.trust(state.PeerCertificates, withGrace(state.PeerCertificates[0], time.Now()))
 	}
 	p, err := d.current.Load().
 		identify(state.PeerCertificates, withGrace(state.PeerCertificates[0], time.Now()))

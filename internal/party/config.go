@@ -122,6 +122,8 @@ type PartnersConfig struct {
 	InstID      string `yaml:"inst_id" env:"INST_ID"`
 	// TLS is this party's certificate, with which it proves to be node_id, as server and as client.
 	TLS PartnerTLSConfig `yaml:"tls" envPrefix:"TLS_"`
+	// TrustedProxies are gateways in front of this party that end the TLS of partners.
+	TrustedProxies ProxiesConfig `yaml:"trusted_proxies" envPrefix:"TRUSTED_PROXIES_"`
 }
 
 // PartnerTLSConfig names the PEM files of a party's certificate. They are read again when they change.

@@ -284,6 +284,40 @@ func TestValidate(t *testing.T) {
 		{"scheduler of a partner", func(c *Config) {
 			c.Routes = Routes{"Z": {URL: "http://z", Schedulers: []string{"Z", "Y"}}}
 		}, `routes.Z.schedulers[1]: must be an entry of routes, but is "Y"`},
+		{"proxies without keys", func(c *Config) {
+			c.Partners.TrustedProxies.Header, c.Partners.Listen = "Client-Cert", "127.0.0.1:7"
+			c.Partners.TLS = PartnerTLSConfig{CertFile: "/p.pem", KeyFile: "/p.pem"}
+		}, "partners.trusted_proxies.spki_sha256: is required with header"},
+		{"proxies without a header", func(c *Config) {
+			c.Partners.TrustedProxies.SPKI = []string{strings.Repeat("ab", 32)}
+			c.Partners.Listen = "127.0.0.1:7"
+			c.Partners.TLS = PartnerTLSConfig{CertFile: "/p.pem", KeyFile: "/p.pem"}
+		}, "partners.trusted_proxies.header: must be the name of a header"},
+		{"proxies with a header of the protocol", func(c *Config) {
+			c.Partners.TrustedProxies = ProxiesConfig{"X-Source-Node-Id", []string{strings.Repeat("ab", 32)}}
+			c.Partners.Listen = "127.0.0.1:7"
+			c.Partners.TLS = PartnerTLSConfig{CertFile: "/p.pem", KeyFile: "/p.pem"}
+		}, "partners.trusted_proxies.header: must be a header of its own"},
+		{"proxies with a wrong key", func(c *Config) {
+			c.Partners.TrustedProxies = ProxiesConfig{"Client-Cert", []string{"00"}}
+			c.Partners.Listen = "127.0.0.1:7"
+			c.Partners.TLS = PartnerTLSConfig{CertFile: "/p.pem", KeyFile: "/p.pem"}
+		}, "partners.trusted_proxies.spki_sha256[0]:"},
+		{"proxies without a listener", func(c *Config) {
+			c.Partners.TrustedProxies = ProxiesConfig{"Client-Cert", []string{strings.Repeat("ab", 32)}}
+		}, "partners.trusted_proxies: requires partners.listen or transport.partner_listen"},
+		{"proxy with a partner's key", func(c *Config) {
+			c.Partners.TrustedProxies = ProxiesConfig{"Client-Cert", []string{strings.Repeat("ab", 32)}}
+			c.Partners.Listen = "127.0.0.1:7"
+			c.Partners.TLS = PartnerTLSConfig{CertFile: "/p.pem", KeyFile: "/p.pem"}
+			c.Routes = Routes{"B": {URL: "https://b:1",
+				TLS: RouteTLS{SPKI: []string{strings.Repeat("ab", 32)}}}}
+		}, "routes.B.tls.spki_sha256: has the key of a gateway"},
+		{"proxies", func(c *Config) {
+			c.Partners.TrustedProxies = ProxiesConfig{"Client-Cert", []string{strings.Repeat("ab", 32)}}
+			c.Partners.Listen = "127.0.0.1:7"
+			c.Partners.TLS = PartnerTLSConfig{CertFile: "/p.pem", KeyFile: "/p.pem"}
+		}, ""},
 		{"limits.open_jobs", func(c *Config) { c.Limits.OpenJobs = -1 }, "must be from 0 to 1000000000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -423,6 +457,7 @@ func TestExample(t *testing.T) {
 		map[string]string{}
 	want.Runner.K8s.ImagePullSecrets, want.Runner.GPUs = []string{}, []string{}
 	want.Proxy.NoProxy, want.Images.Registries = []string{}, []string{}
+	want.Partners.TrustedProxies.SPKI = []string{}
 	want.OIDC.Roles, want.ClientCertificates = RoleMap{}, []ClientCertificate{}
 	want.Temporal.Encryption.Keys, want.Temporal.Codec.Origins = map[string]string{}, []string{}
 	require.NoError(t, want.Complete())

@@ -23,8 +23,13 @@ func (p *Party) openPartners() error {
 	if err != nil {
 		return fmt.Errorf("failed to read the keys of party %s: %w", p.cfg.NodeID, err)
 	}
-	cfg := partners.Config{Node: p.cfg.NodeID, AllowTLS12: p.cfg.Partners.TLS.MinVersion == "1.2",
-		Strangers: p.pending.Load, StrangerPaths: strangerPaths, Methods: methods,
+	gateways, err := p.cfg.Partners.TrustedProxies.gateways()
+	if err != nil {
+		return err
+	}
+	cfg := partners.Config{Node: p.cfg.NodeID, Gateways: gateways,
+		AllowTLS12: p.cfg.Partners.TLS.MinVersion == "1.2",
+		Strangers:  p.pending.Load, StrangerPaths: strangerPaths, Methods: methods,
 		OnRefusal: p.recordRefusal, OnRefusedConnection: p.recordRefusedConnection}
 	files := p.cfg.Partners.TLS
 	if files.CertFile != "" {

@@ -42,6 +42,7 @@ func (v *validation) security(c *Config) {
 		v.wrong("transport.partner_listen",
 			"requires this party's certificate: set partners.tls.cert_file and key_file")
 	}
+	v.trustedProxies(c)
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		v.wrong("tls", "requires both cert_file and key_file, or neither")
 	}

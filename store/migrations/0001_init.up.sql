@@ -161,6 +161,8 @@ CREATE TABLE t_task (
   reused_task_id TEXT    NOT NULL,
   dataset        TEXT    NOT NULL,
   dataset_generation TEXT NOT NULL,
+  model          TEXT    NOT NULL DEFAULT '',
+  model_address  TEXT    NOT NULL DEFAULT '',
   started_at     TIMESTAMPTZ,
   ended_at       TIMESTAMPTZ,
   PRIMARY KEY (job_id, name, role, role_index)
@@ -186,6 +188,8 @@ CREATE INDEX i_task_reused ON t_task (reused_task_id) WHERE reused_task_id <> ''
 --bun:split
 CREATE INDEX i_task_generation ON t_task (dataset_generation) WHERE dataset_generation <> '';
 --bun:split
+CREATE INDEX i_task_model ON t_task (model_address) WHERE model_address <> '';
+--bun:split
 CREATE INDEX i_task_dataset ON t_task (dataset) WHERE dataset <> '';
 --bun:split
 -- Outputs of these parts, with their address (namespace, name) in the object storage.
@@ -204,6 +208,40 @@ CREATE TABLE t_task_output (
   created_at TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (job_id, task_name, role, role_index, type, key)
 );
+--bun:split
+-- This party's parts of models, which its tasks trained or which it imported. They outlive their job if they are kept.
+--   images          ids of the images of which the container ran one, or the reference, or the command; a JSON list
+--   datasets        the uploaded datasets of the training at this party, as namespace#name@generation; a JSON list
+--   document        of the job that trained it
+--   namespace, name its address in the object storage, which never gets other content
+--   sha256          of its content
+--   removing        its objects are being removed, or, of an import, not stored yet
+CREATE TABLE t_model (
+  job_id     TEXT        NOT NULL,
+  task_name  TEXT        NOT NULL,
+  role       TEXT        NOT NULL,
+  role_index INTEGER     NOT NULL,
+  key        TEXT        NOT NULL,
+  type       TEXT        NOT NULL,
+  port       TEXT        NOT NULL,
+  component  TEXT        NOT NULL,
+  provider   TEXT        NOT NULL,
+  version    TEXT        NOT NULL,
+  images     TEXT        NOT NULL,
+  datasets   TEXT        NOT NULL,
+  document   BYTEA       NOT NULL,
+  namespace  TEXT        NOT NULL,
+  name       TEXT        NOT NULL,
+  bytes      BIGINT      NOT NULL,
+  sha256     TEXT        NOT NULL,
+  kept       BOOLEAN     NOT NULL,
+  imported   BOOLEAN     NOT NULL,
+  removing   BOOLEAN     NOT NULL,
+  created_at TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (job_id, task_name, role, role_index, key)
+);
+--bun:split
+CREATE INDEX i_model_name ON t_model (name);
 --bun:split
 -- Registered providers and their components. images holds the ids of a provider's images, by reference and by the
 -- runner that resolved it first; a job runs these ids. allowed lists the exceptions from the container profile that an

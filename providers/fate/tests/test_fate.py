@@ -1,0 +1,91 @@
+"""Tests of what FATE itself does: python -m unittest discover tests, in an environment with FATE."""
+
+import csv
+import enum
+import json
+import pickle
+import tempfile
+import unittest
+from pathlib import Path
+from types import SimpleNamespace
+
+from hutong_fate import parameters, registration, tables, worker
+from hutong_fate.errors import TaskError
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class TestFATE(unittest.TestCase):
+    def test_registration(self):
+        made = registration.registration("process", {"command": ["x"]})
+        described = made["components_description"]
+        self.assertEqual(len(described), 34)
+        self.assertEqual(made["metadata"]["session"], "task")
+        for name in ("psi", "hetero_secureboost", "hetero_secureboost_predict", "hetero_secureboost_cv", "sshe_lr"):
+            self.assertIn(name, described)
+        boost = described["hetero_secureboost"]
+        self.assertEqual([p["name"] for p in boost["inputData"]], ["train_data", "validate_data", "warm_start_model"])
+        self.assertEqual([p["name"] for p in boost["outputData"]], ["train_output_data", "output_model", "metric"])
+        trees = [p for p in boost["inputParam"] if p["name"] == "num_trees"][0]
+        self.assertEqual((trees["type"], trees["defaultValue"], trees["validator"]), ("integer", "3", "(0,sup)"))
+        json.dumps(made)
+
+    def test_fates_words(self):
+        component, _ = worker.load(SimpleNamespace(component="hetero_secureboost", stage=""))
+        with self.assertRaisesRegex(TaskError, "parameter num_trees: ensure this value is greater than 0"):
+            parameters.check(component, {"num_trees": "0"})
+        with self.assertRaisesRegex(TaskError, "parameter he_param"):
+            parameters.check(component, {"he_param": '{"kind": "none"}'})
+
+    def test_a_role_without_inputs_trains(self):
+        self.assertEqual(worker.load(SimpleNamespace(component="coordinated_lr", stage=""))[1].name, "train")
+        self.assertEqual(worker.load(SimpleNamespace(component="psi", stage=""))[1].name, "default")
+
+    def test_enums_need_no_getattr(self):
+        worker.pickle_enums_by_value()
+        self.assertNotIn(b"getattr", pickle.dumps(Colour.RED))
+        self.assertIs(pickle.loads(pickle.dumps(Colour.RED)), Colour.RED)
+
+    def test_frame(self):
+        header, rows = ["id", "y", "x", "s"], [["a", "1", "0.5", "t"], ["b", "0", "", "u"]]
+        metadata = {"column_info": [{"name": "s", "type": "string"}, {"name": "y", "type": "int64"}]}
+        frame = tables.frame_of(header, rows, tables.layout(header, metadata, {}))
+        self.assertEqual(frame["sid"].tolist(), ["a", "b"])
+        # A party's own numbers of rows are no ids of rows in common, unless ids repeat.
+        numbered = tables.layout(["sid", "id"], {}, {})
+        self.assertEqual(tables.frame_of(["sid", "id"], [["1", "a"], ["2", "b"]], numbered)["sid"].tolist(), ["a", "b"])
+        self.assertEqual(tables.frame_of(["sid", "id"], [["1", "a"], ["2", "a"]], numbered)["sid"].tolist(), ["1", "2"])
+        self.assertTrue(frame["x"].isna()[1])
+        for bad, words in (([["a", "1", "secret", "t"]], "column 'x', row 1: is not a number"),
+                           ([["a", "0.5", "1", "t"]], "column 'y': must be whole"),
+                           ([["a", "1", "1", "t"], ["a", "1", "1", "t"]], "ids repeat")):
+            with self.subTest(words), self.assertRaisesRegex(TaskError, words) as raised:
+                tables.frame_of(header, bad, tables.layout(header, metadata, {}))
+            self.assertNotIn("secret", str(raised.exception))
+
+    def test_rows_keep_their_ids(self):
+        """Runs a component that needs no partner, and reads a table back."""
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "in" / "input_data").mkdir(parents=True)
+            with open(folder / "in" / "input_data" / "data_0", "w", newline="") as f:
+                csv.writer(f).writerows([["sid", "id", "x"]] + [[f"s{i}", f"r{i // 2}", i / 4] for i in range(40)])
+            job = SimpleNamespace(
+                folder=folder, component="sample", stage="", task_id="t", role="guest", index=0, node_id="A",
+                parties=[{"role": "guest", "node_id": "A"}], federation_id="s", transport="127.0.0.1:1", token="",
+                cores=1, inputs={"input_data": {"metadata": {"partitions": 1}}}, metric_url="http://127.0.0.1:1/",
+                parameters={"n": "10", "hetero_sync": "false", "random_state": "1"},
+            )
+            made = worker.Run(job).execute()
+            self.assertEqual([(m["port"], m["count"]) for m in made], [("output_data", 10)])
+            with open(folder / "out" / "output_data", newline="") as f:
+                rows = list(csv.reader(f))
+            self.assertEqual(rows[0], ["sid", "id", "x"])
+            for sid, ident, x in rows[1:]:
+                self.assertEqual((ident, float(x)), (f"r{int(sid[1:]) // 2}", int(sid[1:]) / 4))
+
+
+if __name__ == "__main__":
+    unittest.main()
