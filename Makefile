@@ -30,7 +30,7 @@ SHORT       ?=
 BENCH_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image interop fate chaos bench bench-peer pictures clean FORCE
+.PHONY: help setup build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image interop fate fate-client chaos bench bench-peer pictures clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,11 +108,15 @@ interop: build ## test Hutong with FATE-Flow 2.2.0 and real containers; installs
 	test/interop/fateflow/install.sh "$(CACHE)"
 	HUTONG_INTEROP=1 $(GO) test $(SLIM) -count 1 -parallel 16 -timeout 20m $(TEST_FLAGS) -v ./test/interop
 
+fate-client: build ## run FATE's own client, fate_client 2.2.0, against two parties; installs it
+	test/fateclient/install.sh "$(CACHE)"
+	HUTONG_FATE_CLIENT="$(CACHE)/fate_client" $(GO) test $(SLIM) -count 1 -timeout 10m $(TEST_FLAGS) -v ./test/fateclient
+
 fate: build ## run FATE's own algorithms between two parties; installs FATE (SHORT=1 leaves out SSHE)
 	providers/fate/install.sh "$(CACHE)/fate"
-	cd providers/fate && "$(CACHE)/fate/bin/python" -m unittest discover tests
+	test/testenv/s3/with.sh "$(CACHE)" "$(CACHE)/fate/bin/python" -m unittest discover providers/fate/tests
 	HUTONG_FATE="$(CACHE)/fate" HUTONG_FATE_SHORT=$(SHORT) $(GO) test $(SLIM) -count 1 -timeout 20m $(TEST_FLAGS) -v \
-		-run '^TestFATE(Components|Mixed|Fails)$$' ./test/system
+		-run '^TestFATE(Components|Mixed|Fails|Further)$$' ./test/system
 
 chaos: build ## inject faults while jobs run, and check that nothing is lost (FOR=10m SEED=1, or SEED=random)
 	$(STATIC) $(GO) build -o bin/chaos ./test/chaos

@@ -18,15 +18,44 @@ import (
 // line, the pipeline and FATE-Board. Package fateclient implements their forms.
 func (s *Server) fateClientRoutes() []route {
 	get, post := http.MethodGet, http.MethodPost
-	return []route{
-		{post, fateclient.PathJobSubmit, fate(fateclient.OfSubmission, s.fateSubmit),
-			clientWith(identity.Operator)},
-		{get, fateclient.PathJobQuery, fate(fateclient.OfJob, s.fateJobs), clientWith(identity.Viewer)},
-		{get, fateclient.PathJobList, fate(fateclient.OfJob, s.fateJobList), clientWith(identity.Viewer)},
-		{post, fateclient.PathJobStop, fate(fateclient.OfStop, s.fateStop), clientWith(identity.Operator)},
-		{get, fateclient.PathTaskQuery, fate(fateclient.OfTask, s.fateTasks), clientWith(identity.Viewer)},
-		{get, fateclient.PathTaskList, fate(fateclient.OfTask, s.fateTaskList), clientWith(identity.Viewer)},
+	viewer, operator := clientWith(identity.Viewer), clientWith(identity.Operator)
+	data, logs := clientWith(identity.Data), clientWith(identity.Logs)
+	ofJob, ofTask, ofTable := fateclient.OfJob, fateclient.OfTask, fateclient.OfTable
+	routes := []route{
+		{post, fateclient.PathJobSubmit, fate(fateclient.OfSubmission, s.fateSubmit), operator},
+		{post, fateclient.PathJobRerun, fate(fateclient.OfRerun, s.fateRerun), operator},
+		{post, fateclient.PathJobStop, fate(fateclient.OfStop, s.fateStop), operator},
+		{post, fateclient.PathJobClean, fate(fateclient.OfStop, s.fateClean), operator},
+		{post, fateclient.PathQueueClean, fate(fateclient.OfStop, s.fateQueueClean), operator},
+		{post, fateclient.PathJobNotes, fate(ofJob, s.fateNote), operator},
+		{get, fateclient.PathJobQuery, fate(ofJob, s.fateJobs), viewer},
+		{get, fateclient.PathJobList, fate(ofJob, s.fateJobList), viewer},
+		{get, fateclient.PathJobDependency, fate(ofJob, s.fateDependencies), viewer},
+		{get, fateclient.PathJobData, fate(ofJob, s.fateDataView), viewer},
+		{get, fateclient.PathTaskQuery, fate(ofTask, s.fateTasks), viewer},
+		{get, fateclient.PathTaskList, fate(ofTask, s.fateTaskList), viewer},
+
+		{get, fateclient.PathMetricQuery, fate(ofTask, s.fateMetrics), data},
+		{get, fateclient.PathMetricKeys, fate(ofTask, s.fateMetricKeys), data},
+		{get, fateclient.PathModelQuery, fate(ofTask, s.fateModels), data},
+		{get, fateclient.PathModelDownload, fate(fateclient.OfModel, s.fateModelDownload), data},
+		{get, fateclient.PathDataTable, fate(ofTask, s.fateDataTables), data},
+		{get, fateclient.PathDataDisplay, fate(ofTask, s.fateDataDisplay), data},
+		{get, fateclient.PathDataDownload, fate(ofTask, s.fateDataDownload), data},
+		{get, fateclient.PathTableQuery, fate(ofTable, s.fateTable), data},
+		{post, fateclient.PathTableDelete, fate(ofTable, s.fateTableDelete), data},
+
+		{get, fateclient.PathLogQuery, fate(ofJob, s.fateLogQuery), logs},
+		{get, fateclient.PathLogCount, fate(ofJob, s.fateLogCount), logs},
+		{post, fateclient.PathJobLog, fate(ofJob, s.fateLogDownload), logs},
+
+		{get, fateclient.PathSite, fate(ofJob, s.fateSite), viewer},
+		{get, fateclient.PathServer, fate(ofJob, s.fateServer), viewer},
 	}
+	for _, r := range fateclient.Refusals() {
+		routes = append(routes, route{r.Method, r.Path, fate(fateclient.OfRefusal, s.fateRefuse(r)), viewer})
+	}
+	return routes
 }
 
 // localFATECodes holds the codes of FATE's clients for the errors of a request.

@@ -38,13 +38,9 @@ func (s *Server) fateUpload(c *fiber.Ctx, id string) error {
 
 // fateDownload sends a dataset as the archive that FATE's clients unpack: data/0.csv and data/0.meta.
 func (s *Server) fateDownload(c *fiber.Ctx, get func(string) string) error {
-	address := bfia.Address{Namespace: get("namespace"), Name: get("name")}
-	for _, f := range []struct{ name, value string }{
-		{"namespace", address.Namespace}, {"name", address.Name},
-	} {
-		if err := bfia.CheckID(f.name, f.value); err != nil {
-			return err
-		}
+	address, err := fateAddress(get)
+	if err != nil {
+		return err
 	}
 	on(c.UserContext(), audit.Dataset, address.String())
 	rows, err := s.datasets.Open(c.UserContext(), address.Namespace, address.Name)
@@ -54,7 +50,7 @@ func (s *Server) fateDownload(c *fiber.Ctx, get func(string) string) error {
 	if err := s.recordAct(c.UserContext()); err != nil {
 		return errors.Join(err, rows.Close())
 	}
-	return s.sendArchive(c, func(ctx context.Context, archive *archive) error {
+	return s.sendArchive(c, true, func(_ context.Context, archive *archive) error {
 		return archive.addTable("data", rows)
 	})
 }
@@ -65,25 +61,35 @@ type archive struct {
 	server *Server
 }
 
-// sendArchive answers with a gzipped tar archive. fill writes its entries while they are sent. If it fails,
-// the transfer breaks off, so that the client can't take a part for the whole.
-func (s *Server) sendArchive(c *fiber.Ctx, fill func(context.Context, *archive) error) error {
+// sendArchive answers with a tar archive, compressed or not. fill writes its entries while they are sent. If
+// it fails, the transfer breaks off, so that the client can't take a part for the whole.
+func (s *Server) sendArchive(c *fiber.Ctx, compressed bool, fill func(context.Context,
+	*archive) error) error {
 	ctx := c.UserContext()
 	path := c.Path()
 	r, w := io.Pipe()
 	go func() {
-		zipped := gzip.NewWriter(w)
+		var zipped io.WriteCloser = w
+		if compressed {
+			zipped = gzip.NewWriter(w)
+		}
 		to := &archive{tar.NewWriter(zipped), s}
 		err := fill(ctx, to)
 		if err == nil {
-			err = errors.Join(to.Close(), zipped.Close())
+			err = to.Close()
+		}
+		if err == nil && compressed {
+			err = zipped.Close()
 		}
 		if err != nil {
 			s.logger.Warn("failed to send an archive", "path", path, "error", err)
 		}
 		_ = w.CloseWithError(err)
 	}()
-	c.Set(fiber.HeaderContentType, "application/gzip")
+	c.Set(fiber.HeaderContentType, "application/x-tar")
+	if compressed {
+		c.Set(fiber.HeaderContentType, "application/gzip")
+	}
 	c.Context().SetBodyStream(r, -1)
 	return nil
 }
@@ -119,6 +125,14 @@ func (a *archive) add(name string, content []byte) error {
 
 // addStream adds an entry of unknown size.
 func (a *archive) addStream(name string, content io.Reader) error {
+	return a.addFunc(name, func(w io.Writer) error {
+		_, err := io.Copy(w, content)
+		return err
+	})
+}
+
+// addFunc adds an entry of unknown size, which write writes.
+func (a *archive) addFunc(name string, write func(io.Writer) error) error {
 	file, err := os.CreateTemp(a.server.TempDir, "download-*")
 	if err != nil {
 		return err
@@ -128,7 +142,10 @@ func (a *archive) addStream(name string, content io.Reader) error {
 	if err := os.Remove(file.Name()); err != nil {
 		return err
 	}
-	size, err := io.Copy(file, content)
+	if err := write(file); err != nil {
+		return err
+	}
+	size, err := file.Seek(0, io.SeekCurrent)
 	if err != nil {
 		return err
 	}

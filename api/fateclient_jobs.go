@@ -164,7 +164,18 @@ func (s *Server) describeRows(ctx context.Context, rows []fateclient.Job) error 
 	if err != nil {
 		return err
 	}
+	ids := []string{}
+	for _, row := range rows {
+		ids = append(ids, row.JobID)
+	}
+	notes, err := s.store.JobNotes(ctx, ids)
+	if err != nil {
+		return err
+	}
 	for i := range rows {
+		if note := notes[rows[i].JobID]; note != "" {
+			rows[i].Description = strings.TrimSuffix(note+"; "+rows[i].Description, "; ")
+		}
 		if w := waits[rows[i].JobID]; rows[i].Description == "" && len(w) > 0 {
 			rows[i].Description = w[0].String()
 		}

@@ -72,7 +72,7 @@ func TestFATESubmit(t *testing.T) {
 
 	for want, body := range map[string]string{
 		"dag_schema: is required":                       `{}`,
-		`dag_schema.kind: is "fate", must be "bfia"`:    `{"dag_schema": {"dag": {"parties": [], "tasks": {}}}}`,
+		"config.role: at least one role with a node is": `{"dag_schema": {"dag": {"parties": [], "tasks": {}}}}`,
 		"config.role: at least one role with a node":    `{"dag_schema": {"kind": "bfia", "dag": {"parties": [], "tasks": {}}}}`,
 		"dag_schema.config.role: is a JSON string":      `{"dag_schema": {"config": {"role": "x"}, "dag": {}}}`,
 		"config.initiator.node_id: is \"\", this party": `{"dag_schema": {"config": {}, "dag": {}}}`,

@@ -80,6 +80,23 @@ var acts = map[string]string{
 	"POST " + fateclient.PathJobSubmit: audit.Submit,
 	"POST " + fateclient.PathJobStop:   audit.Stop,
 
+	"POST " + fateclient.PathJobRerun:     audit.Submit,
+	"POST " + fateclient.PathJobClean:     audit.DeleteJob,
+	"POST " + fateclient.PathQueueClean:   audit.Stop,
+	"POST " + fateclient.PathJobNotes:     audit.NoteJob,
+	"POST " + fateclient.PathJobLog:       audit.ReadLog,
+	"GET " + fateclient.PathLogQuery:      audit.ReadLog,
+	"GET " + fateclient.PathLogCount:      audit.ReadLog,
+	"GET " + fateclient.PathMetricQuery:   audit.ReadOutputs,
+	"GET " + fateclient.PathMetricKeys:    audit.ReadOutputs,
+	"GET " + fateclient.PathModelQuery:    audit.ReadOutputs,
+	"GET " + fateclient.PathModelDownload: audit.ReadOutputs,
+	"GET " + fateclient.PathDataTable:     audit.ReadOutputs,
+	"GET " + fateclient.PathDataDisplay:   audit.ReadOutputs,
+	"GET " + fateclient.PathDataDownload:  audit.ReadOutputs,
+	"GET " + fateclient.PathTableQuery:    audit.Download, // if it shows rows
+	"POST " + fateclient.PathTableDelete:  audit.DeleteDataset,
+
 	"POST " + fateflow.PathSchedulerJobStop: audit.PartnerStopAll,
 	"POST " + fateflow.PathJobCreate:        audit.PartnerCreate,
 	"POST " + fateflow.PathJobStart:         audit.PartnerStart,
@@ -117,6 +134,17 @@ func (s *Server) serveAct(c *fiber.Ctx, r route, p identity.Principal) error {
 		s.refused(c, r, p, err)
 	}
 	return err
+}
+
+// eachAct returns a context with an act of its own, for a request that is several acts.
+func (s *Server) eachAct(c *fiber.Ctx) context.Context {
+	ctx := c.UserContext()
+	whole := audit.From(ctx)
+	if whole == nil {
+		return ctx
+	}
+	return audit.With(ctx, audit.NewPending(identity.From(ctx), whole.Act(),
+		func() string { return s.requestDigest(c) }))
 }
 
 // refused writes the refusal of a caller who may not use an endpoint.

@@ -469,6 +469,9 @@ func Environment(r *ContainerSpec, sys System) map[string]string {
 	if sys.ControlPort > 0 {
 		env["system.control_port"] = itoa(sys.ControlPort)
 	}
+	if cpu := r.Resources.CPUMilli; cpu > 0 { // a process is not limited to what its job requests
+		env["config.n_threads"] = itoa(max(1, int(cpu/1000)))
+	}
 	for _, p := range r.Parts {
 		env["config.node_id."+p.Self()] = p.NodeID
 		env["config.inst_id."+p.Self()] = p.NodeID

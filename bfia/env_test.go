@@ -10,6 +10,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// TestThreads checks that a component is given as many threads as its job requests cores.
+func TestThreads(t *testing.T) {
+	for milli, want := range map[int64]string{0: "", 500: "1", 1000: "1", 2500: "2"} {
+		env := Environment(&ContainerSpec{Resources: Resources{CPUMilli: milli}}, System{})
+		require.Equal(t, want, env["config.n_threads"], "%d", milli)
+	}
+}
+
 // TestEnvironmentOfTheReferenceJob checks that the containers of the reference job get the environments that
 // FATE-Flow 2.2.0 gave them, except for the intended differences.
 func TestEnvironmentOfTheReferenceJob(t *testing.T) {

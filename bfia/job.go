@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -136,6 +137,19 @@ func (d *Document) WithJobID(id string) *Document {
 	raw, _ := json.Marshal(id)
 	c.fields["job_id"] = raw
 	return &c
+}
+
+// Rerun returns the document of a job that runs the same again under another id, and reuses what went well.
+func (d *Document) Rerun(id string) (*Document, error) {
+	fields := maps.Clone(d.fields)
+	for name, value := range map[string]string{"job_id": id, "old_job_id": d.JobID} {
+		raw, err := json.Marshal(value)
+		if err != nil {
+			return nil, err
+		}
+		fields[name] = raw
+	}
+	return ParseDocument((&Document{fields: fields}).Bytes())
 }
 
 // Bytes returns the document as JSON: the same bytes for the same document.

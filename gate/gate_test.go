@@ -33,7 +33,8 @@ type party struct {
 	containers []gate.Container
 	listErr    error
 	lists      int
-	listTakes  time.Duration
+	listTakes  time.Duration // what a driver takes for a list
+	onList     func()        // before each list
 	reports    []bfia.TaskReport
 	reportErr  error
 	calls      []call // of the transport
@@ -96,6 +97,9 @@ func (p *party) list(context.Context) ([]gate.Container, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lists++
+	if p.onList != nil {
+		p.onList()
+	}
 	return append([]gate.Container{}, p.containers...), p.listErr
 }
 
@@ -261,11 +265,11 @@ func TestListsAreShared(t *testing.T) {
 	p.listTakes = 20 * time.Millisecond
 	p.gate.BeginStart()()
 	p.containers = append(p.containers, container("late", "", taskA, "guest.0", ""))
-	time.AfterFunc(300*time.Millisecond, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.containers[len(p.containers)-1].Address = "127.0.0.8"
-	})
+	p.onList = func() {
+		if p.lists == 10 { // the earlier ones do not have its address
+			p.containers[len(p.containers)-1].Address = "127.0.0.8"
+		}
+	}
 	var ok atomic.Int32
 	var all sync.WaitGroup
 	for range 50 {
@@ -285,6 +289,7 @@ func TestListsAreShared(t *testing.T) {
 	require.EqualValues(t, 50, ok.Load())
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	require.GreaterOrEqual(t, p.lists, 10)
 	require.Less(t, p.lists, 30)
 }
 

@@ -61,6 +61,9 @@ func (c *client) evidence(ctx context.Context, jobID string) (io.ReadCloser, err
 	if err != nil {
 		return nil, err
 	}
+	if err := c.authorize(request); err != nil {
+		return nil, err
+	}
 	response, err := c.roundTrip(request)
 	if err != nil {
 		return nil, err
@@ -76,7 +79,7 @@ func (c *client) evidence(ctx context.Context, jobID string) (io.ReadCloser, err
 	if _, err = openEnvelope(response, answer); err == nil {
 		err = errors.New("the party did not answer with an archive")
 	}
-	return nil, err
+	return nil, explainRefusal(request, err)
 }
 
 func newEvidenceCommand() *cobra.Command {

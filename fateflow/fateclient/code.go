@@ -29,10 +29,17 @@ var (
 		bfia.CodeRefused: CodeNotCreated, bfia.CodePartnerDown: CodeNotCreated,
 		bfia.CodeUnavailable: CodeNotCreated,
 	}
-	OfJob  = about(CodeNoJob)
-	OfTask = about(CodeNoTask)
-	// OfTable are the codes of datasets.
-	OfTable = about(CodeNoTable)
+	OfJob     = about(CodeNoJob)
+	OfTask    = about(CodeNoTask)
+	OfModel   = about(CodeNoModel)
+	OfTable   = about(CodeNoTable) // of datasets
+	OfRefusal = about(CodeRestricted)
+	// OfRerun: the job is unknown, or its submission is refused.
+	OfRerun = Codes{
+		bfia.CodeNotFound: CodeNoJob, bfia.CodeBadRequest: CodeParameters, bfia.CodeConflict: CodeParameters,
+		bfia.CodeTooLarge: CodeParameters, bfia.CodeRefused: CodeNotCreated,
+		bfia.CodePartnerDown: CodeNotCreated, bfia.CodeUnavailable: CodeNotCreated,
+	}
 	// OfStop are the codes of stopping a job.
 	OfStop = Codes{
 		bfia.CodeBadRequest: CodeBadArgument, bfia.CodeTooLarge: CodeBadArgument,

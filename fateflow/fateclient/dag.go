@@ -111,6 +111,7 @@ func (c *channels) UnmarshalJSON(b []byte) error {
 
 // channel names where the data of an input comes from: an output of another task, or a dataset.
 type channel struct {
+	ModelID   text      `json:"model_id"`
 	Producer  string    `json:"producer_task"`
 	Key       string    `json:"output_artifact_key"`
 	Namespace text      `json:"namespace"`

@@ -11,18 +11,23 @@ import (
 	"hutong/fateflow"
 )
 
+// stages are the stages of FATE, with the suffix of the component that does it: BFIA has no stages.
+var stages = map[string]string{"default": "", "train": "", "predict": bfia.PredictSuffix,
+	"cross_validation": "_cv"}
+
 // component adds a task to t.components, with its outputs and without its inputs.
 func (t *translation) component(name string) error {
 	task := t.Tasks[name]
 	if err := bfia.CheckID("component_ref", task.Component); err != nil {
 		return err
 	}
-	switch stage := cmp.Or(task.Stage, t.Stage, "default"); stage {
-	case "default", "train":
-	default:
-		return bfia.Errorf(bfia.CodeBadRequest, "stage: BFIA has no %q; name a component that does it in "+
-			"component_ref, and leave the stage out", stage)
+	stage := cmp.Or(task.Stage, t.Stage, "default")
+	suffix, known := stages[stage]
+	if !known {
+		return bfia.Errorf(bfia.CodeBadRequest, "stage: %q is none of %s", stage,
+			strings.Join(sortedKeys(stages), ", "))
 	}
+	task.Component += suffix
 
 	provider, err := t.provider(task)
 	if err != nil {
@@ -95,6 +100,9 @@ func outputs(task task, desc *bfia.Description) ([]bfia.Port, error) {
 	for _, kind := range sortedKeys(task.Outputs) {
 		for _, port := range sortedKeys(task.Outputs[kind]) {
 			if !slices.ContainsFunc(desc.OutputData, named(port)) {
+				if isOfOtherStage(task.Outputs[kind], kind, desc) {
+					continue
+				}
 				return nil, bfia.Errorf(bfia.CodeBadRequest, "%s.%s: %s of %s:%s has no such output "+
 					"(its outputs: %s)", kind, port, desc.ComponentName, desc.Provider, desc.Version,
 					bfia.DescribePorts(desc.OutputData))
@@ -135,13 +143,29 @@ func outputs(task task, desc *bfia.Description) ([]bfia.Port, error) {
 		bfia.DescribePorts(desc.OutputData))
 }
 
+// isOfOtherStage reports whether outputs that a component lacks may be left out: the pipeline lists those of
+// all stages. If the component has none of a kind that is listed, their names are wrong.
+func isOfOtherStage(listed map[string]output, kind string, desc *bfia.Description) bool {
+	has := false
+	for _, port := range desc.OutputData {
+		if KindOf(port.Category) != kind {
+			continue
+		}
+		has = true
+		if _, is := listed[port.Name]; is {
+			return true
+		}
+	}
+	return !has
+}
+
 func named(name string) func(bfia.DataPort) bool {
 	return func(p bfia.DataPort) bool { return p.Name == name }
 }
 
-// wire is what feeds an input port: an output of another task, or the parties' own datasets.
+// wire is what feeds an input port: an output of another task, rootDataset or rootModel.
 type wire struct {
-	key, kind string // of the output; the key of datasets is empty
+	key, kind string // of the output, whose key contains a '.'
 }
 
 // inputs sets a task's inputs, and its datasets as parameters of its parts.
@@ -168,46 +192,84 @@ func (t *translation) inputs(name string) error {
 	return t.bind(t.components[name], desc, wires)
 }
 
+// The keys of what feeds an input from outside of the job.
+const (
+	rootDataset = "dataset"
+	rootModel   = "model"
+)
+
+// root returns the input port that a dataset, or a model of an earlier job, feeds, or "" if there is none.
+func root(wires map[string]wire, key string) (string, error) {
+	found := ""
+	for _, port := range sortedKeys(wires) {
+		if wires[port].key != key {
+			continue
+		}
+		if found != "" {
+			return "", bfia.Errorf(bfia.CodeBadRequest,
+				"%s and %s both name a %s; a task takes one of each party",
+				found, port, key)
+		}
+		found = port
+	}
+	return found, nil
+}
+
 // bind sets the inputs of a component so that each wire reaches its port, first with the types of the
 // outputs, then with those of the description.
 func (t *translation) bind(c *bfia.Component, desc *bfia.Description, wires map[string]wire) error {
-	root := ""
-	for port, w := range wires {
-		if w.key != "" {
-			continue
-		}
-		if root != "" {
-			return bfia.Errorf(bfia.CodeBadRequest,
-				"%s and %s both name datasets; a task takes one dataset of each party",
-				min(root, port), max(root, port))
-		}
-		root = port
+	dataset, err := root(wires, rootDataset)
+	if err != nil {
+		return err
+	}
+	model, err := root(wires, rootModel)
+	if err != nil {
+		return err
 	}
 
 	for _, described := range []bool{false, true} {
 		c.Input = nil
-		var want []string
+		want := map[string]string{} // ports by key
 		for _, port := range desc.InputData {
 			w, is := wires[port.Name]
-			if !is || w.key == "" {
+			if !is || port.Name == dataset || port.Name == model {
 				continue
 			}
 			if described && bfia.SameFamily(w.kind, port.Category) {
 				w.kind = port.Category
 			}
-			c.Input, want = append(c.Input, bfia.Port{Type: w.kind, Key: w.key}), append(want, port.Name)
+			c.Input = append(c.Input, bfia.Port{Type: w.kind, Key: w.key})
+			if want[w.key] != "" {
+				return bfia.Errorf(bfia.CodeBadRequest, "%s and %s read the same output %s", want[w.key],
+					port.Name,
+					w.key)
+			}
+			want[w.key] = port.Name
 		}
-		if root != "" {
-			want = append(want, root)
-		}
-		if bound, err := bfia.BindInputs(*c, desc, root != ""); err == nil &&
-			slices.EqualFunc(bound, want, func(b bfia.Binding, port string) bool { return b.Port == port }) {
+		bound, err := bfia.BindInputs(*c, desc, true)
+		if err == nil && fits(bound, want, dataset, model) {
 			return nil
 		}
 	}
 	return bfia.Errorf(bfia.CodeBadRequest,
 		"%s takes its inputs in their order (%s); one can't be given without those of its type before it",
 		desc.ComponentName, bfia.DescribePorts(desc.InputData))
+}
+
+// fits reports whether outputs, the dataset and the model have reached their ports.
+func fits(bound []bfia.Binding, want map[string]string, dataset, model string) bool {
+	boundDataset, boundModel := "", ""
+	for _, b := range bound {
+		switch {
+		case b.IsRootDataset():
+			boundDataset = b.Port
+		case b.IsRootModel():
+			boundModel = b.Port
+		case want[b.Key] != b.Port:
+			return false
+		}
+	}
+	return (dataset == "" || dataset == boundDataset) && (model == "" || model == boundModel)
 }
 
 // input returns what feeds an input port, or nil if nothing does.
@@ -223,15 +285,18 @@ func (t *translation) input(name string, sources map[string]channels) (*wire, er
 			var err error
 			switch source {
 			case sourceTaskOutput:
-				w, err = t.producer(c)
+				if _, is := t.readers[c.Producer]; is {
+					w, err = &wire{key: rootDataset}, t.readDataset(name, c)
+				} else {
+					w, err = t.producer(c)
+				}
 			case sourceDataset:
-				w, err = &wire{}, t.dataset(name, c)
+				w, err = &wire{key: rootDataset}, t.dataset(name, c)
 			case sourceModel:
-				err = bfia.Errorf(bfia.CodeBadRequest, "body: models of other jobs can't be inputs; "+
-					"train and predict in one job")
+				w, err = &wire{key: rootModel}, t.model(name, c)
 			default:
-				err = bfia.Errorf(bfia.CodeBadRequest, "body: is none of %s, %s", sourceTaskOutput,
-					sourceDataset)
+				err = bfia.Errorf(bfia.CodeBadRequest, "body: is none of %s, %s, %s", sourceTaskOutput,
+					sourceDataset, sourceModel)
 			}
 			if err != nil {
 				return nil, bfia.PrefixField(place, err)
@@ -287,6 +352,11 @@ func (t *translation) dataset(name string, c channel) error {
 		return err
 	}
 
+	return t.setRoot(name, c, "dataset_id", value)
+}
+
+// setRoot sets a parameter of the parts for which a channel is.
+func (t *translation) setRoot(name string, c channel, parameter string, value json.RawMessage) error {
 	at := c.Parties
 	if len(at) == 0 {
 		at = t.Tasks[name].Parties
@@ -300,10 +370,36 @@ func (t *translation) dataset(name string, c channel) error {
 			if err != nil {
 				return bfia.PrefixField("parties", err)
 			}
-			if err := t.params.set(p.Role, index, name, "dataset_id", value); err != nil {
+			if err := t.params.set(p.Role, index, name, parameter, value); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// model sets the parameter model_id of a task, which names the model of an earlier job. The id of a model is
+// that of its job.
+func (t *translation) model(name string, c channel) error {
+	var whole struct {
+		Model struct {
+			ID text `json:"model_id"`
+		} `json:"model_warehouse"`
+	}
+	if raw, given := t.Conf["model_warehouse"]; given {
+		if err := bfia.DecodeJSON(raw, &whole.Model); err != nil {
+			return err
+		}
+	}
+	ref := bfia.ModelRef{JobID: string(cmp.Or(c.ModelID, whole.Model.ID)), Task: c.Producer, Output: c.Key}
+	for _, f := range []struct{ name, value string }{{"model_id", ref.JobID}, {"producer_task", ref.Task}} {
+		if err := bfia.CheckID(f.name, f.value); err != nil {
+			return err
+		}
+	}
+	value, err := json.Marshal(ref.String())
+	if err != nil {
+		return err
+	}
+	return t.setRoot(name, c, bfia.ModelParam, value)
 }

@@ -38,8 +38,14 @@ func ParseSubmission(body []byte) (*Submission, error) {
 	return s, bfia.PrefixField("dag_schema", err)
 }
 
-// kindBFIA is the kind of a DAG whose components BFIA providers have.
-const kindBFIA = "bfia"
+// The kinds of a DAG. Either may use all components that registered providers have.
+const (
+	kindBFIA = "bfia"
+	kindFATE = "fate"
+)
+
+// toyComponent is FATE's component of "flow test toy".
+const toyComponent = "toy_example"
 
 // defaultVersion is the version of a document whose submission names none.
 const defaultVersion = "2.0.0"
@@ -55,10 +61,17 @@ func (s *Submission) Document(node string, catalog fateflow.Catalog) (*bfia.Docu
 		return doc, bfia.PrefixField("dag_schema", err)
 	}
 
-	if s.kind != kindBFIA {
-		return nil, bfia.Errorf(bfia.CodeBadRequest, "dag_schema.kind: is %q, must be %q: %s runs the "+
-			"components of BFIA providers (pipeline.protocol_kind = %[2]q, or kind: %[2]s in the DAG)",
-			cmp.Or(s.kind, "fate"), kindBFIA, node)
+	if s.kind != "" && s.kind != kindFATE && s.kind != kindBFIA {
+		return nil, bfia.Errorf(bfia.CodeBadRequest, "dag_schema.kind: is %q, must be %q or %q", s.kind,
+			kindFATE,
+			kindBFIA)
+	}
+	for name, task := range s.dag.Tasks {
+		if task.Component == toyComponent {
+			return nil, bfia.Errorf(bfia.CodeBadRequest,
+				"dag_schema.dag.tasks.%s.component_ref: %s: not at Hutong: "+
+					"hutong job probe tests the connection of parties", name, toyComponent)
+		}
 	}
 	t := &translation{dag: s.dag, node: node, catalog: catalog,
 		params: params{}, described: map[string]*bfia.Description{}, components: map[string]*bfia.Component{}}
@@ -81,6 +94,8 @@ type translation struct {
 	node    string
 	catalog fateflow.Catalog
 	params  params // task_params of roles
+	// readers are the tasks that only read a dataset.
+	readers map[string]task
 	// described holds the self-descriptions by task, components the components by task.
 	described  map[string]*bfia.Description
 	components map[string]*bfia.Component
@@ -91,6 +106,9 @@ func (t *translation) document(version string) (object, error) {
 	roles := map[string][]string{}
 	for _, p := range t.Parties {
 		roles[p.Role] = t.nodesOf(p.Role)
+	}
+	if err := t.findReaders(); err != nil {
+		return nil, err
 	}
 	names := sortedKeys(t.Tasks)
 	// Outputs first: inputs name them.
@@ -192,6 +210,9 @@ func (t *translation) partyTasks() (object, error) {
 				}
 			}
 			for _, name := range sortedKeys(p.Tasks) {
+				if _, is := t.readers[name]; is {
+					continue
+				}
 				if _, known := t.Tasks[name]; !known {
 					return nil, bfia.Errorf(bfia.CodeBadRequest,
 						"party_tasks.%s.tasks.%s: the DAG has no task of that name%s", site, name,

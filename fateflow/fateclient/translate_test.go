@@ -40,6 +40,9 @@ func catalog() fateflow.Catalog {
 			"model input_model"},
 			[]string{"dataset train_output_data", "dataset validate_output_data", "model output_model",
 				"metric metric"}),
+		description("lr_predict", "1", "guest host arbiter", []string{"test_set test_data",
+			"model input_model"},
+			[]string{"dataset test_output_data"}),
 		description("two", "1", "guest", []string{"dataset a", "dataset b"}, nil),
 		description("two", "2", "guest", []string{"dataset a", "dataset b"}, nil),
 	}
@@ -177,6 +180,8 @@ func TestTranslationTakes(t *testing.T) {
 			[]string{`"input":[{"key":"psi_0.output_data","type":"test_set"}]`}},
 		"the port's name instead of its alias": {change(t, `"output_artifact_key_alias": "output_data"`,
 			`"output_artifact_key_alias": "joined"`), []string{`"key":"psi_0.joined"`}},
+		"null, as the pipeline writes it": {change(t, `"namespace": "e", "name": "h"`,
+			`"namespace": null, "name": null, "dataset_id": "e#h"`), []string{`"dataset_id":"e#h"`}},
 		"old job": {change(t, `"flow_id": "f"`, `"flow_id": 7, "old_job_id": 20260101`),
 			[]string{`"old_job_id":"20260101"`, `"flow_id":"7"`}},
 	} {
@@ -199,52 +204,65 @@ func TestTranslationRefuses(t *testing.T) {
 		"no dag_schema": {`{}`, "dag_schema: is required"},
 		"no dag":        {`{"dag_schema": {"kind": "bfia"}}`, "dag_schema.dag: is required"},
 		"not JSON":      {`{`, "body: "},
-		"kind":          {change(t, `"kind": "bfia",`, ``), `dag_schema.kind: is "fate", must be "bfia"`},
+		"kind": {change(t, `"kind": "bfia"`, `"kind": "x"`),
+			`dag_schema.kind: is "x", must be "fate" or "bfia"`},
+		"toy": {change(t, `"component_ref": "psi"`, `"component_ref": "toy_example"`),
+			"toy_example: not at Hutong: hutong job probe"},
 		"stage": {change(t, `"stage": "default"`, `"stage": "predict"`),
-			`dag_schema.dag.tasks.psi_0.stage: BFIA has no "predict"`},
+			`dag_schema.dag.tasks.psi_0.component_ref: no provider that is registered at JG1 has psi_predict`},
 		"stage of the job": {change(t, `"stage": "train"`, `"stage": "cross_validation"`),
-			`dag_schema.dag.tasks.lr_0.stage: BFIA has no "cross_validation"`},
+			`dag_schema.dag.tasks.lr_0.component_ref: no provider that is registered at JG1 has lr_cv`},
+		"unknown stage": {change(t, `"stage": "train"`, `"stage": "test"`),
+			`stage: "test" is none of cross_validation, default, predict, train`},
 		"component": {change(t, `"component_ref": "lr"`, `"component_ref": "svm"`),
 			"dag_schema.dag.tasks.lr_0.component_ref: no provider that is registered at JG1 has svm"},
 		"provider": {change(t, `"provider": "p"`, `"provider": "q"`),
 			`dag_schema.dag.tasks.lr_0.conf.provider: JG1 has no provider "q" with lr; it has p:1`},
 		"which provider": {change(t, `"component_ref": "lr"`, `"component_ref": "two"`, `"version": "1"`,
 			`"version": "3"`), "name one of p:1, p:2"},
+		// FATE-Flow leaves it out, and the job has no model.
 		"output": {change(t, `"output_model": {`, `"trained": {`),
 			"tasks.lr_0.outputs.model.trained: lr of p:1 has no such output (its outputs: dataset train_output_data,"},
 		"type of an output": {change(t, `"output_artifact_type_alias": "model"`,
 			`"output_artifact_type_alias": "data"`), "tasks.lr_0.outputs.the types of the outputs don't fit"},
-		"input": {change(t, `"train_data": {"task`, `"data": {"task`), "tasks.lr_0.inputs.data.data: lr of p:1 has no such input"},
+		"input": {change(t, `"train_data": {"task`, `"data": {"task`),
+			"tasks.lr_0.inputs.data.data: lr of p:1 has no such input"},
 		"producer": {change(t, `"producer_task": "psi_0"`, `"producer_task": "psi_1"`),
 			`tasks.lr_0.inputs.data.train_data.task_output_artifact.producer_task: the DAG has no task "psi_1"`},
 		"output of the producer": {change(t, `"output_artifact_key": "output_data"`,
 			`"output_artifact_key": "rows"`), `output_artifact_key: the task psi_0 does not list an output "rows"`},
 		"model_warehouse": {change(t, `"model": {}`,
-			`"model": {"input_model": {"model_warehouse": {"model_id": "1"}}}`),
-			"tasks.lr_0.inputs.model.input_model.model_warehouse: models of other jobs can't be inputs"},
+			`"model": {"warm_start_model": {"model_warehouse": {"model_id": "1"}}}`),
+			"tasks.lr_0.inputs.model.warm_start_model.model_warehouse.producer_task: is required"},
+		"a later model": {change(t, `"model": {}`, `"model": {"input_model": {"model_warehouse":
+			{"model_id": "1", "producer_task": "lr_0"}}}`), "tasks.lr_0.inputs.lr takes its inputs in their order"},
 		"source": {change(t, `"model": {}`, `"model": {"input_model": {"file": {}}}`),
-			"input_model.file: is none of task_output_artifact, data_warehouse"},
-		"two sources": {change(t, `{"task_output_artifact":`, `{"data_warehouse": {"dataset_id": "e#x"}, "task_output_artifact":`),
+			"input_model.file: is none of task_output_artifact, data_warehouse, model_warehouse"},
+		"two sources": {change(t, `{"task_output_artifact":`,
+			`{"data_warehouse": {"dataset_id": "e#x"}, "task_output_artifact":`),
 			"task_output_artifact: another source feeds the input already"},
 		"two datasets": {`{"dag_schema": {"kind": "bfia", "dag": {"parties": [{"role": "guest", "party_id": "JG1"}],
 			"tasks": {"t": {"component_ref": "two", "conf": {"version": "2"}, "inputs": {"data": {
 			"a": {"data_warehouse": {"dataset_id": "e#x"}}, "b": {"data_warehouse": {"dataset_id": "e#x"}}}}}}}}}`,
-			"dag_schema.dag.tasks.t.inputs.a and b both name datasets"},
+			"dag_schema.dag.tasks.t.inputs.a and b both name a dataset"},
 		"a later dataset": {`{"dag_schema": {"kind": "bfia", "dag": {"parties": [{"role": "guest", "party_id": "JG1"}],
 			"tasks": {"t": {"component_ref": "two", "conf": {"version": "2"}, "inputs": {"data": {
 			"b": {"data_warehouse": {"dataset_id": "e#x"}}}}}}}}}`,
 			"dag_schema.dag.tasks.t.inputs.two takes its inputs in their order"},
 		"dataset without a name": {change(t, `"name": "h",`, ``), "data_warehouse[1].name: is required"},
-		"two datasets of a party": {change(t, `"dataset_id": "e#g", "parties": [{"role": "guest", "party_id": ["JG1"]}]`,
+		"two datasets of a party": {change(t,
+			`"dataset_id": "e#g", "parties": [{"role": "guest", "party_id": ["JG1"]}]`,
 			`"dataset_id": "e#g"`), "dataset_id: is given twice, with different values, to host.0"},
-		"party of a dataset": {change(t, `"dataset_id": "e#g", "parties": [{"role": "guest", "party_id": ["JG1"]}]`,
+		"party of a dataset": {change(t,
+			`"dataset_id": "e#g", "parties": [{"role": "guest", "party_id": ["JG1"]}]`,
 			`"dataset_id": "e#g", "parties": [{"role": "guest", "party_id": ["JG7"]}]`),
 			"parties.guest: dag.parties has no guest JG7"},
 		"party of party_tasks": {change(t, `["JG3", "JG2"]`, `["JG4"]`),
 			"dag_schema.dag.party_tasks.all.parties.host: dag.parties has no host JG4"},
 		"task of party_tasks": {change(t, `"psi_0": {"parameters"`, `"psi_1": {"parameters"`),
 			"party_tasks.h.tasks.psi_1: the DAG has no task of that name"},
-		"initiators": {change(t, `"party_id": "JG1", "role": "guest"`, `"party_id": ["JG1", "JG2"], "role": "guest"`),
+		"initiators": {change(t, `"party_id": "JG1", "role": "guest"`,
+			`"party_id": ["JG1", "JG2"], "role": "guest"`),
 			"conf.extra.initiator.party_id: names 2 parties"},
 		"id": {change(t, `"party_id": ["JG2"]`, `"party_id": [{}]`), "must be a string or a number"},
 	} {
@@ -254,6 +272,45 @@ func TestTranslationRefuses(t *testing.T) {
 			require.Less(t, bfia.CodeOf(err), bfia.CodeInternal, err)
 		})
 	}
+}
+
+// A job of kind fate: readers, a training whose outputs of other stages are listed too, and a prediction with
+// the model of an earlier job.
+func TestFATEKindIsTranslated(t *testing.T) {
+	got, err := translated(t, `{"dag_schema": {"schema_version": "2.2.0", "dag": {
+		"parties": [{"role": "guest", "party_id": ["JG1"]}, {"role": "host", "party_id": ["JG2"]}, {"role": "arbiter", "party_id": ["JG2"]}],
+		"conf": {"model_warehouse": {"model_id": "202601010000000000001", "model_version": "0"}}, "stage": "train",
+		"tasks": {
+			"reader_0": {"component_ref": "reader", "parties": [{"role": "guest", "party_id": ["JG1"]}, {"role": "host", "party_id": ["JG2"]}],
+				"parameters": {"namespace": "e"}, "outputs": {"data": {"output_data": {}}}},
+			"lr_0": {"component_ref": "lr", "inputs": {"data": {"train_data": {"task_output_artifact": [
+					{"producer_task": "reader_0", "output_artifact_key": "output_data"}]}}},
+				"outputs": {"data": {"train_output_data": {}, "test_output_data": {}, "cv_output_datas": {}},
+					"model": {"output_model": {}}, "metric": {"metric": {}}}},
+			"lr_1": {"component_ref": "lr", "stage": "predict", "inputs": {
+					"data": {"test_data": {"task_output_artifact": {"producer_task": "reader_0", "output_artifact_key": "output_data"}}},
+					"model": {"input_model": {"model_warehouse": {"producer_task": "lr_0", "output_artifact_key": "output_model"}}}},
+				"outputs": {"data": {"test_output_data": {}, "train_output_data": {}}, "model": {"output_model": {}}, "metric": {"metric": {}}}}},
+		"party_tasks": {
+			"guest_JG1": {"parties": [{"role": "guest", "party_id": ["JG1"]}], "tasks": {"reader_0": {"parameters": {"name": "g"}}}},
+			"host_JG2": {"parties": [{"role": "host", "party_id": ["JG2"]}], "tasks": {"reader_0": {"parameters": {"namespace": "f", "name": "h"}}}}}}}}`)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"flow_id": "",
+		"dag": {"version": "2.2.0", "components": [
+			{"name": "lr_0", "componentName": "lr", "provider": "p", "version": "1", "input": [], "output": [
+				{"type": "data", "key": "train_output_data"}, {"type": "model", "key": "output_model"}, {"type": "metric", "key": "metric"}]},
+			{"name": "lr_1", "componentName": "lr_predict", "provider": "p", "version": "1", "input": [], "output": [
+				{"type": "data", "key": "test_output_data"}]}]},
+		"config": {"version": "2.2.0", "initiator": {"role": "guest", "node_id": "JG1"},
+			"role": {"guest": ["JG1"], "host": ["JG2"], "arbiter": ["JG2"]}, "job_params": {"common": {}},
+			"task_params": {"common": {"lr_0": {}, "lr_1": {}},
+				"guest": {"0": {"lr_0": {"dataset_id": "e#g"}, "lr_1": {"dataset_id": "e#g", "model_id": "202601010000000000001:lr_0.output_model"}}},
+				"host": {"0": {"lr_0": {"dataset_id": "f#h"}, "lr_1": {"dataset_id": "f#h", "model_id": "202601010000000000001:lr_0.output_model"}}},
+				"arbiter": {"0": {"lr_1": {"model_id": "202601010000000000001:lr_0.output_model"}}}}}}`, got)
+	doc, err := bfia.ParseDocument([]byte(got))
+	require.NoError(t, err)
+	_, err = bfia.NewPlan(doc, catalog().Describe, "")
+	require.NoError(t, err)
 }
 
 // A BFIA document is submitted as it is.
@@ -308,7 +365,6 @@ func FuzzSubmission(f *testing.F) {
 		if s.document != nil {
 			return
 		}
-		require.Len(t, doc.DAG.Components, len(s.dag.Tasks))
 		for _, c := range doc.DAG.Components {
 			desc, err := catalog().Describe(c.Provider, c.Version, c.ComponentName)
 			require.NoError(t, err)

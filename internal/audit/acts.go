@@ -8,6 +8,7 @@ const (
 	Reject            = "job.reject"
 	Priority          = "job.priority"
 	DeleteJob         = "job.delete"
+	NoteJob           = "job.note"
 	ReadLog           = "job.log"
 	ReadOutputs       = "job.outputs"
 	ExportEvidence    = "job.evidence"

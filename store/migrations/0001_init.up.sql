@@ -561,6 +561,13 @@ CREATE TABLE t_grant_use (
 --bun:split
 CREATE INDEX i_grant_use_job ON t_grant_use (job_id);
 --bun:split
+-- What users of this party noted on jobs.
+CREATE TABLE t_job_note (
+  job_id     TEXT        NOT NULL PRIMARY KEY,
+  note       TEXT        NOT NULL,
+  updated_at TIMESTAMPTZ NOT NULL
+);
+--bun:split
 -- What clients of this party have submitted. Only such jobs are this party's own, also if
 -- another party schedules them.
 CREATE TABLE t_submission (

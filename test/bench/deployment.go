@@ -30,6 +30,7 @@ const vectorsDir = "testdata/vectors"
 type deployment struct {
 	guest, host string // node ids
 	urls        map[string]string
+	clients     map[string]apiclient.Client // by node id, where a party demands a token
 	dir         string
 	temporal    string // address of the Temporal server
 	pprof       string
@@ -177,7 +178,7 @@ func (d *deployment) registerAndUpload(ctx context.Context, name string, device 
 	}
 	for role, node := range map[string]string{"guest": d.guest, "host": d.host} {
 		url := d.urls[node] + bfia.PathProviderRegister
-		if err := apiclient.Call(ctx, http.MethodPost, url, body, nil); err != nil {
+		if err := d.clients[node].Call(ctx, http.MethodPost, url, body, nil); err != nil {
 			return fmt.Errorf("failed to register the provider at %s: %w", node, err)
 		}
 		if err := d.upload(ctx, node, "test_"+role, "id,y,x0\na,0,1\nb,1,2\n"); err != nil {
@@ -188,7 +189,11 @@ func (d *deployment) registerAndUpload(ctx context.Context, name string, device 
 }
 
 func (d *deployment) upload(ctx context.Context, node, name, csv string) error {
-	return apiclient.Upload(ctx, d.urls[node], name+".csv", []byte(csv), map[string]string{
-		"namespace": "testspace", "name": name, "head": "true", "partitions": "1",
-		"meta": `{"delimiter":",","label_name":"y","match_id_name":"id"}`})
+	return d.uploadAs(ctx, node, name, csv, `{"delimiter":",","label_name":"y","match_id_name":"id"}`)
+}
+
+// uploadAs uploads a dataset with its metadata.
+func (d *deployment) uploadAs(ctx context.Context, node, name, csv, meta string) error {
+	return d.clients[node].Upload(ctx, d.urls[node], name+".csv", []byte(csv), map[string]string{
+		"namespace": "testspace", "name": name, "head": "true", "partitions": "1", "meta": meta})
 }

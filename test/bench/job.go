@@ -47,7 +47,7 @@ func (d *deployment) runJob(ctx context.Context, document []byte) (t jobTimes, e
 	var created bfia.JobCreated
 	t.submitted = time.Now()
 	url := d.urls[d.guest] + bfia.PathPlatformCreateAll
-	if err := apiclient.Call(ctx, http.MethodPost, url, document, &created); err != nil {
+	if err := d.clients[d.guest].Call(ctx, http.MethodPost, url, document, &created); err != nil {
 		return t, fmt.Errorf("failed to submit a job: %w", err)
 	}
 	t.answered = time.Now()
@@ -87,7 +87,7 @@ func (t *jobTimes) checkSuccess() error {
 }
 
 func (d *deployment) status(ctx context.Context, node, jobID string, into *bfia.JobStatus) error {
-	err := apiclient.Call(ctx, http.MethodGet,
+	err := d.clients[node].Call(ctx, http.MethodGet,
 		d.urls[node]+bfia.PathPlatformStatusAll+"?job_id="+url.QueryEscape(jobID), nil, into)
 	if err != nil {
 		return fmt.Errorf("failed to read the status of job %s at %s: %w", jobID, node, err)
@@ -128,7 +128,7 @@ func (d *deployment) runMany(ctx context.Context, document []byte, n int) (time.
 		var created bfia.JobCreated
 		for {
 			url := d.urls[d.guest] + bfia.PathPlatformCreateAll
-			err := apiclient.Call(ctx, http.MethodPost, url, document, &created)
+			err := d.clients[d.guest].Call(ctx, http.MethodPost, url, document, &created)
 			ids[i] = created.JobID
 			var busy *apiclient.Error
 			if !errors.As(err, &busy) || busy.Code != bfia.CodeUnavailable { // which asks the client to retry
@@ -143,7 +143,7 @@ func (d *deployment) runMany(ctx context.Context, document []byte, n int) (time.
 	for {
 		var list bfia.JobList
 		url := fmt.Sprintf("%s%s?limit=%d", d.urls[d.guest], bfia.PathPlatformJobList, n)
-		if err := apiclient.Call(ctx, http.MethodGet, url, nil, &list); err != nil {
+		if err := d.clients[d.guest].Call(ctx, http.MethodGet, url, nil, &list); err != nil {
 			return 0, nil, err
 		}
 		if !slices.ContainsFunc(ids, func(id string) bool { return list.JobList[id] != bfia.JobFinished }) {

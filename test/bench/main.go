@@ -12,6 +12,7 @@
 //   - submit: requests for new jobs by 1, 8 and 64 clients;
 //   - read: a job's status and a page of the list of jobs, with 10,000 jobs in the store and with 200;
 //   - dags, jobs: how the time of a task and of a job and the memory grow with their number;
+//   - security: the reference job between parties with all security on, against parties with all of it off;
 //   - peer: the reference job on FATE-Flow 2.2.0; not measured by default.
 package main
 
@@ -64,6 +65,7 @@ var sections = []section{
 	{"read", true, measureReads},
 	{"dags", true, measureDAGs},
 	{"jobs", true, measureJobs},
+	{"security", true, measureSecurity},
 	{"peer", false, measurePeer},
 }
 

@@ -70,9 +70,9 @@ func (t target) String() string {
 	case t.bound == 0:
 		return ""
 	case t.atLeast:
-		return fmt.Sprintf("≥ %.2g", t.bound)
+		return fmt.Sprintf("≥ %.3g", t.bound)
 	}
-	return fmt.Sprintf("≤ %.2g", t.bound)
+	return fmt.Sprintf("≤ %.3g", t.bound)
 }
 
 func (f *figure) missesTarget() bool {

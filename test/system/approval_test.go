@@ -53,8 +53,7 @@ func TestApproval(t *testing.T) {
 	}
 	requireShown(t, pair.host, approved)
 	// A scheduler that starts the job without the approval is refused.
-	env, _ := pair.host.request(http.MethodPost, bfia.PathStart, []byte(`{"job_id":"`+approved+`"}`),
-		"x-source-node-id", guestNode)
+	env := pair.guest.post(pair.host, bfia.PathStart, `{"job_id":"`+approved+`"}`)
 	require.Equal(t, bfia.CodeConflict, env.Code, env.Text())
 
 	stopGuest() // the scheduler is down while the host decides
@@ -86,8 +85,10 @@ func TestApproval(t *testing.T) {
 	require.Equal(t, http.StatusConflict, status, env.Text())
 	env, _ = pair.host.audit(rejected, bfia.JobRejected, "again")
 	require.True(t, env.OK(), env.Text())
-	env, status = pair.guest.audit(rejected, bfia.JobReady, "")
+	env, status = pair.guest.as("bob").audit(rejected, bfia.JobReady, "")
 	require.Equal(t, http.StatusConflict, status, env.Text())
+	env, status = pair.guest.audit(rejected, bfia.JobReady, "")
+	require.Equal(t, http.StatusForbidden, status, "who submitted the job: %s", env.Text())
 }
 
 // isWaiting reports whether a job waits for a kind of thing.

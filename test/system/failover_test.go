@@ -11,7 +11,6 @@ import (
 	"hutong/internal/party"
 	"hutong/store/storetest"
 
-	"hutong/test/testenv/apiclient"
 	"hutong/test/testenv/relay"
 )
 
@@ -37,7 +36,7 @@ func TestDatabaseFailsOver(t *testing.T) {
 	primary.Exec(t, "SELECT pg_reload_conf()")
 	front.Lead("unix", standby.Socket())
 	require.Eventually(t, func() bool {
-		a, err := apiclient.Send(t.Context(), http.MethodGet,
+		a, err := pair.host.client.Send(t.Context(), http.MethodGet,
 			pair.host.url+bfia.PathJobOutputs+"?job_id="+jobID, nil)
 		require.NoError(t, err)
 		if a.Status == http.StatusOK {

@@ -169,6 +169,52 @@ func TestFATEComponents(t *testing.T) {
 	pair.guest.awaitLog(jobID, "sbt", "metric: ")
 }
 
+// TestFATEFurther runs the rest of FATE's components for two parties, each once.
+func TestFATEFurther(t *testing.T) {
+	if os.Getenv("HUTONG_FATE_SHORT") != "" {
+		t.Skip("run 'make fate' without SHORT=1")
+	}
+	pair := startFATEPair(t)
+	data, model := []string{"dataset:d"}, []string{"dataset:d", "model:m"}
+	from := func(keys ...string) []string { return keys }
+	few := map[string]any{"epochs": 2}
+	tasks := []fateTask{fatePSI,
+		{name: "scale", component: "feature_scale", inputs: from("dataset:psi.d"), outputs: model},
+		{name: "scaled", component: "feature_scale_predict", inputs: from("dataset:psi.d", "model:scale.m"),
+			outputs: data},
+		{name: "bin", component: "hetero_feature_binning", inputs: from("dataset:scale.d"), outputs: model},
+		{name: "statistics", component: "statistics", inputs: from("dataset:scale.d"),
+			outputs: []string{"model:m"}},
+		{name: "select", component: "hetero_feature_selection",
+			inputs: from("dataset:scale.d", "model:statistics.m"), outputs: model,
+			parameters: map[string]any{"method": []string{"statistics"}, "statistic_param": map[string]any{
+				"metrics": []string{"mean"}, "filter_type": "threshold", "threshold": -1}}},
+		{name: "correlation", component: "feature_correlation", inputs: from("dataset:scale.d"),
+			outputs: []string{"model:m"}},
+		{name: "split", component: "data_split", inputs: from("dataset:psi.d"),
+			outputs:    []string{"dataset:train", "dataset:validate", "dataset:test"},
+			parameters: map[string]any{"train_size": 0.6, "validate_size": 0.2, "test_size": 0.2}},
+		{name: "union", component: "union", inputs: from("dataset:split.train", "dataset:split.test"),
+			outputs: data},
+		{name: "linr", component: "coordinated_linr", inputs: from("dataset:scale.d"), outputs: model,
+			parameters: few},
+		{name: "sshe", component: "sshe_linr", inputs: from("dataset:scale.d"), outputs: model,
+			parameters: few},
+		{name: "folds", component: "hetero_secureboost_cv", inputs: from("dataset:psi.d"), outputs: data,
+			parameters: map[string]any{"num_trees": 1, "max_depth": 2,
+				"cv_param": map[string]any{"n_splits": 2}}},
+	}
+	jobID := pair.guest.submit(fateJobOf(t, true, tasks...))
+	pair.requireFATESuccess(jobID, 10*time.Minute)
+	g := pair.guest.outputs(jobID)
+	require.Len(t, readIDs(t, pair.guest.download(g["scaled guest.0 test_output_data"])), 509)
+	train := readIDs(t, pair.guest.download(g["split guest.0 train_output_data"]))
+	test := readIDs(t, pair.guest.download(g["split guest.0 test_output_data"]))
+	require.ElementsMatch(t, slices.Concat(train, test),
+		readIDs(t, pair.guest.download(g["union guest.0 output_data"])))
+	require.Len(t, readIDs(t, pair.guest.download(g["folds guest.0 cv_output_datas"])), 2*509)
+}
+
 // requireFATESuccess waits for a job's success at both parties, or fails with the logs of its tasks.
 func (p *partyPair) requireFATESuccess(jobID string, within time.Duration) {
 	p.t.Helper()

@@ -50,6 +50,7 @@ func TestReplayFateFlowRequests(t *testing.T) {
 				dockerClient(t)
 			}
 			pair := newPartyPair(t, func(cfg *party.Config) {
+				openly(cfg) // FATE-Flow proves nothing
 				if device == bfia.DeviceDocker {
 					cfg.Runner.Docker.Enabled, cfg.Runner.Process.Allow = party.SwitchOn, nil
 					t.Cleanup(func() { removeNetwork(t, cfg.NodeID) })

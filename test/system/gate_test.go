@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/client"
 	"github.com/minio/minio-go/v7"
@@ -93,23 +94,24 @@ func watchEnvironments(t *testing.T, cli *client.Client) (stop func() map[string
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	all := map[string]string{}
+	created, failed := cli.Events(ctx, events.ListOptions{Filters: filters.NewArgs(
+		filters.Arg("type", string(events.ContainerEventType)), filters.Arg("event", "create"),
+		filters.Arg("label", "hutong.node_id"))})
 	var done sync.WaitGroup
 	done.Go(func() {
-		for ctx.Err() == nil {
-			for _, node := range []string{guestNode, hostNode} {
-				list, err := cli.ContainerList(ctx, container.ListOptions{All: true,
-					Filters: filters.NewArgs(filters.Arg("label", "hutong.node_id="+node))})
-				if err != nil {
-					return
+		for {
+			select {
+			case <-failed: // also when ctx ends
+				return
+			case m := <-created:
+				labels := m.Actor.Attributes
+				if node := labels["hutong.node_id"]; node != guestNode && node != hostNode {
+					continue
 				}
-				for _, c := range list {
-					name := c.Labels["hutong.container"]
-					if full, err := cli.ContainerInspect(ctx, c.ID); err == nil && all[name] == "" {
-						all[name] = strings.Join(full.Config.Env, "\n")
-					}
+				if full, err := cli.ContainerInspect(ctx, m.Actor.ID); err == nil {
+					all[labels["hutong.container"]] = strings.Join(full.Config.Env, "\n")
 				}
 			}
-			time.Sleep(20 * time.Millisecond)
 		}
 	})
 	return func() map[string]string { cancel(); done.Wait(); return all }

@@ -77,8 +77,9 @@ func newGatewayPair(t *testing.T, giveUpAfter time.Duration) (*partyPair, *gatew
 	pair := newPartyPair(t, func(cfg *party.Config) {
 		cfg.Remote.Timeout, cfg.Remote.GiveUpAfter = 2*time.Second, giveUpAfter
 	})
-	g := startGateway(t, pair.host.url)
 	toHost := pair.host.plainRoute()
+	g := startGateway(t, toHost.URL)
+	toHost.TransportURL = toHost.URL
 	toHost.URL = g.url
 	pair.guest.cfg.Routes[hostNode] = toHost
 	pair.host.cfg.Routes[guestNode] = pair.guest.plainRoute()

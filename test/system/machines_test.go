@@ -103,7 +103,7 @@ func (l *lan) machine(n int) func(env []string, args ...string) *program {
 	}
 }
 
-// strictly makes a party demand credentials of everybody, and its certificate for clients valid for a host.
+// strictly makes a party demand grants, and serve its clients with a certificate that is valid for a host.
 // dir holds the authority of all certificates of the test.
 func (n *testParty) strictly(dir, host string) {
 	n.t.Helper()
@@ -114,8 +114,7 @@ func (n *testParty) strictly(dir, host string) {
 	forClients := filepath.Join(dir, n.cfg.NodeID+"-clients.pem")
 	require.NoError(n.t, authority.IssueFile(forClients, certs.Leaf{Hosts: []string{host}}))
 
-	n.cfg.Security = party.SecurityConfig{Mode: party.SecurityStrict}
-	n.cfg.Runner.Unsafe = true // for the process driver
+	n.cfg.Grants = party.GrantsRequired
 	n.cfg.Partners.TLS = party.PartnerTLSConfig{CertFile: forPartners, KeyFile: forPartners, CAFile: caFile}
 	n.cfg.TLS = party.ServerTLSConfig{CertFile: forClients, KeyFile: forClients}
 	n.caFile = caFile
@@ -158,10 +157,6 @@ func TestPartyOnSeveralMachines(t *testing.T) {
 	pair.guest.prepare()
 	pair.host.prepare()
 	pair.guest.start()
-	var err error
-	pair.guest.client.Token, _, err = party.CreateToken(t.Context(), guest, "admin",
-		[]identity.Role{identity.Admin}, nil)
-	require.NoError(t, err)
 
 	// Temporal speaks no TLS; on its machine, something before it does.
 	forTemporal := filepath.Join(certificates, "temporal.pem")
@@ -202,6 +197,7 @@ func TestPartyOnSeveralMachines(t *testing.T) {
 	}
 	create := onAPI(env, "token", "create", "--direct", "-c", file, "--name", "admin", "--roles", "admin")
 	require.NoError(t, <-create.done, "%s", create.output)
+	pair.host.client.Token = ""
 	_, code := pair.host.request(http.MethodGet, bfia.PathRunnerQuery, nil)
 	require.Equal(t, http.StatusUnauthorized, code, "without the token")
 	pair.host.client.Token = lastLine(create.output.String())

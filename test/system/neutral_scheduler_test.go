@@ -20,10 +20,10 @@ func TestNeutralScheduler(t *testing.T) {
 	t.Parallel()
 	neutral := newTestParty(t, neutralNode, testenv.Temporal(t), pairCount.Add(1))
 	neutral.cfg.Routes, neutral.cfg.Partners.Listen = party.Routes{}, "" // all speak HTTP with it
+	toNeutral := neutral.plainRoute()
 	pair := newPartyPair(t, func(cfg *party.Config) {
-		cfg.Routes[neutralNode] = neutral.plainRoute()
-		neutral.cfg.Routes[cfg.NodeID] = party.Route{URL: "http://" + cfg.Listen,
-			TransportURL: "http://" + cfg.Transport.Listen}
+		cfg.Routes[neutralNode] = toNeutral
+		neutral.cfg.Routes[cfg.NodeID] = (&testParty{t: t, cfg: cfg}).plainRoute()
 		if cfg.NodeID == guestNode {
 			cfg.Scheduler = neutralNode
 			cfg.Grants = party.GrantsRequired // its own jobs need none
@@ -65,8 +65,7 @@ func TestNeutralScheduler(t *testing.T) {
 	// What the guest's users did not submit is the scheduler's own job, whatever it says.
 	forged := withJobID(t, sleepJob(t, 2, map[string]any{"s1": seconds(0), "s2": seconds(0)}, nil),
 		bfia.NewJobID(time.Now(), 7))
-	refused, _ := pair.guest.request(http.MethodPost, bfia.PathCreate, []byte(forged), "x-source-node-id",
-		neutralNode)
+	refused := neutral.post(pair.guest, bfia.PathCreate, forged)
 	require.Equal(t, bfia.CodeForbidden, refused.Code)
 	require.Contains(t, refused.Text(), "partner: "+neutralNode+" has no grant at "+guestNode)
 

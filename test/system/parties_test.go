@@ -24,6 +24,7 @@ import (
 	"hutong/activities/driver/process"
 	"hutong/bfia"
 	"hutong/internal/certs"
+	"hutong/internal/identity"
 	"hutong/internal/image"
 	"hutong/internal/party"
 	"hutong/store"
@@ -98,7 +99,8 @@ func newTestParty(t *testing.T, id, address string, pair int32) *testParty {
 	cfg.NodeID, cfg.DataDir = id, filepath.Join(t.TempDir(), id)
 	cfg.Listen, cfg.Transport.Listen = testenv.FreeAddress(t), testenv.FreeAddress(t)
 	cfg.Containers.Listen, cfg.Partners.Listen = testenv.FreeAddress(t), testenv.FreeAddress(t)
-	cfg.Security = party.SecurityConfig{Mode: party.SecurityOpen, OpenPartners: true}
+	cfg.Security.Mode = party.SecurityStrict
+	cfg.Runner.Unsafe = true // for the process driver
 	cfg.Temporal.Address = address
 	cfg.Temporal.Namespace = fmt.Sprintf("test-%d-%d-%s", os.Getpid(), pair, strings.ToLower(id))
 	cfg.Runner.Docker.Enabled = party.SwitchOff
@@ -108,9 +110,20 @@ func newTestParty(t *testing.T, id, address string, pair int32) *testParty {
 	return &testParty{t: t, cfg: cfg, url: "http://" + cfg.Listen}
 }
 
-// plainRoute returns a route to a party without TLS, for tests that look into its requests.
+// openly makes a party demand nothing of clients and partners on this machine, as hutong dev --open-partners
+// does.
+func openly(cfg *party.Config) {
+	cfg.Security = party.SecurityConfig{Mode: party.SecurityOpen, OpenPartners: true}
+}
+
+// plainRoute returns a route to a party without TLS, for tests that look into its requests. Call it before
+// the party starts.
 func (n *testParty) plainRoute() party.Route {
-	return party.Route{URL: n.url, TransportURL: "http://" + n.cfg.Transport.Listen}
+	n.t.Helper()
+	if n.cfg.Partners.PlainListen == "" {
+		n.cfg.Partners.PlainListen = testenv.FreeAddress(n.t)
+	}
+	return party.Route{URL: "http://" + n.cfg.Partners.PlainListen, From: []string{"127.0.0.0/8"}}
 }
 
 // certify gives each party a certificate of one authority.
@@ -129,6 +142,7 @@ func certify(t *testing.T, parties ...*party.Config) {
 // prepare completes the configuration, creates the namespace and migrates the database.
 func (n *testParty) prepare() {
 	n.t.Helper()
+	grantAll := n.cfg.Grants == "" // the test does not choose
 	require.NoError(n.t, n.cfg.Complete())
 	require.NoError(n.t, n.cfg.Validate())
 	temporal := n.cfg.Temporal
@@ -140,6 +154,36 @@ func (n *testParty) prepare() {
 		replayHistories(n.t, &now)
 	})
 	require.NoError(n.t, party.Migrate(n.t.Context(), n.cfg))
+	if n.cfg.Security.Mode == party.SecurityStrict {
+		n.admit(grantAll)
+	}
+}
+
+// admit gives the party's user a token with all roles, and the other party of a pair all grants.
+func (n *testParty) admit(grantAll bool) {
+	n.t.Helper()
+	n.client = n.as("admin").client
+	if !grantAll {
+		return
+	}
+	db := n.database()
+	for _, partner := range []string{guestNode, hostNode} {
+		if partner != n.cfg.NodeID {
+			_, err := db.AddGrant(n.t.Context(), bfia.DataGrant{Partner: partner, Component: "*",
+				Dataset: "*", CreatedBy: "the test"})
+			require.NoError(n.t, err)
+		}
+	}
+}
+
+// as returns the party with another user, who has all roles.
+func (n *testParty) as(user string) *testParty {
+	n.t.Helper()
+	token, _, err := party.CreateToken(n.t.Context(), n.cfg, user, []identity.Role{identity.Admin}, nil)
+	require.NoError(n.t, err)
+	other := *n
+	other.client.Token = token
+	return &other
 }
 
 // start starts all roles of a party in this process, until the test ends or stop is called.

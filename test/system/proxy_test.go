@@ -73,7 +73,7 @@ func (p *forwardProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // the containers' messages and the connection to Temporal go through it; the party's own connections don't.
 func TestPartyBehindProxy(t *testing.T) {
 	t.Parallel()
-	pair := newPartyPair(t, nil)
+	pair := newPartyPair(t, openly) // Temporal has no TLS, and is not on the loopback interface here
 	guest, host := pair.guest.cfg, pair.host.cfg
 	proxy := &forwardProxy{seen: map[string]bool{},
 		servers: map[string]string{"api.invalid:443": host.Partners.Listen,

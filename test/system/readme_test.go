@@ -44,7 +44,7 @@ func TestReadme(t *testing.T) {
 		t.Skipf("there is no curl: %v", err)
 	}
 	t.Parallel()
-	pair := newPartyPair(t, nil)
+	pair := newPartyPair(t, openly) // as hutong dev
 	pair.guest.start()
 	pair.host.start()
 

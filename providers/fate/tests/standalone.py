@@ -7,8 +7,10 @@ The folder has guest.csv and host.csv, the outputs of a PSI. The guest's scores 
 
 import json
 import multiprocessing
+import os
 import shutil
 import sys
+import traceback
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -53,10 +55,23 @@ def run(component: str, parameters: dict, folder: Path, role: str, roles: list) 
         shutil.copy(own / "out" / "train_output_data", folder / "scores.csv")
 
 
+def run_and_exit(*args) -> None:
+    """FATE's pools would keep the process."""
+    code = 1
+    try:
+        run(*args)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def main(component: str, parameters: str, folder: str) -> int:
     roles = ["guest", "host"] + (["arbiter"] if component.startswith("coordinated") else [])
     forks = multiprocessing.get_context("spawn")
-    processes = {r: forks.Process(target=run, args=(component, json.loads(parameters), Path(folder), r, roles))
+    processes = {r: forks.Process(target=run_and_exit, args=(component, json.loads(parameters), Path(folder).resolve(), r, roles))
                  for r in roles}
     for p in processes.values():
         p.start()

@@ -3,18 +3,37 @@
 import csv
 import enum
 import json
+import os
 import pickle
+import secrets
 import tempfile
 import unittest
 from pathlib import Path
 from types import SimpleNamespace
 
-from hutong_fate import parameters, registration, tables, worker
+from hutong_fate import parameters, registration, storage, tables, task, worker
 from hutong_fate.errors import TaskError
 
 
 class Colour(enum.Enum):
     RED = 1
+
+
+class TestS3(unittest.TestCase):
+    @unittest.skipUnless(os.environ.get("HUTONG_TEST_S3"), "HUTONG_TEST_S3 names no S3 server")
+    def test_objects(self):
+        url = os.environ["HUTONG_TEST_S3"].replace("bucket=hutong", "bucket=fate-" + secrets.token_hex(4))
+        with tempfile.TemporaryDirectory() as work:
+            store, data, address = storage.open_storage(url), Path(work) / "d", task.Address("n", "x")
+            with self.assertRaisesRegex(TaskError, "has no metadata"):  # nor is there a bucket
+                storage.fetch_object(store, address, Path(work) / "none")
+            data.write_text("id\na\n")
+            storage.store_object(store, address, data, data_type="dense", file_type="csv", count=1, description="")
+            storage.fetch_object(store, address, Path(work) / "in")
+            self.assertEqual((Path(work) / "in" / "data_0").read_text(), "id\na\n")
+            wrong = storage.open_storage(url.replace("hutong-secret", "wrong"))
+            with self.assertRaisesRegex(TaskError, "the storage refused"):
+                storage.fetch_object(wrong, address, Path(work) / "refused")
 
 
 class TestFATE(unittest.TestCase):
