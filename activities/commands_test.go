@@ -25,6 +25,9 @@ import (
 	"hutong/store/storetest"
 )
 
+// JobPermits implements [scheduler.Documents].
+func (oneDocument) JobPermits(context.Context, string) ([]bfia.Permit, error) { return nil, nil }
+
 // oneDocument holds the document of one job.
 type oneDocument []byte
 

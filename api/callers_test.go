@@ -60,7 +60,12 @@ var classes = map[string]class{
 	bfia.PathRunnerQuery: role(identity.Viewer), bfia.PathRunnerDrain: role(identity.RunnerAdmin),
 
 	bfia.PathGrantAdd: role(identity.Admin), bfia.PathGrantQuery: role(identity.Admin),
-	bfia.PathGrantRevoke:   role(identity.Admin),
+	bfia.PathGrantRevoke:  role(identity.Admin),
+	bfia.PathGrantRequest: role(identity.Admin), bfia.PathGrantRequests: role(identity.Admin),
+	bfia.PathGrantApprove: role(identity.Admin), bfia.PathGrantDeny: role(identity.Admin),
+	bfia.PathGrantTerminate: role(identity.Admin),
+	bfia.PathDatasetApply:   {partners: true}, bfia.PathDatasetConfirm: {partners: true},
+	bfia.PathDatasetTerminate: {partners: true}, bfia.PathDatasetQuery: {partners: true},
 	bfia.PathPartnerInvite: role(identity.Admin), bfia.PathPartnerApply: role(identity.Admin),
 	bfia.PathPartnerAccept: role(identity.Admin), bfia.PathPartnerRemove: role(identity.Admin),
 	bfia.PathPartnerQuery: role(identity.Viewer),

@@ -35,6 +35,10 @@ func (s *Server) checkJob(c *fiber.Ctx) error {
 		}
 	}
 
+	permits, err := s.permitsOf(ctx, doc)
+	if err != nil {
+		return err
+	}
 	answer := bfia.JobCheck{Warnings: warnings, Parties: []bfia.PartyCheck{}}
 	for _, node := range doc.Config.Nodes() {
 		answer.Parties = append(answer.Parties, bfia.PartyCheck{NodeID: node})
@@ -46,7 +50,7 @@ func (s *Server) checkJob(c *fiber.Ctx) error {
 			answer.Parties[i].Accepts = &yes
 			continue
 		}
-		asked.Go(func() { answer.Parties[i] = s.askPartner(ctx, doc, answer.Parties[i].NodeID) })
+		asked.Go(func() { answer.Parties[i] = s.askPartner(ctx, doc, answer.Parties[i].NodeID, permits) })
 	}
 	asked.Wait()
 	for i := range answer.Parties { // which this party reports itself
@@ -58,13 +62,14 @@ func (s *Server) checkJob(c *fiber.Ctx) error {
 }
 
 // askPartner asks a partner whether it would accept a job.
-func (s *Server) askPartner(ctx context.Context, doc *bfia.Document, node string) bfia.PartyCheck {
+func (s *Server) askPartner(ctx context.Context, doc *bfia.Document, node string, permits []bfia.Permit,
+) bfia.PartyCheck {
 	if _, known := s.remote.Route(node); !known {
 		no := false
 		return bfia.PartyCheck{NodeID: node, Accepts: &no,
 			Reason: bfia.MessageOf(client.NoRoute(node, s.Node))}
 	}
-	check, err := s.remote.Check(ctx, node, doc)
+	check, err := s.remote.Check(ctx, node, doc, bfia.PermitsFor(node, permits)...)
 	var sent *client.Error
 	var foreign *client.ForeignAnswer
 	switch {
@@ -94,7 +99,11 @@ func (s *Server) checkPart(c *fiber.Ctx) error {
 	if err := s.mayCreate(s.sender(c), bfia.VerbCheck, doc, ""); err != nil {
 		return err
 	}
-	warnings, err := s.checkOwnPart(c.UserContext(), doc, s.origin(c), s.sender(c))
+	from, err := s.origin(c)
+	if err != nil {
+		return err
+	}
+	warnings, err := s.checkOwnPart(c.UserContext(), doc, from, s.sender(c))
 	accepts := err == nil
 	check := bfia.PartyCheck{NodeID: s.Node, Accepts: &accepts, Warnings: warnings}
 	if err != nil {

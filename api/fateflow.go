@@ -35,9 +35,13 @@ func (s *Server) fateFlowCommand(e fateflow.Endpoint) fiber.Handler {
 			return err
 		}
 
-		sender := s.sender(c)
+		from, err := s.origin(c)
+		if err != nil {
+			return err
+		}
+		party := fateFlowParty{s, from.sender, from.permits}
 		data, err := e.Serve(c.UserContext(),
-			&fateflow.Participant{Node: s.Node, Sender: sender, Party: fateFlowParty{s, sender}}, &cmd)
+			&fateflow.Participant{Node: s.Node, Sender: from.sender, Party: party}, &cmd)
 		switch code := bfia.CodeOf(err); code {
 		case bfia.CodeOK:
 			return ok(c, data)
@@ -86,7 +90,8 @@ func (s fateFlowScheduler) ReceiveCallback(ctx context.Context, participant stri
 // fateFlowParty implements [fateflow.Party] for the requests of one sender.
 type fateFlowParty struct {
 	*Server
-	from string
+	from    string
+	permits []bfia.Permit // that the request presents
 }
 
 func (p fateFlowParty) Catalog(ctx context.Context, jobID string) (fateflow.Catalog, error) {
@@ -113,7 +118,7 @@ func (p fateFlowParty) registry(ctx context.Context, jobID string) (*store.Regis
 
 func (p fateFlowParty) CreateJob(ctx context.Context, doc *bfia.Document, scheduler string,
 	ownProtocol bool) (bfia.JobAccepted, error) {
-	return p.acceptJob(ctx, doc, origin{sender: scheduler}, ownProtocol)
+	return p.acceptJob(ctx, doc, origin{sender: scheduler, permits: p.permits}, ownProtocol)
 }
 
 func (p fateFlowParty) JobState(ctx context.Context, jobID string) (bfia.JobState, error) {

@@ -66,8 +66,21 @@ func (s *Server) revokeGrant(c *fiber.Ctx) error {
 		return bfia.Errorf(bfia.CodeBadRequest, "grant_id: is required")
 	}
 	on(c.UserContext(), audit.Grant, ref.ID)
+	r, err := s.store.RequestOfGrant(c.UserContext(), ref.ID)
+	if err != nil {
+		return err
+	}
 	if err := s.store.RevokeGrant(c.UserContext(), ref.ID); err != nil {
 		return err
+	}
+	if r != nil { // the grants and the permit of a request end together
+		r.DecidedBy = identity.From(c.UserContext()).Name
+		changed, err := s.store.EndGrantRequest(c.UserContext(), r, bfia.RequestTerminated,
+			bfia.RequestApproved)
+		if err != nil {
+			return err
+		}
+		s.notifyTermination(c.UserContext(), r, changed)
 	}
 	s.logger.Info("a grant was revoked", "grant_id", ref.ID, "by", identity.From(c.UserContext()).Name)
 	return answer(c, "success", ref, nil)
@@ -77,6 +90,8 @@ func (s *Server) revokeGrant(c *fiber.Ctx) error {
 type origin struct {
 	// sender is the party that has sent the job, as it has proved. It is this party for a client's job.
 	sender string
+	// permits are the permits of this party that the request presents.
+	permits []bfia.Permit
 }
 
 // own is the origin of the jobs of this party's clients.
@@ -125,7 +140,8 @@ func (s *Server) grantClaim(ctx context.Context, record *store.JobRecord, plan *
 	if err != nil || len(needs) == 0 {
 		return nil, err
 	}
-	return &store.GrantClaim{Node: s.Node, Partner: partner, Needs: needs}, nil
+	return &store.GrantClaim{Node: s.Node, Partner: partner, Needs: needs, Permits: from.permits,
+		RequirePermits: s.PermitsRequired}, nil
 }
 
 // recordSubmission records what a client submits, before the job leaves this party. undo deletes the record
@@ -179,7 +195,8 @@ func (s *Server) returnGrants(ctx context.Context, jobID string, refusal error) 
 		return
 	}
 	if err := s.store.ReturnUnacceptedGrants(ctx, jobID); err != nil {
-		s.logger.Warn("failed to take back the use of grants of a refused job; they count for 15 minutes", "job_id",
+		s.logger.Warn("failed to take back the use of grants of a refused job; they count for 15 minutes",
+			"job_id",
 			jobID, "error", err)
 	}
 }

@@ -26,7 +26,11 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", doc.JobID); err != nil {
 		return err
 	}
-	answer, err := s.acceptJob(c.UserContext(), doc, s.origin(c), false)
+	from, err := s.origin(c)
+	if err != nil {
+		return err
+	}
+	answer, err := s.acceptJob(c.UserContext(), doc, from, false)
 	if err != nil {
 		return err
 	}

@@ -103,6 +103,16 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathGrantQuery, s.queryGrants, clientWith(identity.Admin)},
 		{http.MethodPost, bfia.PathGrantRevoke, s.revokeGrant, clientWith(identity.Admin)},
 
+		{http.MethodPost, bfia.PathGrantRequest, s.requestGrant, clientWith(identity.Admin)},
+		{http.MethodGet, bfia.PathGrantRequests, s.listGrantRequests, clientWith(identity.Admin)},
+		{http.MethodPost, bfia.PathGrantApprove, s.approveGrant, clientWith(identity.Admin)},
+		{http.MethodPost, bfia.PathGrantDeny, s.denyGrant, clientWith(identity.Admin)},
+		{http.MethodPost, bfia.PathGrantTerminate, s.terminateGrant, clientWith(identity.Admin)},
+		{http.MethodPost, bfia.PathDatasetApply, s.receiveGrantRequest, anyPartner},
+		{http.MethodPost, bfia.PathDatasetConfirm, s.receiveGrantDecision, anyPartner},
+		{http.MethodPost, bfia.PathDatasetTerminate, s.receiveGrantTermination, anyPartner},
+		{http.MethodGet, bfia.PathDatasetQuery, s.grantRequestState, anyPartner},
+
 		// Operation.
 		{http.MethodGet, bfia.PathRunnerQuery, s.queryRunners, clientWith(identity.Viewer)},
 		{http.MethodPost, bfia.PathRunnerDrain, s.drainRunner, clientWith(identity.RunnerAdmin)},

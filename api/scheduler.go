@@ -41,7 +41,11 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	plan, err := s.plan(c.UserContext(), record, s.Node, s.origin(c))
+	from, err := s.origin(c)
+	if err != nil {
+		return err
+	}
+	plan, err := s.plan(c.UserContext(), record, s.Node, from)
 	if err != nil {
 		return err
 	}
@@ -76,6 +80,14 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	if in.Reuse, err = s.scheduledReuse(c.UserContext(), doc, plan); err != nil {
 		return err
 	}
+	permits, err := s.presentedPermits(c, "")
+	if err != nil {
+		return err
+	}
+	drop, err := s.keepPermits(c.UserContext(), doc.JobID, permits)
+	if err != nil {
+		return err
+	}
 	if err := s.create(c.UserContext(), workflows.SchedulerJobID(doc.JobID), workflows.SchedulerJobType, in,
 		temporal.StartWorkflowOptions{
 			TypedSearchAttributes: in.SearchAttributes(),
@@ -83,6 +95,7 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 		}); err != nil {
 		return err
 	}
+	drop() // every party has accepted the job
 	return ok(c, bfia.JobCreated{JobID: doc.JobID})
 }
 
@@ -322,7 +335,10 @@ func (s *Server) readReport(c *fiber.Ctx) (*bfia.TaskReport, error) {
 func (s *Server) sender(c *fiber.Ctx) string { return identity.From(c.UserContext()).Node }
 
 // origin returns where the job in a partner's request comes from.
-func (s *Server) origin(c *fiber.Ctx) origin { return origin{sender: s.sender(c)} }
+func (s *Server) origin(c *fiber.Ctx) (origin, error) {
+	permits, err := s.presentedPermits(c, s.Node)
+	return origin{sender: s.sender(c), permits: permits}, err
+}
 
 // unknownJob replaces a not-found error by one that names the job and the party.
 func unknownJob(err error, jobID, node string) error {

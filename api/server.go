@@ -65,6 +65,9 @@ type Config struct {
 	TempDir string
 	// GrantsRequired refuses jobs of partners that use what they were not granted.
 	GrantsRequired bool
+	// PermitsRequired makes a grant for which a partner has asked count only for jobs that present its
+	// permit.
+	PermitsRequired bool
 	// AllowImage returns why a provider's image may not be registered at this party, or nil. nil allows all.
 	AllowImage func(device bfia.Device, reference string) error
 	// AllowCommand returns why a provider's command may not run at this party, or nil.

@@ -37,6 +37,10 @@ func (s *Server) submit(ctx context.Context, doc *bfia.Document) ([]bfia.Warning
 	if err != nil {
 		return nil, err
 	}
+	permits, err := s.permitsOf(ctx, doc)
+	if err != nil {
+		return nil, err
+	}
 	done, err := s.admit(ctx)
 	if err != nil {
 		return nil, err
@@ -51,7 +55,7 @@ func (s *Server) submit(ctx context.Context, doc *bfia.Document) ([]bfia.Warning
 		undo(ctx)
 		return nil, err
 	}
-	if err := s.remote.CreateAll(ctx, s.Scheduler, doc); err != nil {
+	if err := s.remote.CreateAll(ctx, s.Scheduler, doc, permits...); err != nil {
 		var sent *client.Error
 		if errors.As(err, &sent) && sent.Outcome == client.Refused {
 			undo(ctx)

@@ -48,6 +48,13 @@ var acts = map[string]string{
 	"POST " + bfia.PathRunnerDrain:       audit.Drain,
 	"POST " + bfia.PathGrantAdd:          audit.AddGrant,
 	"POST " + bfia.PathGrantRevoke:       audit.RevokeGrant,
+	"POST " + bfia.PathGrantRequest:      audit.RequestGrant,
+	"POST " + bfia.PathGrantApprove:      audit.ApproveGrant,
+	"POST " + bfia.PathGrantDeny:         audit.DenyGrant,
+	"POST " + bfia.PathGrantTerminate:    audit.TerminateGrant,
+	"POST " + bfia.PathDatasetApply:      audit.PartnerGrantApply,
+	"POST " + bfia.PathDatasetConfirm:    audit.PartnerGrantConfirm,
+	"POST " + bfia.PathDatasetTerminate:  audit.PartnerGrantTerminate,
 	"POST " + bfia.PathTokenCreate:       audit.CreateToken,
 	"POST " + bfia.PathTokenRevoke:       audit.RevokeToken,
 

@@ -36,6 +36,12 @@ type DataGrant struct {
 	CreatedBy string     `json:"created_by"`
 	CreatedAt time.Time  `json:"created_at"`
 	RevokedAt *time.Time `json:"revoked_at"`
+	// AuditID is the id of the partner's request for the grant, or empty if nobody has asked for it.
+	AuditID string `json:"audit_id,omitempty"`
+	// PermitHash is the hash of the token of the permit, if the partner has asked for the grant.
+	PermitHash string `json:"-"`
+	// Unpermitted is set if the grant requires its permit, which a job does not present.
+	Unpermitted bool `json:"-"`
 }
 
 // GrantRef names a grant.
@@ -69,7 +75,8 @@ func (g *DataGrant) Check(node string, now time.Time) error {
 	namespace, table, addressed := strings.Cut(g.Dataset, "#")
 	if g.Dataset != "" && g.Dataset != "*" &&
 		(!addressed || !grantPattern.MatchString(namespace) || !grantPattern.MatchString(table)) {
-		return Errorf(CodeBadRequest, "dataset: %q must be a pattern such as namespace#name, namespace#* or *",
+		return Errorf(CodeBadRequest,
+			"dataset: %q must be a pattern such as namespace#name, namespace#* or *",
 			g.Dataset)
 	}
 	if g.Times < 0 || g.Times > maxGrantTimes {
@@ -170,7 +177,8 @@ func ChooseGrants(node, partner string, grants []DataGrant, counted map[string]b
 		var usable []DataGrant
 		for _, g := range own {
 			state := g.State(now)
-			if g.covers(need) && (state == "active" || state == "used up" && counted[g.ID]) {
+			if g.covers(need) && !g.Unpermitted && (state == "active" || state == "used up" &&
+				counted[g.ID]) {
 				usable = append(usable, g)
 			}
 		}
@@ -296,6 +304,10 @@ func (g *DataGrant) ended(now time.Time) string {
 		return "was revoked at " + g.RevokedAt.UTC().Format(time.RFC3339)
 	case "expired":
 		return "ended at " + g.Until.UTC().Format(time.RFC3339)
+	}
+	if g.Unpermitted && g.State(now) == "active" {
+		return "requires its permit in x-mprac-token-set, which the job does not present: 'hutong grant " +
+			"requests' at " + g.Partner + " shows whether it has the permit"
 	}
 	return fmt.Sprintf("was for %d jobs, which have run", g.Times)
 }

@@ -9,6 +9,9 @@ import (
 	"github.com/google/uuid"
 )
 
+// HeaderTokenSet is the header with the permits of a job; see [ParseTokenSet].
+const HeaderTokenSet = "x-mprac-token-set"
+
 // SetHeaders sets the specification's east-west headers (part 2, 2.2) on a request from source to target.
 //
 // It also sets x-node-id: FATE-Flow 2.2.0 requires the older x_node_id, which a WSGI server reads from it,
@@ -23,7 +26,7 @@ func SetHeaders(h http.Header, source, target, traceID string, now time.Time) {
 	h.Set("x-trace-id", traceID)
 	SetTimestamp(h, now)
 	h.Set("x-auth-sign", "")
-	h.Set("x-mprac-token-set", "")
+	h.Set(HeaderTokenSet, "")
 }
 
 // SetTimestamp sets the header x-timestamp, in Unix milliseconds.

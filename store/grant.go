@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,14 +26,17 @@ type grantRow struct {
 	CreatedBy string     `bun:"created_by"`
 	CreatedAt time.Time  `bun:"created_at"`
 	RevokedAt *time.Time `bun:"revoked_at"`
-	Used      int        `bun:"used,scanonly"`
+	AuditID   string     `bun:"audit_id"`
+	// PermitHash is the hash of the token of the permit; see [HashSecret].
+	PermitHash string `bun:"permit_hash"`
+	Used       int    `bun:"used,scanonly"`
 }
 
 func (r grantRow) grant() bfia.DataGrant {
 	normalizeTimes(&r.CreatedAt, r.Until, r.RevokedAt)
 	return bfia.DataGrant{ID: r.ID, Partner: r.Partner, Component: r.Component, Dataset: r.Dataset,
 		Until: r.Until, Times: r.Times, Used: r.Used, CreatedBy: r.CreatedBy, CreatedAt: r.CreatedAt,
-		RevokedAt: r.RevokedAt}
+		RevokedAt: r.RevokedAt, AuditID: r.AuditID, PermitHash: r.PermitHash}
 }
 
 type grantUse struct {
@@ -59,22 +63,27 @@ func claimsSince() time.Time { return normalizeTime(time.Now().Add(-claimHold)) 
 // AddGrant records a grant, which [bfia.DataGrant.Check] has checked, and returns it with its time, and with
 // an id if it has none.
 func (s *Store) AddGrant(ctx context.Context, g bfia.DataGrant) (bfia.DataGrant, error) {
-	if err := checkText("partner", g.Partner, "component", g.Component, "dataset", g.Dataset,
-		"created_by", g.CreatedBy); err != nil {
+	row, err := newGrantRow(g)
+	if err != nil {
 		return g, err
 	}
-	row := grantRow{ID: cmp.Or(g.ID, uuid.NewString()), Partner: g.Partner, Component: g.Component,
-		Dataset: g.Dataset,
-		Times:   g.Times, CreatedBy: g.CreatedBy, CreatedAt: normalizeTime(time.Now())}
-	if g.Until != nil {
-		until := normalizeTime(*g.Until)
-		row.Until = &until
-	}
-	err := s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	err = s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		_, err := tx.NewInsert().Model(&row).Exec(ctx)
 		return err
 	})
 	return row.grant(), wrap(err, "record a grant for %s", g.Partner)
+}
+
+func newGrantRow(g bfia.DataGrant) (grantRow, error) {
+	row := grantRow{ID: cmp.Or(g.ID, uuid.NewString()), Partner: g.Partner, Component: g.Component,
+		Dataset: g.Dataset, Times: g.Times, CreatedBy: g.CreatedBy, CreatedAt: normalizeTime(time.Now()),
+		AuditID: g.AuditID, PermitHash: g.PermitHash}
+	if g.Until != nil {
+		until := normalizeTime(*g.Until)
+		row.Until = &until
+	}
+	return row, checkText("partner", g.Partner, "component", g.Component, "dataset", g.Dataset,
+		"created_by", g.CreatedBy)
 }
 
 // Grants returns the grants of a partner, or all if it is empty, also those that have ended, oldest first.
@@ -127,6 +136,10 @@ func (s *Store) RevokeGrant(ctx context.Context, id string) error {
 type GrantClaim struct {
 	Node, Partner string
 	Needs         []bfia.GrantNeed
+	// Permits are the permits of Node that the job presents.
+	Permits []bfia.Permit
+	// RequirePermits makes a grant for which the partner has asked count only with its permit.
+	RequirePermits bool
 }
 
 // CheckGrants returns CodeForbidden, with all that is missing, if a job lacks grants now. It counts nothing.
@@ -153,8 +166,41 @@ func chooseGrants(ctx context.Context, db bun.IDB, jobID string, claim GrantClai
 	for _, u := range uses {
 		counted[u.GrantID] = true
 	}
+	presented, err := checkPermits(ctx, db, claim)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range grants {
+		g := &grants[i]
+		g.Unpermitted = claim.RequirePermits && g.PermitHash != "" && !presented[g.PermitHash] &&
+			!counted[g.ID]
+	}
 	chosen, err = bfia.ChooseGrants(claim.Node, claim.Partner, grants, counted, claim.Needs, time.Now())
 	return chosen, counted, err
+}
+
+// checkPermits returns the hashes of the permits that a job presents. A permit that this party has not given
+// to the partner, or not for its resource, is CodeForbidden.
+func checkPermits(ctx context.Context, db bun.IDB, claim GrantClaim) (map[string]bool, error) {
+	presented := map[string]bool{}
+	for _, p := range claim.Permits {
+		hash := HashSecret(p.Token)
+		var given []grantRow
+		if err := db.NewSelect().Model(&given).Where("permit_hash = ?", hash).Scan(ctx); err != nil {
+			return nil, wrap(err, "read a permit of %s", claim.Partner)
+		}
+		own := slices.ContainsFunc(given, func(g grantRow) bool {
+			return g.Partner == claim.Partner && p.Level == bfia.PermitLevel &&
+				p.Resource == bfia.PermitResource(claim.Node, bfia.ResourceDataset, g.Dataset)
+		})
+		if !own {
+			return nil, bfia.Errorf(bfia.CodeForbidden,
+				"x-mprac-token-set: the permit for %s is not one that "+
+					"%s has given to %s", p.Resource, claim.Node, claim.Partner)
+		}
+		presented[hash] = true
+	}
+	return presented, nil
 }
 
 // PutGrantedJobRecord stores the record of a job as [Store.PutJobRecord] does, and in the same transaction

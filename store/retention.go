@@ -119,7 +119,7 @@ func (s *Store) OutputsInUse(ctx context.Context, jobID, taskID string) (bool, e
 func (s *Store) RemoveJob(ctx context.Context, jobID string) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		for _, model := range []any{(*ScheduleJob)(nil), (*Job)(nil), (*document)(nil), (*JobClient)(nil),
-			(*submission)(nil), (*jobNote)(nil)} {
+			(*submission)(nil), (*jobPermit)(nil), (*jobNote)(nil)} {
 			if _, err := tx.NewDelete().Model(model).Where("job_id = ?", jobID).Exec(ctx); err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ import (
 
 	"hutong/activities"
 	"hutong/admission"
+	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/store"
 )
@@ -26,7 +27,8 @@ type Activities struct {
 	Logger *slog.Logger
 }
 
-// Documents returns the document of a job as it was submitted.
+// Documents returns the document of a job as it was submitted, and the permits that its initiator sent.
 type Documents interface {
 	Document(ctx context.Context, jobID string) ([]byte, error)
+	JobPermits(ctx context.Context, jobID string) ([]bfia.Permit, error)
 }

@@ -33,7 +33,12 @@ func (a *Activities) SendCreate(ctx context.Context, in SendCreateInput) (bfia.J
 		return bfia.JobAccepted{}, activities.Refuse(err)
 	}
 
-	accepted, err := a.Client.Create(ctx, in.Node, doc)
+	permits, err := a.Documents.JobPermits(ctx, in.JobID)
+	if err != nil {
+		return bfia.JobAccepted{}, fmt.Errorf("failed to read the permits of job %s: %w", in.JobID, err)
+	}
+
+	accepted, err := a.Client.Create(ctx, in.Node, doc, bfia.PermitsFor(in.Node, permits)...)
 
 	return accepted, a.result(ctx, in.Node, err)
 }

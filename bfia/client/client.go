@@ -95,17 +95,20 @@ var defaultHTTP = sync.OnceValue(func() *http.Client {
 	return newHTTP(httpclient.Direct(), 10*time.Second)
 })
 
-// CreateAll asks the scheduler to create a job on every party (3.1).
-func (c *Client) CreateAll(ctx context.Context, node string, doc *bfia.Document) error {
-	return c.send(ctx, node, http.MethodPost, bfia.PathCreateAll, doc.JobID, doc.Bytes(), nil)
+// CreateAll asks the scheduler to create a job on every party (3.1). permits are those of the initiator.
+func (c *Client) CreateAll(ctx context.Context, node string, doc *bfia.Document,
+	permits ...bfia.Permit) error {
+	return c.sendPermits(ctx, node, http.MethodPost, bfia.PathCreateAll, doc.JobID, permits, doc.Bytes(), nil)
 }
 
-// Create creates a job at a party (3.2). Hutong's additions to the answer are empty if the party does not
-// send them.
-func (c *Client) Create(ctx context.Context, node string, doc *bfia.Document) (bfia.JobAccepted, error) {
+// Create creates a job at a party (3.2). permits are those of the initiator for resources of the party.
+// Hutong's additions to the answer are empty if the party does not send them.
+func (c *Client) Create(ctx context.Context, node string, doc *bfia.Document, permits ...bfia.Permit,
+) (bfia.JobAccepted, error) {
 	var data json.RawMessage
 	var accepted bfia.JobAccepted
-	if err := c.send(ctx, node, http.MethodPost, bfia.PathCreate, doc.JobID, doc.Bytes(), &data); err != nil {
+	if err := c.sendPermits(ctx, node, http.MethodPost, bfia.PathCreate, doc.JobID, permits, doc.Bytes(),
+		&data); err != nil {
 		return accepted, err
 	}
 	if json.Unmarshal(data, &accepted) != nil {
@@ -115,9 +118,10 @@ func (c *Client) Create(ctx context.Context, node string, doc *bfia.Document) (b
 }
 
 // Check asks a party whether it would accept a job, which creates nothing. It is Hutong's addition.
-func (c *Client) Check(ctx context.Context, node string, doc *bfia.Document) (bfia.PartyCheck, error) {
+func (c *Client) Check(ctx context.Context, node string, doc *bfia.Document, permits ...bfia.Permit,
+) (bfia.PartyCheck, error) {
 	var check bfia.PartyCheck
-	err := c.send(ctx, node, http.MethodPost, bfia.PathCheck, doc.JobID, doc.Bytes(), &check)
+	err := c.sendPermits(ctx, node, http.MethodPost, bfia.PathCheck, doc.JobID, permits, doc.Bytes(), &check)
 	return check, err
 }
 
@@ -225,6 +229,12 @@ func NoRoute(node, self string) error {
 
 // send sends a request and decodes the data of the answer.
 func (c *Client) send(ctx context.Context, node, method, path, trace string, body, data any) error {
+	return c.sendPermits(ctx, node, method, path, trace, nil, body, data)
+}
+
+// sendPermits sends a request with permits.
+func (c *Client) sendPermits(ctx context.Context, node, method, path, trace string, permits []bfia.Permit,
+	body, data any) error {
 	fail := func(o Outcome, cause error) error {
 		return &Error{Node: node, Path: path, Outcome: o, Cause: cause}
 	}
@@ -256,6 +266,7 @@ func (c *Client) send(ctx context.Context, node, method, path, trace string, bod
 		)
 	}
 	bfia.SetHeaders(req.Header, c.NodeID, node, trace, time.Now())
+	req.Header.Set(bfia.HeaderTokenSet, bfia.FormatTokenSet(permits))
 	sender := c.HTTP
 	if sender == nil {
 		sender = defaultHTTP()

@@ -14,8 +14,9 @@ import (
 )
 
 func newGrantCommand(c *client) *cobra.Command {
-	return group("grant", "Grant partners components and datasets of this party", newGrantAdd(c),
-		newGrantList(c), newGrantRevoke(c))
+	return group("grant", "Grant partners components and datasets, and ask for theirs", newGrantAdd(c),
+		newGrantList(c), newGrantRevoke(c), newGrantRequest(c), newGrantRequests(c), newGrantApprove(c),
+		newGrantDeny(c), newGrantTerminate(c))
 }
 
 func newGrantAdd(c *client) *cobra.Command {
@@ -41,12 +42,8 @@ func newGrantAdd(c *client) *cobra.Command {
 					return usagef("--%s is missing", f.name)
 				}
 			}
-			if until != "" {
-				end, err := parseUntil(until, time.Now())
-				if err != nil {
-					return err
-				}
-				grant.Until = &end
+			if err := readUntil(until, &grant.Until); err != nil {
+				return err
 			}
 			var added bfia.DataGrant
 			if _, err := c.post(cmd.Context(), bfia.PathGrantAdd, map[string]any{"partner": grant.Partner,

@@ -27,6 +27,10 @@ const (
 	ReadTrail         = "audit.read"
 	AddGrant          = "grant.add"
 	RevokeGrant       = "grant.revoke"
+	RequestGrant      = "grant.request" // of a partner
+	ApproveGrant      = "grant.approve" // and the next three: a request, by its audit id
+	DenyGrant         = "grant.deny"
+	TerminateGrant    = "grant.terminate"
 	CreateToken       = "token.create"
 	RevokeToken       = "token.revoke"
 
@@ -52,6 +56,11 @@ const (
 	PartnerConfirm   = "partner.contract-confirm"
 	PartnerTerminate = "partner.contract-terminate"
 	PartnerUpdate    = "partner.node-update"
+
+	// Acts of partners on requests for grants.
+	PartnerGrantApply     = "partner.grant-apply"
+	PartnerGrantConfirm   = "partner.grant-confirm"
+	PartnerGrantTerminate = "partner.grant-terminate"
 
 	// Refusals is the act of a summary: further refusals of one caller within a minute.
 	Refusals = "refusals"

@@ -81,6 +81,9 @@ type Grants string
 const (
 	// GrantsRequired lets a partner's job use only the components and datasets that hutong grant add names.
 	GrantsRequired Grants = "required"
+	// GrantsPermits is as GrantsRequired, and a grant for which the partner has asked counts only for jobs
+	// that present its permit.
+	GrantsPermits Grants = "permits"
 	// GrantsOpen lets every partner's job use every component and dataset of the party.
 	GrantsOpen Grants = "open"
 )

@@ -351,6 +351,8 @@ func TestStrict(t *testing.T) {
 		{"listener with TLS", func(c *Config) {
 			c.Listen, c.TLS = "0.0.0.0:1", ServerTLSConfig{CertFile: "/c.pem", KeyFile: "/c.pem"}
 		}, ""},
+		{"permits", func(c *Config) { c.Grants = GrantsPermits }, ""},
+		{"grants", func(c *Config) { c.Grants = "some" }, "grants: "},
 		{"open partners", func(c *Config) { c.Security.OpenPartners = true },
 			"security.open_partners: requires security.mode open"},
 		{"processes", func(c *Config) { c.Runner.Process.Allow = []string{"/bin/a"} },

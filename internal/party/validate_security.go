@@ -14,7 +14,7 @@ import (
 // security checks the listeners, and what security.mode demands.
 func (v *validation) security(c *Config) {
 	oneOf(v, "security.mode", c.Security.Mode, SecurityStrict, SecurityOpen)
-	oneOf(v, "grants", c.Grants, GrantsRequired, GrantsOpen)
+	oneOf(v, "grants", c.Grants, GrantsRequired, GrantsPermits, GrantsOpen)
 	for i, registry := range c.Images.Registries {
 		if err := imageref.CheckRegistry(registry); err != nil {
 			v.wrong(fmt.Sprintf("images.registries[%d]", i), "%v", err)

@@ -527,6 +527,8 @@ CREATE TABLE t_partner (
 --   dataset     a pattern namespace#name, * for all, or empty for none
 --   until       the end; NULL for none
 --   times       how many jobs may use it; 0 for any number
+--   audit_id    the partner's request for it, or empty
+--   permit_hash the SHA-256 of the permit's token, which the partner holds, or empty
 CREATE TABLE t_grant (
   grant_id   TEXT        NOT NULL PRIMARY KEY,
   partner    TEXT        NOT NULL,
@@ -536,8 +538,12 @@ CREATE TABLE t_grant (
   times      INTEGER     NOT NULL,
   created_by TEXT        NOT NULL,
   created_at TIMESTAMPTZ NOT NULL,
-  revoked_at TIMESTAMPTZ
+  revoked_at TIMESTAMPTZ,
+  audit_id    TEXT       NOT NULL,
+  permit_hash TEXT       NOT NULL
 );
+--bun:split
+CREATE INDEX i_grant_permit ON t_grant (permit_hash) WHERE permit_hash <> '';
 --bun:split
 CREATE INDEX i_grant_partner ON t_grant (partner);
 --bun:split
@@ -569,4 +575,35 @@ CREATE TABLE t_submission (
   digest     TEXT        NOT NULL,
   created_at TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (job_id, digest)
+);
+--bun:split
+-- Requests for grants of datasets: those that partners sent, and those that this party sent (sent).
+--   resource, resource_level, token
+--              the permit that this party holds. token is the secret that its jobs present.
+--   delivered  the partner has its permit
+CREATE TABLE t_grant_request (
+  partner        TEXT        NOT NULL,
+  audit_id       TEXT        NOT NULL,
+  sent           BOOLEAN     NOT NULL,
+  state          TEXT        NOT NULL,
+  dataset        TEXT        NOT NULL,
+  components     TEXT        NOT NULL,
+  until          TIMESTAMPTZ,
+  times          INTEGER     NOT NULL,
+  resource       TEXT        NOT NULL,
+  resource_level INTEGER     NOT NULL,
+  token          TEXT        NOT NULL,
+  delivered      BOOLEAN     NOT NULL,
+  created_by     TEXT        NOT NULL,
+  decided_by     TEXT        NOT NULL,
+  created_at     TIMESTAMPTZ NOT NULL,
+  updated_at     TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (partner, audit_id, sent)
+);
+--bun:split
+-- The permits of jobs that this party creates at their parties. They are removed once the job is created.
+CREATE TABLE t_job_permit (
+  job_id     TEXT        NOT NULL PRIMARY KEY,
+  permits    TEXT        NOT NULL,
+  created_at TIMESTAMPTZ NOT NULL
 );
