@@ -121,7 +121,7 @@ func (p *Party) startPartners(ctx context.Context, control bool, channel *transp
 		channel = nil
 	}
 	if p.channel != nil && p.cfg.Transport.PartnerPlainListen != "" {
-		s := p.partners.Server(p.channel.PartnerHandler(), maxPartnerHeaderBytes)
+		s := p.partners.Server(p.limitTransfers(p.channel.PartnerHandler()), maxPartnerHeaderBytes)
 		if err := p.serve(ctx, "transport.partner_plain_listen", p.cfg.Transport.PartnerPlainListen,
 			s.ServePlain, s.Shutdown); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"hutong/internal/httpclient"
 	"hutong/internal/identity"
 	"hutong/transport"
 	"hutong/transport/status"
@@ -68,7 +70,9 @@ func TestAllSessions(t *testing.T) {
 	config := Default()
 	config.NodeID, config.DataDir = "A", t.TempDir()
 	config.Security.Mode, config.Transport.Sessions = SecurityOpen, SessionsAll
-	config.Transport.Listen = "127.0.0.1:0"
+	config.Transport.Listen, config.Transport.PartnerPlainListen = "127.0.0.1:0", freeAddress(t)
+	config.Routes = Routes{"B": {URL: "http://127.0.0.1:1", TransportURL: "http://127.0.0.1:2",
+		Auth: "none", From: []string{"127.0.0.0/8"}}}
 	require.NoError(t, config.Complete())
 	require.NoError(t, config.Validate())
 	logger := slog.New(slog.DiscardHandler)
@@ -86,6 +90,20 @@ func TestAllSessions(t *testing.T) {
 			Caller: identity.Principal{Kind: identity.KindPartner, Node: "B", Proof: identity.ByAddress}})
 		require.Equal(t, allowed, err == nil, "%s: %v", op, err)
 	}
+
+	// A partner without a certificate has the limits of any other.
+	invoke := "http://" + config.Transport.PartnerPlainListen + "/v1/interconn/chan/invoke"
+	over, status, answered := httpclient.Direct(), 0, 0
+	for ; status != http.StatusTooManyRequests; answered++ {
+		var text string
+		status, text, err = post(t, over, invoke, "x-ptp-source-node-id", "B",
+			"x-ptp-target-node-id", "A", "x-ptp-session-id", "s", "x-ptp-topic", "t",
+			"x-ptp-tech-provider-code", "TEST", "x-ptp-trace-id", "trace", "x-ptp-token", "token",
+			"x-ptp-uri", "/v1/interconn/chan/push")
+		require.NoError(t, err)
+		require.Contains(t, []int{http.StatusOK, http.StatusTooManyRequests}, status, text)
+	}
+	require.Greater(t, answered, 1)
 }
 
 // TestSessionsWithoutDatabase checks that a session that runs outlives the database for a while, and that an
