@@ -68,7 +68,7 @@ var classes = map[string]class{
 	bfia.PathDatasetTerminate: {partners: true}, bfia.PathDatasetQuery: {partners: true},
 	bfia.PathPartnerInvite: role(identity.Admin), bfia.PathPartnerApply: role(identity.Admin),
 	bfia.PathPartnerAccept: role(identity.Admin), bfia.PathPartnerRemove: role(identity.Admin),
-	bfia.PathPartnerQuery: role(identity.Viewer),
+	bfia.PathPartnerUpdate: role(identity.Admin), bfia.PathPartnerQuery: role(identity.Viewer),
 
 	// Other nodes ask for a contract before they are partners.
 	bfia.PathContractApply: {anyNode: true}, bfia.PathContractQuery: {anyNode: true},

@@ -9,18 +9,24 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/fateflow"
 	"hutong/internal/audit"
 	"hutong/internal/clients"
 	"hutong/internal/identity"
 	"hutong/store"
 )
 
+// proofHeaders are the headers that may prove who a client is.
+var proofHeaders = append(fateflow.AuthenticationHeaders(), fiber.HeaderAuthorization)
+
 // ClientsBy returns the authenticator of clients who must prove who they are.
 func ClientsBy(a *clients.Authenticator) Authenticator {
 	return func(c *fiber.Ctx) (identity.Principal, error) {
 		r := clients.Request{Header: http.Header{}, Address: c.Context().RemoteIP().String()}
-		for _, value := range c.Request().Header.PeekAll(fiber.HeaderAuthorization) {
-			r.Header.Add(fiber.HeaderAuthorization, string(value))
+		for _, name := range proofHeaders {
+			for _, value := range c.Request().Header.PeekAll(name) {
+				r.Header.Add(name, string(value))
+			}
 		}
 		r.Chains = verifiedChains(c)
 		return a.Authenticate(c.UserContext(), r)
@@ -60,7 +66,8 @@ func roleNames(roles []identity.Role) []string {
 	return names
 }
 
-// createToken makes a bearer token for a client. Its answer is the only one with the token.
+// createToken makes a bearer token for a client, or the token of an app. Its answer is the only one with
+// the token.
 func (s *Server) createToken(c *fiber.Ctx) error {
 	var request bfia.CreateToken
 	if err := s.readJSON(c, &request); err != nil {
@@ -74,8 +81,16 @@ func (s *Server) createToken(c *fiber.Ctx) error {
 	for i, role := range request.Roles {
 		roles[i] = identity.Role(role)
 	}
-	by := identity.From(c.UserContext()).String()
-	secret, row, err := clients.NewToken(request.Name, roles, strings.TrimSpace(by), request.ExpiresAt)
+	by := strings.TrimSpace(identity.From(c.UserContext()).String())
+	var secret string
+	var row store.Token
+	var err error
+	if request.App {
+		secret, row, err = clients.NewApp(c.UserContext(), s.store, request.Name, roles, by,
+			request.ExpiresAt)
+	} else {
+		secret, row, err = clients.NewToken(request.Name, roles, by, request.ExpiresAt)
+	}
 	if err != nil {
 		return err
 	}
@@ -102,8 +117,9 @@ func (s *Server) queryTokens(c *fiber.Ctx) error {
 }
 
 func viewToken(t store.Token) bfia.TokenView {
-	return bfia.TokenView{TokenID: t.TokenID, Name: t.Name, Roles: t.Roles, CreatedBy: t.CreatedBy,
-		CreatedAt: t.CreatedAt, ExpiresAt: t.ExpiresAt, RevokedAt: t.RevokedAt, LastUsedOn: t.LastUsedOn}
+	return bfia.TokenView{TokenID: t.TokenID, App: t.App, Name: t.Name, Roles: t.Roles,
+		CreatedBy: t.CreatedBy, CreatedAt: t.CreatedAt, ExpiresAt: t.ExpiresAt, RevokedAt: t.RevokedAt,
+		LastUsedOn: t.LastUsedOn}
 }
 
 // revokeToken revokes a token, at once for all processes of the party.

@@ -80,6 +80,17 @@ func (p *strictParty) client(pairs ...tls.Certificate) *http.Client {
 func (p *strictParty) ask(over *http.Client, token, method, path string, body any) (int, http.Header,
 	bfia.Envelope) {
 	p.t.Helper()
+	header := http.Header{}
+	if token != "" {
+		header.Set("Authorization", "Bearer "+token)
+	}
+	return p.askWith(over, header, method, path, body)
+}
+
+// askWith sends a request with headers.
+func (p *strictParty) askWith(over *http.Client, header http.Header, method, path string, body any) (int,
+	http.Header, bfia.Envelope) {
+	p.t.Helper()
 	var content io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -88,10 +99,8 @@ func (p *strictParty) ask(over *http.Client, token, method, path string, body an
 	}
 	request, err := http.NewRequestWithContext(p.t.Context(), method, p.url+path, content)
 	require.NoError(p.t, err)
+	request.Header = header.Clone()
 	request.Header.Set("Content-Type", "application/json")
-	if token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
-	}
 	response, err := over.Do(request)
 	require.NoError(p.t, err)
 	defer func() { _ = response.Body.Close() }()

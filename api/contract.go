@@ -39,8 +39,6 @@ const (
 	maxInviteDays = 90
 	// notifyTimeout limits the notice to a partner. The act itself does not depend on it.
 	notifyTimeout = 10 * time.Second
-	// maxPins is how many keys of a partner are kept: the present one and the one of before.
-	maxPins = 2
 )
 
 // contracts returns the party's contracts, unless this process has none.
@@ -518,8 +516,9 @@ func (s *Server) receiveTermination(c *fiber.Ctx) error {
 	return ok(c, nil)
 }
 
-// receiveUpdate records changes that a partner reports of itself, and its next key. The key of before stays
-// valid until another one replaces it: the partner has to take the new one into use.
+// receiveUpdate records changes that a partner reports of itself, and its next key. The key that has proved
+// the report stays valid: the partner has to take the new one into use. A report with the new key ends the
+// one of before. A report in between, which still names the one of before, changes neither.
 func (s *Server) receiveUpdate(c *fiber.Ctx) error {
 	var update bfia.ContractApplication
 	if err := s.readJSON(c, &update); err != nil {
@@ -534,10 +533,18 @@ func (s *Server) receiveUpdate(c *fiber.Ctx) error {
 		return err
 	}
 	p.NodeID, p.ContractID = before.NodeID, before.ContractID
-	for _, pin := range before.Pins {
-		if pin != p.Pins[0] && len(p.Pins) < maxPins {
-			p.Pins = append(p.Pins, pin)
-		}
+	reported, used := p.Pins[0], identity.From(c.UserContext()).Credential
+	switch {
+	case !slices.Contains(before.Pins, reported):
+		p.Pins = append(p.Pins, used)
+	case reported != before.Pins[0]:
+		p.Pins, p.Credential = before.Pins, before.Credential
+	case used != reported:
+		p.Pins = before.Pins
+	}
+	contracts, err := s.openContracts()
+	if err != nil {
+		return err
 	}
 	if err := s.recordAct(c.UserContext()); err != nil {
 		return err
@@ -545,8 +552,11 @@ func (s *Server) receiveUpdate(c *fiber.Ctx) error {
 	if err := s.store.UpdatePartner(c.UserContext(), p); err != nil {
 		return err
 	}
+	if err := contracts.Refresh(c.UserContext()); err != nil {
+		return err
+	}
 	s.logger.Info("a partner has reported a change of itself", "partner", p.NodeID, "address", p.Address,
-		"fingerprint", p.Pins[0], "new_key", !slices.Contains(before.Pins, p.Pins[0]))
+		"fingerprint", reported, "new_key", !slices.Contains(before.Pins, reported))
 	return ok(c, nil)
 }
 

@@ -88,6 +88,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathPartnerInvite, s.invitePartner, clientWith(identity.Admin)},
 		{http.MethodPost, bfia.PathPartnerApply, s.applyToPartner, clientWith(identity.Admin)},
 		{http.MethodPost, bfia.PathPartnerAccept, s.acceptPartner, clientWith(identity.Admin)},
+		{http.MethodPost, bfia.PathPartnerUpdate, s.updatePartners, clientWith(identity.Admin)},
 		{http.MethodPost, bfia.PathPartnerRemove, s.removePartner, clientWith(identity.Admin)},
 		{http.MethodGet, bfia.PathPartnerQuery, s.listPartners, clientWith(identity.Viewer)},
 		{http.MethodPost, bfia.PathContractApply, s.receiveApplication, anyNode},

@@ -61,6 +61,7 @@ var acts = map[string]string{
 	"POST " + bfia.PathPartnerInvite:     audit.InvitePartner,
 	"POST " + bfia.PathPartnerApply:      audit.ApplyToPartner,
 	"POST " + bfia.PathPartnerAccept:     audit.AcceptPartner,
+	"POST " + bfia.PathPartnerUpdate:     audit.UpdatePartner,
 	"POST " + bfia.PathPartnerRemove:     audit.RemovePartner,
 	"POST " + bfia.PathContractApply:     audit.PartnerApply,
 	"POST " + bfia.PathContractConfirm:   audit.PartnerConfirm,

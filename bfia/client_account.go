@@ -16,6 +16,8 @@ type CreateToken struct {
 	Name      string     `json:"name"`
 	Roles     []string   `json:"roles"`
 	ExpiresAt *time.Time `json:"expires_at,omitempty"` // none: never
+	// App: make the token of an app of FATE-Flow's client authentication, whose id is the token's.
+	App bool `json:"app,omitempty"`
 }
 
 // TokenCreated is the data of the answer. The token is in no other answer.
@@ -27,6 +29,7 @@ type TokenCreated struct {
 // TokenView is a token in the answer to [PathTokenQuery].
 type TokenView struct {
 	TokenID    string     `json:"token_id"`
+	App        bool       `json:"app,omitempty"` // of FATE-Flow's client authentication
 	Name       string     `json:"name"`
 	Roles      []string   `json:"roles"`
 	CreatedBy  string     `json:"created_by"`
@@ -46,7 +49,7 @@ type WhoAmI struct {
 	NodeID     string   `json:"node_id"` // the party
 	Name       string   `json:"name"`    // empty where the party requires no credentials
 	Roles      []string `json:"roles"`
-	Proof      string   `json:"proof"` // nothing, token, oidc, certificate
+	Proof      string   `json:"proof"` // nothing, token, oidc, fate, certificate
 	Credential string   `json:"credential,omitempty"`
 }
 

@@ -21,6 +21,7 @@ const (
 	PathPartnerInvite = "/v2/contract/invite"
 	PathPartnerApply  = "/v2/contract/apply"
 	PathPartnerAccept = "/v2/contract/accept"
+	PathPartnerUpdate = "/v2/contract/update"
 	PathPartnerRemove = "/v2/contract/remove"
 	PathPartnerQuery  = "/v2/contract/query"
 )
@@ -167,6 +168,21 @@ type PartnerAccept struct {
 // PartnerRef names a partner.
 type PartnerRef struct {
 	NodeID string `json:"node_id"`
+}
+
+// PartnerUpdate has this party report itself to partners by contract: its addresses and its certificate.
+type PartnerUpdate struct {
+	// NodeID is the partner. Empty: all.
+	NodeID string `json:"node_id,omitempty"`
+	// NextCertificate is the certificate that this party will use next, in PEM form. Empty: the present one.
+	NextCertificate string `json:"next_certificate,omitempty"`
+}
+
+// PartnerUpdated says whether a partner has recorded what this party has reported of itself.
+type PartnerUpdated struct {
+	NodeID string `json:"node_id"`
+	// Failure is why it has not. Empty: it has.
+	Failure string `json:"failure,omitempty"`
 }
 
 // PartnerView describes a partner to users of this party.

@@ -70,6 +70,17 @@ func md5Hex(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// SignClient sets the headers of client authentication, in the name of a user, on a request to FATE-Flow. The
+// name may be empty.
+func (a App) SignClient(header http.Header, user string, now time.Time) {
+	nonce, timestamp := newNonce(), strconv.FormatInt(now.UnixMilli(), 10)
+	header.Set(headerAppID, a.ID)
+	header.Set(headerUserName, user)
+	header.Set(headerNonce, nonce)
+	header.Set(headerTimestamp, timestamp)
+	header.Set(headerSignature, a.sign(user, nonce, timestamp))
+}
+
 // SignSite sets the headers of site authentication, in the name of a party, on a request to FATE-Flow. Sign a
 // request again before each retry: the signature expires after [SignatureValidity].
 func (a App) SignSite(header http.Header, partyID string, now time.Time) {
@@ -111,6 +122,11 @@ type Authentication struct {
 	Nonce     string
 	Timestamp string // Unix milliseconds
 	Signature string
+}
+
+// AuthenticationHeaders returns the names of the headers of FATE-Flow's client authentication.
+func AuthenticationHeaders() []string {
+	return []string{headerAppID, headerUserName, headerNonce, headerTimestamp, headerSignature}
 }
 
 // HasAuthentication returns whether a request has headers of FATE-Flow's authentication.

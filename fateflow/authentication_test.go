@@ -20,11 +20,12 @@ const testTime = "1700000000000"
 
 func testNow() time.Time { return time.UnixMilli(1_700_000_000_000) }
 
-// TestSignatureVectors has vectors that FATE-Flow 2.2.0's own code made.
+// TestSignatureVectors has vectors that the own code of FATE-Flow 2.2.0 and of fate_client 2.2.0 made.
 func TestSignatureVectors(t *testing.T) {
 	for who, want := range map[string]string{
-		"":     "3cac4398ed8a85a5dc4921eedcc2af19",
-		"9999": "2e5aa43b9dd7d40cead1877cb7ac15d4",
+		"":      "3cac4398ed8a85a5dc4921eedcc2af19",
+		"9999":  "2e5aa43b9dd7d40cead1877cb7ac15d4",
+		"alice": "7225c22331d94a6241de485b207e5565",
 	} {
 		assert.Equal(t, want, testApp.sign(who, "4711", testTime))
 		header := http.Header{}
@@ -43,6 +44,22 @@ func TestSignatureVectors(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, client.Verify(testApp, testNow()))
 		assert.Equal(t, who, client.Who)
+	}
+}
+
+func TestSignClient(t *testing.T) {
+	for _, user := range []string{"", "alice"} {
+		header := http.Header{}
+		testApp.SignClient(header, user, testNow())
+		require.True(t, HasAuthentication(header))
+		require.Len(t, header, len(AuthenticationHeaders()))
+		for _, name := range AuthenticationHeaders() {
+			require.Len(t, header.Values(name), 1, name)
+		}
+		a, err := ClientAuthentication(header)
+		require.NoError(t, err)
+		require.Equal(t, user, a.Who)
+		require.NoError(t, a.Verify(testApp, testNow()))
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/uptrace/bun"
 )
 
-// nonce is a nonce that a partner has used.
+// nonce is a nonce that a partner, or an app of a client, has used.
 type nonce struct {
 	bun.BaseModel `bun:"table:t_nonce,alias:n"`
 
@@ -18,9 +18,9 @@ type nonce struct {
 	UsedAt  time.Time `bun:"used_at"`
 }
 
-// UseNonce records that a partner has signed a request with a nonce. accepted is false if any process that
-// shares the database has recorded the nonce before: the request is a replay. Of concurrent calls one is
-// accepted.
+// UseNonce records that a partner, or an app of a client, has signed a request with a nonce. accepted is
+// false if any process that shares the database has recorded the nonce before: the request is a replay. Of
+// concurrent calls one is accepted.
 //
 // A protocol whose senders repeat a request with the same nonce gives a digest of the request. The nonce is
 // then accepted again for the same request, and for no other.

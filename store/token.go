@@ -11,12 +11,15 @@ import (
 	"hutong/bfia"
 )
 
-// Token is a bearer token of a client. The token itself is not stored, and can't be computed from the row.
+// Token is a bearer token of a client, or the token of its app of FATE-Flow's client authentication. The
+// token itself is not stored, and can't be computed from the row.
 type Token struct {
 	bun.BaseModel `bun:"table:t_token,alias:t" json:"-"`
 
 	TokenID string `bun:"token_id,pk"`
 	Hash    []byte `bun:"hash"` // the SHA-256 of the token
+	// App: the token is that of an app, whose id is TokenID. It is never a bearer token.
+	App bool `bun:"app"`
 	// Name is the name of the user or program that holds it. Several tokens may have one name.
 	Name      string     `bun:"name"`
 	Roles     []string   `bun:"roles"`
@@ -68,6 +71,16 @@ func (s *Store) TokenByHash(ctx context.Context, hash []byte) (t Token, found bo
 		return Token{}, false, nil
 	}
 	return t, err == nil, wrap(err, "read a token")
+}
+
+// TokenByID returns a token by its id, also an expired or revoked one. found is false for an unknown id. It
+// reads the writer's connection, as [Store.TokenByHash].
+func (s *Store) TokenByID(ctx context.Context, tokenID string) (t Token, found bool, err error) {
+	err = s.w.NewSelect().Model(&t).Where("token_id = ?", tokenID).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Token{}, false, nil
+	}
+	return t, err == nil, wrap(err, "read token %s", tokenID)
 }
 
 // UseToken records that a token was used on the day of now. It writes once a day.

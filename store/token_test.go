@@ -34,6 +34,19 @@ func TestTokenRows(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, found)
 
+		appHash := sha256.Sum256([]byte("app's secret"))
+		app := store.Token{TokenID: "t-4", Hash: appHash[:], App: true, Name: "flow", Roles: []string{"data"}}
+		require.NoError(t, s.CreateToken(ctx, app))
+		byID, found, err := other.TokenByID(ctx, "t-4")
+		require.NoError(t, err)
+		require.True(t, found)
+		require.True(t, byID.App)
+		require.Equal(t, app.Roles, byID.Roles)
+		require.False(t, kept.App)
+		_, found, err = s.TokenByID(ctx, "t-none")
+		require.NoError(t, err)
+		require.False(t, found)
+
 		day := time.Date(2026, 3, 1, 23, 59, 0, 0, time.UTC)
 		require.NoError(t, s.UseToken(ctx, kept, day))
 		require.NoError(t, s.UseToken(ctx, kept, day.Add(-24*time.Hour)), "an earlier day changes nothing")
@@ -48,7 +61,7 @@ func TestTokenRows(t *testing.T) {
 		require.Equal(t, "2026-03-01", kept.LastUsedOn)
 		list, err := other.Tokens(ctx)
 		require.NoError(t, err)
-		require.Len(t, list, 1)
+		require.Len(t, list, 2)
 		require.Empty(t, list[0].Hash)
 	})
 }

@@ -28,6 +28,11 @@ func (c *Client) ContractTerminate(ctx context.Context, node, contractID string)
 		bfia.ContractRef{ContractID: contractID}, nil)
 }
 
+// NodeUpdate reports changes of this party to a node (part 1, 3.4).
+func (c *Client) NodeUpdate(ctx context.Context, node string, update bfia.ContractApplication) error {
+	return c.send(ctx, node, http.MethodPost, bfia.PathNodeUpdate, "contract", update, nil)
+}
+
 // ContractQuery returns the state of a contract at a node (part 1, 3.5).
 func (c *Client) ContractQuery(ctx context.Context, node, contractID string) (bfia.ContractState, error) {
 	var answer bfia.ContractStatus

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -25,6 +26,7 @@ import (
 
 	"hutong/api"
 	"hutong/bfia"
+	"hutong/fateflow"
 	"hutong/internal/certs"
 	"hutong/internal/clients"
 	"hutong/internal/identity"
@@ -201,6 +203,21 @@ func (p *tlsParty) token(t *testing.T, name string, roles ...identity.Role) stri
 	return secret
 }
 
+// status sends a request, and returns the HTTP status of the answer.
+func (p *tlsParty) status(t *testing.T, request *http.Request) int {
+	t.Helper()
+	pem, err := os.ReadFile(p.caFile)
+	require.NoError(t, err)
+	pool := x509.NewCertPool()
+	require.True(t, pool.AppendCertsFromPEM(pem))
+	transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}}
+	defer transport.CloseIdleConnections()
+	response, err := (&http.Client{Transport: transport}).Do(request)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	return response.StatusCode
+}
+
 // TestLoginWithToken checks the command line of a user with a token: what it keeps and sends, and to whom.
 func TestLoginWithToken(t *testing.T) {
 	p := newTLSParty(t, "", "")
@@ -249,6 +266,27 @@ func TestLoginWithToken(t *testing.T) {
 	require.Contains(t, stdout, "alice")
 	require.NotContains(t, stdout, strings.TrimSpace(alice))
 	id := regexp.MustCompile(`t-\S+ +alice`).FindString(stdout)
+
+	status, secret, stderr := run("", "token", "create", "--app", "--name", "flow", "--roles", "viewer")
+	require.Equal(t, exitOK, status, stderr)
+	require.Regexp(t, `^[a-z2-7]{52}\n$`, secret)
+	require.NotContains(t, stderr, strings.TrimSpace(secret))
+	appID := regexp.MustCompile(`app (t-\S+) of flow, roles viewer`).FindStringSubmatch(stderr)
+	require.NotNil(t, appID, stderr)
+	status, stdout, stderr = run("", "token", "list")
+	require.Equal(t, exitOK, status, stderr)
+	require.Regexp(t, appID[1]+` +flow +app +valid`, stdout)
+	require.Regexp(t, id+` +token +valid`, stdout)
+	require.NotContains(t, stdout, strings.TrimSpace(secret))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+bfia.PathWhoAmI, nil)
+	require.NoError(t, err)
+	app := fateflow.App{ID: appID[1], Token: strings.TrimSpace(secret)}
+	app.SignClient(request.Header, "", time.Now())
+	require.Equal(t, http.StatusOK, p.status(t, request))
+	status, _, stderr = run("", "token", "revoke", appID[1])
+	require.Equal(t, exitOK, status, stderr)
+	app.SignClient(request.Header, "", time.Now())
+	require.Equal(t, http.StatusUnauthorized, p.status(t, request))
 
 	path := file(t, alice)
 	environ = append(environ, "HUTONG_TOKEN_FILE="+path)

@@ -15,7 +15,7 @@ import (
 
 func newPartnerCommand(c *client) *cobra.Command {
 	return group("partner", "Become partners with other institutions, and end that", newPartnerInvite(c),
-		newPartnerAccept(c), newPartnerList(c), newPartnerShow(c), newPartnerRemove(c))
+		newPartnerAccept(c), newPartnerList(c), newPartnerShow(c), newPartnerUpdate(c), newPartnerRemove(c))
 }
 
 func newPartnerInvite(c *client) *cobra.Command {
@@ -212,6 +212,59 @@ func (c *client) partner(cmd *cobra.Command, node string) (*bfia.PartnerView, er
 	}
 	return nil, fmt.Errorf("this party has no partner %q%s; 'hutong partner list' lists them", node,
 		bfia.DidYouMean(node, nodes))
+}
+
+func newPartnerUpdate(c *client) *cobra.Command {
+	var next string
+	cmd := &cobra.Command{
+		Use: "update [NODE]", Short: "Report this party's addresses and certificate to its partners",
+		Args: cobra.MaximumNArgs(1),
+		Long: "Sends partners.url, partners.transport_url, the institution and the certificate of this\n" +
+			"party to one partner by contract, or to all. With --next-certificate the partners also\n" +
+			"accept the key that this party will use next. When it is in use, an update without\n" +
+			"the flag ends the key of before. Partners in routes change their configuration.",
+		Example: "  hutong partner update\n" +
+			"  hutong partner update --next-certificate /etc/hutong/next.pem",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var update bfia.PartnerUpdate
+			if len(args) == 1 {
+				update.NodeID = args[0]
+			}
+			if next != "" {
+				text, err := os.ReadFile(next)
+				if err != nil {
+					return usagef("--next-certificate: %w", err)
+				}
+				found, err := certs.ParseCertificates(text)
+				if err != nil {
+					return usagef("--next-certificate: %s: %w", next, err)
+				}
+				update.NextCertificate = string(certs.EncodeCertificate(found[0])) // without the key
+			}
+			var results []bfia.PartnerUpdated
+			if _, err := c.post(cmd.Context(), bfia.PathPartnerUpdate, update, &results); err != nil {
+				return err
+			}
+			rows, failed := [][]string{{"NODE", "RESULT"}}, 0
+			for _, r := range results {
+				if r.Failure != "" {
+					failed++
+				}
+				rows = append(rows, []string{r.NodeID, valueOr(r.Failure, "updated")})
+			}
+			if err := printTable(cmd.OutOrStdout(), rows); err != nil {
+				return err
+			}
+			if failed > 0 {
+				return fmt.Errorf("failed to update %d of %d partners: repeat the command for them", failed,
+					len(results))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&next, "next-certificate", "",
+		"the file of the certificate that this party will use next")
+	return cmd
 }
 
 func newPartnerRemove(c *client) *cobra.Command {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,7 +17,7 @@ import (
 
 // TestPartnerCommands checks what the commands send and print.
 func TestPartnerCommands(t *testing.T) {
-	cert, _, err := certs.SelfSigned(certs.Leaf{Node: "B"})
+	cert, key, err := certs.SelfSigned(certs.Leaf{Node: "B"})
 	require.NoError(t, err)
 	parsed, err := certs.ParseCertificates(cert)
 	require.NoError(t, err)
@@ -30,6 +31,8 @@ func TestPartnerCommands(t *testing.T) {
 		"POST " + bfia.PathPartnerApply:  success,
 		"POST " + bfia.PathPartnerAccept: success,
 		"POST " + bfia.PathPartnerRemove: success,
+		"POST " + bfia.PathPartnerUpdate: data([]bfia.PartnerUpdated{{NodeID: "B"},
+			{NodeID: "C", Failure: "connection refused"}}),
 		"GET " + bfia.PathPartnerQuery: data([]bfia.PartnerView{{NodeID: "B", Source: "contract",
 			State: bfia.ContractApplied, Applied: "partner", Auth: "mtls", Institution: "Bank B",
 			Fingerprint: pin.String()}, {NodeID: "C", Source: "configuration", State: bfia.ContractApproved,
@@ -71,6 +74,24 @@ func TestPartnerCommands(t *testing.T) {
 	code, out, _ = p.run(t, "partner", "show", "B")
 	require.Equal(t, exitOK, code)
 	require.Contains(t, out, pin.String())
+
+	code, out, stderr = p.run(t, "partner", "update")
+	require.Equal(t, exitFailed, code)
+	require.JSONEq(t, `{}`, last())
+	require.Regexp(t, `(?m)^B +updated$`, out)
+	require.Regexp(t, `(?m)^C +connection refused$`, out)
+	require.Contains(t, stderr, "failed to update 1 of 2 partners")
+	file := filepath.Join(t.TempDir(), "next.pem")
+	require.NoError(t, os.WriteFile(file, append(key, cert...), 0o600))
+	code, _, _ = p.run(t, "partner", "update", "B", "--next-certificate", file)
+	require.Equal(t, exitFailed, code)
+	var sent bfia.PartnerUpdate
+	require.NoError(t, json.Unmarshal([]byte(last()), &sent))
+	require.Equal(t, bfia.PartnerUpdate{NodeID: "B", NextCertificate: string(cert)}, sent, "never the key")
+	require.NoError(t, os.WriteFile(file, key, 0o600))
+	code, _, stderr = p.run(t, "partner", "update", "--next-certificate", file)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, stderr, "contains no certificate")
 	code, _, _ = p.run(t, "partner", "remove", "B")
 	require.Equal(t, exitOK, code)
 	require.JSONEq(t, `{"node_id":"B"}`, last())

@@ -53,15 +53,19 @@ func newTokenCreate(c *client) *cobra.Command {
 	var d direct
 	var name, roles string
 	var life time.Duration
+	var app bool
 	cmd := &cobra.Command{
 		Use: "create", Short: "Create a token for a user or a program", Args: noArguments,
 		Long: "Creates a bearer token and prints it, once: the party stores only its hash. --name is the\n" +
 			"user or program that will hold it. Give each person one name, since a job is not approved\n" +
 			"by the one who submitted it. The first token of a party is created with --direct.\n\n" +
+			"FATE's clients sign their requests and send no token. With --app it creates an app for\n" +
+			"them: the id is that of the token, and 'flow init' takes both.\n\n" +
 			"The roles are viewer, operator, data, logs, approver, provider-admin, runner-admin,\n" +
 			"auditor and admin.",
 		Example: "  hutong token create --direct -c party.yaml --name alice --roles admin\n" +
-			"  hutong token create --name ci --roles viewer,operator --expires 30d > ci.token",
+			"  hutong token create --name ci --roles viewer,operator --expires 30d > ci.token\n" +
+			"  hutong token create --app --name flow --roles viewer,operator,data,logs",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			list, err := identity.ParseRoles(roles)
 			if err != nil {
@@ -81,13 +85,17 @@ func newTokenCreate(c *client) *cobra.Command {
 			}
 			var made bfia.TokenCreated
 			if cfg != nil {
-				secret, row, err := party.CreateToken(cmd.Context(), cfg, name, list, expires)
+				create := party.CreateToken
+				if app {
+					create = party.CreateApp
+				}
+				secret, row, err := create(cmd.Context(), cfg, name, list, expires)
 				if err != nil {
 					return err
 				}
 				made.Token, made.TokenView = secret, tokenView(row)
 			} else {
-				request := bfia.CreateToken{Name: name, ExpiresAt: expires}
+				request := bfia.CreateToken{Name: name, ExpiresAt: expires, App: app}
 				for _, role := range list {
 					request.Roles = append(request.Roles, string(role))
 				}
@@ -97,7 +105,8 @@ func newTokenCreate(c *client) *cobra.Command {
 			}
 			_, _ = fmt.Fprintf(
 				cmd.ErrOrStderr(),
-				"token %s of %s, roles %s, expires %s; it is shown only now:\n",
+				"%s %s of %s, roles %s, expires %s; its token is shown only now:\n",
+				tokenKind(made.TokenView),
 				made.TokenID,
 				made.Name,
 				strings.Join(made.Roles, ", "),
@@ -116,14 +125,23 @@ func newTokenCreate(c *client) *cobra.Command {
 		defaultTokenLife,
 		"how long it is valid; 0 means for ever",
 	)
+	cmd.Flags().BoolVar(&app, "app", false, "create an app of FATE-Flow's client authentication")
 	_, _ = cmd.MarkFlagRequired("name"), cmd.MarkFlagRequired("roles") // fail only for an unknown flag
 	d.flags(cmd)
 	return cmd
 }
 
 func tokenView(t store.Token) bfia.TokenView {
-	return bfia.TokenView{TokenID: t.TokenID, Name: t.Name, Roles: t.Roles, CreatedBy: t.CreatedBy,
-		CreatedAt: t.CreatedAt, ExpiresAt: t.ExpiresAt, RevokedAt: t.RevokedAt, LastUsedOn: t.LastUsedOn}
+	return bfia.TokenView{TokenID: t.TokenID, App: t.App, Name: t.Name, Roles: t.Roles,
+		CreatedBy: t.CreatedBy, CreatedAt: t.CreatedAt, ExpiresAt: t.ExpiresAt, RevokedAt: t.RevokedAt,
+		LastUsedOn: t.LastUsedOn}
+}
+
+func tokenKind(t bfia.TokenView) string {
+	if t.App {
+		return "app"
+	}
+	return "token"
 }
 
 func expiryText(at *time.Time) string {
@@ -173,7 +191,7 @@ func newTokenList(c *client) *cobra.Command {
 }
 
 func tokenTable(tokens []bfia.TokenView, now time.Time) [][]string {
-	rows := [][]string{{"TOKEN", "NAME", "STATE", "ROLES", "EXPIRES", "LAST USED", "CREATED BY"}}
+	rows := [][]string{{"TOKEN", "NAME", "KIND", "STATE", "ROLES", "EXPIRES", "LAST USED", "CREATED BY"}}
 	for _, t := range tokens {
 		state := "valid"
 		switch {
@@ -182,7 +200,7 @@ func tokenTable(tokens []bfia.TokenView, now time.Time) [][]string {
 		case t.ExpiresAt != nil && !now.Before(*t.ExpiresAt):
 			state = "expired"
 		}
-		rows = append(rows, []string{t.TokenID, t.Name, state, strings.Join(t.Roles, ", "),
+		rows = append(rows, []string{t.TokenID, t.Name, tokenKind(t), state, strings.Join(t.Roles, ", "),
 			expiryText(t.ExpiresAt), valueOr(t.LastUsedOn, "never"), t.CreatedBy})
 	}
 	return rows
@@ -191,7 +209,8 @@ func tokenTable(tokens []bfia.TokenView, now time.Time) [][]string {
 func newTokenRevoke(c *client) *cobra.Command {
 	var d direct
 	cmd := &cobra.Command{
-		Use: "revoke TOKEN_ID", Short: "Revoke a token, at once and for ever", Args: exactly("TOKEN_ID"),
+		Use: "revoke TOKEN_ID", Short: "Revoke a token or an app, at once and for ever",
+		Args:    exactly("TOKEN_ID"),
 		Example: "  hutong token revoke t-4k2x7qgmz3ab",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := d.config()

@@ -20,7 +20,7 @@ func (r Refusal) Error() error {
 
 // What to use instead of several endpoints.
 const (
-	insteadOfClients = "clients have tokens with roles (hutong token), partners have contracts and grants " +
+	insteadOfClients = "clients have tokens or apps with roles (hutong token), partners have contracts and grants " +
 		"(hutong partner, hutong grant)"
 	insteadOfPermissions = "hutong grant says what partners may use, jobs.approval: manual asks a person for " +
 		"each of their jobs"

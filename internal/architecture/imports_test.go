@@ -84,7 +84,7 @@ var imports = []struct {
 			"internal/httpclient", "internal/certs", "internal/duration", "internal/audit"}},
 	{"internal/httpclient", nil},
 	{"internal/identity", nil},
-	{"internal/clients", []string{"bfia", "store", "internal/identity"}},
+	{"internal/clients", []string{"bfia", "fateflow", "store", "internal/identity"}},
 	{"internal/login", nil},
 	{"internal/secretfile", nil},
 	{"internal/limits", []string{"internal/identity"}},

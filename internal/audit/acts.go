@@ -51,6 +51,7 @@ const (
 	InvitePartner    = "contract.invite"
 	ApplyToPartner   = "contract.apply"
 	AcceptPartner    = "contract.accept"
+	UpdatePartner    = "contract.update" // this party's addresses or certificate, at a partner
 	RemovePartner    = "contract.remove"
 	PartnerApply     = "partner.contract-apply"
 	PartnerConfirm   = "partner.contract-confirm"

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/fateflow"
 	"hutong/internal/identity"
 	"hutong/store"
 )
@@ -23,10 +24,13 @@ type Request struct {
 	Address string
 }
 
-// Tokens finds bearer tokens.
+// Tokens finds the tokens of clients, and remembers their signatures. [store.Store] implements it.
 type Tokens interface {
+	Secrets
 	TokenByHash(ctx context.Context, hash []byte) (t store.Token, found bool, err error)
+	TokenByID(ctx context.Context, tokenID string) (t store.Token, found bool, err error)
 	UseToken(ctx context.Context, t store.Token, now time.Time) error
+	UseNonce(ctx context.Context, nodeID, value, request string) (accepted bool, err error)
 }
 
 // Config says which proofs a party accepts, besides its own bearer tokens.
@@ -97,6 +101,8 @@ func (a *Authenticator) authenticate(ctx context.Context, r Request) (identity.P
 				"this party has no OpenID provider (oidc)", TokenPrefix)
 	case found:
 		return a.oidc.principal(ctx, credentials)
+	case fateflow.HasAuthentication(r.Header):
+		return a.byApp(ctx, r.Header)
 	case len(r.Chains) > 0:
 		return a.byCertificate(r.Chains[0][0])
 	}

@@ -20,9 +20,33 @@ import (
 
 // table holds tokens by their hashes.
 type table struct {
-	rows map[string]store.Token
-	used []string
-	err  error
+	rows       map[string]store.Token
+	used       []string
+	signatures map[string]bool
+	err        error
+}
+
+func (t *table) TokenByID(_ context.Context, id string) (store.Token, bool, error) {
+	for _, row := range t.rows {
+		if row.TokenID == id {
+			return row, true, t.err
+		}
+	}
+	return store.Token{}, false, t.err
+}
+
+func (t *table) Secret(_ context.Context, name string) ([]byte, error) {
+	return []byte("secret " + name), t.err
+}
+
+func (t *table) UseNonce(_ context.Context, node, value, request string) (bool, error) {
+	key := node + "\n" + value + "\n" + request
+	used := t.signatures[key]
+	if t.signatures == nil {
+		t.signatures = map[string]bool{}
+	}
+	t.signatures[key] = true
+	return !used, t.err
 }
 
 func (t *table) TokenByHash(_ context.Context, hash []byte) (store.Token, bool, error) {

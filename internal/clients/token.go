@@ -18,6 +18,9 @@ import (
 // TokenPrefix is the beginning of every bearer token of a party. Scanners for leaked secrets find it.
 const TokenPrefix = "ht_"
 
+// tokenIDPrefix is the beginning of every token's id.
+const tokenIDPrefix = "t-"
+
 // tokenBytes is the entropy of a token. It has so much that its hash needs no salt and no slow function.
 const tokenBytes = 32
 
@@ -33,31 +36,39 @@ const maxName = 128
 // caller knows the token itself. expires is nil for a token that does not expire.
 func NewToken(name string, roles []identity.Role, createdBy string, expires *time.Time) (secret string,
 	row store.Token, err error) {
-	if err := CheckName("name", name); err != nil {
+	if row, err = newRow(name, roles, createdBy, expires); err != nil {
 		return "", row, err
 	}
-	if len(roles) == 0 {
-		return "", row, bfia.Errorf(
-			bfia.CodeBadRequest,
-			"roles: is empty; the roles are %v",
-			identity.Roles(),
-		)
-	}
-	row = store.Token{TokenID: "t-" + strings.ToLower(rand.Text()[:12]), Name: name, CreatedBy: createdBy,
-		ExpiresAt: expires}
-	for _, role := range roles {
-		if !slices.Contains(identity.Roles(), role) {
-			return "", row, bfia.Errorf(bfia.CodeBadRequest, "roles: %q is not a role; the roles are %v",
-				string(role), identity.Roles())
-		}
-		row.Roles = append(row.Roles, string(role))
-	}
-
 	b := make([]byte, tokenBytes)
 	_, _ = rand.Read(b) // never fails
 	secret = TokenPrefix + tokenEncoding.EncodeToString(b)
 	row.Hash = hashToken(secret)
 	return secret, row, nil
+}
+
+// newRow returns the row of a token without its hash.
+func newRow(name string, roles []identity.Role, createdBy string, expires *time.Time) (row store.Token,
+	err error) {
+	if err := CheckName("name", name); err != nil {
+		return row, err
+	}
+	if len(roles) == 0 {
+		return row, bfia.Errorf(
+			bfia.CodeBadRequest,
+			"roles: is empty; the roles are %v",
+			identity.Roles(),
+		)
+	}
+	row = store.Token{TokenID: tokenIDPrefix + strings.ToLower(rand.Text()[:12]), Name: name,
+		CreatedBy: createdBy, ExpiresAt: expires}
+	for _, role := range roles {
+		if !slices.Contains(identity.Roles(), role) {
+			return row, bfia.Errorf(bfia.CodeBadRequest, "roles: %q is not a role; the roles are %v",
+				string(role), identity.Roles())
+		}
+		row.Roles = append(row.Roles, string(role))
+	}
+	return row, nil
 }
 
 // CheckName checks the name of a client: it appears in lists, logs and the audit trail.
@@ -95,28 +106,37 @@ func (a *Authenticator) byToken(ctx context.Context, secret string) (identity.Pr
 	if err != nil {
 		return identity.Principal{}, err
 	}
-	if !found || subtle.ConstantTimeCompare(hash, t.Hash) != 1 {
+	if !found || t.App || subtle.ConstantTimeCompare(hash, t.Hash) != 1 {
 		return identity.Principal{}, unknown
 	}
-
 	now := a.now()
-	switch {
-	case t.RevokedAt != nil:
-		return identity.Principal{}, refuse("revoked",
-			"header Authorization: token %s of %s was revoked on %s; ask an administrator for another one",
-			t.TokenID, t.Name, t.RevokedAt.Format(time.DateOnly))
-	case t.ExpiresAt != nil && !now.Before(*t.ExpiresAt):
-		return identity.Principal{}, refuse("expired",
-			"header Authorization: token %s of %s expired at %s; ask an administrator for another one",
-			t.TokenID, t.Name, t.ExpiresAt.Format(time.RFC3339))
+	if err := checkLife(t, "header Authorization: token", now); err != nil {
+		return identity.Principal{}, err
 	}
 	if err := a.tokens.UseToken(ctx, t, now); err != nil {
 		return identity.Principal{}, err
 	}
-	p := identity.Principal{Kind: identity.KindClient, Name: t.Name, Proof: identity.ByToken,
-		Credential: t.TokenID}
+	return holder(t, identity.ByToken), nil
+}
+
+// checkLife returns the refusal of a token that is revoked or expired. what is the beginning of its message.
+func checkLife(t store.Token, what string, now time.Time) error {
+	switch {
+	case t.RevokedAt != nil:
+		return refuse("revoked", "%s %s of %s was revoked on %s; ask an administrator for another one",
+			what, t.TokenID, t.Name, t.RevokedAt.Format(time.DateOnly))
+	case t.ExpiresAt != nil && !now.Before(*t.ExpiresAt):
+		return refuse("expired", "%s %s of %s expired at %s; ask an administrator for another one",
+			what, t.TokenID, t.Name, t.ExpiresAt.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// holder returns the client that has proved that it holds a token.
+func holder(t store.Token, proof identity.Proof) identity.Principal {
+	p := identity.Principal{Kind: identity.KindClient, Name: t.Name, Proof: proof, Credential: t.TokenID}
 	for _, role := range t.Roles {
 		p.Roles = append(p.Roles, identity.Role(role))
 	}
-	return p, nil
+	return p
 }

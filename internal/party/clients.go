@@ -184,6 +184,20 @@ func CreateToken(ctx context.Context, cfg *Config, name string, roles []identity
 	return secret, token, err
 }
 
+// CreateApp makes an app of FATE-Flow's client authentication in the party's database, and returns its token
+// with its row.
+func CreateApp(ctx context.Context, cfg *Config, name string, roles []identity.Role,
+	expires *time.Time) (secret string, app store.Token, err error) {
+	err = withDatabase(ctx, cfg, func(db *store.Store) error {
+		secret, app, err = clients.NewApp(ctx, db, name, roles, "the database", expires)
+		if err != nil {
+			return err
+		}
+		return db.CreateToken(ctx, app)
+	})
+	return secret, app, err
+}
+
 // Tokens returns the tokens in the party's database.
 func Tokens(ctx context.Context, cfg *Config) (tokens []store.Token, err error) {
 	err = withDatabase(ctx, cfg, func(db *store.Store) error {

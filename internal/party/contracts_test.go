@@ -286,3 +286,111 @@ func isReached(err error) bool {
 	return errors.As(err, &refusal) && refusal.Outcome == bfiaclient.Refused &&
 		refusal.Code == bfia.CodeNotFound
 }
+
+// TestPartnerUpdate reports changed addresses and a new key to a partner: neither side loses the other while
+// the key changes, and afterwards the key of before proves nothing.
+func TestPartnerUpdate(t *testing.T) {
+	t.Parallel()
+	a, b := newInstitution(t, "A", storetest.SQLite(t)), newInstitution(t, "B", storetest.SQLite(t))
+	becomePartners(a, b)
+	first, err := os.ReadFile(a.cfg.Partners.TLS.CertFile)
+	require.NoError(t, err)
+	update := func(i *institution, request bfia.PartnerUpdate) bfia.PartnerUpdated {
+		t.Helper()
+		var results []bfia.PartnerUpdated
+		i.call(http.MethodPost, bfia.PathPartnerUpdate, request, &results)
+		require.Len(t, results, 1)
+		return results[0]
+	}
+	updateByA := func(request bfia.PartnerUpdate) {
+		t.Helper()
+		require.Equal(t, bfia.PartnerUpdated{NodeID: "B"}, update(a, request))
+	}
+	bothReached := func() {
+		t.Helper()
+		requireReached(t, a.command("B"))
+		requireReached(t, b.command("A"))
+	}
+
+	a.cfg.Partners.TransportURL = "https://transport.bank-a.example:9391"
+	updateByA(bfia.PartnerUpdate{})
+	require.Equal(t, a.cfg.Partners.TransportURL, b.list()["A"].TransportAddress)
+	require.Equal(t, a.cfg.Partners.URL, b.list()["A"].Address)
+	bothReached()
+
+	// Two keys are named one after the other: the one in use stays valid until the last one is used.
+	newKey := func() (pem []byte, certificate string, pin certs.Pin) {
+		cert, key, err := certs.SelfSigned(certs.Leaf{Node: "A"})
+		require.NoError(t, err)
+		parsed, err := certs.ParseCertificates(cert)
+		require.NoError(t, err)
+		return append(key, cert...), string(cert), certs.PinOf(parsed[0])
+	}
+	_, discarded, _ := newKey()
+	updateByA(bfia.PartnerUpdate{NodeID: "B", NextCertificate: discarded})
+	next, certificate, pin := newKey()
+	updateByA(bfia.PartnerUpdate{NextCertificate: certificate})
+	require.Equal(t, pin.String(), b.list()["A"].Fingerprint)
+	bothReached()
+	a.cfg.Partners.TransportURL = "https://transport.bank-a.example:9392"
+	updateByA(bfia.PartnerUpdate{}) // still with the first key: the next one stays valid
+	require.Equal(t, pin.String(), b.list()["A"].Fingerprint)
+	require.Equal(t, a.cfg.Partners.TransportURL, b.list()["A"].TransportAddress)
+	use := func(file []byte, pin certs.Pin) {
+		t.Helper()
+		require.NoError(t, certs.WriteFile(a.cfg.Partners.TLS.CertFile, file))
+		require.Eventually(t, func() bool { return certs.PinOf(a.p.partners.Certificate()) == pin },
+			time.Minute, 50*time.Millisecond)
+	}
+	firstPin := certs.PinOf(a.p.partners.Certificate())
+	use(next, pin)
+	bothReached()
+	updateByA(bfia.PartnerUpdate{})
+	bothReached()
+	row, err := b.db.Partner(t.Context(), "A")
+	require.NoError(t, err)
+	require.Equal(t, []string{pin.Hex()}, row.Pins)
+	use(first, firstPin)
+	require.Error(t, a.command("B"), "the key of before is not valid any more")
+	require.Error(t, b.command("A"))
+	require.NotEmpty(t, update(a, bfia.PartnerUpdate{}).Failure, "it can't bring itself back")
+	use(next, pin)
+	bothReached()
+
+	for _, c := range []struct {
+		request bfia.PartnerUpdate
+		code    bfia.Code
+		text    string
+	}{
+		{bfia.PartnerUpdate{NodeID: "X"}, bfia.CodeNotFound, `partner "X"`},
+		{bfia.PartnerUpdate{NextCertificate: "text"}, bfia.CodeBadRequest, "next_certificate: "},
+	} {
+		answer := a.call(http.MethodPost, bfia.PathPartnerUpdate, c.request, nil)
+		require.Equal(t, c.code, answer.Code, answer.Text())
+		require.Contains(t, answer.Text(), c.text)
+	}
+
+	// A partner that can't be reached is named.
+	b.cfg.Partners.URL = "https://" + freeAddress(t)
+	require.Empty(t, update(b, bfia.PartnerUpdate{}).Failure)
+	require.Contains(t, update(a, bfia.PartnerUpdate{}).Failure, "refused")
+
+	a.call(http.MethodPost, bfia.PathPartnerRemove, bfia.PartnerRef{NodeID: "B"}, &struct{}{})
+	answer := a.call(http.MethodPost, bfia.PathPartnerUpdate, bfia.PartnerUpdate{NodeID: "B"}, nil)
+	require.Equal(t, bfia.CodeConflict, answer.Code)
+	require.Contains(t, answer.Text(), "node_id: the contract with B is TERMINATED")
+	var none []bfia.PartnerUpdated
+	a.call(http.MethodPost, bfia.PathPartnerUpdate, bfia.PartnerUpdate{}, &none)
+	require.Empty(t, none)
+}
+
+// becomePartners makes a contract: a invites, b applies, a accepts.
+func becomePartners(a, b *institution) {
+	a.t.Helper()
+	var invited bfia.PartnerInvited
+	a.call(http.MethodPost, bfia.PathPartnerInvite, bfia.PartnerInvite{NodeID: b.cfg.NodeID}, &invited)
+	b.call(http.MethodPost, bfia.PathPartnerApply, bfia.PartnerAccept{Invitation: invited.Invitation,
+		Fingerprint: invited.Fingerprint}, &struct{}{})
+	a.call(http.MethodPost, bfia.PathPartnerAccept, bfia.PartnerAccept{NodeID: b.cfg.NodeID,
+		Fingerprint: a.list()[b.cfg.NodeID].Fingerprint}, &struct{}{})
+}

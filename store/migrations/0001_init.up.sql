@@ -299,8 +299,9 @@ CREATE TABLE t_data_generation (
 --bun:split
 CREATE INDEX i_data_generation_name ON t_data_generation (namespace, name);
 --bun:split
--- Bearer tokens of clients. The token is not stored.
+-- Bearer tokens of clients, and their apps of FATE-Flow's client authentication. The token is not stored.
 --   hash          its SHA-256
+--   app           the token belongs to an app with the id token_id; it follows from a secret in t_secret
 --   name          the user or program that holds it; several tokens may have one name
 --   roles         a JSON list
 --   expires_at    NULL for a token that does not expire
@@ -308,6 +309,7 @@ CREATE INDEX i_data_generation_name ON t_data_generation (namespace, name);
 CREATE TABLE t_token (
   token_id     TEXT        NOT NULL PRIMARY KEY,
   hash         BYTEA       NOT NULL UNIQUE,
+  app          BOOLEAN     NOT NULL,
   name         TEXT        NOT NULL,
   roles        TEXT        NOT NULL,
   created_by   TEXT        NOT NULL,
@@ -472,7 +474,7 @@ CREATE TABLE t_transfer (
 );
 --bun:split
 -- Nonces of signed requests, against their replay. They are removed some time after the request would be too old.
---   node_id  the partner that signed it
+--   node_id  the partner that signed it, or "app" and the id of the app that did
 --   request  a digest of the request, if it may come again with the same nonce; else empty
 --   used_at  by the database's clock
 CREATE TABLE t_nonce (
