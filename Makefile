@@ -62,7 +62,7 @@ test: build bin/gotest check ## run all tests and the linters; needs Go only, an
 		bin/gotest -print bin/left-out && exit $$status
 
 test-race: bin/gotest
-	$(GOTEST) $(RACE) $(SLIM) -timeout 30m $(TEST_FLAGS) $$($(GO) list $(SLIM) ./... | grep -v '^hutong/internal/devserver$$')
+	$(GOTEST) $(RACE) $(SLIM) -timeout 45m $(TEST_FLAGS) $$($(GO) list $(SLIM) ./... | grep -v '^hutong/internal/devserver$$')
 	cd $(REFERENCE) && $(GOTEST) $(RACE) -timeout 20m $(TEST_FLAGS) ./...
 
 # The race detector changes how much memory a program uses, and makes the tests of 1,000 tasks take minutes.
