@@ -218,7 +218,8 @@ func TestProviderDown(t *testing.T) {
 	}
 	i.status.Store(0)
 
-	// For a moment after an answer the library gives it to others who ask, so it may take more than one request.
+	// For a moment after an answer the library gives it to others who ask, so it may take more than one
+	// request.
 	authenticate := func(key jose.JSONWebKey) error {
 		a.oidc.keys.mu.Lock()
 		a.oidc.keys.asked = time.Time{}
