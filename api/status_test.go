@@ -103,6 +103,28 @@ func TestImageIDsAreShown(t *testing.T) {
 	require.Equal(t, []string{id}, shown("j2"), "known at its creation")
 }
 
+// An approver sees the columns and the number of rows of the own datasets, and only the names of others'.
+func TestColumnsAreShown(t *testing.T) {
+	p := newParty(t).withProvider().withData()
+	p.good(post(bfia.PathCreate, job(t, "j1", guest+`"
+      ]
+    },`, host+`"
+      ]
+    },`)).from(host))
+	var view bfia.JobView
+	p.good(get(bfia.PathJobShow + "?job_id=j1")).into(&view)
+	datasets := map[string]*bfia.DatasetView{}
+	for _, part := range view.Tasks[0].Parts {
+		datasets[part.NodeID] = part.Dataset
+	}
+	require.Equal(t, map[string]*bfia.DatasetView{
+		guest: {Namespace: "testspace", Name: "test_guest", Rows: 2,
+			Columns: []bfia.ColumnView{{Name: "id", Type: "int64"}, {Name: "y", Type: "int64"},
+				{Name: "x0", Type: "float64"}}},
+		host: {Namespace: "testspace", Name: "test_host"},
+	}, datasets)
+}
+
 // A party that is only a participant reports its own parts.
 func TestStatusAtAParticipant(t *testing.T) {
 	p := newParty(t).withProvider().withData()

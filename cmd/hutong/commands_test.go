@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,15 +34,36 @@ func leaves(cmd *cobra.Command) (list []*cobra.Command) {
 
 // TestHelpHasExamples checks that the help of each command shows how to call it, by examples that it accepts.
 func TestHelpHasExamples(t *testing.T) {
-	root := Main{Environ: []string{}}.newRootCommand()
-	for _, cmd := range leaves(root) {
+	for _, cmd := range leaves(Main{Environ: []string{}}.newRootCommand()) {
+		require.NotEmpty(t, cmd.Short, cmd.CommandPath())
 		require.NotEmpty(t, cmd.Example, cmd.CommandPath())
 		for _, line := range strings.Split(strings.TrimSpace(cmd.Example), "\n") {
-			require.Contains(t, line, strings.TrimPrefix(cmd.CommandPath(), "hutong "), cmd.CommandPath())
+			// What is before hutong are variables or another program; what follows | or > is the shell's.
+			_, text, found := strings.Cut(" "+line, " hutong ")
+			require.True(t, found, line)
+			text, _, _ = strings.Cut(text, " | ")
+			text, _, _ = strings.Cut(text, " > ")
+			var args []string
+			for _, word := range exampleWord.FindAllString(text, -1) {
+				args = append(args, strings.NewReplacer("'", "", `"`, "").Replace(word))
+			}
+			if k := slices.Index(args, "#"); k >= 0 { // a comment
+				args = args[:k]
+			}
+
+			called, rest, err := Main{Environ: []string{}}.newRootCommand().Find(args)
+			require.NoError(t, err, line)
+			require.Equal(t, cmd.CommandPath(), called.CommandPath(), line)
+			require.NoError(t, called.ParseFlags(rest), line)
+			require.NoError(t, called.ValidateArgs(called.Flags().Args()), line)
+			require.NoError(t, called.ValidateRequiredFlags(), line)
+			require.NoError(t, called.ValidateFlagGroups(), line)
 		}
-		require.NotEmpty(t, cmd.Short, cmd.CommandPath())
 	}
 }
+
+// exampleWord matches the arguments in a line for a shell, with their quotes.
+var exampleWord = regexp.MustCompile(`(?:'[^']*'|"[^"]*"|[^\s'"])+`)
 
 // TestDurationFlags checks that all flags read durations alike.
 func TestDurationFlags(t *testing.T) {
