@@ -177,18 +177,20 @@ func TestFATEFurther(t *testing.T) {
 	pair := startFATEPair(t)
 	data, model := []string{"dataset:d"}, []string{"dataset:d", "model:m"}
 	from := func(keys ...string) []string { return keys }
-	few := map[string]any{"epochs": 2}
+	few, standard := map[string]any{"epochs": 2}, map[string]any{"method": "standard"}
 	tasks := []fateTask{fatePSI,
-		{name: "scale", component: "feature_scale", inputs: from("dataset:psi.d"), outputs: model},
+		{name: "scale", component: "feature_scale", inputs: from("dataset:psi.d"), outputs: model,
+			parameters: standard},
 		{name: "scaled", component: "feature_scale_predict", inputs: from("dataset:psi.d", "model:scale.m"),
 			outputs: data},
-		{name: "bin", component: "hetero_feature_binning", inputs: from("dataset:scale.d"), outputs: model},
+		{name: "bin", component: "hetero_feature_binning", inputs: from("dataset:scale.d"), outputs: model,
+			parameters: map[string]any{"method": "quantile"}},
 		{name: "statistics", component: "statistics", inputs: from("dataset:scale.d"),
 			outputs: []string{"model:m"}},
 		{name: "select", component: "hetero_feature_selection",
 			inputs: from("dataset:scale.d", "model:statistics.m"), outputs: model,
 			parameters: map[string]any{"method": []string{"statistics"}, "statistic_param": map[string]any{
-				"metrics": []string{"mean"}, "filter_type": "threshold", "threshold": -1}}},
+				"metrics": []string{"mean"}, "filter_type": "top_k", "threshold": 3}}},
 		{name: "correlation", component: "feature_correlation", inputs: from("dataset:scale.d"),
 			outputs: []string{"model:m"}},
 		{name: "split", component: "data_split", inputs: from("dataset:psi.d"),
