@@ -22,11 +22,7 @@ func newJobRehearse(c *client) *cobra.Command {
 			"  hutong job rehearse -f job.json --dry-run",
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			file, err := fileArgument(args, "-f", s.file)
-			if err != nil {
-				return err
-			}
-			document, err := readFile(file, cmd.InOrStdin())
+			document, file, err := s.read(cmd, args)
 			if err != nil {
 				return err
 			}

@@ -32,6 +32,16 @@ func (s *submission) flags(cmd *cobra.Command) {
 	cmd.MarkFlagsMutuallyExclusive("watch", "dry-run")
 }
 
+// read reads the job that the arguments or the flag -f name, and returns it with the name of its file.
+func (s *submission) read(cmd *cobra.Command, args []string) (map[string]json.RawMessage, string, error) {
+	file, err := fileArgument(args, "-f", s.file)
+	if err != nil {
+		return nil, "", err
+	}
+	document, err := readFile(file, cmd.InOrStdin())
+	return document, file, err
+}
+
 func newJobSubmit(c *client) *cobra.Command {
 	var s submission
 	cmd := &cobra.Command{
@@ -47,11 +57,7 @@ func newJobSubmit(c *client) *cobra.Command {
 			"  generate-job | hutong job submit -f -",
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			file, err := fileArgument(args, "-f", s.file)
-			if err != nil {
-				return err
-			}
-			document, err := readFile(file, cmd.InOrStdin())
+			document, file, err := s.read(cmd, args)
 			if err != nil {
 				return err
 			}
