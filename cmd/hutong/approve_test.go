@@ -71,8 +71,8 @@ func TestApproverSeesJob(t *testing.T) {
 	assert.Contains(t, stderr, "add --yes to approve job j")
 }
 
-// TestApproverSeesModel checks that 'job show' has a line for each model of an earlier job, and names the parts
-// that use it if not all do.
+// TestApproverSeesModel checks that 'job show' has a line for each model of an earlier job, and names the
+// parts that use it if not all do.
 func TestApproverSeesModel(t *testing.T) {
 	job := jobToApprove()
 	model := bfia.InputModelView{Model: "old:boost.m", JobID: "old", Task: "boost", Component: "Boost",
