@@ -100,8 +100,8 @@ func isProgramFault(message string) bool { return programFault.MatchString(messa
 // Docker Engine has none on record: Docker Engine died while it started it.
 var startCutOff = regexp.MustCompile(`\btask [0-9a-f]{64}: already exists`)
 
-// isStartCutOff reports whether a message says that Docker Engine died while it started the container. Nothing
-// tells then whether the program ran, and Docker Engine refuses every further start.
+// isStartCutOff reports whether a message says that Docker Engine died while it started the container. It is
+// unknown then whether the program ran, and Docker Engine refuses every further start.
 func isStartCutOff(message string) bool { return startCutOff.MatchString(message) }
 
 var runtimeNoise = regexp.MustCompile(`^(Error response from daemon: )?` +
