@@ -159,7 +159,7 @@ func (h *eventHub) eventID(seq uint64) string {
 }
 
 // join adds a reader. last is the id of the last event that it has read, or empty. If it has missed events
-// that are not known any more, or if it is new, the first event tells it to read all again.
+// that are not known any more, or if it is new, the first event asks it to read all again.
 func (h *eventHub) join(caller identity.Principal, last string) (*eventReader, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -168,7 +168,7 @@ func (h *eventHub) join(caller identity.Principal, last string) (*eventReader, e
 	}
 	r := &eventReader{caller: caller, events: make(chan bfia.Event, eventBuffer)}
 	h.readers[r] = struct{}{}
-	if h.ready { // otherwise the watcher tells all readers when it is
+	if h.ready { // otherwise it gets an event when the watcher is ready
 		for _, e := range h.missed(last) {
 			r.events <- e
 		}
