@@ -62,7 +62,8 @@ func TestConsole(t *testing.T) {
 		"?v=0123456789abcdef":             "no-cache", // of another version of Hutong
 		"?v=":                             "no-cache",
 	} {
-		require.Equal(t, control, p.fetch(console.Prefix+"app.js"+query, nil).Header.Get("Cache-Control"), query)
+		resp := p.fetch(console.Prefix+"app.js"+query, nil)
+		require.Equal(t, control, resp.Header.Get("Cache-Control"), query)
 	}
 	zipped := p.fetch(console.Prefix+"app.js", map[string]string{"Accept-Encoding": "br, gzip"})
 	require.Equal(t, "gzip", zipped.Header.Get("Content-Encoding"))
@@ -88,8 +89,8 @@ func TestConsoleIsForClients(t *testing.T) {
 		require.NoError(t, err)
 		go func() { _ = serve(l) }()
 		for _, path := range []string{"/", console.Prefix, console.Prefix + "app.js"} {
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr().String()+path,
-				http.NoBody)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+				"http://"+l.Addr().String()+path, http.NoBody)
 			require.NoError(t, err)
 			req.Header.Set("Accept", "text/html")
 			resp, err := http.DefaultTransport.RoundTrip(req)

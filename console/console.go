@@ -98,7 +98,8 @@ func Find(name string) File {
 // party's own, except that it asks the OpenID provider, if there is one, for a token.
 func SecurityPolicy(issuer string) string {
 	connect := "'self'"
-	if u, err := url.Parse(issuer); err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") {
+	u, err := url.Parse(issuer)
+	if err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") {
 		connect += " " + u.Scheme + "://" + u.Host
 	}
 	return "default-src 'self'; connect-src " + connect +

@@ -32,7 +32,8 @@ func TestFiles(t *testing.T) {
 }
 
 func TestUnknownPathsAreThePage(t *testing.T) {
-	for _, name := range []string{"jobs", "jobs/1/tasks/a.js", "../console.go", "dist/", "dist/app.js", "app.js/"} {
+	for _, name := range []string{"jobs", "jobs/1/tasks/a.js", "../console.go", "dist/", "dist/app.js",
+		"app.js/"} {
 		assert.True(t, Find(name).Page, name)
 	}
 	assert.Equal(t, "text/javascript; charset=utf-8", Find("app.js").ContentType)

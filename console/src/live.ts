@@ -50,18 +50,14 @@ export function stop(): void {
 
 async function follow(end: AbortSignal): Promise<void> {
   let connectAt = 0;
-  let first = true;
   while (!end.aborted) {
     if (Date.now() >= connectAt) {
       const missing = await readStream(end, () => {
         mode.value = "stream";
-        if (!first) report({}); // what happened in between
-        first = false;
       });
       connectAt = Date.now() + (missing ? retryMissing : retryAfter);
       if (end.aborted) return;
     }
-    first = false;
     if (mode.value !== "offline") mode.value = "polling";
     if (!document.hidden) report({});
     await pause(pollEvery, end);
@@ -108,7 +104,8 @@ function dispatch(event: string): void {
     .join("\n");
   if (!text) return;
   try {
-    report(JSON.parse(text) as Change);
+    const change = JSON.parse(text) as { kind?: string; job_id?: string };
+    report(change.kind === "all" ? {} : (change as Change));
   } catch {
     report({});
   }
