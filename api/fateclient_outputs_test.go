@@ -173,11 +173,17 @@ func TestFATEBoard(t *testing.T) {
 	require.JSONEq(t, `{"data_view":{"guest":{"`+guest+`":[{"namespace":"testspace","name":"test_guest"}]},
 		"host":{"`+guest+`":[{"namespace":"testspace","name":"test_host"}]}}}`, string(r.Data))
 	r = p.good(get(fateclient.PathJobDependency + query))
-	require.JSONEq(t, `{"component_list":[{"component_name":"join"},{"component_name":"train"}],
+	require.JSONEq(t, `{"component_list":["join","train"],
 		"component_module":{"join":"Intersection","train":"HeteroSecureBoost"},
 		"component_stage":{"join":"default","train":"default"},"component_need_run":{"join":true,"train":true},
-		"dependencies":{"train":[{"type":"rows","model_type":"data","component_name":"join","up_output_info":["data",0]}]}}`,
+		"dependencies":{"train":[{"type":"rows","model_type":"data","component_name":"join","up_output_info":["rows"]}]}}`,
 		string(r.Data))
+	// It sends the job's id as party_id too, and asks for a task by the id that FATE-Flow's own jobs have.
+	p.good(get(fateclient.PathJobDependency + "?job_id=" + jobID + "&role=guest&party_id=" + jobID))
+	tasks := rowsOf(t, p.good(get(fateclient.PathTaskQuery+"?job_id="+jobID+"&task_id="+jobID+"_join")))
+	require.Equal(t, "join", tasks[0]["task_name"])
+	require.NotNil(t, tasks[0]["component_parameters"])
+	p.bad(get(fateclient.PathTaskQuery+"?job_id="+jobID+"&task_id="+jobID+"_none"), 200, fateclient.CodeNoTask)
 	p.bad(get(fateclient.PathJobDependency+"?job_id=none"), 200, fateclient.CodeNoJob)
 	p.bad(get(fateclient.PathJobData+"?job_id=none"), 200, fateclient.CodeNoJob)
 
