@@ -131,7 +131,8 @@ func (r *Runner) mounts(container *bfia.ContainerSpec) ([]driver.Mount, error) {
 				in.Address.String())
 		}
 		// Two inputs may be the same output, such as the rows to train with and to validate with.
-		if mount := (driver.Mount{Source: source, Target: key, ReadOnly: true}); !slices.Contains(mounts, mount) {
+		mount := driver.Mount{Source: source, Target: key, ReadOnly: true}
+		if !slices.Contains(mounts, mount) {
 			mounts = append(mounts, mount)
 		}
 	}

@@ -55,12 +55,15 @@ func TestFATEPipeline(t *testing.T) {
 	var all struct {
 		Train, Predict, CV results
 		Columns            []string
+		Evaluated          int
 	}
 	require.NoError(t, json.Unmarshal([]byte(text), &all), out)
 	joined := map[string]int{"output_data": 509}
 	require.Equal(t, results{Joined: joined, Predictions: map[string]int{"train_output_data": 509},
-		Model: []string{"output_model"}, Metrics: []string{"auc"}}, all.Train)
-	require.Equal(t, results{Joined: joined, Predictions: map[string]int{"test_output_data": 509}}, all.Predict)
+		Model: []string{"output_model"}, Metrics: []string{"sbt_loss"}}, all.Train)
+	require.Positive(t, all.Evaluated)
+	require.Equal(t, results{Joined: joined, Predictions: map[string]int{"test_output_data": 509}},
+		all.Predict)
 	require.Equal(t, results{Joined: joined, Predictions: map[string]int{"cv_output_datas": 2 * 509}}, all.CV)
 	require.Subset(t, all.Columns, []string{"predict_result", "predict_score"})
 }

@@ -42,8 +42,10 @@ pipeline.fit()
 results["train"] = {
     "job": pipeline.model_info.job_id, "joined": rows(pipeline, "psi_0"), "predictions": rows(pipeline, "sbt_0"),
     "model": sorted(pipeline.get_task_info("sbt_0").get_output_model()),
-    "metrics": sorted({one["name"] for one in pipeline.get_task_info("evaluation_0").get_output_metric()}),
+    "metrics": sorted({one["name"] for one in pipeline.get_task_info("sbt_0").get_output_metric()}),
 }
+
+results["evaluated"] = len(pipeline.get_task_info("evaluation_0").get_output_metric())
 
 if sys.argv[6:] == ["train"]:
     print("results:", json.dumps(results))
