@@ -42,10 +42,11 @@ func (d failingCreateDriver) Create(context.Context, driver.Spec) (string, error
 // workflow is notified once that has lasted, and when it is over.
 func TestRunTaskNotesWaits(t *testing.T) {
 	for kind, failure := range map[bfia.WaitingKind]error{
-		bfia.WaitsForRetry:    errors.New("the disk is full"),
-		bfia.WaitsForImage:    driver.ErrNoImage,
-		bfia.WaitsForDatabase: bfia.Unavailable(bfia.WaitsForDatabase, nil, "the database accepts no writes now"),
-		bfia.WaitsForStorage:  bfia.Unavailable(bfia.WaitsForStorage, nil, "the storage does not answer"),
+		bfia.WaitsForRetry: errors.New("the disk is full"),
+		bfia.WaitsForImage: driver.ErrNoImage,
+		bfia.WaitsForDatabase: bfia.Unavailable(bfia.WaitsForDatabase, nil,
+			"the database accepts no writes now"),
+		bfia.WaitsForStorage: bfia.Unavailable(bfia.WaitsForStorage, nil, "the storage does not answer"),
 	} {
 		t.Run(string(kind), func(t *testing.T) {
 			eachDriver(t, func(t *testing.T, d testDriver) {

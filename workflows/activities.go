@@ -51,8 +51,8 @@ func Record(ctx workflow.Context, summary string, activity, in any) Recording {
 }
 
 // Get waits until the record is written or refused, and stores the activity's result in result unless that is
-// nil. Meanwhile the workflow counts as waiting for the service that does not answer: the database, if the error
-// names none.
+// nil. Meanwhile the workflow counts as waiting for the service that does not answer: the database, if the
+// error names none.
 func (r Recording) Get(ctx workflow.Context, result any) error {
 	err := r.first.Get(ctx, result)
 	if err == nil {

@@ -153,7 +153,7 @@ func (t *taskRun) waitAfter(err error) *bfia.Waiting {
 	return &bfia.Waiting{Kind: kind, Message: "tries again: " + err.Error()}
 }
 
-// servers are the services behind devices. Docker's errors are told apart by their type, so it comes first.
+// servers are the services behind devices. Docker's errors have types of their own, so it comes first.
 var servers = []struct {
 	device  bfia.Device
 	service bfia.WaitingKind

@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// exchangeContainer is the argument with which this program behaves as a container that exchanges messages.
+	// exchangeContainer is the argument with which this program is a container that exchanges messages.
 	exchangeContainer = "exchange-container"
 	// exchanged is the number of messages in each direction.
 	exchanged = 100

@@ -32,7 +32,7 @@ type taskPart struct {
 	state   bfia.TaskState
 	failure *bfia.Failure
 	waiting *bfia.Waiting // why its container does not run, as far as the workflow knows
-	// keepsWaits says that its runner could not record a wait, so that the workflow records what it waits for.
+	// keepsWaits says that its runner could not record a wait, so the workflow records what it waits for.
 	keepsWaits, recordingWait bool
 	claim                     participant.Claim
 	reported                  bfia.TaskState // by the container's callbacks

@@ -72,8 +72,8 @@ func TestParticipantWaits(t *testing.T) {
 }
 
 // TestParticipantRecordsWaits has a runner report waits that it could not record. The workflow shows them at
-// once, and records them as soon as the database answers, also their end. A wait that is over by then does not
-// stay in the row.
+// once, and records them as soon as the database answers, also their end. A wait that is over by then does
+// not stay in the row.
 func TestParticipantRecordsWaits(t *testing.T) {
 	for name, ends := range map[string]time.Duration{
 		"ends after the outage": 5 * time.Minute, "ends during the outage": 150 * time.Second,
