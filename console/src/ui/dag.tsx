@@ -17,7 +17,7 @@ interface Node {
   height: number;
 }
 
-const width = 208;
+const width = 248;
 const gapX = 56;
 const gapY = 16;
 const head = 28;
@@ -95,7 +95,6 @@ function DagNode({ job, node: { task, x, y, height } }: { job: string; node: Nod
     <a
       href={to}
       class={`dag-node s-${task.status}`}
-      aria-label={`${task.task_name}: ${stateName(task.status)}`}
       onClick={(e) => {
         if (e.button !== 0 || e.metaKey || e.ctrlKey || e.shiftKey) return;
         e.preventDefault();
@@ -106,7 +105,7 @@ function DagNode({ job, node: { task, x, y, height } }: { job: string; node: Nod
       <rect x={x} y={y} width="4" height={height} class="bar" />
       <StateShape state={task.status} x={x + 12} y={y + 8} size={14} />
       <text x={x + 32} y={y + 20} class="name">
-        {shorten(task.task_name, 22)}
+        {shorten(task.task_name, 26)}
       </text>
       {task.parties.map((p, i) => (
         <g key={`${p.role}.${p.index}`}>
@@ -117,7 +116,7 @@ function DagNode({ job, node: { task, x, y, height } }: { job: string; node: Nod
           </text>
         </g>
       ))}
-      <title>{task.task_name}</title>
+      <title>{`${task.task_name}: ${stateName(task.status)}`}</title>
     </a>
   );
 }

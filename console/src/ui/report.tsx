@@ -45,13 +45,19 @@ function fieldCurves(list: unknown[]): Curve[] {
   const names = Object.keys(first).filter((n) => typeof first[n] === "number");
   const x = abscissae.find((n) => names.includes(n)) ?? names[0];
   if (!x) return [];
-  return names
+  // A curve of rates by threshold, such as that of KS, is a ROC curve too.
+  const roc: Curve[] =
+    x === "threshold" && names.includes("tpr") && names.includes("fpr")
+      ? [{ name: "ROC: tpr", x: "fpr", points: list.filter(isFields).map((p): [number, number] => [Number(p.fpr), Number(p.tpr)]) }]
+      : [];
+  const curves = names
     .filter((n) => n !== x)
     .map((name) => ({
       name,
       x,
       points: list.filter(isFields).map((p): [number, number] => [Number(p[x]), Number(p[name])]),
     }));
+  return [...roc, ...curves];
 }
 
 function parseFATE(metric: Fields, parsed: Parsed): void {
