@@ -31,6 +31,7 @@ import (
 	"hutong/fateflow"
 	"hutong/gate"
 	"hutong/internal/audit"
+	"hutong/internal/certs"
 	"hutong/internal/httpclient"
 	"hutong/internal/imageref"
 	"hutong/internal/limits"
@@ -62,12 +63,14 @@ type Party struct {
 	api     *api.Server          // nil unless the process runs the role API or Control
 	channel *transport.Transport // nil unless the process runs the role Transport
 	// partners knows who the partners are.
-	partners  *partners.Directory
-	contracts *contracts  // nil unless the process needs partners
-	pending   atomic.Bool // a node that is no partner may connect, to apply for a contract
-	limiter   *limits.Limiter
-	refusals  *audit.Recorder // nil in a transport that runs alone
-	nonces    nonces          // of the requests of partners
+	partners *partners.Directory
+	// authorities are those of partners.tls.ca_file, or nil.
+	authorities *certs.Authorities
+	contracts   *contracts  // nil unless the process needs partners
+	pending     atomic.Bool // a node that is no partner may connect, to apply for a contract
+	limiter     *limits.Limiter
+	refusals    *audit.Recorder // nil in a transport that runs alone
+	nonces      nonces          // of the requests of partners
 	// sessions decides which partners may send to which sessions of the transport.
 	sessions *sessions
 	closers  []func(context.Context) error // in the order of the starts
@@ -483,7 +486,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		Callers:         p.limiter,
 		Refusals:        p.refusals,
 		ClientTimeout:   30 * time.Second,
-		EvidenceSigner:  p.cfg.evidenceSigner, Software: softwareVersion(),
+		Signer:          p.cfg.signer, KnownSigner: p.knownSigner, Software: softwareVersion(),
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
 		Remote:          p.remote(createTimeout),
