@@ -345,4 +345,3 @@ func BenchmarkHundredWorkflows(b *testing.B) {
 		})
 	}
 }
-
