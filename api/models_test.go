@@ -214,8 +214,8 @@ func sign(t *testing.T, files map[string][]byte, signer certs.Signer) {
 	require.NoError(t, err)
 }
 
-// TestSignedModels imports archives that this party, a partner, a stranger or nobody has signed. No byte of an
-// archive can change, and no signature can move to another archive.
+// TestSignedModels imports archives that this party, a partner, a stranger or nobody has signed. No byte of
+// an archive can change, and no signature can move to another archive.
 func TestSignedModels(t *testing.T) {
 	p := trained(t)
 	p.endJob("old")
@@ -242,7 +242,8 @@ func TestSignedModels(t *testing.T) {
 		{archive, "?unsigned=true", bfia.ModelImported{SignedBy: guest, Key: keyOf(p.key)}},
 		{archive, "?signer=" + keyOf(p.key), bfia.ModelImported{SignedBy: guest, Key: keyOf(p.key)}},
 		{unsigned, "?unsigned=true", bfia.ModelImported{}},
-		{signed(partner), "?signer=" + keyOf(partner), bfia.ModelImported{SignedBy: host, Key: keyOf(partner)}},
+		{signed(partner), "?signer=" + keyOf(partner),
+			bfia.ModelImported{SignedBy: host, Key: keyOf(partner)}},
 		{signed(stranger), "?signer=" + keyOf(stranger), bfia.ModelImported{Key: keyOf(stranger)}},
 	} {
 		p.good(post(bfia.PathModelDelete, bfia.ModelName{Model: name}))
@@ -294,7 +295,8 @@ func TestSignedModels(t *testing.T) {
 			"certificates.pem is not what its manifest says"},
 		{func(f map[string][]byte) { delete(f, "manifest.sig") }, "has no manifest.sig"},
 		{func(f map[string][]byte) { delete(f, "certificates.pem") }, "has no certificates.pem"},
-		{func(f map[string][]byte) { f["manifest.sig"] = make([]byte, 2<<20) }, "manifest.sig is longer than"},
+		{func(f map[string][]byte) { f["manifest.sig"] = make([]byte, 2<<20) },
+			"manifest.sig is longer than"},
 		{flip("guest.0/data_0", 0), "the hashes differ"},
 		{flip("host.0/metadata", 3), "the hashes differ"},
 	} {

@@ -13,7 +13,7 @@ import (
 type Trust struct {
 	// Known returns the node that a chain of certificates proves, the leaf first: this party, or a partner.
 	Known func(chain []*x509.Certificate) (node string, err error)
-	// Key, if set, is the key that must have signed, whoever has it.
+	// Key, if set, is the key that must have signed. Its owner does not matter.
 	Key *certs.Pin
 	// Unsigned also accepts an archive without a signature. A signature that is there is checked.
 	Unsigned bool
@@ -30,7 +30,7 @@ func untrusted(format string, args ...any) error {
 }
 
 // checkSigned checks the signature of the manifest, and that its key is one that may sign for this party.
-// Only this party knows what its parts of models are, so the key of a partner needs the user's word.
+// Only this party knows what its parts of models are, so the key of a partner needs the user's consent.
 func (a *archive) checkSigned(node string, trust Trust) error {
 	if a.entries[signatureName] == nil && a.entries[certificatesName] == nil {
 		if trust.Unsigned {
@@ -52,8 +52,8 @@ func (a *archive) checkSigned(node string, trust Trust) error {
 	case trust.Key != nil:
 		return nil
 	case unknown != nil:
-		return untrusted("no known key signed it, but the key %s: %v; compare the key with whoever exported "+
-			"the archive, and import it with signer (--signer %s)", key, unknown, key.Hex())
+		return untrusted("no known key signed it, but the key %s: %v; compare the key with the party "+
+			"that exported the archive, and import it with signer (--signer %s)", key, unknown, key.Hex())
 	case by != node:
 		return untrusted("partner %s signed it with the key %s, but only %s can say what its parts of "+
 			"models are; import it with signer (--signer %s) if you agreed on that", by, key, node, key.Hex())
