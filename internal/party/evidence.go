@@ -20,7 +20,8 @@ import (
 const evidenceFile = "evidence.pem"
 
 // signer returns the key that signs evidence and exported models: that of the party's certificate for
-// partners, or one that is made for it. It is read again for each archive, so that a renewed certificate is used.
+// partners, or one that is made for it. It is read again for each archive, so that a renewed certificate is
+// used.
 func (c *Config) signer() (certs.Signer, error) {
 	certFile, keyFile := c.Partners.TLS.CertFile, c.Partners.TLS.KeyFile
 	if certFile == "" {
