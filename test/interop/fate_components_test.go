@@ -74,7 +74,8 @@ func fateJob(t *testing.T, d direction) []byte {
 	roots := map[string]any{"common": map[string]any{"psi": map[string]any{},
 		"sbt": map[string]any{"num_trees": "2", "max_depth": "3"}, "predict": map[string]any{}}}
 	for _, role := range []string{"guest", "host"} {
-		roots[role] = map[string]any{"0": map[string]any{"psi": map[string]any{"dataset_id": "interop#" + role}}}
+		data := map[string]any{"dataset_id": "interop#" + role}
+		roots[role] = map[string]any{"0": map[string]any{"psi": data}}
 	}
 	return marshal(t, map[string]any{
 		"flow_id": "interop",
@@ -108,7 +109,8 @@ func TestFATEComponents(t *testing.T) {
 			env.requireNoContainers(t, id)
 			trained, predicted := env.fateRows(t, d, id, "sbt", "train_output_data"),
 				env.fateRows(t, d, id, "predict", "test_output_data")
-			require.Equal(t, readColumn(t, trained, "predict_score"), readColumn(t, predicted, "predict_score"))
+			const score = "predict_score"
+			require.Equal(t, readColumn(t, trained, score), readColumn(t, predicted, score))
 			require.Len(t, readColumn(t, predicted, "id"), 509)
 			require.Greater(t, shareRight(t, predicted), 0.9)
 		})
