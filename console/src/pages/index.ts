@@ -5,6 +5,8 @@ import type { Role } from "../session";
 import { Data } from "./data";
 import { Jobs } from "./jobs";
 import { Providers } from "./providers";
+import { Job } from "./job";
+import { Task } from "./task";
 
 export interface PageProps {
   /** The parts of the path that begin with a colon. */
@@ -26,4 +28,6 @@ export const pages: PageEntry[] = [
   { path: "/console/jobs", view: Jobs, role: "viewer", nav: "nav.jobs" },
   { path: "/console/data", view: Data, role: "viewer", nav: "nav.data" },
   { path: "/console/providers", view: Providers, role: "viewer", nav: "nav.providers" },
+  { path: "/console/jobs/:id", view: Job, role: "viewer" },
+  { path: "/console/jobs/:id/tasks/:name", view: Task, role: "viewer" },
 ];
