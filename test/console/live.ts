@@ -82,7 +82,7 @@ export function testLive(browser: Browser, stage: Stage): void {
       const times: number[] = [];
 
       const task = async (name: string) =>
-        (await jobStatus(guest, jobs.live)).tasks.find((x) => x.task_name === name)?.task_status;
+        (await jobStatus(guest, jobs.live)).tasks.find((x) => x.task_name === name)?.status;
       const row = page.locator("main tr").filter({ has: page.getByText("first", { exact: true }) }).first();
       say(stage, "live1", "exit 0");
       await until("the end of the first task", 30 * second, async () => (await task("first")) === "SUCCESS");

@@ -1,6 +1,6 @@
 // Starts the parties and jobs of the tests; see stage/main.go.
 import { spawn } from "node:child_process";
-import { appendFileSync } from "node:fs";
+import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
@@ -34,8 +34,14 @@ export const root = join(process.cwd(), "..", "..");
 // A cold machine builds nothing here, but it starts two pairs of parties and stores 10,000 jobs.
 const startLimit = 4 * 60_000;
 
-/** startStage starts the parties, and returns when all jobs have reached their states. */
+/**
+ * startStage starts the parties, and returns when all jobs have reached their states. With STAGE it uses parties that
+ * run already: the file of that name has what `make console-stage` has printed.
+ */
 export async function startStage(): Promise<{ stage: Stage; stop: () => Promise<void> }> {
+  if (process.env.STAGE) {
+    return { stage: JSON.parse(readFileSync(process.env.STAGE, "utf8")) as Stage, stop: async () => {} };
+  }
   const program = spawn(join(root, "bin", "console-stage"), process.env.STAGE_FLAGS?.split(" ") ?? [], {
     cwd: root,
     stdio: ["pipe", "pipe", "inherit"],
@@ -78,7 +84,7 @@ export async function api<T>(url: string): Promise<T> {
 interface Status {
   job_status: string;
   outcome?: string;
-  tasks: { task_name: string; task_status: string }[];
+  tasks: { task_name: string; status: string }[];
 }
 
 /** jobStatus returns the status of a job at a party without sign-in. */

@@ -75,8 +75,8 @@ type followTask struct {
 	guest, host string
 }
 
-// followJob is a job of Follow tasks. common is added to job_params.common.
-func followJob(flow string, common object, tasks ...followTask) object {
+// followJob is a job of Follow tasks.
+func followJob(flow string, tasks ...followTask) object {
 	components := []object{}
 	params := map[string]object{"guest": {}, "host": {}}
 	for _, t := range tasks {
@@ -96,15 +96,11 @@ func followJob(flow string, common object, tasks ...followTask) object {
 			}
 		}
 	}
-	jobParams := object{"sync_type": "callback"}
-	for name, value := range common {
-		jobParams[name] = value
-	}
 	return object{"flow_id": flow, "dag": object{"version": "2.0", "components": components},
 		"config": object{"version": "2.0.0",
 			"initiator":  object{"role": "guest", "node_id": guestNode},
 			"role":       object{"guest": []string{guestNode}, "host": []string{hostNode}},
-			"job_params": object{"common": jobParams},
+			"job_params": object{"common": object{"sync_type": "callback"}},
 			"task_params": object{"common": object{}, "guest": object{"0": params["guest"]},
 				"host": object{"0": params["host"]}}}}
 }
@@ -124,5 +120,5 @@ func largeJob(n int, file string) object {
 		}
 		tasks = append(tasks, t)
 	}
-	return followJob("large-graph", nil, tasks...)
+	return followJob("large-graph", tasks...)
 }

@@ -153,13 +153,12 @@ func (b *builder) openJobs(ctx context.Context, pair partyPair, open *openPair) 
 	if err != nil {
 		return err
 	}
-	cores := func(n float64) object { return object{"resources": object{"cpu": n, "memory": -1, "disk": -1}} }
-	one := func(flow, file string, common object) object {
-		return followJob(flow, common,
+	one := func(flow, file string) object {
+		return followJob(flow,
 			followTask{name: "prepare", guest: file + ".guest", host: file + ".host"},
 			followTask{name: "train", after: []string{"prepare"}})
 	}
-	live := followJob("live", nil, followTask{name: "first", guest: "live1", host: "live1"},
+	live := followJob("live", followTask{name: "first", guest: "live1", host: "live1"},
 		followTask{name: "second", after: []string{"first"}, guest: "live2", host: "live2"})
 	jobs := &open.Jobs
 	work, workCtx := errgroup.WithContext(ctx)
@@ -171,14 +170,14 @@ func (b *builder) openJobs(ctx context.Context, pair partyPair, open *openPair) 
 	}
 	for _, j := range []submission{
 		{&jobs.Failed, failed, hasOutcome(bfia.OutcomeFailed)},
-		{&jobs.Running, one("nightly-scores", "running", cores(machineCPU*0.75)), runs},
-		{&jobs.Stop, one("to-stop", "stop", nil), runs},
+		{&jobs.Running, one(limitedFlow, "running"), runs},
+		{&jobs.Stop, one(limitedFlow, "stop"), runs},
 		{&jobs.Live, live, runs},
 		{&jobs.Large, largeJob(b.tasks, "large"), runs},
-		{&jobs.Queued, one("weekly-scores", "queued", cores(machineCPU*0.5)), queued},
+		{&jobs.Queued, one(limitedFlow, "queued"), queued},
 		{&jobs.Pending, trained, nil},
-		{&jobs.Approve, one("to-approve", "approve", nil), nil},
-		{&jobs.Reject, one("to-reject", "reject", nil), nil},
+		{&jobs.Approve, one("to-approve", "approve"), nil},
+		{&jobs.Reject, one("to-reject", "reject"), nil},
 	} {
 		if err := pair.run(ctx, j); err != nil {
 			return errors.Join(err, work.Wait())
@@ -196,20 +195,20 @@ func (b *builder) strictJobs(ctx context.Context, pair partyPair, strict *strict
 		token *string
 		party *stageParty
 		name  string
-		role  identity.Role
+		roles []identity.Role
 	}{
-		{&tokens.Admin, pair.guest, "ada", identity.Admin},
-		{&tokens.Viewer, pair.guest, "vera", identity.Viewer},
-		{&tokens.Operator, pair.guest, "oscar", identity.Operator},
-		{&tokens.Approver, pair.host, "anna", identity.Approver},
+		{&tokens.Admin, pair.guest, "ada", []identity.Role{identity.Admin}},
+		{&tokens.Viewer, pair.guest, "vera", []identity.Role{identity.Viewer}},
+		{&tokens.Operator, pair.guest, "oscar", []identity.Role{identity.Viewer, identity.Operator}},
+		{&tokens.Approver, pair.host, "anna", []identity.Role{identity.Viewer, identity.Approver}},
 	} {
-		if *t.token, err = t.party.token(ctx, t.name, t.role); err != nil {
+		if *t.token, err = t.party.token(ctx, t.name, t.roles...); err != nil {
 			return err
 		}
 	}
-	failing := followJob("strict-failure", nil, followTask{name: "prepare", host: "strict-failure"})
+	failing := followJob("strict-failure", followTask{name: "prepare", host: "strict-failure"})
 	one := func(flow, file string) object {
-		return followJob(flow, nil, followTask{name: "prepare", guest: file, host: file})
+		return followJob(flow, followTask{name: "prepare", guest: file, host: file})
 	}
 	jobs := &strict.Jobs
 	for _, j := range []submission{

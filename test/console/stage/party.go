@@ -31,8 +31,8 @@ const (
 	hostNode  = "JG0110017800000000"
 )
 
-// machineCPU is what the runners have, so that a job of more than half of it makes the next one wait.
-const machineCPU = 8
+// limitedFlow is a flow of three jobs, of which the limit of the open guest makes one wait.
+const limitedFlow = "nightly-scores"
 
 // builder makes a stage.
 type builder struct {
@@ -110,7 +110,8 @@ func (b *builder) config(name, node string, mode party.SecurityMode, authority *
 	cfg.Runner.Docker.Enabled = party.SwitchOff
 	cfg.Runner.Process.Allow = []string{filepath.Join(b.bin, "provider"), program}
 	cfg.Runner.StopGrace = 2 * time.Second
-	cfg.Runner.Slots, cfg.Runner.CPU = 12, machineCPU
+	cfg.Runner.Slots = 16
+	cfg.Jobs.MaxJobsPerFlow = 2
 	if node == hostNode {
 		cfg.Jobs.Approval = party.ApprovalManual
 		cfg.Jobs.ShareFailure = bfia.ShareLog
