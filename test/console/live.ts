@@ -81,6 +81,7 @@ export function testLive(browser: Browser, stage: Stage): void {
     test("a task that ends is shown within a second", { skip: without(jobPage) }, async (t) => {
       const { context, page, w } = await newPage(browser, guest);
       await w.go(`/console/jobs/${jobs.live}`);
+      await page.locator("main summary").first().click();
       const row = page.locator("main tr").filter({ has: page.getByText("first", { exact: true }) }).first();
       await row.waitFor();
       say(stage, "live1", "exit 0");
