@@ -64,9 +64,11 @@ export class Watched {
     assert.deepEqual(faults, [], `${where} at ${this.page.url()}`);
   }
 
-  /** checkAccess fails if axe finds anything. */
-  async checkAccess(where: string): Promise<void> {
-    const result = await new AxeBuilder({ page: this.page }).setLegacyMode(true).analyze();
+  /** checkAccess fails if axe finds anything outside of what is left out. */
+  async checkAccess(where: string, ...leftOut: string[]): Promise<void> {
+    const axe = new AxeBuilder({ page: this.page }).setLegacyMode(true);
+    for (const selector of leftOut) axe.exclude(selector);
+    const result = await axe.analyze();
     const found = result.violations.map(
       (v) => `${v.id}: ${v.help}\n    ${v.nodes.slice(0, 3).map((n) => `${n.html.slice(0, 200)}\n      ${
         (n.failureSummary ?? "").split("\n").slice(1).join(" ").slice(0, 300)}`).join("\n    ")}`,

@@ -28,7 +28,9 @@ export function testLooks(browser: Browser, stage: Stage): void {
             await w.checkWidth(`${c.name}, ${width} px`);
             for (const colorScheme of c.once ? ["light" as const] : schemes) {
               await page.emulateMedia({ colorScheme });
-              await w.checkAccess(`${c.name}, ${width} px, ${colorScheme}`);
+              // Thousands of equal elements take minutes; smaller jobs show the same ones.
+              const leftOut = c.once ? ["main svg", "main table"] : [];
+              await w.checkAccess(`${c.name}, ${width} px, ${colorScheme}`, ...leftOut);
             }
           }
           w.check(c.name);
