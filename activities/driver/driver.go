@@ -93,6 +93,21 @@ type OutputOwner interface {
 	OwnOutputs(ctx context.Context, name string) error
 }
 
+// Meter is implemented by drivers that measure what containers use.
+type Meter interface {
+	// Usage returns what a container has used so far, and in total after its end if the device still knows
+	// that. It returns ErrNotFound if the container was removed.
+	Usage(ctx context.Context, name string) (Usage, error)
+}
+
+// Usage is what a container has used. A nil value is unknown.
+type Usage struct {
+	CPU        *time.Duration
+	PeakMemory *int64 // bytes
+	// Final says that the values are those at the container's end.
+	Final bool
+}
+
 const (
 	// LogTimeFormat is the format of the time before each line of Logs: RFC 3339 in UTC. The seconds always
 	// have nine decimals, so that lines sort.
