@@ -19,8 +19,8 @@ func (h *testParty) usage() store.Usage {
 	return rows[0]
 }
 
-// TestUsageAfterCrash stops a worker while a container runs. The next one finds it running, or ended, and what
-// it has used is recorded in both cases.
+// TestUsageAfterCrash stops a worker while a container runs. The next one finds it running, or ended, and
+// what it has used is recorded in both cases.
 func TestUsageAfterCrash(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d testDriver) {
 		const cpu = 300 * time.Millisecond

@@ -7,8 +7,8 @@ import (
 	"github.com/uptrace/bun"
 )
 
-// Usage is what the container of one attempt of a part has used, as this party's runner has measured it. A nil
-// value is unknown.
+// Usage is what the container of one attempt of a part has used, as this party's runner has measured it. A
+// nil value is unknown.
 type Usage struct {
 	bun.BaseModel `bun:"table:t_usage,alias:u" json:"-"`
 

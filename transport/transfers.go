@@ -19,8 +19,8 @@ import (
 	"hutong/transport/wire"
 )
 
-// Transfer counts the bytes that a session has exchanged with one partner for one task. The bytes are those of
-// the bodies of pushes, each message once.
+// Transfer counts the bytes that a session has exchanged with one partner for one task. The bytes are those
+// of the bodies of pushes, each message once.
 type Transfer struct {
 	SessionID string `json:"session_id"`
 	NodeID    string `json:"node_id"` // of the partner

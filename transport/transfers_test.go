@@ -131,8 +131,8 @@ func TestTransfersByTask(t *testing.T) {
 	require.Greater(t, sent[2].Sent, sent[1].Sent)
 }
 
-// TestTasksOfAPartnerAreBounded lets a partner name more tasks than a job can have: the rest is counted for no
-// task, and no byte is lost.
+// TestTasksOfAPartnerAreBounded lets a partner name more tasks than a job can have: the rest is counted for
+// no task, and no byte is lost.
 func TestTasksOfAPartnerAreBounded(t *testing.T) {
 	counts, err := openTransfers(t.TempDir(), time.Hour, quiet())
 	require.NoError(t, err)

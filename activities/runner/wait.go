@@ -67,7 +67,8 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 		select {
 		case e := <-done:
 			if e.err != nil {
-				return waited{Exit: e.exit, meter: measured}, fmt.Errorf("failed to wait for %s: %w", name, e.err)
+				return waited{Exit: e.exit, meter: measured},
+					fmt.Errorf("failed to wait for %s: %w", name, e.err)
 			}
 			measured.sample(waitCtx)
 			logErr, stops := awaitLog(ctx, logs, &follower.bytes, log)
@@ -79,7 +80,8 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 			case overflow = <-follower.overflow:
 			default:
 			}
-			return waited{e.exit, follower.lastLines(), blob.IsStorageFull(logErr), overflow, measured}, nil
+			return waited{e.exit, follower.lastLines(), blob.IsStorageFull(logErr), overflow,
+				measured}, nil
 
 		case overflow = <-follower.overflow:
 			log.Info("stopping the container, since its log files exceed their limit", "bytes", overflow,

@@ -85,7 +85,8 @@ func peakMemory(pid int) (*int64, error) {
 		if !found {
 			continue
 		}
-		kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
+		number := strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB"))
+		kib, err := strconv.ParseInt(number, 10, 64)
 		if err != nil {
 			return nil, fmt.Errorf("/proc/%d/status: %w", pid, err)
 		}
