@@ -74,7 +74,7 @@ test-memory: bin/gotest
 test-s3: bin/gotest
 	test/testenv/s3/with.sh "$(CACHE)" $(GOTEST) $(SLIM) -timeout 10m $(TEST_FLAGS) ./store/blob ./store/dataset ./gate/storage
 	test/testenv/s3/with.sh "$(CACHE)" $(GOTEST) $(SLIM) -timeout 10m $(TEST_FLAGS) \
-		-run '^(TestReferenceJobOnS3|TestContainersReachTheirOwn)$$' ./test/system
+		-run '^(TestReferenceJobOnS3|TestContainersReachTheirOwn|TestModelOnS3)$$' ./test/system
 	cd $(REFERENCE) && ../../test/testenv/s3/with.sh "$(CACHE)" $(GOTEST) -timeout 10m $(TEST_FLAGS) .
 
 # Tests of the Kubernetes driver with a real API server, etcd and Job controller. Their first build takes three minutes.

@@ -58,6 +58,7 @@ var classes = map[string]class{
 	bfia.PathTokenCreate: role(identity.Admin), bfia.PathTokenQuery: role(identity.Admin),
 	bfia.PathTokenRevoke: role(identity.Admin), bfia.PathWhoAmI: {client: true},
 	bfia.PathLogin:       {public: true},
+	bfia.PathEvents:      role(identity.Viewer),
 	bfia.PathRunnerQuery: role(identity.Viewer), bfia.PathRunnerDrain: role(identity.RunnerAdmin),
 
 	bfia.PathGrantAdd: role(identity.Admin), bfia.PathGrantQuery: role(identity.Admin),
@@ -228,7 +229,9 @@ func (c callerConn) RemoteAddr() net.Addr { return c.address }
 // TestCallers sends a request to every endpoint as every kind of caller, and checks who is let in: by a list
 // that is independent of the table of routes.
 func TestCallers(t *testing.T) {
-	p := newParty(t, func(c *Config) { c.Schedulers = nil }).withProvider().withData()
+	p := newParty(t, func(c *Config) { c.Schedulers = nil })
+	p.server.events.ping = 10 * time.Millisecond // it notices soon that a reader has left
+	p.withProvider().withData()
 	document := withHost(t, "j1")
 	p.good(post(bfia.PathCreateAll, document))
 	p.good(post(bfia.PathCreate, document))
@@ -334,7 +337,10 @@ func request(t *testing.T, address string, r route, caller identity.Principal, t
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err, r.path)
 	defer func() { _ = resp.Body.Close() }()
-	raw, err := io.ReadAll(resp.Body)
+	var raw []byte
+	if resp.Header.Get("Content-Type") != eventStream {
+		raw, err = io.ReadAll(resp.Body)
+	}
 	require.NoError(t, err)
 	var env bfia.Envelope
 	_ = json.Unmarshal(raw, &env)
@@ -374,7 +380,10 @@ func TestListenersServeTheirCallers(t *testing.T) {
 				require.NoError(t, err)
 				resp, err := http.DefaultClient.Do(req)
 				require.NoError(t, err)
-				raw, err := io.ReadAll(resp.Body)
+				var raw []byte
+				if resp.Header.Get("Content-Type") != eventStream {
+					raw, err = io.ReadAll(resp.Body)
+				}
 				require.NoError(t, err)
 				_ = resp.Body.Close()
 				missing := strings.Contains(string(raw), "no such endpoint")

@@ -22,6 +22,9 @@ func FuzzRequests(f *testing.F) {
 	p.answering(host, 200, `{"code":0,"msg":"success"}`)
 
 	for _, r := range p.server.routes() {
+		if r.path == bfia.PathEvents {
+			continue // its answer does not end
+		}
 		for _, body := range []string{``, `{}`,
 			`{"job_id":"j1","task_id":"t1","task_name":"intersect_rsa_1","status":"SUCCESS","role":"guest"}`, `[`, "\x00\xff"} {
 			f.Add(r.method, r.path+"?job_id=j1&task_id=t1", "x-source-node-id: "+guest, body)

@@ -107,6 +107,16 @@ func TestModels(t *testing.T) {
 		place+"model "+name, "was trained with host "+guest+", but task use runs with host "+host)
 	p.good(create("use", name))
 	p.good(create("use", name)) // repeated
+	shownModel := func() *bfia.InputModelView {
+		t.Helper()
+		var shown bfia.JobView
+		p.good(get(bfia.PathJobShow + "?job_id=use")).into(&shown)
+		require.Len(t, shown.Tasks[0].Parts, 2)
+		require.Equal(t, shown.Tasks[0].Parts[0].Model, shown.Tasks[0].Parts[1].Model)
+		return shown.Tasks[0].Parts[0].Model
+	}
+	require.Equal(t, &bfia.InputModelView{Model: name, JobID: "old", Task: second,
+		Component: "HeteroSecureBoost", Provider: "unionpay:2.0.0"}, shownModel())
 	one := models("?model=" + name)
 	require.Len(t, one, 2)
 	require.Equal(t, []bfia.ModelUse{{JobID: "use", State: bfia.JobReady}}, one[0].Jobs)
@@ -135,6 +145,8 @@ func TestModels(t *testing.T) {
 	p.bad(post(bfia.PathModelDelete, bfia.ModelName{Model: name}), 404, bfia.CodeNotFound)
 	p.bad(post(bfia.PathModelKeep, bfia.ModelName{Model: "x"}), 400, bfia.CodeBadRequest, "model: \"x\"")
 	p.good(create("use", name)) // the job keeps what it used
+	require.Equal(t, &bfia.InputModelView{Model: name, JobID: "old", Task: second}, shownModel(),
+		"the model is deleted")
 	p.bad(create("late", name), 200, bfia.CodeNotFound, "has no part of model")
 }
 

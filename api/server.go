@@ -121,6 +121,9 @@ type Server struct {
 	// signals bounds the signals that partners cause.
 	signals signalLimits
 
+	// events reports changes to clients.
+	events *eventHub
+
 	// logIndex caches what is known of logs that clients follow.
 	logIndex logIndex
 
@@ -161,6 +164,7 @@ func New(cfg Config, d Dependencies) *Server {
 	s.remover = housekeeping.Remover{Node: cfg.Node, Store: d.Store, Blobs: d.Blobs,
 		DeleteWorkflows: d.DeleteWorkflows, Heartbeat: func() {}, Logger: d.Logger}
 	s.contracts = d.Contracts
+	s.events = newEventHub(d.Store, d.Logger)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	clients := authenticators{identity.KindClient: func(c *fiber.Ctx) (identity.Principal, error) {
 		if cfg.Clients == nil {
@@ -267,6 +271,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.ended = true
 	s.mu.Unlock()
+	s.events.close()
 	var err error
 	for _, app := range s.apps() {
 		err = errors.Join(err, app.ShutdownWithContext(ctx))

@@ -102,13 +102,22 @@ func (s *Server) viewTask(ctx context.Context, record *store.JobRecord, c bfia.C
 	return task, nil
 }
 
-// viewPart returns the parameters and the dataset of a part.
+// viewPart returns the parameters, the model and the dataset of a part.
 func (s *Server) viewPart(ctx context.Context, record *store.JobRecord, task string, part bfia.Part,
 ) (bfia.PartView, error) {
 	view := bfia.PartView{NodeID: part.NodeID, Role: part.Self()}
 	var err error
 	if view.Parameters, err = record.Document.Config.TaskParameters(task, part); err != nil {
 		return view, err
+	}
+	ref, err := record.Document.RootModel(record.Registry.Describe, task, part)
+	if err != nil {
+		return view, err
+	}
+	if ref != nil {
+		if view.Model, err = s.viewInputModel(ctx, *ref); err != nil {
+			return view, err
+		}
 	}
 	address, err := record.Document.RootDataset(record.Registry.Describe, task, part)
 	if err != nil || address == nil {
@@ -129,6 +138,23 @@ func (s *Server) viewPart(ctx context.Context, record *store.JobRecord, task str
 	for _, column := range table.Columns {
 		view.Dataset.Columns = append(view.Dataset.Columns,
 			bfia.ColumnView{Name: column.Name, Type: column.Type})
+	}
+	return view, nil
+}
+
+// viewInputModel returns the model that a part uses, with what trained it if this party has a part of it. The
+// model may be deleted once the job has ended.
+func (s *Server) viewInputModel(ctx context.Context, ref bfia.ModelRef) (*bfia.InputModelView, error) {
+	view := &bfia.InputModelView{Model: ref.String(), JobID: ref.JobID, Task: ref.Task}
+	parts, err := s.store.ModelParts(ctx, ref)
+	switch {
+	case err == nil:
+		// A task that reused the outputs of an earlier job has that job's model.
+		m := parts[0]
+		view.JobID, view.Task = m.JobID, m.TaskName
+		view.Component, view.Provider = m.Component, m.Provider+":"+m.Version
+	case bfia.CodeOf(err) != bfia.CodeNotFound && bfia.CodeOf(err) != bfia.CodeBadRequest:
+		return nil, err
 	}
 	return view, nil
 }

@@ -53,6 +53,17 @@ type PartView struct {
 	Role       string                     `json:"role"` // guest.0
 	Parameters map[string]json.RawMessage `json:"parameters"`
 	Dataset    *DatasetView               `json:"dataset,omitempty"`
+	Model      *InputModelView            `json:"model,omitempty"`
+}
+
+// InputModelView is the model of an earlier job that a part uses. What trained it is known of the models that
+// this party has a part of.
+type InputModelView struct {
+	Model     string `json:"model"`  // job:task.output, as model_id names it
+	JobID     string `json:"job_id"` // that trained it
+	Task      string `json:"task_name"`
+	Component string `json:"component,omitempty"`
+	Provider  string `json:"provider,omitempty"` // name:version
 }
 
 // DatasetView is a dataset that a part reads. This party knows the columns and rows of its own datasets only.

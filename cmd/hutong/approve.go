@@ -22,8 +22,8 @@ func newJobShow(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "show ID", Short: "Show what a job does, before it is approved", Args: exactly("ID"),
 		Long: "Shows what an approver decides on: the components with the images that this party runs and\n" +
-			"their ids, the datasets with the columns of this party's own, the parameters, and which party\n" +
-			"gets which output. --json also has the document as it was submitted.",
+			"their ids, the models of earlier jobs that it uses, the datasets with the columns of this party's\n" +
+			"own, the parameters, and which party gets which output. --json also has the document as it was submitted.",
 		Example: "  hutong job show 202601021200000000001\n  hutong job show 202601021200000000001 --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var data json.RawMessage
@@ -73,6 +73,9 @@ func showJob(view *bfia.JobView, now time.Time) string {
 			line("  runs     %s: %s%s", plain(i.Device),
 				plain(valueOr(i.Image, strings.Join(i.Command, " "))), imageIDsText(i))
 		}
+		for _, text := range modelTexts(t.Parts) {
+			line("  model    %s", text)
+		}
 		for _, p := range t.Parts {
 			line("  %-8s %s%s", p.Role, plain(p.NodeID), datasetText(p.Dataset, p.NodeID == view.Self))
 			for _, name := range slices.Sorted(maps.Keys(p.Parameters)) {
@@ -84,6 +87,34 @@ func showJob(view *bfia.JobView, now time.Time) string {
 		}
 	}
 	return b.String()
+}
+
+// modelTexts describes the models of earlier jobs that the parts of a task use, each once. It names the parts
+// if they use different ones, or not all use one.
+func modelTexts(parts []bfia.PartView) []string {
+	var models []bfia.InputModelView
+	users := map[bfia.InputModelView][]string{}
+	for _, p := range parts {
+		if p.Model == nil {
+			continue
+		}
+		if users[*p.Model] == nil {
+			models = append(models, *p.Model)
+		}
+		users[*p.Model] = append(users[*p.Model], p.Role)
+	}
+	var texts []string
+	for _, m := range models {
+		text := fmt.Sprintf("%s, which job %s trained", plain(m.Model), plain(m.JobID))
+		if m.Component != "" {
+			text += fmt.Sprintf(" with %s of %s", plain(m.Component), plain(m.Provider))
+		}
+		if len(users[m]) < len(parts) {
+			text += ", for " + plain(strings.Join(users[m], ", "))
+		}
+		texts = append(texts, text)
+	}
+	return texts
 }
 
 // imageIDsText returns the ids of an image that runs by id.

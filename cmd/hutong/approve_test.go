@@ -71,6 +71,34 @@ func TestApproverSeesJob(t *testing.T) {
 	assert.Contains(t, stderr, "add --yes to approve job j")
 }
 
+// TestApproverSeesModel checks that 'job show' has a line for each model of an earlier job, and names the
+// parts that use it if not all do.
+func TestApproverSeesModel(t *testing.T) {
+	job := jobToApprove()
+	model := bfia.InputModelView{Model: "old:boost.m", JobID: "old", Task: "boost", Component: "Boost",
+		Provider: "p:1"}
+	other := bfia.InputModelView{Model: "gone:boost", JobID: "gone", Task: "boost"}
+	const trained = "old:boost.m, which job old trained with Boost of p:1"
+	for want, models := range map[string][2]*bfia.InputModelView{
+		trained:                   {&model, &model},
+		trained + ", for host.0":  {nil, &model},
+		trained + ", for guest.0": {&model, &other},
+		"gone:boost, which job gone trained, for host.0": {&model, &other},
+	} {
+		for i := range models {
+			job.Tasks[0].Parts[i].Model = models[i]
+		}
+		p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathJobShow: data(job)})
+		status, shown, _ := p.run(t, "job", "show", "j")
+		assert.Equal(t, exitOK, status)
+		assert.Contains(t, shown, "  model    "+want+"\n")
+	}
+	job.Tasks[0].Parts[0].Model, job.Tasks[0].Parts[1].Model = nil, nil
+	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathJobShow: data(job)})
+	_, shown, _ := p.run(t, "job", "show", "j")
+	assert.NotContains(t, shown, "model")
+}
+
 // TestApproverSeesUnresolvedImage checks that 'job show' says that the id of an image is not known yet.
 func TestApproverSeesUnresolvedImage(t *testing.T) {
 	job := jobToApprove()

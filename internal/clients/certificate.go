@@ -40,7 +40,8 @@ func (a *Authenticator) byCertificate(leaf *x509.Certificate) (identity.Principa
 			name = c.Subject
 		}
 		return identity.Principal{Kind: identity.KindClient, Name: name, Roles: c.Roles,
-			Proof: identity.ByCertificate, Credential: "sha256:" + hex.EncodeToString(sum[:])}, nil
+			Proof: identity.ByCertificate, Credential: "sha256:" + hex.EncodeToString(sum[:]),
+			Expires: leaf.NotAfter}, nil
 	}
 	return identity.Principal{}, bfia.Wrap(bfia.CodeForbidden, &Refusal{"unknown certificate"},
 		"the certificate of %s is valid, but client_certificates gives its holder no roles",

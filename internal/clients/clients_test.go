@@ -98,7 +98,7 @@ func TestTokens(t *testing.T) {
 			identity.Viewer,
 			identity.Logs,
 		}, Proof: identity.ByToken, Credential: row.TokenID,
-		Address: "192.0.2.7"}, p)
+		Expires: later, Address: "192.0.2.7"}, p)
 	require.Equal(t, []string{row.TokenID}, rows.used)
 
 	for _, c := range []struct {

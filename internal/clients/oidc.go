@@ -148,7 +148,8 @@ func (p *provider) principal(ctx context.Context, raw string) (identity.Principa
 		return identity.Principal{}, refuse("no name", "header Authorization: %s", bfia.MessageOf(err))
 	}
 	return identity.Principal{Kind: identity.KindClient, Name: name, Roles: p.roles(claims),
-		Proof: identity.ByOIDC, Credential: token.Issuer + "#" + token.Subject}, nil
+		Proof: identity.ByOIDC, Credential: token.Issuer + "#" + token.Subject,
+		Expires: token.Expiry}, nil
 }
 
 // refusal returns the answer to a token that the library does not accept.

@@ -102,7 +102,7 @@ func TestIDTokens(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, identity.Principal{Kind: identity.KindClient, Name: "alice@bank.example",
 		Roles: []identity.Role{identity.Viewer, identity.Operator}, Proof: identity.ByOIDC,
-		Credential: i.URL + "#u1", Address: "192.0.2.7"}, p)
+		Credential: i.URL + "#u1", Expires: time.Unix(claims["exp"].(int64), 0), Address: "192.0.2.7"}, p)
 
 	body := base64.RawURLEncoding.EncodeToString
 	payload, err := json.Marshal(claims)

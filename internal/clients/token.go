@@ -135,6 +135,9 @@ func checkLife(t store.Token, what string, now time.Time) error {
 // holder returns the client that has proved that it holds a token.
 func holder(t store.Token, proof identity.Proof) identity.Principal {
 	p := identity.Principal{Kind: identity.KindClient, Name: t.Name, Proof: proof, Credential: t.TokenID}
+	if t.ExpiresAt != nil {
+		p.Expires = *t.ExpiresAt
+	}
 	for _, role := range t.Roles {
 		p.Roles = append(p.Roles, identity.Role(role))
 	}

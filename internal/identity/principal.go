@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"slices"
+	"time"
 )
 
 // Kind is the kind of a caller.
@@ -55,6 +56,8 @@ type Principal struct {
 	// Credential identifies the proof without revealing it: a token's id, a certificate's fingerprint, an
 	// address. It is recorded in the audit trail.
 	Credential string
+	// Expires is when the proof ends; zero if it does not, or if the caller proves itself with each request.
+	Expires time.Time
 	// Address is the host from which the request came.
 	Address string
 }

@@ -21,6 +21,8 @@ type Config struct {
 	// Uploads is the number of uploads at the same time, UploadBytes what they may hold in a day.
 	Uploads     int
 	UploadBytes int64
+	// Streams is the number of event streams that a caller reads at the same time.
+	Streams int
 	// TransferBytes is the number of bytes per second that a partner may send to the transport.
 	TransferBytes int64
 }
@@ -38,7 +40,7 @@ type Limiter struct {
 // caller is the budget of one caller. Limiter.mu guards all but the two limiters.
 type caller struct {
 	requests, transfer *rate.Limiter
-	uploads            int
+	uploads, streams   int
 	uploaded           int64
 	day                time.Time // on which they were uploaded
 	used               time.Time
@@ -81,7 +83,7 @@ func (l *Limiter) budget(p identity.Principal) *caller {
 		l.swept = now
 		for key, c := range l.callers {
 			today := c.uploaded > 0 && now.Sub(c.day) < 24*time.Hour
-			if now.Sub(c.used) > forgetAfter && c.uploads == 0 && !today {
+			if now.Sub(c.used) > forgetAfter && c.uploads+c.streams == 0 && !today {
 				delete(l.callers, key)
 			}
 		}
@@ -150,6 +152,26 @@ func (l *Limiter) Upload(p identity.Principal) (release func(), err error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		c.uploads--
+	}), nil
+}
+
+// Stream counts an event stream of a caller, until release is called. Its error is an [*Exceeded].
+func (l *Limiter) Stream(p identity.Principal) (release func(), err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.budget(p)
+	if c == nil || l.cfg.Streams <= 0 {
+		return func() {}, nil
+	}
+	if c.streams >= l.cfg.Streams {
+		return nil, &Exceeded{Field: "limits.event_streams", After: 10 * time.Second,
+			What: fmt.Sprintf("%s reads %d event streams", p, c.streams)}
+	}
+	c.streams++
+	return sync.OnceFunc(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		c.streams--
 	}), nil
 }
 

@@ -97,6 +97,25 @@ func TestUploads(t *testing.T) {
 	require.NoError(t, l.Uploaded(alice, 100))
 }
 
+func TestStreams(t *testing.T) {
+	alice := identity.Principal{Kind: identity.KindClient, Name: "alice"}
+	l := New(Config{Streams: 1})
+	now := clock(l)
+	release, err := l.Stream(alice)
+	require.NoError(t, err)
+	*now = now.Add(2 * forgetAfter)
+	_, err = l.Stream(identity.Principal{Kind: identity.KindClient, Name: "bob"})
+	require.NoError(t, err)
+	_, err = l.Stream(alice)
+	assert.Equal(t, "limits.event_streams", exceeded(t, err).Field, "an open stream is not forgotten")
+	release()
+	release()
+	_, err = l.Stream(alice)
+	require.NoError(t, err)
+	_, err = l.Stream(alice)
+	require.Error(t, err, "a second release of the same stream frees nothing")
+}
+
 // serve serves a handler on loopback, with the caller that the header "caller" names.
 func serve(t *testing.T, l *Limiter, next http.Handler) *httptest.Server {
 	t.Helper()

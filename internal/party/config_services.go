@@ -108,6 +108,8 @@ type LimitsConfig struct {
 	// Uploads limits the uploads of one client at the same time, UploadMiB what one client uploads in a day.
 	Uploads   int `yaml:"uploads" env:"UPLOADS"`
 	UploadMiB int `yaml:"upload_mib_per_day" env:"UPLOAD_MIB_PER_DAY"`
+	// EventStreams limits the event streams that one client reads at the same time, such as open pages.
+	EventStreams int `yaml:"event_streams" env:"EVENT_STREAMS"`
 	// TransportMiB limits what one partner sends to the transport, per second.
 	TransportMiB int `yaml:"transport_mib_per_second" env:"TRANSPORT_MIB_PER_SECOND"`
 	// Connections limits the connections of each listener, ConnectionsPerAddress those from one address.

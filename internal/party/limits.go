@@ -10,7 +10,8 @@ import (
 func (c LimitsConfig) limiter() *limits.Limiter {
 	const mib = 1 << 20
 	return limits.New(limits.Config{Requests: c.Requests, Burst: c.Burst, Uploads: c.Uploads,
-		UploadBytes: int64(c.UploadMiB) * mib, TransferBytes: int64(c.TransportMiB) * mib})
+		UploadBytes: int64(c.UploadMiB) * mib, Streams: c.EventStreams,
+		TransferBytes: int64(c.TransportMiB) * mib})
 }
 
 // bounded returns a listener with the limits of connections.
@@ -25,7 +26,8 @@ func (v *validation) limits(c LimitsConfig) {
 		n     float64
 	}{{"requests_per_second", c.Requests}, {"burst", float64(c.Burst)}, {"open_jobs", float64(c.OpenJobs)},
 		{"uploads", float64(c.Uploads)},
-		{"upload_mib_per_day", float64(c.UploadMiB)}, {"transport_mib_per_second", float64(c.TransportMiB)},
+		{"upload_mib_per_day", float64(c.UploadMiB)}, {"event_streams", float64(c.EventStreams)},
+		{"transport_mib_per_second", float64(c.TransportMiB)},
 		{"connections", float64(c.Connections)},
 		{"connections_per_address", float64(c.ConnectionsPerAddress)}} {
 		if !(l.n >= 0 && l.n <= 1e9) { // rejects NaN too

@@ -49,7 +49,8 @@ func Default() *Config {
 			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong", Pids: docker.DefaultPids},
 			K8s:    KubernetesConfig{GPUResource: "nvidia.com/gpu"}},
 		Remote: RemoteConfig{Timeout: 10 * time.Second, GiveUpAfter: 10 * time.Minute},
-		Limits: LimitsConfig{Requests: 1000, Burst: 2000, OpenJobs: 1000, Uploads: 8, Connections: 8192,
+		Limits: LimitsConfig{Requests: 1000, Burst: 2000, OpenJobs: 1000, Uploads: 8, EventStreams: 200,
+			Connections:           8192,
 			ConnectionsPerAddress: 2048},
 		Log: LogConfig{Level: slog.LevelInfo, Format: LogText},
 	}

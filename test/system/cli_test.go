@@ -60,7 +60,7 @@ func TestDryRunFindsTypingErrors(t *testing.T) {
 	pair := newPartyPair(t, nil)
 	pair.guest.start()
 	pair.host.start()
-	pair.registerReference()
+	pair.registerReference(bfia.DeviceProcess)
 	pair.guest.upload("guest.csv", "demo", "breast_guest")
 	document, err := os.ReadFile(filepath.Join(testenv.Root(t), "deploy", "demo", "job.json"))
 	require.NoError(t, err)

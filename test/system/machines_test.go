@@ -201,7 +201,7 @@ func TestPartyOnSeveralMachines(t *testing.T) {
 	_, code := pair.host.request(http.MethodGet, bfia.PathRunnerQuery, nil)
 	require.Equal(t, http.StatusUnauthorized, code, "without the token")
 	pair.host.client.Token = lastLine(create.output.String())
-	pair.registerReference()
+	pair.registerReference(bfia.DeviceProcess)
 
 	// Each party lets the other one probe it, and nothing else.
 	out, err := pair.probe(hostNode)

@@ -3,6 +3,7 @@ package system
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,20 +13,58 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/internal/party"
 	"hutong/test/testenv"
 )
 
-// TestModelOfEarlierJob trains a model at two parties and predicts with it: the rows of the training get the
-// scores of the training. The model outlives its job where it is kept, and no party that lacks its part
-// accepts a job that uses it.
+// TestModelOfEarlierJob uses models of processes, whose storage is a folder.
 func TestModelOfEarlierJob(t *testing.T) {
 	t.Parallel()
-	pair := newPartyPair(t, nil)
+	testModelOfEarlierJob(t, bfia.DeviceProcess, func(*party.Config) {})
+}
+
+// TestModelInContainers uses models of containers, which see the folder of their model only.
+func TestModelInContainers(t *testing.T) {
+	dockerClient(t)
+	testModelOfEarlierJob(t, bfia.DeviceDocker, func(cfg *party.Config) { onDocker(t, cfg) })
+}
+
+// TestModelOnS3 uses models that are in a bucket, of processes and of containers. The latter reach it through
+// the gate.
+func TestModelOnS3(t *testing.T) {
+	address := os.Getenv("HUTONG_TEST_S3")
+	if address == "" {
+		t.Skip("HUTONG_TEST_S3 names no S3 server")
+	}
+	server, err := url.Parse(address)
+	require.NoError(t, err)
+	for _, device := range []bfia.Device{bfia.DeviceProcess, bfia.DeviceDocker} {
+		t.Run(string(device), func(t *testing.T) {
+			if device == bfia.DeviceDocker {
+				dockerClient(t)
+			}
+			testModelOfEarlierJob(t, device, func(cfg *party.Config) {
+				onBucket(cfg, server)
+				if device == bfia.DeviceDocker {
+					onDocker(t, cfg)
+				}
+			})
+		})
+	}
+}
+
+// testModelOfEarlierJob trains a model at two parties and predicts with it: the rows of the training get the
+// scores of the training. The model outlives its job where it is kept, and no party that lacks its part
+// accepts a job that uses it.
+func testModelOfEarlierJob(t *testing.T, device bfia.Device, change func(*party.Config)) {
+	pair := newPartyPair(t, func(cfg *party.Config) {
+		cfg.Jobs.Retention = time.Hour
+		change(cfg)
+	})
 	guest, host := pair.guest, pair.host
-	guest.cfg.Jobs.Retention, host.cfg.Jobs.Retention = time.Hour, time.Hour
 	guest.start()
 	host.start()
-	pair.registerReference()
+	pair.registerReference(device)
 	guest.upload("guest.csv", "demo", "breast_guest")
 	host.upload("host.csv", "demo", "breast_host")
 	guest.upload("guest.csv", "ward", "new")
@@ -47,7 +86,11 @@ func TestModelOfEarlierJob(t *testing.T) {
 		require.Equal(t, "hutong:1.0.0", views[0].Provider)
 		require.Len(t, views[0].Datasets, 1)
 		require.Regexp(t, `^demo#breast_(guest|host)@.+`, views[0].Datasets[0])
-		require.Contains(t, views[0].Images[0], "provider", "the command")
+		if device == bfia.DeviceProcess {
+			require.Contains(t, views[0].Images[0], "provider", "the command")
+		} else {
+			require.Regexp(t, `^sha256:[0-9a-f]{64}$`, views[0].Images[0])
+		}
 		require.Positive(t, views[0].Bytes)
 		require.NotEmpty(t, views[0].Parameters["tree_param"])
 	}
@@ -58,6 +101,8 @@ func TestModelOfEarlierJob(t *testing.T) {
 		t.Helper()
 		jobID := lastLine(guest.mustCommand(flags...))
 		requireSuccess(t, guest.awaitJob(jobID, 2*time.Minute, isFinished))
+		require.Contains(t, host.mustCommand("job", "show", jobID), "  model    "+model+".model0"+
+			", which job "+trained+" trained with HeteroSecureBoost of hutong:1.0.0\n")
 		return guest.download(guest.outputs(jobID)[task+" guest.0 predictions"])
 	}
 	want := guest.download(guest.outputs(trained)[task+" guest.0 train_data"])

@@ -23,13 +23,17 @@ func (n *testParty) probe(args ...string) (out string, err error) {
 	return n.hutong(append([]string{"job", "probe"}, args...)...)
 }
 
-func (pair *partyPair) registerReference() {
+// registerReference registers the reference provider, with the image that [dockerClient] has loaded.
+func (pair *partyPair) registerReference(device bfia.Device) {
 	registration, err := os.ReadFile(
 		filepath.Join(testenv.Root(pair.t), "providers", "reference", "provider.json"),
 	)
 	require.NoError(pair.t, err)
+	registration = editJSON(pair.t, registration, func(fields map[string]any) {
+		fields["metadata"] = map[string]any{"image": referenceImage}
+	})
 	for _, n := range []*testParty{pair.guest, pair.host} {
-		n.register(registration, bfia.DeviceProcess)
+		n.register(registration, device)
 	}
 }
 
@@ -42,7 +46,7 @@ func TestProbe(t *testing.T) {
 	out, err := pair.probe(hostNode)
 	require.Error(t, err)
 	require.Contains(t, out, `provider: "hutong" is not registered`, "the missing provider is named")
-	pair.registerReference()
+	pair.registerReference(bfia.DeviceProcess)
 	out, err = pair.probe(hostNode)
 	require.NoError(t, err, out)
 	require.Regexp(t, `transport_to +host\.0 `+hostNode+` +ok`, out)
@@ -63,7 +67,7 @@ func TestProbeFindsUnreachableTransport(t *testing.T) {
 	})
 	pair.guest.start()
 	pair.host.start()
-	pair.registerReference()
+	pair.registerReference(bfia.DeviceProcess)
 	out, err := pair.probe(hostNode, "--timeout", "5s")
 	require.Error(t, err)
 	require.Regexp(t, `transport_to +host\.0 `+hostNode+` +FAILED`, out)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"hutong/bfia"
 	"hutong/internal/party"
 )
 
@@ -88,7 +89,7 @@ func TestPartyBehindProxy(t *testing.T) {
 	require.NoError(t, guest.Validate())
 	pair.guest.start()
 	pair.host.start()
-	pair.registerReference()
+	pair.registerReference(bfia.DeviceProcess)
 	out, err := pair.probe(hostNode)
 	require.NoError(t, err, out)
 	require.Regexp(t, `transport_to +host\.0 `+hostNode+` +ok`, out)

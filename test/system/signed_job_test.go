@@ -141,7 +141,7 @@ func TestSignedJob(t *testing.T) {
 	pair.host.signsFor(pair.guest, taps[pair.guest].url, keys, public)
 	pair.guest.start()
 	pair.host.start()
-	pair.registerReference()
+	pair.registerReference(bfia.DeviceProcess)
 	for _, n := range []*testParty{pair.guest, pair.host} {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}

@@ -35,9 +35,11 @@ func (d *Driver) start(ctx context.Context, name string) error {
 		return err
 	}
 
-	if exit, ended := exitOf(c); ended && exit.StartedAt.IsZero() && !isStoppedBeforeStart(c) {
+	exit, ended := exitOf(c)
+	switch {
+	case ended && exit.StartedAt.IsZero() && !exit.Killed && !isStoppedBeforeStart(c):
 		return driver.NonRetryable(errors.New(exit.Reason))
-	} else if ended || c.State.Running {
+	case ended || c.State.Running:
 		return nil
 	}
 
@@ -51,8 +53,8 @@ func (d *Driver) start(ctx context.Context, name string) error {
 	// The request must not be cancelled: Docker Engine would continue with it, and the lock would be released
 	// too early. The client has a timeout.
 	err = d.calls.ContainerStart(context.WithoutCancel(ctx), c.ID, container.StartOptions{})
-	if err == nil {
-		return nil
+	if err == nil || isStartCutOff(err.Error()) {
+		return nil // Wait reports a start that was cut off as the end
 	}
 
 	return d.startError(ctx, c.ID, err)
@@ -93,6 +95,14 @@ var programFault = regexp.MustCompile(`exec:? (["/]|user process).*(executable f
 	`|argument list too long)`)
 
 func isProgramFault(message string) bool { return programFault.MatchString(message) }
+
+// startCutOff matches Docker Engine's message about a container of which its runtime has a process, though
+// Docker Engine has none on record: Docker Engine died while it started it.
+var startCutOff = regexp.MustCompile(`\btask [0-9a-f]{64}: already exists`)
+
+// isStartCutOff reports whether a message says that Docker Engine died while it started the container. It is
+// unknown then whether the program ran, and Docker Engine refuses every further start.
+func isStartCutOff(message string) bool { return startCutOff.MatchString(message) }
 
 var runtimeNoise = regexp.MustCompile(`^(Error response from daemon: )?` +
 	`((failed to create (task|shim)[^:]*|OCI runtime create failed|runc create failed` +

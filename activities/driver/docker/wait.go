@@ -126,6 +126,11 @@ func exitOf(c container.InspectResponse) (driver.Exit, bool) {
 		return exit, true
 	case s.Running || s.Paused || s.Restarting:
 		return driver.Exit{}, false
+	case exit.StartedAt.IsZero() && isStartCutOff(s.Error):
+		exit.Code, exit.Killed, exit.FinishedAt = unseenCode, true, parseTime(c.Created)
+		exit.Reason = "Docker Engine died while it started the container; whether its program ran is unknown"
+
+		return exit, true
 	case exit.StartedAt.IsZero():
 		if !isProgramFault(s.Error) {
 			return driver.Exit{}, false // never started; a failed start can be retried

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Daemon is an additional Docker Engine. Its containers can only use the host network.
@@ -81,8 +82,46 @@ var keyFile = sync.OnceValue(func() bool {
 	return err == nil && major < 23
 })
 
-// Clean removes the pid file, which prevents a new start after it was killed.
-func (d *Daemon) Clean() { _ = os.Remove(d.pidFile()) }
+// Clean prepares a new start after it was killed: it waits for the end of its containerd, which the kernel
+// kills with it, and removes both pid files. A Docker Engine that finds a containerd that dies, or one that
+// nobody has waited for yet, does not start another.
+func (d *Daemon) Clean() {
+	config := filepath.Join(d.Dir, "exec", "containerd") + "/"
+	defer func() {
+		_ = os.Remove(d.pidFile())
+		_ = os.Remove(config + "containerd.pid")
+	}()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		if !anyProcess(func(commandLine string) bool {
+			program, arguments, _ := strings.Cut(commandLine, "\x00")
+			return filepath.Base(program) == "containerd" && strings.Contains(arguments, config)
+		}) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// HasShim reports whether a container of the Docker Engine has a process of the container runtime.
+func HasShim(containerID string) bool {
+	return anyProcess(func(commandLine string) bool {
+		program, arguments, _ := strings.Cut(commandLine, "\x00")
+		return strings.HasPrefix(filepath.Base(program), "containerd-shim") &&
+			strings.Contains(arguments, containerID)
+	})
+}
+
+// anyProcess reports whether a process has a command line that matches. Its arguments end with zero bytes.
+func anyProcess(match func(commandLine string) bool) bool {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if err == nil && match(string(line)) {
+			return true
+		}
+	}
+	return false
+}
 
 // Remove kills the remaining processes of a killed Docker Engine, and removes its bridge and mounts. It keeps
 // the folder.
