@@ -114,9 +114,13 @@ fate-client: build ## run FATE's own client, fate_client 2.2.0, against two part
 
 fate: build ## run FATE's own algorithms between two parties; installs FATE (SHORT=1 leaves out SSHE)
 	providers/fate/install.sh "$(CACHE)/fate"
+	test/fateclient/install.sh "$(CACHE)"
 	test/testenv/s3/with.sh "$(CACHE)" "$(CACHE)/fate/bin/python" -m unittest discover providers/fate/tests
 	HUTONG_FATE="$(CACHE)/fate" HUTONG_FATE_SHORT=$(SHORT) $(GO) test $(SLIM) -count 1 -timeout 20m $(TEST_FLAGS) -v \
 		-run '^TestFATE(Components|Mixed|Fails|Further)$$' ./test/system
+	HUTONG_FATE="$(CACHE)/fate" HUTONG_FATE_CLIENT="$(CACHE)/fate_client" $(GO) test $(SLIM) -count 1 -timeout 20m $(TEST_FLAGS) \
+		-v -run '^TestFATEPipeline$$' ./test/fateclient
+	@echo "make fate: all passed$(if $(SHORT),; SHORT=1 left out SSHE and TestFATEFurther)"
 
 chaos: build ## inject faults while jobs run, and check that nothing is lost (FOR=10m SEED=1, or SEED=random)
 	$(STATIC) $(GO) build -o bin/chaos ./test/chaos

@@ -119,9 +119,7 @@ func (d testDriver) Usage(ctx context.Context, name string) (driver.Usage, error
 func eachDriver(t *testing.T, f func(t *testing.T, d testDriver)) {
 	t.Run("process", func(t *testing.T) {
 		t.Parallel()
-		r, err := process.New(process.Options{Dir: t.TempDir(), AllowedCommands: []string{prog.path}})
-		require.NoError(t, err)
-		f(t, removeContainersAfter(t, testDriver{r, prog.path}))
+		f(t, processDriver(t))
 	})
 	t.Run("docker", func(t *testing.T) {
 		t.Parallel()
@@ -148,4 +146,12 @@ func removeContainersAfter(t *testing.T, d testDriver) testDriver {
 		}
 	})
 	return d
+}
+
+// processDriver returns the process driver, which a runner of every machine has.
+func processDriver(t *testing.T) testDriver {
+	t.Helper()
+	r, err := process.New(process.Options{Dir: t.TempDir(), AllowedCommands: []string{prog.path}})
+	require.NoError(t, err)
+	return removeContainersAfter(t, testDriver{r, prog.path})
 }

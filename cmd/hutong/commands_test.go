@@ -62,6 +62,40 @@ func TestHelpHasExamples(t *testing.T) {
 	}
 }
 
+// TestGroupsAreAlike checks that each group of commands about things of a party has the same commands, under
+// the names that users of kubectl and of Temporal's command line expect, and that their help says so.
+func TestGroupsAreAlike(t *testing.T) {
+	// What is recorded of acts can't be deleted, and a runner deregisters when its worker stops.
+	without := map[string][]string{"audit": {"show", "describe", "delete"}, "runner": {"delete"}}
+	names := map[string]string{"list": "ls", "show": "get", "describe": "get", "delete": "rm"}
+	groups := 0
+	for _, group := range (Main{Environ: []string{}}).newRootCommand().Commands() {
+		if list, _, err := group.Find([]string{"list"}); err != nil || list == group {
+			continue
+		}
+		groups++
+		for name, alias := range names {
+			cmd, _, err := group.Find([]string{name})
+			if slices.Contains(without[group.Name()], name) {
+				require.True(t, err != nil || cmd == group, "hutong %s %s", group.Name(), name)
+				continue
+			}
+			require.NoError(t, err)
+			require.NotEqual(t, group, cmd, "hutong %s %s is missing", group.Name(), name)
+			require.True(t, cmd.HasAlias(alias), cmd.CommandPath())
+			status, help, stderr := runMain(t, t.Context(), []string{}, "", group.Name(), name, "--help")
+			require.Equal(t, exitOK, status, stderr)
+			require.Contains(t, help, "Examples:\n", cmd.CommandPath())
+			require.Contains(t, help, "Aliases:\n  "+cmd.Name()+", ", cmd.CommandPath())
+			if name != "delete" {
+				require.Contains(t, help, "-o, --format string", cmd.CommandPath())
+				require.Contains(t, help, "json, yaml, wide", cmd.CommandPath())
+			}
+		}
+	}
+	require.Equal(t, 9, groups)
+}
+
 // exampleWord matches the arguments in a line for a shell, with their quotes.
 var exampleWord = regexp.MustCompile(`(?:'[^']*'|"[^"]*"|[^\s'"])+`)
 
@@ -462,7 +496,7 @@ func TestNothingFound(t *testing.T) {
 		require.Contains(t, stderr, c.want, c.args)
 	}
 	_, _, stderr := p.run(t, "job", "list", "--partner", "JGB2")
-	require.Empty(t, stderr)
+	require.Equal(t, "No jobs match, or there are none.\n", stderr)
 	_, stdout, _ := p.run(t, "job", "list", "-o", "wide")
 	require.Regexp(t, `ROLES +INITIATOR +PARTIES\n.*guest\.0 +JGA1 +JGA1, JGB2\n`, stdout)
 
