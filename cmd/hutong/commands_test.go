@@ -346,12 +346,23 @@ func TestCompletion(t *testing.T) {
 			"state": "online"}}),
 		"GET " + bfia.PathProviderQuery: data([]any{map[string]any{"name": "p", "version": "1.0.0"}}),
 		"GET " + bfia.PathDataQuery:     data([]any{map[string]any{"namespace": "n", "name": "t"}}),
+		"GET " + bfia.PathModelQuery:    data([]bfia.ModelView{{Model: "j1:a"}, {Model: "j1:a"}}),
+		"GET " + bfia.PathPartnerQuery:  data([]bfia.PartnerView{{NodeID: "B", State: "APPLIED"}}),
+		"GET " + bfia.PathTokenQuery:    data([]bfia.TokenView{{TokenID: "t-1", Name: "alice"}}),
+		"GET " + bfia.PathGrantQuery:    data([]bfia.DataGrant{{ID: "g1", Partner: "B", Dataset: "n#t"}}),
+		"GET " + bfia.PathGrantRequests: data([]bfia.GrantRequestView{{AuditID: "r1", Partner: "B",
+			Dataset: "n#t"}}),
 	})
 	for _, c := range []struct {
 		args []string
 		want []string
 	}{
 		{[]string{"job", "status", ""}, []string{"j1\tRUNNING F", "k2"}},
+		{[]string{"model", "delete", ""}, []string{"j1:a\n:4"}},
+		{[]string{"partner", "show", ""}, []string{"B\tAPPLIED"}},
+		{[]string{"token", "revoke", ""}, []string{"t-1\talice"}},
+		{[]string{"grant", "show", ""}, []string{"g1\tB n#t"}},
+		{[]string{"grant", "deny", ""}, []string{"r1\tB n#t"}},
 		{[]string{"job", "stop", "k"}, []string{"k2"}},
 		{[]string{"job", "logs", "j1", "--task", ""}, []string{"hetero_secureboost_1", "intersect_rsa_1"}},
 		{[]string{"job", "logs", "j1", "--role", ""}, []string{"guest.0\t", "host.0\t"}},
