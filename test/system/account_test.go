@@ -37,7 +37,7 @@ func TestAccountOfAProbe(t *testing.T) {
 	pair := newPartyPair(t, nil)
 	pair.guest.start()
 	pair.host.start()
-	pair.registerReference()
+	pair.registerReference(bfia.DeviceProcess)
 	out, err := pair.probe(hostNode)
 	require.NoError(t, err, out)
 	jobs := pair.guest.listedIDs(nil)
