@@ -159,10 +159,10 @@ func TestRoutes(t *testing.T) {
 			require.Contains(t, r[0].Text(), "no such endpoint")
 		}
 	}
-	r := raw(t, p.address, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
-	require.Len(t, r, 1)
-	require.Equal(t, 404, r[0].Status)
-	require.Contains(t, r[0].Text(), "no such endpoint; browsers are sent to /console/")
+	root := raw(t, p.address, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
+	require.Len(t, root, 1)
+	require.Equal(t, 404, root[0].Status)
+	require.Contains(t, root[0].Text(), "no such endpoint; browsers are sent to /console/")
 	for _, c := range []struct{ method, path, allowed, words string }{
 		{"POST", "/", "GET", "this path accepts GET"},
 		{"GET", bfia.PathProviderRegister, "POST", "this path accepts POST"},
