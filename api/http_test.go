@@ -162,7 +162,7 @@ func TestRoutes(t *testing.T) {
 	root := raw(t, p.address, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
 	require.Len(t, root, 1)
 	require.Equal(t, 404, root[0].Status)
-	require.Contains(t, root[0].Text(), "no such endpoint; browsers are sent to /console/")
+	require.Contains(t, root[0].Text(), "this path sends browsers to /console/")
 	for _, c := range []struct{ method, path, allowed, words string }{
 		{"POST", "/", "GET", "this path accepts GET"},
 		{"GET", bfia.PathProviderRegister, "POST", "this path accepts POST"},
