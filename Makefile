@@ -30,7 +30,7 @@ SHORT       ?=
 BENCH_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image interop fate fate-client chaos bench bench-peer pictures clean FORCE
+.PHONY: help setup build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image interop fate fate-client chaos bench bench-peer pictures console check-console clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,7 @@ bin/gotest: FORCE
 test: build bin/gotest check ## run all tests and the linters; needs Go only, and lists what it left out, and why
 	@rm -f bin/left-out
 	$(if $(RACE),,@bin/gotest -note bin/left-out "the race detector, with all tests" "no C compiler is installed")
+	$(if $(shell command -v npm),,@bin/gotest -note bin/left-out "the check of console/dist" "Node.js is not installed")
 	@$(MAKE) -k --no-print-directory test-race test-memory test-s3 test-k8s test-temporal; status=$$?; \
 		bin/gotest -print bin/left-out && exit $$status
 
@@ -88,7 +89,17 @@ test-temporal: bin/gotest
 # If go list fails, staticcheck only warns that it found no packages, and succeeds.
 staticcheck = { $(GO) tool staticcheck $(1) ./... 2>&1 | awk '{ print } /matched no packages/ { none = 1 } END { exit none }'; }
 
-check: ## gofmt, go vet, staticcheck, the vocabulary of docs/glossary.md, the table of imports
+console: ## build the web pages, console/dist, from console/src; needs Node.js
+	cd console && npm ci && npm run --silent check && npm run --silent build
+
+# Go embeds the built pages, so only those who change them need Node.js.
+check-console:
+	@if ! command -v npm >/dev/null; then echo "left out: the check of console/dist, since Node.js is not installed"; exit 0; fi; \
+		cd console && npm ci --silent && npm run --silent check && \
+		built=$$(mktemp -d) && trap 'rm -rf "$$built"' EXIT && npm run --silent build -- "$$built" && \
+		{ diff -r dist "$$built" || { echo "console/dist is not what console/src builds: run make console"; exit 1; }; }
+
+check: check-console ## gofmt, go vet, staticcheck, the words of docs/glossary.md, the table of imports, the built console
 	@files=$$(find . -name '*.go' -exec gofmt -l {} +) && test -z "$$files" || { echo "not gofmt-clean: $$files"; exit 1; }
 	$(GO) vet $(SLIM) ./...
 	$(call staticcheck,$(SLIM))
@@ -114,9 +125,13 @@ fate-client: build ## run FATE's own client, fate_client 2.2.0, against two part
 
 fate: build ## run FATE's own algorithms between two parties; installs FATE (SHORT=1 leaves out SSHE)
 	providers/fate/install.sh "$(CACHE)/fate"
+	test/fateclient/install.sh "$(CACHE)"
 	test/testenv/s3/with.sh "$(CACHE)" "$(CACHE)/fate/bin/python" -m unittest discover providers/fate/tests
 	HUTONG_FATE="$(CACHE)/fate" HUTONG_FATE_SHORT=$(SHORT) $(GO) test $(SLIM) -count 1 -timeout 20m $(TEST_FLAGS) -v \
 		-run '^TestFATE(Components|Mixed|Fails|Further)$$' ./test/system
+	HUTONG_FATE="$(CACHE)/fate" HUTONG_FATE_CLIENT="$(CACHE)/fate_client" $(GO) test $(SLIM) -count 1 -timeout 20m $(TEST_FLAGS) \
+		-v -run '^TestFATEPipeline$$' ./test/fateclient
+	@echo "make fate: all passed$(if $(SHORT),; SHORT=1 left out SSHE and TestFATEFurther)"
 
 chaos: build ## inject faults while jobs run, and check that nothing is lost (FOR=10m SEED=1, or SEED=random)
 	$(STATIC) $(GO) build -o bin/chaos ./test/chaos

@@ -83,6 +83,8 @@ type PartWait struct {
 	NodeID  string        `json:"node_id"`
 	Part    string        `json:"part,omitempty"`    // such as "guest.0"; a poll asks for all parts at a party
 	Waiting *bfia.Waiting `json:"waiting,omitempty"` // nil if it no longer waits
+	// Unrecorded says that the database did not take the wait. The workflow records it then.
+	Unrecorded bool `json:"unrecorded,omitempty"`
 }
 
 // JobRecord reads what this party fixed of a job at its creation.

@@ -21,6 +21,9 @@ const (
 	// FailureUnreachable is the type of an error after which it is unknown whether a command arrived. It is
 	// retried.
 	FailureUnreachable = "Unreachable"
+	// FailureUnavailable is the type of an error that a service of this party caused, which does not answer.
+	// Its detail is the service, a [bfia.WaitingKind]. It is retried.
+	FailureUnavailable = "Unavailable"
 )
 
 // Refuse returns err as a refusal that Temporal does not retry, with the code of the HTTP answer that it
@@ -37,6 +40,11 @@ func Classify(err error) error {
 	case bfia.CodeOK:
 		return nil
 	case bfia.CodeInternal, bfia.CodeUnavailable:
+		if service := bfia.ServiceOf(err); service != "" {
+			return temporal.NewApplicationErrorWithOptions(err.Error(), FailureUnavailable,
+				temporal.ApplicationErrorOptions{Cause: err, Details: []any{service}})
+		}
+
 		return err
 	default:
 		return Refuse(err)

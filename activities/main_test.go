@@ -114,9 +114,7 @@ type testDriver struct {
 func eachDriver(t *testing.T, f func(t *testing.T, d testDriver)) {
 	t.Run("process", func(t *testing.T) {
 		t.Parallel()
-		r, err := process.New(process.Options{Dir: t.TempDir(), AllowedCommands: []string{prog.path}})
-		require.NoError(t, err)
-		f(t, removeContainersAfter(t, testDriver{r, prog.path}))
+		f(t, processDriver(t))
 	})
 	t.Run("docker", func(t *testing.T) {
 		t.Parallel()
@@ -143,4 +141,12 @@ func removeContainersAfter(t *testing.T, d testDriver) testDriver {
 		}
 	})
 	return d
+}
+
+// processDriver returns the process driver, which a runner of every machine has.
+func processDriver(t *testing.T) testDriver {
+	t.Helper()
+	r, err := process.New(process.Options{Dir: t.TempDir(), AllowedCommands: []string{prog.path}})
+	require.NoError(t, err)
+	return removeContainersAfter(t, testDriver{r, prog.path})
 }

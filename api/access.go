@@ -20,10 +20,12 @@ type access struct {
 
 // Who may call an endpoint, besides clients.
 var (
-	everybody  = access{everybody: true}
-	anyPartner = access{kind: identity.KindPartner} // the handler checks what the partner may do
-	anyNode    = access{kind: identity.KindPartner, strangers: true}
-	anyClient  = access{kind: identity.KindClient} // with any roles
+	everybody = access{everybody: true}
+	// Everybody, but only at the listener of clients.
+	everyBrowser = access{everybody: true, kind: identity.KindClient}
+	anyPartner   = access{kind: identity.KindPartner} // the handler checks what the partner may do
+	anyNode      = access{kind: identity.KindPartner, strangers: true}
+	anyClient    = access{kind: identity.KindClient} // with any roles
 )
 
 // clientWith lets clients with a role call an endpoint.
@@ -70,7 +72,10 @@ type authenticators map[identity.Kind]Authenticator
 
 // serves returns whether a listener has an endpoint.
 func (a authenticators) serves(r route) bool {
-	return r.access.everybody || a[r.access.kind] != nil
+	if r.access.everybody && r.access.kind == identity.KindAnonymous {
+		return true
+	}
+	return a[r.access.kind] != nil
 }
 
 // guard returns a handler that lets only those in who may call a route, and names the caller to the route's

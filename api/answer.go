@@ -58,6 +58,9 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 		err = bfia.Wrap(bfia.CodeUnavailable, err, "this party has no space left on its disk")
 	}
 	code, message := bfia.CodeOf(err), cut(bfia.MessageOf(err))
+	if bfia.ServiceOf(err) == bfia.WaitsForDatabase && showsWaits(c.Path()) {
+		message += s.waitsElsewhere(c.Query("job_id"))
+	}
 	status := code.HTTPStatus()
 	log := s.logger.With("method", c.Method(), "path", cut(c.Path()), "code", int(code), "error",
 		cut(err.Error()))

@@ -78,7 +78,7 @@ var classes = map[string]class{
 	bfia.PathNodeUpdate: {partners: true},
 
 	bfia.PathHealth: {public: true}, bfia.PathReady: {public: true},
-	bfia.PathOpenAPI: {public: true},
+	bfia.PathOpenAPI: {public: true}, pathRoot: {public: true}, pathConsole: {public: true},
 
 	bfia.PathCreateAll: verb(bfia.VerbCreateAll), bfia.PathStopAll: verb(bfia.VerbStopAll),
 	bfia.PathStatusAll: verb(bfia.VerbStatusAll), bfia.PathTaskCallback: verb(bfia.VerbTaskCallback),

@@ -199,7 +199,8 @@ func (s *Server) fateJobList(c *fiber.Ctx) error {
 	rows = slices.DeleteFunc(rows, func(j fateclient.Job) bool {
 		return !query.has("role", j.Role) || !query.has("status", j.Status) ||
 			!strings.Contains(j.JobID, get("job_id")) || !strings.Contains(j.PartyID, get("party_id")) ||
-			!strings.Contains(j.Description, get("description"))
+			!strings.Contains(j.Description, get("description")) ||
+			get("partner") != "" && !slices.Contains(j.Partners, get("partner"))
 	})
 	if err := sortRows(query, rows, jobOrders); err != nil {
 		return err

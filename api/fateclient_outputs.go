@@ -77,13 +77,29 @@ func (p *fatePart) of(kind string) []store.Output {
 // portOf returns the name under which FATE's clients find an output.
 func portOf(o store.Output) string { return cmp.Or(o.Port, o.Key) }
 
-// metric is a report, in the form of a metric of FATE.
+// metric is a metric in FATE's form.
 type metric struct {
-	Name   string          `json:"name"`
-	Type   string          `json:"type"`
-	Groups []any           `json:"groups"`
-	Step   *string         `json:"step_axis"`
-	Data   json.RawMessage `json:"data,omitzero"`
+	Name   string            `json:"name"`
+	Type   string            `json:"type"`
+	Groups []json.RawMessage `json:"groups"`
+	Step   *string           `json:"step_axis"`
+	Data   json.RawMessage   `json:"data,omitzero"`
+}
+
+// metricsOf returns the metrics in a report: those of FATE's components as they are, any other report as one.
+func metricsOf(port string, report json.RawMessage) []metric {
+	var own []metric
+	err := json.Unmarshal(report, &own)
+	foreign := func(m metric) bool { return m.Name == "" || m.Type == "" || m.Data == nil }
+	if err != nil || len(own) == 0 || slices.ContainsFunc(own, foreign) {
+		own = []metric{{Name: port, Type: "custom", Data: report}}
+	}
+	for i := range own {
+		if own[i].Groups == nil {
+			own[i].Groups = []json.RawMessage{}
+		}
+	}
+	return own
 }
 
 // fateMetrics returns the reports of a part.
@@ -102,13 +118,16 @@ func (s *Server) metrics(c *fiber.Ctx, data bool) error {
 	}
 	list := []metric{}
 	for _, o := range part.of("metric") {
-		m := metric{Name: portOf(o), Type: "custom", Groups: []any{}}
-		if data {
-			if m.Data, err = s.shownOutput(c.UserContext(), o); err != nil {
-				return err
-			}
+		report, err := s.shownOutput(c.UserContext(), o)
+		if err != nil {
+			return err
 		}
-		list = append(list, m)
+		for _, m := range metricsOf(portOf(o), report) {
+			if !data {
+				m.Data = nil
+			}
+			list = append(list, m)
+		}
 	}
 	return okFATE(c, list, nil)
 }

@@ -38,16 +38,23 @@ func withOutputs(t *testing.T) (p *party, jobID, query string) {
 	put("model", "model", map[string]string{"data_0": `{"trees": 2}`})
 	put("binary", "model", map[string]string{"data_0": "\x00\x01"})
 	put("auc", "report", map[string]string{"data_0": `[{"auc": 0.9}]`})
+	put("fate", "report", map[string]string{"data_0": `[{"name": "loss", "type": "loss", "groups": [{"name": "t",
+		"index": 0}], "step_axis": "epochs", "data": [{"metric": 0.5, "step": 0}]},
+		{"name": "ks", "type": "custom", "groups": null, "step_axis": null, "data": 0.1}]`})
 	return p, jobID, "?job_id=" + jobID + "&role=guest&party_id=" + guest + "&task_name=join"
 }
 
 func TestFATEOutputs(t *testing.T) {
 	p, jobID, query := withOutputs(t)
 	r := p.good(get(fateclient.PathMetricQuery + query))
-	require.JSONEq(t, `[{"name":"auc","type":"custom","groups":[],"step_axis":null,"data":[{"auc":0.9}]}]`,
+	require.JSONEq(t, `[{"name":"auc","type":"custom","groups":[],"step_axis":null,"data":[{"auc":0.9}]},
+		{"name":"loss","type":"loss","groups":[{"name":"t","index":0}],"step_axis":"epochs","data":[{"metric":0.5,"step":0}]},
+		{"name":"ks","type":"custom","groups":[],"step_axis":null,"data":0.1}]`,
 		string(r.Data))
 	r = p.good(get(fateclient.PathMetricKeys + query))
-	require.JSONEq(t, `[{"name":"auc","type":"custom","groups":[],"step_axis":null}]`, string(r.Data))
+	require.JSONEq(t, `[{"name":"auc","type":"custom","groups":[],"step_axis":null},
+		{"name":"loss","type":"loss","groups":[{"name":"t","index":0}],"step_axis":"epochs"},
+		{"name":"ks","type":"custom","groups":[],"step_axis":null}]`, string(r.Data))
 	r = p.good(get(fateclient.PathModelQuery + query))
 	require.JSONEq(t, `{"model":{"trees":2},"binary":"7 bytes; download it to read it"}`, string(r.Data))
 
@@ -173,11 +180,18 @@ func TestFATEBoard(t *testing.T) {
 	require.JSONEq(t, `{"data_view":{"guest":{"`+guest+`":[{"namespace":"testspace","name":"test_guest"}]},
 		"host":{"`+guest+`":[{"namespace":"testspace","name":"test_host"}]}}}`, string(r.Data))
 	r = p.good(get(fateclient.PathJobDependency + query))
-	require.JSONEq(t, `{"component_list":[{"component_name":"join"},{"component_name":"train"}],
+	require.JSONEq(t, `{"component_list":["join","train"],
 		"component_module":{"join":"Intersection","train":"HeteroSecureBoost"},
 		"component_stage":{"join":"default","train":"default"},"component_need_run":{"join":true,"train":true},
-		"dependencies":{"train":[{"type":"rows","model_type":"data","component_name":"join","up_output_info":["data",0]}]}}`,
+		"dependencies":{"train":[{"type":"rows","model_type":"data","component_name":"join","up_output_info":["rows"]}]}}`,
 		string(r.Data))
+	// It sends the job's id as party_id too, and asks for a task by the id that FATE-Flow's own jobs have.
+	p.good(get(fateclient.PathJobDependency + "?job_id=" + jobID + "&role=guest&party_id=" + jobID))
+	tasks := rowsOf(t, p.good(get(fateclient.PathTaskQuery+"?job_id="+jobID+"&task_id="+jobID+"_join")))
+	require.Equal(t, "join", tasks[0]["task_name"])
+	require.NotNil(t, tasks[0]["component_parameters"])
+	p.bad(get(fateclient.PathTaskQuery+"?job_id="+jobID+"&task_id="+jobID+"_x"), 200,
+		fateclient.CodeNoTask)
 	p.bad(get(fateclient.PathJobDependency+"?job_id=none"), 200, fateclient.CodeNoJob)
 	p.bad(get(fateclient.PathJobData+"?job_id=none"), 200, fateclient.CodeNoJob)
 

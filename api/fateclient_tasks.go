@@ -22,24 +22,29 @@ func (s *Server) fateTasks(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	rows, err := s.taskRows(c.UserContext(), get("job_id"), get("task_id"))
+	taskID, taskName := get("task_id"), get("task_name")
+	if name, is := strings.CutPrefix(taskID, get("job_id")+"_"); is && get("job_id") != "" {
+		// The ids of FATE-Flow's own tasks, by which FATE-Board asks.
+		taskID, taskName = "", name
+	}
+	rows, err := s.taskRows(c.UserContext(), get("job_id"), taskID)
 	if err != nil {
 		return err
 	}
 	rows = slices.DeleteFunc(rows, func(t fateclient.Task) bool {
 		for _, f := range []struct{ name, value string }{
-			{"role", t.Role}, {"party_id", t.PartyID}, {"task_name", t.TaskName}, {"status", t.Status},
+			{"role", t.Role}, {"party_id", t.PartyID}, {"status", t.Status},
 			{"task_version", strconv.Itoa(t.TaskVersion)},
 		} {
 			if want := get(f.name); want != "" && want != f.value {
 				return true
 			}
 		}
-		return false
+		return taskName != "" && taskName != t.TaskName
 	})
 	if len(rows) == 0 {
 		return bfia.Errorf(bfia.CodeNotFound, "job_id: %s has no such task%s", s.Node, withRole(get("job_id"),
-			get("task_name"), get("role"), get("party_id"), get("status")))
+			taskName, get("role"), get("party_id"), get("status")))
 	}
 	return okFATE(c, rows, nil)
 }

@@ -159,6 +159,8 @@ func TestFATEJobList(t *testing.T) {
 		"?status=canceled":                   {"j3"},
 		"?status=canceled&status=success":    {"k4", "j3", "j2", "j1"},
 		"?role=host":                         {},
+		"?partner=" + host:                   {"k4", "j3", "j2", "j1"},
+		"?partner=" + guest:                  {},
 		"?role=host&role=guest&party_id=JG0": {"k4", "j3", "j2", "j1"},
 	} {
 		var page struct {

@@ -122,6 +122,10 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathHealth, s.health, everybody},
 		{http.MethodGet, bfia.PathReady, s.ready, everybody},
 		{http.MethodGet, bfia.PathOpenAPI, s.openAPI, everybody},
+
+		// The console.
+		{http.MethodGet, pathRoot, s.redirectRoot, everyBrowser},
+		{http.MethodGet, pathConsole, s.showConsole, everyBrowser},
 	}
 	return slices.Concat(routes, s.fateFlowRoutes(), s.fateClientRoutes())
 }

@@ -31,6 +31,7 @@ var notActs = []string{
 	"GET " + bfia.PathJobDocument, "GET " + bfia.PathRunnerQuery, "GET " + bfia.PathHealth,
 	"GET " + bfia.PathPartnerQuery, "GET " + bfia.PathContractQuery, "GET " + bfia.PathNodeQuery,
 	"GET " + bfia.PathNodeHealth, "GET " + bfia.PathReady, "GET " + bfia.PathOpenAPI,
+	"GET " + pathRoot, "GET " + pathConsole,
 	"GET " + bfia.PathGrantRequests, "GET " + bfia.PathDatasetQuery,
 	"GET " + bfia.PathGrantQuery, "GET " + bfia.PathTokenQuery, "GET " + bfia.PathWhoAmI, "GET " +
 		bfia.PathLogin, "GET " + bfia.PathEvents, "GET " + bfia.PathOverview,

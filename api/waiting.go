@@ -9,6 +9,7 @@ import (
 	"hutong/admission"
 	"hutong/bfia"
 	"hutong/store"
+	"hutong/workflows"
 )
 
 // jobWaits returns what jobs of this party wait for, by job id. What a job's workflow knows is recorded in
@@ -54,6 +55,22 @@ func (s *Server) jobWaits(ctx context.Context, jobs []store.Job) (map[string][]b
 		}
 	}
 	return waits, nil
+}
+
+// showsWaits reports whether clients see on a path what jobs wait for.
+func showsWaits(path string) bool {
+	return path == bfia.PathPlatformStatusAll || path == bfia.PathPlatformJobList
+}
+
+// waitsElsewhere says where an operator sees what jobs wait for while the database does not answer. jobID may
+// be empty.
+func (s *Server) waitsElsewhere(jobID string) string {
+	if bfia.CheckID("job_id", jobID) != nil {
+		return fmt.Sprintf("; until it does, Temporal's UI of %s shows what its jobs do and wait for", s.Node)
+	}
+	return fmt.Sprintf("; until it does, Temporal's UI of %s shows what the job does and waits for: workflows "+
+		"%s and, at its scheduler, %s", s.Node, workflows.ParticipantJobID(jobID),
+		workflows.SchedulerJobID(jobID))
 }
 
 // listedParts bounds the parts of a job that a list names.

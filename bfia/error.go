@@ -83,6 +83,9 @@ type Error struct {
 	Code    Code
 	Message string
 	Cause   error
+	// Service is what does not answer, if a service of this party caused a [CodeUnavailable]. It classifies
+	// the wait until another try.
+	Service WaitingKind
 }
 
 // Error returns the message followed by the cause.
@@ -104,6 +107,25 @@ func Errorf(code Code, format string, args ...any) *Error {
 // Wrap returns an [Error] that shows message to the caller and keeps cause for the log.
 func Wrap(code Code, cause error, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...), Cause: cause}
+}
+
+// Unavailable returns a [CodeUnavailable] that is caused by a service which does not answer.
+func Unavailable(service WaitingKind, cause error, format string, args ...any) *Error {
+	e := Wrap(CodeUnavailable, cause, format, args...)
+	e.Service = service
+	return e
+}
+
+// ServiceOf returns the service whose absence caused err, or "" if err names none.
+func ServiceOf(err error) WaitingKind {
+	var e *Error
+	for errors.As(err, &e) {
+		if e.Service != "" {
+			return e.Service
+		}
+		err = e.Cause
+	}
+	return ""
 }
 
 // CodeOf returns the code of the first [Error] in err: CodeInternal if there is none, CodeOK for nil.

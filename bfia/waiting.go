@@ -34,23 +34,33 @@ const (
 	WaitsForGPU       WaitingKind = "gpu"       // the end of a container that has it
 	WaitsForPartner   WaitingKind = "partner"   // its answer to a command
 	WaitsForRetry     WaitingKind = "retry"     // the next try of something that failed
-	WaitsForDatabase  WaitingKind = "database"
+
+	// A service that the party needs, and which does not answer.
+	WaitsForDatabase   WaitingKind = "database"
+	WaitsForStorage    WaitingKind = "storage"
+	WaitsForDocker     WaitingKind = "docker"     // Docker Engine
+	WaitsForKubernetes WaitingKind = "kubernetes" // the cluster's API server
+	WaitsForTemporal   WaitingKind = "temporal"
 )
 
 // defaultWaiting holds the words for a [Waiting] whose message its party does not share.
 var defaultWaiting = map[WaitingKind]string{
-	WaitsForApproval:  "waits for an approval",
-	WaitsForQueue:     "waits in the queue",
-	WaitsForResources: "waits for resources",
-	WaitsForScheduler: "waits for its scheduler",
-	WaitsForInputs:    "waits for its inputs",
-	WaitsForSlot:      "waits for a slot",
-	WaitsForRunner:    "waits for a runner",
-	WaitsForImage:     "waits for its image",
-	WaitsForGPU:       "waits for a GPU",
-	WaitsForPartner:   "waits for a partner",
-	WaitsForRetry:     "waits for the next try",
-	WaitsForDatabase:  "waits for the database",
+	WaitsForApproval:   "waits for an approval",
+	WaitsForQueue:      "waits in the queue",
+	WaitsForResources:  "waits for resources",
+	WaitsForScheduler:  "waits for its scheduler",
+	WaitsForInputs:     "waits for its inputs",
+	WaitsForSlot:       "waits for a slot",
+	WaitsForRunner:     "waits for a runner",
+	WaitsForImage:      "waits for its image",
+	WaitsForGPU:        "waits for a GPU",
+	WaitsForPartner:    "waits for a partner",
+	WaitsForRetry:      "waits for the next try",
+	WaitsForDatabase:   "waits for the database",
+	WaitsForStorage:    "waits for the storage",
+	WaitsForDocker:     "waits for Docker Engine",
+	WaitsForKubernetes: "waits for Kubernetes",
+	WaitsForTemporal:   "waits for Temporal",
 }
 
 // Text returns the reason.

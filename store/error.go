@@ -28,13 +28,13 @@ func wrap(err error, doing string, args ...any) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: %w", what, err)
 	case diskFull(err):
-		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err),
+		return bfia.Unavailable(bfia.WaitsForDatabase, fmt.Errorf("%s: %w", what, err),
 			"the database has no space left on its disk")
 	case isReadOnly(err):
-		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err),
+		return bfia.Unavailable(bfia.WaitsForDatabase, fmt.Errorf("%s: %w", what, err),
 			"the database accepts no writes now")
 	case isBusy(err) || isUnreachable(err):
-		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err),
+		return bfia.Unavailable(bfia.WaitsForDatabase, fmt.Errorf("%s: %w", what, err),
 			"the database does not answer")
 	case isNotText(err):
 		return bfia.Wrap(bfia.CodeBadRequest, fmt.Errorf("%s: %w", what, err),

@@ -51,7 +51,8 @@ func Record(ctx workflow.Context, summary string, activity, in any) Recording {
 }
 
 // Get waits until the record is written or refused, and stores the activity's result in result unless that is
-// nil. Meanwhile the workflow counts as waiting for the database.
+// nil. Meanwhile the workflow counts as waiting for the service that does not answer: the database, if the
+// error names none.
 func (r Recording) Get(ctx workflow.Context, result any) error {
 	err := r.first.Get(ctx, result)
 	if err == nil {
@@ -66,8 +67,9 @@ func (r Recording) Get(ctx workflow.Context, result any) error {
 			break
 		}
 		if waits != nil {
-			waits.Begin(ctx, key, bfia.Waiting{Kind: bfia.WaitsForDatabase, NodeID: waits.node, Until: &limit,
-				Message: fmt.Sprintf("waits for the database: failed to %s: %s", r.summary, Reason(err))})
+			w := bfia.Waiting{Kind: serviceOf(err), NodeID: waits.node, Until: &limit}
+			w.Message = fmt.Sprintf("%s: failed to %s: %s", w.Text(), r.summary, Reason(err))
+			waits.Begin(ctx, key, w)
 		}
 		if slept := workflow.Sleep(ctx, pause); slept != nil {
 			break
@@ -166,6 +168,17 @@ func RefusalCode(err error) (bfia.Code, string, bool) {
 	_ = app.Details(&code) // a refusal without details has the plain code
 
 	return code, app.Message(), true
+}
+
+// serviceOf returns which service of this party caused the error of an activity.
+func serviceOf(err error) bfia.WaitingKind {
+	service := bfia.WaitsForDatabase
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) && app.Type() == activities.FailureUnavailable {
+		_ = app.Details(&service) // an error of an older worker has none
+	}
+
+	return service
 }
 
 // Reason returns an activity's error as people should read it: without what Temporal wraps it in.

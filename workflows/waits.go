@@ -38,7 +38,7 @@ func NewWaits(node string) *Waits {
 
 // Begin sets what the workflow waits for under a key.
 func (w *Waits) Begin(ctx workflow.Context, key string, waiting bfia.Waiting) {
-	if w.finished && waiting.Kind != bfia.WaitsForDatabase {
+	if w.finished && waiting.Kind != bfia.WaitsForDatabase && waiting.Kind != bfia.WaitsForStorage {
 		return
 	}
 	before, known := w.waits[key]

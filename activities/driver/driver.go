@@ -93,6 +93,12 @@ type OutputOwner interface {
 	OwnOutputs(ctx context.Context, name string) error
 }
 
+// Server is implemented by drivers that run containers by a server: Docker Engine, or a cluster's API server.
+type Server interface {
+	// IsUnreachable reports whether an error of this driver means that the server does not answer.
+	IsUnreachable(err error) bool
+}
+
 const (
 	// LogTimeFormat is the format of the time before each line of Logs: RFC 3339 in UTC. The seconds always
 	// have nine decimals, so that lines sort.

@@ -47,7 +47,7 @@ func (t *taskRun) createWithGPUs(cancellable context.Context) (*activities.PartR
 		}
 		t.noteWait(ctx, &bfia.Waiting{Kind: bfia.WaitsForGPU, Message: busy.Error()})
 		if time.Since(beaten) >= activities.HeartbeatInterval {
-			activity.RecordHeartbeat(cancellable)
+			t.heartbeat(cancellable)
 			beaten = time.Now()
 		}
 		select {

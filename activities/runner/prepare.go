@@ -130,7 +130,11 @@ func (r *Runner) mounts(container *bfia.ContainerSpec) ([]driver.Mount, error) {
 			return nil, bfia.Wrap(bfia.CodeNotFound, err, "input %s: the storage has no dataset %q", in.Port,
 				in.Address.String())
 		}
-		mounts = append(mounts, driver.Mount{Source: source, Target: key, ReadOnly: true})
+		// Two inputs may be the same output, such as the rows to train with and to validate with.
+		mount := driver.Mount{Source: source, Target: key, ReadOnly: true}
+		if !slices.Contains(mounts, mount) {
+			mounts = append(mounts, mount)
+		}
 	}
 	for _, out := range container.Outputs {
 		key := out.Address.Namespace + "/" + out.Address.Name

@@ -22,10 +22,11 @@ import (
 func (a *Activities) RunTask(ctx context.Context, req activities.PartRequest) (activities.PartResult, error) {
 	t := a.Runner.newTaskRun(req)
 	defer t.watched.hold(t.name)()
+	t.readHeartbeat(ctx)
 
 	result, err := t.run(ctx)
 	if err != nil && ctx.Err() == nil && !workerStops(ctx) {
-		t.noteWait(context.WithoutCancel(ctx), waitAfter(err))
+		t.noteWait(context.WithoutCancel(ctx), t.waitAfter(err))
 	}
 
 	return result, err
@@ -65,6 +66,8 @@ type taskRun struct {
 	begun    bool // its container was created by an earlier attempt of the activity
 	driver   driver.Driver
 	startErr error // permanent: the container will never run
+	// unrecorded is a wait that the database did not take.
+	unrecorded unrecordedWait
 }
 
 func (r *Runner) newTaskRun(req activities.PartRequest) *taskRun {
@@ -206,7 +209,7 @@ func (t *taskRun) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("failed to read the row of %s: %w", t.name, err)
 	}
-	if row.Waiting != nil || row.WaitingShown {
+	if row.Waiting != nil || row.WaitingShown || t.unrecorded.Shown != "" {
 		t.noteWait(ctx, nil)
 	}
 	if row.StopRequested || row.Attempt > t.req.Attempt {

@@ -93,7 +93,9 @@ func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node strin
 
 		return PollTaskResult{}, false
 	}
-	a.showWait(ctx, in, node, noted)
+	if n := noted[node]; n != nil { // the database may take it now
+		a.recordWait(ctx, in, node, noted, n.waiting)
+	}
 	if time.Since(silentSince[node]) <= in.GiveUpAfter {
 		return PollTaskResult{}, false
 	}
@@ -102,26 +104,27 @@ func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node strin
 		NodeID: node, Message: fmt.Sprintf("no good answer for %s: %v", in.GiveUpAfter, err)}}, true
 }
 
-// notedWaits are what a task waits for, as far as a poll has recorded it, by party.
+// notedWaits are what a task waits for, as far as a poll knows it, by party.
 type notedWaits map[string]*notedWait
 
 type notedWait struct {
-	waiting *bfia.Waiting
-	since   time.Time // by this worker's clock; the party's may differ
-	shown   bool      // the job's workflow shows it
+	waiting  *bfia.Waiting
+	since    time.Time // by this worker's clock; the party's may differ
+	recorded bool      // this party's rows have it
+	shown    bool      // the job's workflow shows it
 }
 
-// recordWait writes what a task waits for at a party, if that has changed. A poll that can't write it
-// continues.
+// recordWait writes what a task waits for at a party, if the rows do not have it. If the database does not
+// take it, the workflow shows it all the same, and the next poll writes it.
 func (a *Activities) recordWait(ctx context.Context, in PollTaskInput, node string, noted notedWaits,
 	w *bfia.Waiting,
 ) {
 	defer a.showWait(ctx, in, node, noted)
 	before, known := noted[node]
-	if known && before.waiting.Same(w) {
+	if known && before.recorded && before.waiting.Same(w) {
 		return
 	}
-	now := &notedWait{waiting: w, since: time.Now()}
+	now := &notedWait{waiting: w, since: time.Now(), recorded: true}
 	if known {
 		now.shown = before.shown
 		if before.waiting != nil && w != nil && before.waiting.Kind == w.Kind {
@@ -132,8 +135,7 @@ func (a *Activities) recordWait(ctx context.Context, in PollTaskInput, node stri
 		if err := a.Store.SetSchedulePartWaiting(ctx, in.TaskID, node, w); err != nil {
 			a.Logger.Warn("failed to record what a task waits for", "job_id", in.JobID, "task_id", in.TaskID,
 				"node_id", node, "error", err)
-
-			return
+			now.recorded = false
 		}
 	}
 	noted[node] = now

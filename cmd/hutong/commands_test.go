@@ -62,6 +62,40 @@ func TestHelpHasExamples(t *testing.T) {
 	}
 }
 
+// TestGroupsAreAlike checks that each group of commands about things of a party has the same commands, under
+// the names that users of kubectl and of Temporal's command line expect, and that their help says so.
+func TestGroupsAreAlike(t *testing.T) {
+	// What is recorded of acts can't be deleted, and a runner deregisters when its worker stops.
+	without := map[string][]string{"audit": {"show", "describe", "delete"}, "runner": {"delete"}}
+	names := map[string]string{"list": "ls", "show": "get", "describe": "get", "delete": "rm"}
+	groups := 0
+	for _, group := range (Main{Environ: []string{}}).newRootCommand().Commands() {
+		if list, _, err := group.Find([]string{"list"}); err != nil || list == group {
+			continue
+		}
+		groups++
+		for name, alias := range names {
+			cmd, _, err := group.Find([]string{name})
+			if slices.Contains(without[group.Name()], name) {
+				require.True(t, err != nil || cmd == group, "hutong %s %s", group.Name(), name)
+				continue
+			}
+			require.NoError(t, err)
+			require.NotEqual(t, group, cmd, "hutong %s %s is missing", group.Name(), name)
+			require.True(t, cmd.HasAlias(alias), cmd.CommandPath())
+			status, help, stderr := runMain(t, t.Context(), []string{}, "", group.Name(), name, "--help")
+			require.Equal(t, exitOK, status, stderr)
+			require.Contains(t, help, "Examples:\n", cmd.CommandPath())
+			require.Contains(t, help, "Aliases:\n  "+cmd.Name()+", ", cmd.CommandPath())
+			if name != "delete" {
+				require.Contains(t, help, "-o, --format string", cmd.CommandPath())
+				require.Contains(t, help, "json, yaml, wide", cmd.CommandPath())
+			}
+		}
+	}
+	require.Equal(t, 9, groups)
+}
+
 // exampleWord matches the arguments in a line for a shell, with their quotes.
 var exampleWord = regexp.MustCompile(`(?:'[^']*'|"[^"]*"|[^\s'"])+`)
 
@@ -312,12 +346,23 @@ func TestCompletion(t *testing.T) {
 			"state": "online"}}),
 		"GET " + bfia.PathProviderQuery: data([]any{map[string]any{"name": "p", "version": "1.0.0"}}),
 		"GET " + bfia.PathDataQuery:     data([]any{map[string]any{"namespace": "n", "name": "t"}}),
+		"GET " + bfia.PathModelQuery:    data([]bfia.ModelView{{Model: "j1:a"}, {Model: "j1:a"}}),
+		"GET " + bfia.PathPartnerQuery:  data([]bfia.PartnerView{{NodeID: "B", State: "APPLIED"}}),
+		"GET " + bfia.PathTokenQuery:    data([]bfia.TokenView{{TokenID: "t-1", Name: "alice"}}),
+		"GET " + bfia.PathGrantQuery:    data([]bfia.DataGrant{{ID: "g1", Partner: "B", Dataset: "n#t"}}),
+		"GET " + bfia.PathGrantRequests: data([]bfia.GrantRequestView{{AuditID: "r1", Partner: "B",
+			Dataset: "n#t"}}),
 	})
 	for _, c := range []struct {
 		args []string
 		want []string
 	}{
 		{[]string{"job", "status", ""}, []string{"j1\tRUNNING F", "k2"}},
+		{[]string{"model", "delete", ""}, []string{"j1:a\n:4"}},
+		{[]string{"partner", "show", ""}, []string{"B\tAPPLIED"}},
+		{[]string{"token", "revoke", ""}, []string{"t-1\talice"}},
+		{[]string{"grant", "show", ""}, []string{"g1\tB n#t"}},
+		{[]string{"grant", "deny", ""}, []string{"r1\tB n#t"}},
 		{[]string{"job", "stop", "k"}, []string{"k2"}},
 		{[]string{"job", "logs", "j1", "--task", ""}, []string{"hetero_secureboost_1", "intersect_rsa_1"}},
 		{[]string{"job", "logs", "j1", "--role", ""}, []string{"guest.0\t", "host.0\t"}},
@@ -462,7 +507,7 @@ func TestNothingFound(t *testing.T) {
 		require.Contains(t, stderr, c.want, c.args)
 	}
 	_, _, stderr := p.run(t, "job", "list", "--partner", "JGB2")
-	require.Empty(t, stderr)
+	require.Equal(t, "No jobs match, or there are none.\n", stderr)
 	_, stdout, _ := p.run(t, "job", "list", "-o", "wide")
 	require.Regexp(t, `ROLES +INITIATOR +PARTIES\n.*guest\.0 +JGA1 +JGA1, JGB2\n`, stdout)
 

@@ -60,6 +60,16 @@ func (c completer) arguments(cmd *cobra.Command) cobra.CompletionFunc {
 		return c.anywhere(c.partners)
 	case parent == "runner" && first == "RUNNER":
 		return c.firstArgument(c.runners)
+	case first == "MODEL":
+		return c.firstArgument(c.models)
+	case parent == "partner" && (first == "NODE" || first == "[NODE]") && cmd.Name() != "invite":
+		return c.firstArgument(c.contracts)
+	case first == "TOKEN_ID":
+		return c.firstArgument(c.tokenIDs)
+	case first == "GRANT":
+		return c.firstArgument(c.grants)
+	case first == "REQUEST":
+		return c.firstArgument(c.grantRequests)
 	case parent == "provider" && first == "NAME":
 		return c.firstArgument(c.providers("name"))
 	case parent == "data" && first == "NAMESPACE":
@@ -179,6 +189,57 @@ func (c completer) runners(ctx context.Context, _ []string) []string {
 	var found []string
 	for _, r := range runners {
 		found = append(found, cobra.CompletionWithDesc(r.RunnerID, string(r.State)))
+	}
+	return found
+}
+
+func (c completer) models(ctx context.Context, _ []string) []string {
+	var models []bfia.ModelView
+	_ = c.get(ctx, bfia.PathModelQuery, nil, &models)
+	var found []string
+	for _, m := range models {
+		found = append(found, m.Model)
+	}
+	return distinct(found)
+}
+
+// contracts completes the node ids of partners, also of those that have only applied.
+func (c completer) contracts(ctx context.Context, _ []string) []string {
+	var partners []bfia.PartnerView
+	_ = c.get(ctx, bfia.PathPartnerQuery, nil, &partners)
+	var found []string
+	for _, p := range partners {
+		found = append(found, cobra.CompletionWithDesc(p.NodeID, string(p.State)))
+	}
+	return found
+}
+
+func (c completer) tokenIDs(ctx context.Context, _ []string) []string {
+	var tokens []bfia.TokenView
+	_ = c.get(ctx, bfia.PathTokenQuery, nil, &tokens)
+	var found []string
+	for _, t := range tokens {
+		found = append(found, cobra.CompletionWithDesc(t.TokenID, plain(t.Name)))
+	}
+	return found
+}
+
+func (c completer) grants(ctx context.Context, _ []string) []string {
+	var grants []bfia.DataGrant
+	_ = c.get(ctx, bfia.PathGrantQuery, nil, &grants)
+	var found []string
+	for _, g := range grants {
+		found = append(found, cobra.CompletionWithDesc(g.ID, plain(g.Partner+" "+g.Dataset)))
+	}
+	return found
+}
+
+func (c completer) grantRequests(ctx context.Context, _ []string) []string {
+	var requests []bfia.GrantRequestView
+	_ = c.get(ctx, bfia.PathGrantRequests, nil, &requests)
+	var found []string
+	for _, r := range requests {
+		found = append(found, cobra.CompletionWithDesc(r.AuditID, plain(r.Partner+" "+r.Dataset)))
 	}
 	return found
 }

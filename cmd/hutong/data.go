@@ -309,7 +309,7 @@ func newDataList(c *client) *cobra.Command {
 				}
 				rows = append(rows, row)
 			}
-			return printTable(cmd.OutOrStdout(), rows)
+			return printList(cmd, "datasets", rows)
 		},
 	}
 	cmd.Flags().StringVar(&namespace, "namespace", "", "only this namespace")

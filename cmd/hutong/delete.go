@@ -80,7 +80,7 @@ func newProviderDelete(c *client) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d deleted\n", data.Count)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "provider %s: %d deleted\n", args[0], data.Count)
 			return err
 		},
 	}

@@ -15,8 +15,8 @@ import (
 
 func newGrantCommand(c *client) *cobra.Command {
 	return group("grant", "Grant partners components and datasets, and ask for theirs", newGrantAdd(c),
-		newGrantList(c), newGrantRevoke(c), newGrantRequest(c), newGrantRequests(c), newGrantApprove(c),
-		newGrantDeny(c), newGrantTerminate(c))
+		newGrantList(c), newGrantShow(c), newGrantRevoke(c), newGrantRequest(c), newGrantRequests(c),
+		newGrantApprove(c), newGrantDeny(c), newGrantTerminate(c))
 }
 
 func newGrantAdd(c *client) *cobra.Command {
@@ -102,10 +102,28 @@ func newGrantList(c *client) *cobra.Command {
 			if err := json.Unmarshal(data, &grants); err != nil {
 				return fmt.Errorf("failed to decode the list of grants: %w", err)
 			}
-			return printTable(cmd.OutOrStdout(), grantTable(grants, time.Now()))
+			return printList(cmd, "grants", grantTable(grants, time.Now()))
 		},
 	}
 	cmd.Flags().StringVar(&partner, "partner", "", "only the grants of this partner")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func newGrantShow(c *client) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "show GRANT", Short: "Show a grant with its limits and how many jobs have used it",
+		Example: "  hutong grant show 2f1c6a52-9f0e-4c5e-9d5c-7e6f6a1f8b11",
+		Args:    exactly("GRANT"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var grants []json.RawMessage
+			if err := c.get(cmd.Context(), bfia.PathGrantQuery, nil, &grants); err != nil {
+				return err
+			}
+			return showNamed(cmd, asJSON, "grant", "grant_id", args[0], grants)
+		},
+	}
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

@@ -84,7 +84,7 @@ func newGrantRequests(c *client) *cobra.Command {
 			if err := json.Unmarshal(data, &requests); err != nil {
 				return fmt.Errorf("failed to decode the list of requests: %w", err)
 			}
-			return printTable(cmd.OutOrStdout(), grantRequestTable(requests))
+			return printList(cmd, "requests", grantRequestTable(requests))
 		},
 	}
 	jsonFlag(cmd, &asJSON)

@@ -155,7 +155,7 @@ func (c *client) printJobs(cmd *cobra.Command, data json.RawMessage, partner str
 		}
 		rows = append(rows, row)
 	}
-	if err := printTable(cmd.OutOrStdout(), rows); err != nil {
+	if err := printList(cmd, "jobs", rows); err != nil {
 		return err
 	}
 	if len(rows) == 1 && partner != "" {

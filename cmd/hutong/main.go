@@ -122,6 +122,7 @@ func (m Main) newRootCommand() *cobra.Command {
 	root.AddCommand(newVersionCommand(), newSuperviseCommand())
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(explainFlagError)
+	addAliases(root)
 	acceptPrefixes(root, c)
 	addFormats(root, c)
 	addCompletions(root, c)

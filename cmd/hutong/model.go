@@ -59,7 +59,7 @@ func newModelList(c *client) *cobra.Command {
 				}
 				rows = append(rows, row)
 			}
-			return printTable(cmd.OutOrStdout(), rows)
+			return printList(cmd, "models", rows)
 		},
 	}
 	cmd.Flags().StringVar(&job, "job", "", "only the models of this job")
@@ -68,9 +68,10 @@ func newModelList(c *client) *cobra.Command {
 }
 
 func newModelShow(c *client) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use: "show MODEL", Short: "Show what made a model, and the jobs that use it",
-		Long: "Shows this party's parts of a model as JSON: the job and task that trained it, the component\n" +
+		Long: "Shows this party's parts of a model: the job and task that trained it, the component\n" +
 			"with its image, the datasets with their generations, the parameters, the hash of its\n" +
 			"content, the job's document, and the jobs that use it. " + modelNames,
 		Example: "  hutong model show 202601021200000000001:boosting",
@@ -85,9 +86,14 @@ func newModelShow(c *client) *cobra.Command {
 			if err := c.get(cmd.Context(), bfia.PathModelQuery, query, &data); err != nil {
 				return err
 			}
-			return printJSON(cmd.OutOrStdout(), data)
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), data)
+			}
+			return printFields(cmd.OutOrStdout(), data)
 		},
 	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
 }
 
 // modelNames explains the argument of the commands about one model.

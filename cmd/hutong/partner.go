@@ -158,7 +158,7 @@ func newPartnerList(c *client) *cobra.Command {
 						v.Address, clock(v.CertificateEnd)},
 				)
 			}
-			return printTable(cmd.OutOrStdout(), rows)
+			return printList(cmd, "partners", rows)
 		},
 	}
 	jsonFlag(cmd, &asJSON)

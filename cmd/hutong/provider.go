@@ -115,7 +115,7 @@ func newProviderList(c *client) *cobra.Command {
 				}
 				rows = append(rows, row)
 			}
-			return printTable(cmd.OutOrStdout(), rows)
+			return printList(cmd, "providers", rows)
 		},
 	}
 	filter.flags(cmd)

@@ -27,7 +27,7 @@ func TestProvider(t *testing.T) {
 	_, stdout, _ = p.run(t, "provider", "list", "--json")
 	assert.True(t, json.Valid([]byte(stdout)))
 	_, stdout, _ = p.run(t, "provider", "delete", "v", "--version", "1")
-	assert.Equal(t, "2 deleted\n", stdout)
+	assert.Equal(t, "provider v: 2 deleted\n", stdout)
 	asked := p.requests()
 	assert.JSONEq(t, `{"name":"v"}`, asked[0].body)
 	assert.Equal(t, "device=docker&name=v", asked[1].query)

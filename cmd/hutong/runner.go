@@ -39,7 +39,7 @@ func newRunnerList(c *client) *cobra.Command {
 			if err := json.Unmarshal(data, &runners); err != nil {
 				return fmt.Errorf("failed to decode the list of runners: %w", err)
 			}
-			return printTable(cmd.OutOrStdout(), runnerTable(runners))
+			return printList(cmd, "runners", runnerTable(runners))
 		},
 	}
 	jsonFlag(cmd, &asJSON)
@@ -77,23 +77,7 @@ func newRunnerShow(c *client) *cobra.Command {
 			if err := c.get(cmd.Context(), bfia.PathRunnerQuery, nil, &runners); err != nil {
 				return err
 			}
-			var names []string
-			for _, raw := range runners {
-				var runner bfia.Runner
-				if err := json.Unmarshal(raw, &runner); err != nil {
-					return fmt.Errorf("failed to decode the list of runners: %w", err)
-				}
-				names = append(names, runner.RunnerID)
-				if runner.RunnerID != args[0] {
-					continue
-				}
-				if asJSON {
-					return printJSON(cmd.OutOrStdout(), raw)
-				}
-				return printFields(cmd.OutOrStdout(), raw)
-			}
-			return fmt.Errorf("this party has no runner %q; it has %s%s", args[0], strings.Join(names, ", "),
-				bfia.DidYouMean(args[0], names))
+			return showNamed(cmd, asJSON, "runner", "runner_id", args[0], runners)
 		},
 	}
 	jsonFlag(cmd, &asJSON)

@@ -150,8 +150,12 @@ func newDataShow(c *client) *cobra.Command {
 				return err
 			}
 			if len(found) == 0 {
-				return fmt.Errorf("this party has no dataset %s; hutong data list shows all",
-					address.String())
+				var names []string
+				for _, t := range (completer{c}).tables(cmd.Context()) {
+					names = append(names, t.String())
+				}
+				return fmt.Errorf("this party has no dataset %s; 'hutong data list' shows all%s",
+					address.String(), bfia.DidYouMean(address.String(), names))
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), found[0])
@@ -184,4 +188,40 @@ func newDataShow(c *client) *cobra.Command {
 	}
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// namedInErrors bounds the names that the error of an unknown one lists.
+const namedInErrors = 10
+
+// showNamed prints the document of a list that has a name in a field, or returns an error with the names that
+// exist.
+func showNamed(cmd *cobra.Command, asJSON bool, kind, field, name string, list []json.RawMessage) error {
+	var names []string
+	for _, document := range list {
+		var fields map[string]json.RawMessage
+		var found string
+		if err := json.Unmarshal(document, &fields); err != nil {
+			return fmt.Errorf("failed to decode the list of %ss: %w", kind, err)
+		}
+		if err := json.Unmarshal(fields[field], &found); err != nil {
+			return fmt.Errorf("failed to decode the %s of a %s: %w", field, kind, err)
+		}
+		if found != name {
+			names = append(names, found)
+			continue
+		}
+		if asJSON {
+			return printJSON(cmd.OutOrStdout(), document)
+		}
+		return printFields(cmd.OutOrStdout(), document)
+	}
+	existing := "none"
+	if len(names) > 0 {
+		existing = strings.Join(names[:min(len(names), namedInErrors)], ", ")
+	}
+	if len(names) > namedInErrors {
+		existing += ", …"
+	}
+	return fmt.Errorf("this party has no %s %q; it has %s%s", kind, name, existing,
+		bfia.DidYouMean(name, names))
 }

@@ -11,6 +11,8 @@ import (
 	"charm.land/lipgloss/v2/table"
 	"github.com/charmbracelet/x/ansi"
 	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // printTable prints rows in aligned columns, without borders. A cell of several lines is joined into one
@@ -39,6 +41,24 @@ func printTable(w io.Writer, rows [][]string) error {
 	}
 
 	return nil
+}
+
+// printList prints the table of a command that lists things, with its head. Without any it says so on the
+// standard error, so that the table stays the same for programs.
+func printList(cmd *cobra.Command, things string, rows [][]string) error {
+	if err := printTable(cmd.OutOrStdout(), rows); err != nil || len(rows) > 1 {
+		return err
+	}
+	text := "There are no " + things + ".\n"
+	filtered := false
+	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		filtered = filtered || f.Changed && f.Name != "format" && f.Name != "json"
+	})
+	if filtered {
+		text = "No " + things + " match, or there are none.\n"
+	}
+	_, err := fmt.Fprint(cmd.ErrOrStderr(), text)
+	return err
 }
 
 // plain returns text from another party as one printable line. Control characters become spaces, because they

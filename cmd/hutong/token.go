@@ -46,7 +46,7 @@ func (d *direct) config() (*party.Config, error) {
 
 func newTokenCommand(c *client) *cobra.Command {
 	return group("token", "Create, list and revoke the tokens of a party's clients",
-		newTokenCreate(c), newTokenList(c), newTokenRevoke(c))
+		newTokenCreate(c), newTokenList(c), newTokenShow(c), newTokenRevoke(c))
 }
 
 func newTokenCreate(c *client) *cobra.Command {
@@ -158,20 +158,7 @@ func newTokenList(c *client) *cobra.Command {
 		Use: "list", Short: "List tokens with their roles, expiry and last use", Args: noArguments,
 		Example: "  hutong token list\n  hutong token list --direct -c party.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := d.config()
-			if err != nil {
-				return err
-			}
-			tokens := []bfia.TokenView{}
-			if cfg == nil {
-				err = c.get(cmd.Context(), bfia.PathTokenQuery, nil, &tokens)
-			} else {
-				var rows []store.Token
-				rows, err = party.Tokens(cmd.Context(), cfg)
-				for _, row := range rows {
-					tokens = append(tokens, tokenView(row))
-				}
-			}
+			tokens, err := c.tokens(cmd, &d)
 			if err != nil {
 				return err
 			}
@@ -182,12 +169,58 @@ func newTokenList(c *client) *cobra.Command {
 				}
 				return printJSON(cmd.OutOrStdout(), data)
 			}
-			return printTable(cmd.OutOrStdout(), tokenTable(tokens, time.Now()))
+			return printList(cmd, "tokens", tokenTable(tokens, time.Now()))
 		},
 	}
 	jsonFlag(cmd, &asJSON)
 	d.flags(cmd)
 	return cmd
+}
+
+func newTokenShow(c *client) *cobra.Command {
+	var d direct
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "show TOKEN_ID", Short: "Show a token's holder, roles, expiry and last use",
+		Args:    exactly("TOKEN_ID"),
+		Example: "  hutong token show t-4k2x7qgmz3ab\n  hutong token show t-4k2x7qgmz3ab -o json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			tokens, err := c.tokens(cmd, &d)
+			if err != nil {
+				return err
+			}
+			var documents []json.RawMessage
+			for _, t := range tokens {
+				document, err := json.Marshal(t)
+				if err != nil {
+					return fmt.Errorf("failed to encode a token: %w", err)
+				}
+				documents = append(documents, document)
+			}
+			return showNamed(cmd, asJSON, "token", "token_id", args[0], documents)
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	d.flags(cmd)
+	return cmd
+}
+
+// tokens returns the tokens of the party, from its API or its database.
+func (c *client) tokens(cmd *cobra.Command, d *direct) ([]bfia.TokenView, error) {
+	cfg, err := d.config()
+	if err != nil {
+		return nil, err
+	}
+	tokens := []bfia.TokenView{}
+	if cfg == nil {
+		err := c.get(cmd.Context(), bfia.PathTokenQuery, nil, &tokens)
+		return tokens, err
+	}
+	rows, err := party.Tokens(cmd.Context(), cfg)
+	for _, row := range rows {
+		tokens = append(tokens, tokenView(row))
+	}
+	return tokens, err
 }
 
 func tokenTable(tokens []bfia.TokenView, now time.Time) [][]string {

@@ -121,7 +121,7 @@ func newAuditList(c *client) *cobra.Command {
 				}
 				return printJSON(cmd.OutOrStdout(), data)
 			}
-			return printTable(cmd.OutOrStdout(), trailTable(page.Entries, c.wide))
+			return printList(cmd, "entries", trailTable(page.Entries, c.wide))
 		},
 	}
 	filter.flags(cmd)

@@ -44,7 +44,7 @@ func subcommandsOnly(mayBeBare bool) cobra.PositionalArgs {
 func commandsBelow(cmd *cobra.Command, name string) (paths []string) {
 	for _, sub := range cmd.Commands() {
 		for _, leaf := range sub.Commands() {
-			if leaf.Name() == name && leaf.IsAvailableCommand() {
+			if (leaf.Name() == name || leaf.HasAlias(name)) && leaf.IsAvailableCommand() {
 				paths = append(paths, leaf.CommandPath())
 			}
 		}

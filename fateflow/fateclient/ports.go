@@ -39,7 +39,12 @@ func (t *translation) component(name string) error {
 	}
 	c := &bfia.Component{Name: name, ComponentName: task.Component, Provider: provider.Name,
 		Version: provider.Version}
-	if c.Output, err = outputs(task, desc); err != nil {
+	if len(task.Outputs) == 0 && t.kind != kindBFIA {
+		// The pipeline lists no outputs in a DAG of FATE's own kind, and FATE-Flow keeps all of them.
+		for _, port := range desc.OutputData {
+			c.Output = append(c.Output, bfia.Port{Type: port.Category, Key: port.Name})
+		}
+	} else if c.Output, err = outputs(task, desc); err != nil {
 		return bfia.PrefixField("outputs", err)
 	}
 	t.described[name], t.components[name] = desc, c
@@ -229,7 +234,7 @@ func (t *translation) bind(c *bfia.Component, desc *bfia.Description, wires map[
 
 	for _, described := range []bool{false, true} {
 		c.Input = nil
-		want := map[string]string{} // ports by key
+		var want []bfia.Binding
 		for _, port := range desc.InputData {
 			w, is := wires[port.Name]
 			if !is || port.Name == dataset || port.Name == model {
@@ -239,12 +244,7 @@ func (t *translation) bind(c *bfia.Component, desc *bfia.Description, wires map[
 				w.kind = port.Category
 			}
 			c.Input = append(c.Input, bfia.Port{Type: w.kind, Key: w.key})
-			if want[w.key] != "" {
-				return bfia.Errorf(bfia.CodeBadRequest, "%s and %s read the same output %s", want[w.key],
-					port.Name,
-					w.key)
-			}
-			want[w.key] = port.Name
+			want = append(want, bfia.Binding{Port: port.Name, Type: w.kind, Key: w.key})
 		}
 		bound, err := bfia.BindInputs(*c, desc, true)
 		if err == nil && fits(bound, want, dataset, model) {
@@ -257,7 +257,7 @@ func (t *translation) bind(c *bfia.Component, desc *bfia.Description, wires map[
 }
 
 // fits reports whether outputs, the dataset and the model have reached their ports.
-func fits(bound []bfia.Binding, want map[string]string, dataset, model string) bool {
+func fits(bound, want []bfia.Binding, dataset, model string) bool {
 	boundDataset, boundModel := "", ""
 	for _, b := range bound {
 		switch {
@@ -265,7 +265,7 @@ func fits(bound []bfia.Binding, want map[string]string, dataset, model string) b
 			boundDataset = b.Port
 		case b.IsRootModel():
 			boundModel = b.Port
-		case want[b.Key] != b.Port:
+		case !slices.Contains(want, b):
 			return false
 		}
 	}

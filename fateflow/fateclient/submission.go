@@ -73,7 +73,7 @@ func (s *Submission) Document(node string, catalog fateflow.Catalog) (*bfia.Docu
 					"hutong job probe tests the connection of parties", name, toyComponent)
 		}
 	}
-	t := &translation{dag: s.dag, node: node, catalog: catalog,
+	t := &translation{dag: s.dag, kind: s.kind, node: node, catalog: catalog,
 		params: params{}, described: map[string]*bfia.Description{}, components: map[string]*bfia.Component{}}
 	object, err := t.document(string(cmp.Or(s.version, defaultVersion)))
 	if err != nil {
@@ -91,6 +91,7 @@ type object = map[string]any
 // translation is the state of one translation of a DAG.
 type translation struct {
 	dag
+	kind    string
 	node    string
 	catalog fateflow.Catalog
 	params  params // task_params of roles

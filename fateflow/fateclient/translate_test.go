@@ -2,6 +2,7 @@ package fateclient
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -311,6 +312,33 @@ func TestFATEKindIsTranslated(t *testing.T) {
 	require.NoError(t, err)
 	_, err = bfia.NewPlan(doc, catalog().Describe, "")
 	require.NoError(t, err)
+}
+
+// The pipeline lists no outputs in a job of kind fate, and an output may feed two inputs.
+func TestFATEKindListsNoOutputs(t *testing.T) {
+	const job = `{"dag_schema": {"schema_version": "2.2.0", "kind": "%s", "dag": {
+		"parties": [{"role": "guest", "party_id": ["JG1"]}, {"role": "host", "party_id": ["JG2"]}], "stage": "train",
+		"tasks": {
+			"psi_0": {"component_ref": "psi", "stage": "default", "inputs": {"data": {"input_data": {"data_warehouse":
+				{"namespace": "e", "name": "x"}}}}},
+			"lr_0": {"component_ref": "lr", "inputs": {"data": {
+				"train_data": {"task_output_artifact": [{"producer_task": "psi_0", "output_artifact_key": "output_data"}]},
+				"validate_data": {"task_output_artifact": {"producer_task": "psi_0", "output_artifact_key": "output_data"}}}}}}}}}`
+	got, err := translated(t, fmt.Sprintf(job, "fate"))
+	require.NoError(t, err)
+	doc, err := bfia.ParseDocument([]byte(got))
+	require.NoError(t, err)
+	_, err = bfia.NewPlan(doc, catalog().Describe, "")
+	require.NoError(t, err)
+	require.Equal(t, []bfia.Port{{Type: "dataset", Key: "train_output_data"},
+		{Type: "dataset", Key: "validate_output_data"}, {Type: "model", Key: "output_model"},
+		{Type: "metric", Key: "metric"}}, doc.DAG.Components[0].Output)
+	require.Len(t, doc.DAG.Components[0].Input, 2)
+	for _, in := range doc.DAG.Components[0].Input {
+		require.Equal(t, "psi_0.output_data", in.Key)
+	}
+	_, err = translated(t, fmt.Sprintf(job, "bfia"))
+	require.ErrorContains(t, err, `the task psi_0 does not list an output "output_data"`)
 }
 
 // A BFIA document is submitted as it is.

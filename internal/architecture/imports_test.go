@@ -55,7 +55,7 @@ var imports = []struct {
 		"api",
 		[]string{"bfia", "bfia/client", "fateflow/...", "admission", "store/...", "activities/...",
 			"workflows/...", "internal/audit", "internal/evidence", "internal/httpguard",
-			"internal/certs", "internal/identity", "internal/limits", "internal/clients"},
+			"internal/certs", "internal/identity", "internal/limits", "internal/clients", "console"},
 	},
 	{"gate", []string{"gate/storage", "bfia", "transport/wire", "transport/status", "internal/identity",
 		"internal/httpguard", "internal/httpclient"}},
@@ -66,7 +66,7 @@ var imports = []struct {
 	{"transport/wire", []string{"transport/status"}},
 	{"transport/status", nil},
 	{"transport/ptp", nil},
-	{"console", []string{"bfia"}},
+	{"console", nil},
 
 	// Assembly.
 	{

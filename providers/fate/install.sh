@@ -14,6 +14,16 @@ flock 9
 digest=$(cd "$here" && cat install.sh requirements.txt | sha256sum)
 package=$(cd "$here" && cat pyproject.toml hutong_fate/*.py | sha256sum)
 
+check_version() {
+  local version
+  version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  if [ "$version" != 3.11 ]; then
+    echo "$python is Python $version; FATE 2.2.0 needs 3.11, for which Debian 12 has torch; name it in PYTHON" >&2
+    exit 1
+  fi
+}
+
+if command -v "$python" >/dev/null; then check_version; fi
 if ! "$python" -c 'import torch, ensurepip, venv' 2>/dev/null; then
   if [ "$(id -u)" != 0 ]; then
     echo "FATE needs torch: as root, run apt-get install --no-install-recommends python3-torch python3-venv" >&2
@@ -22,10 +32,11 @@ if ! "$python" -c 'import torch, ensurepip, venv' 2>/dev/null; then
   echo "installing Debian's python3-torch"
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-torch python3-venv >/dev/null
-fi
-if [ "$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" != 3.11 ]; then
-  echo "$python is not Python 3.11, for which Debian 12 has torch; name it in PYTHON" >&2
-  exit 1
+  check_version
+  if ! "$python" -c 'import torch, ensurepip, venv'; then
+    echo "$python does not find the torch and venv of Debian's packages; leave PYTHON unset, or install them for it" >&2
+    exit 1
+  fi
 fi
 
 pip() { "$dir/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
@@ -33,15 +44,14 @@ if [ "$(cat "$dir/fate.digest" 2>/dev/null)" != "$digest" ]; then
   echo "installing FATE with $("$python" --version)"
   rm -rf "$dir"
   "$python" -m venv --system-site-packages "$dir"
-  pip install --quiet --no-deps --requirement "$here/requirements.txt"
-  # Each task starts Python again.
-  "$dir/bin/python" -m compileall -q "$dir/lib/python3.11/site-packages/fate" || true
+  # Wheels only, so that no compiler is needed. Each task starts Python again: its modules are compiled here.
+  pip install --quiet --compile --only-binary :all: --no-deps --requirement "$here/requirements.txt"
   echo "$digest" >"$dir/fate.digest"
 fi
 if [ "$(cat "$dir/package.digest" 2>/dev/null)" != "$package" ]; then
   copy=$(mktemp -d)
   trap 'rm -rf "$copy"' EXIT
   cp -r "$here/pyproject.toml" "$here/hutong_fate" "$copy"
-  pip install --quiet --no-deps --force-reinstall "$copy"
+  pip install --quiet --compile --no-deps --force-reinstall "$copy"
   echo "$package" >"$dir/package.digest"
 fi

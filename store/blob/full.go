@@ -45,7 +45,8 @@ func storageFull(cause error) error {
 	if errors.As(cause, &known) {
 		return cause
 	}
-	return bfia.Wrap(bfia.CodeUnavailable, fullError{cause}, "the storage has no space left on its disk")
+	return bfia.Unavailable(bfia.WaitsForStorage, fullError{cause},
+		"the storage has no space left on its disk")
 }
 
 // isFullS3 reports whether an S3 server has no space, or the bucket's quota is full.

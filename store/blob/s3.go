@@ -119,7 +119,7 @@ func (s *S3) wrap(err error, doing, key string) error {
 		}
 		var uerr *url.Error
 		if errors.As(err, &uerr) {
-			return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", doing, err),
+			return bfia.Unavailable(bfia.WaitsForStorage, fmt.Errorf("%s: %w", doing, err),
 				"the storage does not answer")
 		}
 		return fmt.Errorf("%s: %w", doing, err)
@@ -130,7 +130,7 @@ func (s *S3) wrap(err error, doing, key string) error {
 	case isFullS3(resp):
 		return storageFull(fmt.Errorf("%s: %w", doing, err))
 	case resp.StatusCode >= 500:
-		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", doing, err),
+		return bfia.Unavailable(bfia.WaitsForStorage, fmt.Errorf("%s: %w", doing, err),
 			"the storage does not answer")
 	}
 	return fmt.Errorf("%s: %w", doing, err)

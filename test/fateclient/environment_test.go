@@ -32,8 +32,9 @@ type environment struct {
 	guest, host string // host:port
 }
 
-// newEnvironment starts two parties with the reference provider and the demo's data.
-func newEnvironment(t *testing.T) *environment {
+// newEnvironment starts two parties with the reference provider and the demo's data. Providers may also run
+// the programs in allow.
+func newEnvironment(t *testing.T, allow ...string) *environment {
 	t.Helper()
 	venv := os.Getenv("HUTONG_FATE_CLIENT")
 	if venv == "" {
@@ -45,9 +46,13 @@ func newEnvironment(t *testing.T) *environment {
 	_, ui, _ := strings.Cut(testenv.FreeAddress(t), ":")
 	provider := testenv.Binary(t, "provider")
 	var log lockedBuffer
-	dev := exec.Command(testenv.Binary(t, "hutong"), "dev", "--no-docker", "--data-dir",
-		filepath.Join(e.dir, "data"), "--temporal-port", temporal, "--ui-port", ui, "--allow", provider,
-		"--slots", "4", "--party", guestNode+"="+e.guest, "--party", hostNode+"="+e.host)
+	args := []string{"dev", "--no-docker", "--data-dir", filepath.Join(e.dir, "data"), "--temporal-port",
+		temporal, "--ui-port", ui, "--slots", "4", "--party", guestNode + "=" + e.guest, "--party",
+		hostNode + "=" + e.host}
+	for _, program := range append([]string{provider}, allow...) {
+		args = append(args, "--allow", program)
+	}
+	dev := exec.Command(testenv.Binary(t, "hutong"), args...)
 	dev.Stdout, dev.Stderr = &log, &log
 	require.NoError(t, dev.Start())
 	t.Cleanup(func() {
@@ -123,13 +128,19 @@ func (e *environment) hutong(args ...string) {
 // run runs a program of FATE's client, and returns what it prints.
 func (e *environment) run(program string, args ...string) string {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(e.t.Context(), 5*time.Minute)
+	out, err := e.try(program, args...)
+	require.NoError(e.t, err, "%s %s:\n%s", program, strings.Join(args, " "), out)
+	return out
+}
+
+// try runs a program of FATE's client, which may fail.
+func (e *environment) try(program string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(e.t.Context(), 15*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(e.venv, "bin", program), args...)
 	cmd.Dir = e.dir
 	out, err := cmd.CombinedOutput()
-	require.NoError(e.t, err, "%s %s:\n%s", program, strings.Join(args, " "), out)
-	return string(out)
+	return string(out), err
 }
 
 // answer is what flow prints.

@@ -79,7 +79,8 @@ func testModelOfEarlierJob(t *testing.T, device bfia.Device, change func(*party.
 	model := trained + ":" + task
 	for n, role := range map[*testParty]string{guest: "guest.0", host: "host.0"} {
 		var views []bfia.ModelView
-		require.NoError(t, json.Unmarshal([]byte(n.mustCommand("model", "show", trained)), &views))
+		shown := n.mustCommand("model", "show", trained, "-o", "json")
+		require.NoError(t, json.Unmarshal([]byte(shown), &views))
 		require.Len(t, views, 1)
 		require.Equal(t, model+".model0", views[0].Model)
 		require.Equal(t, role, views[0].Role)

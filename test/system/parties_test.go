@@ -47,6 +47,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == fateContainer {
 		os.Exit(runFATEContainer())
 	}
+	if len(os.Args) == 2 && os.Args[1] == exchangeContainer {
+		os.Exit(runExchangeContainer())
+	}
 	os.Exit(testenv.Main(m))
 }
 

@@ -45,6 +45,8 @@ func TestEveryWaitHasAReason(t *testing.T) {
 		"approval": testWaitForApproval, "queue": testWaitInQueue, "drained runner": testWaitForDrainedRunner,
 		"absent runner": testWaitForAbsentRunner, "partner at the start": testWaitForPartnerAtStart,
 		"partner during a task": testWaitForPartnerInTask, "slot": testWaitForSlot, "retry": testWaitForRetry,
+		"database of a runner": testWaitForDatabaseOfRunner,
+		"database of a party":  testWaitForDatabaseOfParty,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

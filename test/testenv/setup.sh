@@ -27,6 +27,6 @@ if [ "${#packages[@]}" -gt 0 ]; then
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 fi
 if [ -z "$python311" ]; then
-  echo "Python 3.11 is missing: this Debian release has no package of it. Only 'make interop' needs it, for FATE-Flow;"
-  echo "install Python 3.11 with its venv module, and name it in PYTHON."
+  echo "Python 3.11 is missing: this Debian release has no package of it. Only 'make interop', 'make fate-client' and"
+  echo "'make fate' need it; install Python 3.11 with its venv module, and name it in PYTHON. 'make fate' needs its torch too."
 fi

@@ -25,15 +25,17 @@ const (
 
 // taskPart is a part of a task in one attempt, which runs as one container.
 type taskPart struct {
-	part     bfia.Part
-	task     string
-	taskID   string // of its attempt
-	attempt  int
-	state    bfia.TaskState
-	failure  *bfia.Failure
-	waiting  *bfia.Waiting // why its container does not run, as far as the workflow knows
-	claim    participant.Claim
-	reported bfia.TaskState // by the container's callbacks
+	part    bfia.Part
+	task    string
+	taskID  string // of its attempt
+	attempt int
+	state   bfia.TaskState
+	failure *bfia.Failure
+	waiting *bfia.Waiting // why its container does not run, as far as the workflow knows
+	// keepsWaits says that its runner could not record a wait, so the workflow records what it waits for.
+	keepsWaits, recordingWait bool
+	claim                     participant.Claim
+	reported                  bfia.TaskState // by the container's callbacks
 
 	beginReport workflow.Future     // reports to FATE-Flow that it runs; nil for other schedulers
 	run         workflow.Future     // of its RunTask; nil until that is started

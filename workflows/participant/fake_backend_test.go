@@ -282,6 +282,9 @@ func (c *fakeBackend) recordWaits(_ context.Context, in participant.RecordWaitsI
 
 func (c *fakeBackend) recordTaskWait(_ context.Context, in participant.RecordTaskWaitInput) error {
 	defer c.enter()()
+	if c.down != nil && c.down("RecordTaskWait") {
+		return flowtest.ErrAway
+	}
 	key := flowtest.PartKey(in.Key.Task, bfia.Part{Role: in.Key.Role, Index: in.Key.Index})
 	if c.partWaits[key] = in.Waiting; in.Waiting != nil {
 		c.waited = append(c.waited, *in.Waiting)

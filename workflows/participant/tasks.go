@@ -334,7 +334,7 @@ func (j *job) receiveCallbacks(ctx workflow.Context) {
 }
 
 // receiveTaskWaits receives what runners know of the waits of parts, and shows it. Their rows have it
-// already.
+// already, unless the runner could not reach the database.
 func (j *job) receiveTaskWaits(ctx workflow.Context) {
 	ch := workflow.GetSignalChannel(ctx, workflows.SignalTaskWait)
 	for {
@@ -348,10 +348,42 @@ func (j *job) receiveTaskWaits(ctx workflow.Context) {
 				if t.id == w.TaskID && part.part.Self() == w.Part {
 					part.waiting = w.Waiting
 					j.describe(ctx)
+					j.recordUnrecorded(ctx, part, w.Unrecorded)
 				}
 			}
 		}
 	}
+}
+
+// changeUnrecorded is the change of this workflow from which on it records what runners could not.
+const changeUnrecorded = "record the waits that runners could not"
+
+// recordUnrecorded records what a part waits for, if its runner could not. From then on the workflow records
+// all that the runner reports of the part: an older wait that is still being written must not stay the last.
+func (j *job) recordUnrecorded(ctx workflow.Context, part *taskPart, unrecorded bool) {
+	if unrecorded && !part.keepsWaits {
+		part.keepsWaits = workflow.GetVersion(ctx, changeUnrecorded, workflow.DefaultVersion, 1) == 1
+	}
+	if !part.keepsWaits || part.recordingWait {
+		return
+	}
+
+	part.recordingWait = true
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		defer func() { part.recordingWait = false }()
+		for !part.state.Terminal() { // the row of a part that has ended keeps no wait
+			now := part.waiting
+			in := participant.RecordTaskWaitInput{Key: j.key(part), TaskID: part.taskID, Waiting: now}
+			if err := workflows.Record(ctx, "record what "+part.part.Self()+" waits for", act.RecordTaskWait,
+				in).Get(ctx, nil); err != nil {
+				j.logger.Error("failed to record what a part waits for", "task_id", part.taskID,
+					"role", part.part.Self(), "error", err)
+			}
+			if part.waiting.Same(now) {
+				return
+			}
+		}
+	})
 }
 
 // endPart ends a part: first in the party's rows, so that a poll reads the same, then at the scheduler.

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"hutong/activities"
 	"hutong/bfia"
 	"hutong/workflows"
 	"hutong/workflows/internal/flowtest"
@@ -67,5 +68,64 @@ func TestParticipantWaits(t *testing.T) {
 	}
 	for key, w := range c.partWaits {
 		assert.Nil(t, w, "%s ended", key)
+	}
+}
+
+// TestParticipantRecordsWaits has a runner report waits that it could not record. The workflow shows them at
+// once, and records them as soon as the database answers, also their end. A wait that is over by then does
+// not stay in the row.
+func TestParticipantRecordsWaits(t *testing.T) {
+	for name, ends := range map[string]time.Duration{
+		"ends after the outage": 5 * time.Minute, "ends during the outage": 150 * time.Second,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newFakeBackend(t, flowtest.Plan([]bfia.Part{flowtest.GuestA}, "a"))
+			c.runs["a guest.0"] = container{after: 10 * time.Minute}
+			from, until := time.Minute, 4*time.Minute
+			c.down = func(name string) bool {
+				now := c.env.Now().Sub(c.began)
+				return name == "RecordTaskWait" && now > from && now < until
+			}
+			report := func(w *bfia.Waiting, unrecorded bool) {
+				c.env.SignalWorkflow(workflows.SignalTaskWait, activities.PartWait{TaskID: c.taskID("a"),
+					NodeID: flowtest.NodeA, Part: "guest.0", Waiting: w, Unrecorded: unrecorded})
+			}
+			shown := func() bool {
+				return strings.Contains(flowtest.Details(t, c.env), "tries again: no database")
+			}
+			row := func() *bfia.Waiting {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				return c.partWaits["a guest.0"]
+			}
+			c.at(time.Second, func() { c.start("a") })
+			c.at(2*time.Minute, func() {
+				report(&bfia.Waiting{Kind: bfia.WaitsForDatabase, NodeID: flowtest.NodeA,
+					Message: "tries again: no database", Since: c.env.Now()}, true)
+			})
+			c.at(140*time.Second, func() {
+				assert.True(t, shown())
+				assert.Nil(t, row())
+			})
+			c.at(ends-5*time.Second, func() {
+				assert.True(t, shown())
+				assert.Equal(t, ends > until, row() != nil)
+			})
+			c.at(ends, func() { report(nil, false) })
+			c.at(ends+5*time.Second, func() { assert.False(t, shown()) })
+			c.at(6*time.Minute, func() { assert.Nil(t, row()) })
+			c.at(30*time.Minute, func() { c.stop("") })
+
+			r, err := c.play()
+			require.NoError(t, err)
+			assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
+			recorded := 0
+			for _, w := range c.waited {
+				if w.Message == "tries again: no database" {
+					recorded++
+				}
+			}
+			assert.Positive(t, recorded, "the workflow recorded it")
+		})
 	}
 }

@@ -122,7 +122,10 @@ const (
 	requestTimeout = 2 * time.Minute
 )
 
-var _ driver.Driver = (*Driver)(nil)
+var (
+	_ driver.Driver = (*Driver)(nil)
+	_ driver.Server = (*Driver)(nil)
+)
 
 // New returns a driver for Docker containers. It does not connect to Docker Engine, so it works while that is
 // down.
@@ -319,6 +322,11 @@ func (d *Driver) inspectOwned(ctx context.Context, name, ref string) (container.
 	}
 
 	return c, nil
+}
+
+// IsUnreachable implements [driver.Server].
+func (d *Driver) IsUnreachable(err error) bool {
+	return client.IsErrConnectionFailed(err) || cerrdefs.IsUnavailable(err)
 }
 
 // classify maps an error of the Docker API to ErrNotFound or a non-retryable error.

@@ -6,7 +6,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path"
 	"regexp"
@@ -99,7 +101,10 @@ const (
 	namespaceFile      = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 )
 
-var _ driver.Driver = (*Driver)(nil)
+var (
+	_ driver.Driver = (*Driver)(nil)
+	_ driver.Server = (*Driver)(nil)
+)
 
 const (
 	// ContainerUID is the user and group of containers, unless their provider has the exception
@@ -414,6 +419,13 @@ func digest(s string) string {
 	sum := sha256.Sum256([]byte(s))
 
 	return hex.EncodeToString(sum[:])
+}
+
+// IsUnreachable implements [driver.Server].
+func (k *Driver) IsUnreachable(err error) bool {
+	var unanswered *url.Error // of the HTTP client
+	return errors.As(err, &unanswered) || apierrors.IsServiceUnavailable(err) || apierrors.IsTimeout(err) ||
+		apierrors.IsServerTimeout(err) || apierrors.IsTooManyRequests(err)
 }
 
 // classify maps an error of the API server to ErrNotFound or a non-retryable error.

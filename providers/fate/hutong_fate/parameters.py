@@ -24,15 +24,19 @@ def value_of(text: str):
         return text
 
 
-def split(parameters: Dict[str, str], known) -> tuple:
-    """Separates FATE's parameters from the names of columns. It refuses unknown ones."""
+def split(parameters: Dict[str, str], known, of_other_stages=()) -> tuple:
+    """Separates FATE's parameters from the names of columns. It refuses unknown ones.
+
+    Those of the component's other stages are left out, as FATE leaves them out: a deployed pipeline of FATE
+    predicts with the parameters of its training.
+    """
     own, columns = {}, {}
     for name, text in parameters.items():
         if name in known:
             own[name] = text
         elif name in COLUMNS:
             columns[name] = str(value_of(text) or "")
-        elif name not in ADDRESS:
+        elif name not in ADDRESS and name not in of_other_stages:
             near = difflib.get_close_matches(name, [*known, *COLUMNS], n=1)
             hint = f'; did you mean "{near[0]}"?' if near else f"; it has {', '.join([*known, *COLUMNS])}"
             raise TaskError(f"parameter {name}: the component has no such parameter{hint}")

@@ -156,6 +156,8 @@ def main(arguments: list) -> int:
         parser.error("one of --image and --command is required")
     device = args.device or ("docker" if args.image else "process")
     metadata = {"image": args.image} if args.image else {"command": args.command}
+    if device == "docker":
+        metadata["base_url"] = ""  # of the Docker Engine; FATE-Flow requires it
     json.dump(registration(device, metadata), sys.stdout, indent=2, ensure_ascii=False)
     print()
     return 0

@@ -13,6 +13,7 @@ from typing import Dict, List, Optional
 from .errors import TaskError
 
 SID = "sid"
+FOLD = "fold"
 # All parties cut their tables alike: the order of sums, and so the last digits of results, depends on it.
 PARTITIONS = 4
 # The name under which metadata holds what CSV can't: which column is what, and of which type.
@@ -157,7 +158,7 @@ def dataframe_of(ctx, frame, columns: Layout):
 def write_csv(dataframes: list, path: Path, multiple: bool) -> dict:
     """Writes dataframes of the same columns to a CSV file, and returns what metadata holds of it.
 
-    Several dataframes, as of a cross validation, are told apart by a column "fold".
+    Several dataframes, as of a cross validation, are told apart by a column FOLD.
     """
     import pandas as pd
 
@@ -165,7 +166,7 @@ def write_csv(dataframes: list, path: Path, multiple: bool) -> dict:
     for number, df in enumerate(dataframes):
         frame = df.as_pd_df()
         if multiple:
-            frame.insert(len(frame.columns), "fold", number)
+            frame.insert(0, FOLD, number)
         frames.append(frame)
     frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     schema = dataframes[0].schema
@@ -175,10 +176,11 @@ def write_csv(dataframes: list, path: Path, multiple: bool) -> dict:
         frame = frame.drop(columns=sid)
     elif ident != sid:
         frame = frame.rename(columns={sid: SID})
-    first = [c for c in (SID if SID in frame.columns else None, ident, label, weight) if c]
+    # FATE's pipeline takes the last two columns of predictions for predict_detail and type.
+    first = [c for c in (SID if SID in frame.columns else None, ident, label, weight, FOLD if multiple else None) if c]
     frame = frame[first + [c for c in frame.columns if c not in first]]
     dtypes = {c: str(t) for c, t in frame.dtypes.items() if c not in (SID, ident)}
-    frame.to_csv(path, index=False, lineterminator="\n")
+    _write_rows(frame, path)
     return {
         "count": len(frame),
         "columns": [{"name": c, "type": _column_type(dtypes.get(c, "object"))} for c in frame.columns],
@@ -188,6 +190,31 @@ def write_csv(dataframes: list, path: Path, multiple: bool) -> dict:
             EXTRA: {"id": ident, "label": label, "weight": weight, "dtypes": dtypes},
         },
     }
+
+
+def _write_rows(frame, path: Path) -> None:
+    """Writes a frame as CSV.
+
+    FATE puts some cells, such as predict_detail, in quotes of its own. They become the quotes of CSV, also where
+    CSV needs none, since FATE's pipeline removes the first and the last character of such cells.
+    """
+    quoted = [c for c in frame.columns if frame[c].dtype == object and len(frame) and frame[c].map(_has_quotes).all()]
+    if not quoted:
+        frame.to_csv(path, index=False, lineterminator="\n")
+        return
+    cells = []
+    for name in frame.columns:
+        if name in quoted:
+            cells.append(['"' + text[1:-1].replace('"', '""') + '"' for text in frame[name]])
+        else:
+            cells.append(frame[[name]].to_csv(index=False, header=False, lineterminator="\0").split("\0")[:-1])
+    with open(path, "w", encoding="utf-8", newline="") as out:
+        frame[:0].to_csv(out, index=False, lineterminator="\n")
+        out.writelines(",".join(row) + "\n" for row in zip(*cells))
+
+
+def _has_quotes(cell) -> bool:
+    return isinstance(cell, str) and len(cell) > 1 and cell[0] == cell[-1] == '"'
 
 
 def _column_type(dtype: str) -> str:

@@ -68,6 +68,14 @@ def load(job):
     return load_component(job.component, Stage.from_str(stage)), Stage.from_str(stage)
 
 
+def of_other_stages(name: str) -> set:
+    """Returns the names of the parameters of all stages of a component."""
+    from fate.components.core import load_component
+
+    component = load_component(name)
+    return {p for one in (component, *component.stage_components) for p in one.parameters.mapping}
+
+
 def ports_of(described, role, stage) -> dict:
     """Returns the ports that a role has."""
     return {name: a for name, a in described.items() if a.is_active_for(stage, role)}
@@ -138,7 +146,9 @@ class Run:
         self.component, self.stage = load(job)
         self.role = Role.from_str(job.role)
         self.artifacts = self.component.artifacts
-        self.own, self.columns = params.split(job.parameters, list(self.component.parameters.mapping))
+        self.own, self.columns = params.split(
+            job.parameters, list(self.component.parameters.mapping), of_other_stages(job.component)
+        )
         self.accepted = params.check(self.component, self.own)
         self.names = set()
         self._sources = {}

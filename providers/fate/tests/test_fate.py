@@ -11,6 +11,7 @@ import unittest
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas
 from hutong_fate import parameters, registration, storage, tables, task, worker
 from hutong_fate.errors import TaskError
 
@@ -83,6 +84,17 @@ class TestFATE(unittest.TestCase):
             with self.subTest(words), self.assertRaisesRegex(TaskError, words) as raised:
                 tables.frame_of(header, bad, tables.layout(header, metadata, {}))
             self.assertNotIn("secret", str(raised.exception))
+
+    def test_quotes_of_fates_own(self):
+        frame = pandas.DataFrame({"id": ["a,", "b"], "score": [0.5, None], "predict_detail": ["\"{'s': 1}\"", "\"{}\""],
+                                  "type": ["train", '"x"']})
+        with tempfile.TemporaryDirectory() as name:
+            path = Path(name) / "rows"
+            tables._write_rows(frame, path)
+            self.assertEqual(path.read_text().splitlines()[1:], ['"a,",0.5,"{\'s\': 1}",train', 'b,"","{}","""x"""'])
+            with open(path, newline="") as f:
+                self.assertEqual(list(csv.reader(f)), [["id", "score", "predict_detail", "type"],
+                                                       ["a,", "0.5", "{'s': 1}", "train"], ["b", "", "{}", '"x"']])
 
     def test_rows_keep_their_ids(self):
         """Runs a component that needs no partner, and reads a table back."""

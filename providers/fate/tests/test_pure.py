@@ -86,6 +86,7 @@ class TestParameters(unittest.TestCase):
         self.assertEqual((own, columns), ({"epochs": "3"}, {"id": "key"}))
         with self.assertRaisesRegex(TaskError, 'parameter epoch: .*did you mean "epochs"'):
             parameters.split({"epoch": "3"}, ["epochs"])
+        self.assertEqual(parameters.split({"epochs": "3", "threshold": "1"}, ["threshold"], {"epochs"})[0], {"threshold": "1"})
 
     def test_check(self):
         def positive(v):

@@ -15,6 +15,7 @@ type Relay struct {
 
 	mu               sync.Mutex
 	network, address string // of the server to which new connections lead
+	clients          map[net.Conn]bool
 }
 
 // New returns a relay that listens on a host, until the test ends, and leads to the server at an address of a
@@ -40,7 +41,7 @@ func start(t testing.TB, host, network, address string, wrap func(net.Listener) 
 	}
 	l = wrap(l)
 	t.Cleanup(func() { _ = l.Close() })
-	r := &Relay{listener: l, network: network, address: address}
+	r := &Relay{listener: l, network: network, address: address, clients: map[net.Conn]bool{}}
 	go func() {
 		for {
 			client, err := l.Accept()
@@ -63,11 +64,30 @@ func (r *Relay) Lead(network, address string) {
 	r.network, r.address = network, address
 }
 
+// Cut closes all connections, and new ones at once, until Lead names a server.
+func (r *Relay) Cut() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.network, r.address = "", ""
+	for client := range r.clients {
+		_ = client.Close()
+	}
+}
+
 func (r *Relay) forward(client net.Conn) {
-	defer func() { _ = client.Close() }()
 	r.mu.Lock()
 	network, address := r.network, r.address
+	r.clients[client] = true
 	r.mu.Unlock()
+	defer func() {
+		_ = client.Close()
+		r.mu.Lock()
+		delete(r.clients, client)
+		r.mu.Unlock()
+	}()
+	if network == "" {
+		return
+	}
 	server, err := net.Dial(network, address)
 	if err != nil {
 		return

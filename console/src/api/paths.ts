@@ -1,0 +1,21 @@
+// The paths of the API that the console calls.
+export const paths = {
+  jobs: "/v1/platform/schedule/job/query_job_list",
+  status: "/v1/platform/schedule/job/status_all",
+  stop: "/v1/platform/schedule/job/stop_all",
+  audit: "/v1/platform/schedule/job/audit_confirm",
+  priority: "/v1/platform/schedule/job/priority",
+  submit: "/v2/schedule/job/create_all",
+  check: "/v1/platform/schedule/job/check",
+  show: "/v2/job/show",
+  document: "/v2/job/document",
+  outputs: "/v2/job/output/query",
+  download: "/v2/data/download",
+  logLines: "/v1/platform/schedule/task/get_log_line",
+  log: "/v1/platform/schedule/task/get_log",
+  login: "/v2/client/login",
+  whoami: "/v2/client/whoami",
+  events: "/v2/events",
+  partners: "/v2/contract/query",
+  runners: "/v2/runner/query",
+} as const;

@@ -1,0 +1,25 @@
+// The table of pages. A new page is a file of its own here, and a row.
+import type { ComponentType } from "preact";
+import type { Key } from "../i18n";
+import type { Role } from "../session";
+import { Jobs } from "./jobs";
+
+export interface PageProps {
+  /** The parts of the path that begin with a colon. */
+  params: Record<string, string>;
+}
+
+export interface PageEntry {
+  path: string;
+  view: ComponentType<PageProps>;
+  /** The text of the link to the page; without it the page is not in the navigation. */
+  nav?: Key;
+  /** The role that the page requires. */
+  role: Role;
+}
+
+// The first page whose path matches is shown. The order is that of the navigation.
+export const pages: PageEntry[] = [
+  { path: "/console/", view: Jobs, role: "viewer" },
+  { path: "/console/jobs", view: Jobs, role: "viewer", nav: "nav.jobs" },
+];

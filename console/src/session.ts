@@ -1,0 +1,79 @@
+// Who has signed in, and what the client may do.
+import { computed, signal } from "@preact/signals";
+import { ApiError, get, setToken, unauthenticated } from "./api/client";
+import { paths } from "./api/paths";
+import type { LoginMethods, WhoAmI } from "./api/types";
+import * as live from "./live";
+import { finish } from "./oidc";
+
+export type Role =
+  | "viewer" | "operator" | "approver" | "data" | "logs" | "provider-admin" | "runner-admin" | "auditor" | "admin";
+
+export type Session =
+  | { state: "loading" }
+  | { state: "out"; login?: LoginMethods; reason?: string }
+  | { state: "in"; who: WhoAmI };
+
+export const session = signal<Session>({ state: "loading" });
+
+/** roles are the roles of the client who has signed in. */
+export const roles = computed(() => (session.value.state === "in" ? session.value.who.roles : []));
+
+/** can returns whether the client has a role. An administrator has every role. */
+export function can(role: Role): boolean {
+  return roles.value.includes(role) || roles.value.includes("admin");
+}
+
+/** ownNode is the node id of the party. */
+export const ownNode = computed(() => (session.value.state === "in" ? session.value.who.node_id : ""));
+
+/** load finds out who the client is, and how to sign in if nobody has. */
+export async function load(reason?: string): Promise<void> {
+  try {
+    await finish();
+  } catch (e) {
+    reason = message(e);
+  }
+  try {
+    session.value = { state: "in", who: await get<WhoAmI>(paths.whoami) };
+    live.start();
+    return;
+  } catch (e) {
+    live.stop();
+    if (!(e instanceof ApiError) || (e.status !== 401 && e.status !== 403)) reason = message(e);
+  }
+  setToken("");
+  try {
+    session.value = { state: "out", login: await get<LoginMethods>(paths.login), ...(reason ? { reason } : {}) };
+  } catch (e) {
+    session.value = { state: "out", reason: reason ?? message(e) };
+  }
+}
+
+/** signIn tries a token. It returns why the party refuses it, or "". */
+export async function signIn(token: string): Promise<string> {
+  setToken(token);
+  try {
+    session.value = { state: "in", who: await get<WhoAmI>(paths.whoami) };
+    live.start();
+    return "";
+  } catch (e) {
+    setToken("");
+    return message(e);
+  }
+}
+
+export function signOut(): void {
+  setToken("");
+  live.stop();
+  void load();
+}
+
+function message(e: unknown): string {
+  return e instanceof Error ? e.message : String(e);
+}
+
+// A token that expires or is revoked while a page is open ends the session.
+unauthenticated.subscribe((n) => {
+  if (n > 0 && session.peek().state === "in") void load();
+});
