@@ -66,7 +66,8 @@ func (s *Store) WaitingJobs(ctx context.Context, kind bfia.WaitingKind) ([]Job, 
 			continue
 		}
 		jobs = append(jobs, Job{JobID: j.JobID, FlowID: j.FlowID, State: j.State,
-			InitiatorNode: j.InitiatorNode, PartyNodes: j.ParticipantNodes, Waiting: j.Waiting, CreatedAt: normalizeTime(j.CreatedAt)})
+			InitiatorNode: j.InitiatorNode, PartyNodes: j.ParticipantNodes,
+			Waiting: j.Waiting, CreatedAt: normalizeTime(j.CreatedAt)})
 	}
 	return jobs, nil
 }
