@@ -30,7 +30,7 @@ SHORT       ?=
 BENCH_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image interop fate fate-client chaos bench bench-peer pictures console check-console clean FORCE
+.PHONY: help setup build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image interop fate fate-client fate-interop chaos bench bench-peer pictures console check-console clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -132,6 +132,14 @@ fate: build ## run FATE's own algorithms between two parties; installs FATE (SHO
 	HUTONG_FATE="$(CACHE)/fate" HUTONG_FATE_CLIENT="$(CACHE)/fate_client" $(GO) test $(SLIM) -count 1 -timeout 20m $(TEST_FLAGS) \
 		-v -run '^TestFATEPipeline$$' ./test/fateclient
 	@echo "make fate: all passed$(if $(SHORT),; SHORT=1 left out SSHE and TestFATEFurther)"
+
+fate-interop: build ## run FATE's own algorithms together with a FATE-Flow 2.2.0, in containers; installs both
+	test/interop/fateflow/install.sh "$(CACHE)"
+	test/fateclient/install.sh "$(CACHE)"
+	providers/fate/install.sh "$(CACHE)/fate"
+	test/interop/fate/image.sh "$(CACHE)/fate" hutong/interop-fate:1
+	HUTONG_INTEROP=1 HUTONG_FATE_IMAGE=hutong/interop-fate:1 HUTONG_FATE_CLIENT="$(CACHE)/fate_client" $(GO) test $(SLIM) -count 1 \
+		-timeout 40m $(TEST_FLAGS) -v -run '^TestFATE(Components|PipelineWithFATEFlow)$$' ./test/interop
 
 chaos: build ## inject faults while jobs run, and check that nothing is lost (FOR=10m SEED=1, or SEED=random)
 	$(STATIC) $(GO) build -o bin/chaos ./test/chaos

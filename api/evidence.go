@@ -18,6 +18,7 @@ import (
 	"hutong/activities"
 	"hutong/bfia"
 	"hutong/internal/audit"
+	"hutong/internal/certs"
 	"hutong/internal/evidence"
 	"hutong/store"
 	"hutong/store/dataset"
@@ -47,17 +48,9 @@ func (s *Server) jobEvidence(c *fiber.Ctx) error {
 			job.State,
 		)
 	}
-	if s.EvidenceSigner == nil {
-		return bfia.Errorf(bfia.CodeUnavailable, "%s has no key to sign evidence", s.Node)
-	}
-	signer, err := s.EvidenceSigner()
+	signer, err := s.signer()
 	if err != nil {
-		return bfia.Wrap(
-			bfia.CodeUnavailable,
-			err,
-			"failed to read the key with which %s signs evidence",
-			s.Node,
-		)
+		return err
 	}
 	if err := s.recordAct(ctx); err != nil {
 		return err
@@ -70,12 +63,25 @@ func (s *Server) jobEvidence(c *fiber.Ctx) error {
 	return c.Send(archive.Bytes())
 }
 
+// signer returns the key with which this party signs archives.
+func (s *Server) signer() (certs.Signer, error) {
+	if s.Signer == nil {
+		return certs.Signer{}, bfia.Errorf(bfia.CodeUnavailable, "%s has no key to sign archives", s.Node)
+	}
+	signer, err := s.Signer()
+	if err != nil {
+		return signer, bfia.Wrap(bfia.CodeUnavailable, err,
+			"failed to read the key with which %s signs archives", s.Node)
+	}
+	return signer, nil
+}
+
 // writeEvidence collects the facts of a job and writes the archive.
 func (s *Server) writeEvidence(
 	ctx context.Context,
 	w io.Writer,
 	job *store.Job,
-	signer evidence.Signer,
+	signer certs.Signer,
 ) error {
 	record, err := s.store.JobRecord(ctx, job.JobID)
 	if err != nil {

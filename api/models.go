@@ -12,8 +12,10 @@ import (
 
 	"hutong/bfia"
 	"hutong/internal/audit"
+	"hutong/internal/certs"
 	"hutong/internal/identity"
 	"hutong/store"
+	"hutong/store/model"
 )
 
 // queryModels lists this party's parts of models, of one job or all. With model it returns the parts of that
@@ -132,7 +134,11 @@ func (s *Server) exportModel(c *fiber.Ctx) error {
 		return err
 	}
 	on(c.UserContext(), audit.Model, ref.String())
-	export, err := s.models.Export(c.UserContext(), ref)
+	signer, err := s.signer()
+	if err != nil {
+		return err
+	}
+	export, err := s.models.Export(c.UserContext(), ref, signer)
 	if err != nil {
 		return err
 	}
@@ -150,8 +156,13 @@ func (s *Server) exportModel(c *fiber.Ctx) error {
 	return nil
 }
 
-// importModel stores the archive of a model that was exported.
+// importModel stores the archive of a model that was exported. Without a parameter this party must have
+// signed it.
 func (s *Server) importModel(c *fiber.Ctx) error {
+	trust, err := s.trust(c)
+	if err != nil {
+		return err
+	}
 	caller := identity.From(c.UserContext())
 	release, err := s.Callers.Upload(caller)
 	if err != nil {
@@ -168,13 +179,42 @@ func (s *Server) importModel(c *fiber.Ctx) error {
 	if err != nil {
 		return bfia.Wrap(bfia.CodeInternal, err, "failed to read the archive again")
 	}
-	ref, err := s.models.Import(c.UserContext(), form.file, size, s.MaxUploadBytes,
-		func(ref bfia.ModelRef) { on(c.UserContext(), audit.Model, ref.String()) })
+	imported, err := s.models.Import(c.UserContext(), form.file, size, model.Importing{
+		MaxBytes: s.MaxUploadBytes, Trust: trust,
+		Named: func(ref bfia.ModelRef) { on(c.UserContext(), audit.Model, ref.String()) }})
 	if err != nil {
 		return err
 	}
-	s.logger.Info("model imported", "model", ref.String())
-	return answer(c, "success", map[string]any{"model": ref.String()}, nil)
+	view := bfia.ModelImported{Model: imported.Model.String(), SignedBy: imported.SignedBy.Node}
+	if key := imported.SignedBy.Key; key != nil {
+		view.Key = key.Hex()
+	}
+	s.logger.Info("model imported", "model", view.Model, "signed_by", view.SignedBy, "key", view.Key)
+	return answer(c, "success", view, nil)
+}
+
+// trust reads the parameters that say whose signature of an archive counts besides this party's. They are in
+// the query, since the body is the archive.
+func (s *Server) trust(c *fiber.Ctx) (model.Trust, error) {
+	trust := model.Trust{Known: s.KnownSigner}
+	switch text := c.Query("unsigned"); text {
+	case "", "false":
+	case "true":
+		trust.Unsigned = true
+	default:
+		return trust, bfia.Errorf(bfia.CodeBadRequest, "unsigned: must be true or false, but is %.100q", text)
+	}
+	if text := c.Query("signer"); text != "" {
+		pin, err := certs.ParsePin(text)
+		if err != nil {
+			return trust, bfia.Wrap(bfia.CodeBadRequest, err, "signer: %v", err)
+		}
+		if trust.Unsigned {
+			return trust, bfia.Errorf(bfia.CodeBadRequest, "signer: names a key, but unsigned is true")
+		}
+		trust.Key = &pin
+	}
+	return trust, nil
 }
 
 // checkModel refuses a task that uses a model of which this party lacks its part, or which other parties

@@ -3,9 +3,11 @@ package api
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"hutong/activities"
 	"hutong/bfia"
 	"hutong/internal/audit"
+	"hutong/internal/certs"
 	"hutong/store/model"
 )
 
@@ -186,6 +189,132 @@ func editArchive(t *testing.T, archive []byte, change func(files map[string][]by
 	return b.Bytes()
 }
 
+// newSigner returns a new key with a certificate of a node.
+func newSigner(t testing.TB, node string) certs.Signer {
+	t.Helper()
+	key, err := certs.NewKey()
+	require.NoError(t, err)
+	text, err := certs.SelfSignedFor(key, certs.Leaf{Node: node})
+	require.NoError(t, err)
+	chain, err := certs.ParseCertificates(text)
+	require.NoError(t, err)
+	return certs.Signer{Key: key, Chain: chain}
+}
+
+// sign signs the manifest of an archive as it is now, with the certificates of a key.
+func sign(t *testing.T, files map[string][]byte, signer certs.Signer) {
+	t.Helper()
+	files["certificates.pem"] = signer.Certificates()
+	was := regexp.MustCompile(`"certificates_sha256": "\w+"`)
+	sum := sha256.Sum256(signer.Certificates())
+	files["manifest.json"] = was.ReplaceAll(files["manifest.json"],
+		fmt.Appendf(nil, `"certificates_sha256": "%x"`, sum))
+	var err error
+	files["manifest.sig"], err = signer.Sign(model.Format, files["manifest.json"])
+	require.NoError(t, err)
+}
+
+// TestSignedModels imports archives that this party, a partner, a stranger or nobody has signed. No byte of
+// an archive can change, and no signature can move to another archive.
+func TestSignedModels(t *testing.T) {
+	p := trained(t)
+	p.endJob("old")
+	const name = "old:" + second + ".model0"
+	archive := p.send(get(bfia.PathModelExport + "?model=" + name)).Body
+	stranger, partner := newSigner(t, guest), newSigner(t, host)
+	p.known = map[certs.Pin]string{certs.PinOf(partner.Chain[0]): host}
+	signed := func(signer certs.Signer) []byte {
+		return editArchive(t, archive, func(files map[string][]byte) { sign(t, files, signer) })
+	}
+	unsigned := editArchive(t, archive, func(files map[string][]byte) {
+		delete(files, "manifest.sig")
+		delete(files, "certificates.pem")
+	})
+	imported := func(body []byte, query string) call { return post(bfia.PathModelImport+query, body) }
+	keyOf := func(s certs.Signer) string { return certs.PinOf(s.Chain[0]).Hex() }
+
+	for _, c := range []struct {
+		archive []byte
+		query   string
+		want    bfia.ModelImported
+	}{
+		{archive, "", bfia.ModelImported{SignedBy: guest, Key: keyOf(p.key)}},
+		{archive, "?unsigned=true", bfia.ModelImported{SignedBy: guest, Key: keyOf(p.key)}},
+		{archive, "?signer=" + keyOf(p.key), bfia.ModelImported{SignedBy: guest, Key: keyOf(p.key)}},
+		{unsigned, "?unsigned=true", bfia.ModelImported{}},
+		{signed(partner), "?signer=" + keyOf(partner),
+			bfia.ModelImported{SignedBy: host, Key: keyOf(partner)}},
+		{signed(stranger), "?signer=" + keyOf(stranger), bfia.ModelImported{Key: keyOf(stranger)}},
+	} {
+		p.good(post(bfia.PathModelDelete, bfia.ModelName{Model: name}))
+		var answer bfia.ModelImported
+		p.good(imported(c.archive, c.query)).into(&answer)
+		c.want.Model = name
+		require.Equal(t, c.want, answer)
+	}
+
+	p.good(post(bfia.PathModelDelete, bfia.ModelName{Model: name}))
+	for _, c := range []struct {
+		archive []byte
+		query   string
+		want    string
+	}{
+		{unsigned, "", "archive: is not signed"},
+		{unsigned, "?signer=" + keyOf(p.key), "archive: is not signed"},
+		{signed(stranger), "", "no known key signed it, but the key " +
+			certs.PinOf(stranger.Chain[0]).String() + ": nobody has this key"},
+		{signed(stranger), "?unsigned=true", "no known key signed it"},
+		{signed(stranger), "?signer=" + keyOf(partner), "signed it, not the named one"},
+		{signed(partner), "", "partner " + host + " signed it with the key "},
+		{archive, "?signer=" + keyOf(partner), "signed it, not the named one"},
+	} {
+		p.bad(imported(c.archive, c.query), 409, bfia.CodeConflict, "archive: ", c.want)
+	}
+	p.bad(imported(archive, "?unsigned=1"), 400, bfia.CodeBadRequest, `unsigned: must be true or false`)
+	p.bad(imported(archive, "?signer=1"), 400, bfia.CodeBadRequest, `signer: "1" is not the SHA-256`)
+	p.bad(imported(archive, "?unsigned=true&signer="+keyOf(partner)), 400, bfia.CodeBadRequest, "signer: ")
+
+	// Whatever the flags, changed bytes are refused.
+	flip := func(name string, at int) func(map[string][]byte) {
+		return func(files map[string][]byte) { files[name][at] ^= 1 }
+	}
+	other, err := p.key.Sign("hutong-evidence-1", manifestOf(t, archive))
+	require.NoError(t, err)
+	for _, c := range []struct {
+		change func(map[string][]byte)
+		want   string
+	}{
+		{flip("manifest.json", bytes.Index(manifestOf(t, archive), []byte("learning_rate"))), "is not valid"},
+		{flip("manifest.json", bytes.Index(manifestOf(t, archive), []byte("data_0"))), "is not valid"},
+		{flip("manifest.sig", 9), "is not valid"},
+		{func(f map[string][]byte) { f["manifest.sig"] = nil }, "is not valid"},
+		{func(f map[string][]byte) { f["manifest.sig"] = other }, "is not valid"},
+		{func(f map[string][]byte) { f["certificates.pem"] = stranger.Certificates() }, "is not valid"},
+		{func(f map[string][]byte) { f["certificates.pem"] = []byte("x") }, "certificates.pem: "},
+		{func(f map[string][]byte) { f["certificates.pem"] = append(p.key.Certificates(), '\n') },
+			"certificates.pem is not what its manifest says"},
+		{func(f map[string][]byte) { delete(f, "manifest.sig") }, "has no manifest.sig"},
+		{func(f map[string][]byte) { delete(f, "certificates.pem") }, "has no certificates.pem"},
+		{func(f map[string][]byte) { f["manifest.sig"] = make([]byte, 2<<20) },
+			"manifest.sig is longer than"},
+		{flip("guest.0/data_0", 0), "the hashes differ"},
+		{flip("host.0/metadata", 3), "the hashes differ"},
+	} {
+		for _, query := range []string{"", "?unsigned=true", "?signer=" + keyOf(p.key)} {
+			p.bad(imported(editArchive(t, archive, c.change), query), 400, bfia.CodeBadRequest, "archive: ",
+				c.want)
+		}
+	}
+	p.bad(get(bfia.PathModelQuery+"?model="+name), 404, bfia.CodeNotFound)
+}
+
+func manifestOf(t *testing.T, archive []byte) (manifest []byte) {
+	t.Helper()
+	editArchive(t, archive, func(files map[string][]byte) { manifest = files["manifest.json"] })
+	require.NotEmpty(t, manifest)
+	return manifest
+}
+
 // TestExportAndImport brings an exported model back after it is deleted, and refuses archives that are not
 // whole or contain what they should not.
 func TestExportAndImport(t *testing.T) {
@@ -200,7 +329,7 @@ func TestExportAndImport(t *testing.T) {
 
 	var manifest model.Manifest
 	require.Len(t, archive, len(editArchive(t, archive, func(files map[string][]byte) {
-		require.Len(t, files, 5)
+		require.Len(t, files, 7)
 		require.Equal(t, "data_0 of the host", string(files["host.0/data_0"]))
 		require.NoError(t, json.Unmarshal(files["manifest.json"], &manifest))
 	})))
@@ -226,7 +355,7 @@ func TestExportAndImport(t *testing.T) {
 		`has no entry "guest.0/dat`: func(f map[string][]byte) { delete(f, "guest.0/data_0") },
 		"the hashes differ":         func(f map[string][]byte) { f[data] = []byte("data_0 of the gUest") },
 		"not the size":              func(f map[string][]byte) { f[data] = []byte("longer than before") },
-		"has 6 entries, but":        func(f map[string][]byte) { f["../evil"] = []byte("x") },
+		"has 8 entries, but":        func(f map[string][]byte) { f["../evil"] = []byte("x") },
 		"hash or size of guest.0":   edit(manifest.Parts[0].Files[0].SHA256, strings.Repeat("0", 64)),
 		"parts: hash or size":       edit(`"name": "data_0"`, `"name": "../data_0"`),
 		"holds the part of " + host: edit("\n  \"node_id\": \""+guest, "\n  \"node_id\": \""+host),
@@ -236,7 +365,12 @@ func TestExportAndImport(t *testing.T) {
 		"task_name: ":               edit(`"task_name": "`+second, `"task_name": "../`+second),
 		"has no part guest.5":       edit(`"index": 0`, `"index": 5`),
 	} {
-		p.bad(imported(editArchive(t, archive, change)), 400, bfia.CodeBadRequest, "archive: ", want)
+		p.bad(imported(editArchive(t, archive, func(files map[string][]byte) {
+			change(files)
+			if files["manifest.json"] != nil {
+				sign(t, files, p.key)
+			}
+		})), 400, bfia.CodeBadRequest, "archive: ", want)
 	}
 	// A name that leads out of the model, with hashes that agree.
 	p.bad(imported(editArchive(t, archive, func(files map[string][]byte) {
@@ -246,6 +380,7 @@ func TestExportAndImport(t *testing.T) {
 		m.Parts[0].SHA256, m.Parts[0].Bytes = model.Digest(m.Parts[0].Files)
 		files["manifest.json"], _ = json.Marshal(m)
 		files["guest.0/../../data_0"] = files["guest.0/data_0"]
+		sign(t, files, p.key)
 	})), 400, bfia.CodeBadRequest, `"../../data_0" is not a file name`)
 	p.bad(imported([]byte("no zip")), 400, bfia.CodeBadRequest, "archive: is not a zip file")
 	p.bad(imported(bytes.Repeat([]byte("x"), 5<<20)), 413, bfia.CodeTooLarge, "upload.max_bytes")

@@ -3,7 +3,9 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -27,6 +29,7 @@ import (
 	"hutong/activities/scheduler"
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/internal/certs"
 	"hutong/internal/httpclient"
 	"hutong/store"
 	"hutong/store/blob"
@@ -190,9 +193,24 @@ type party struct {
 	temp     string
 	storage  string
 	log      *logBuffer
+	// key signs the party's archives. known has the keys of partners, by their nodes.
+	key   certs.Signer
+	known map[certs.Pin]string
 
 	mu    sync.Mutex
 	peers map[string]string
+}
+
+// knownSigner returns the party itself, or the partner with a key.
+func (p *party) knownSigner(chain []*x509.Certificate) (string, error) {
+	pin := certs.PinOf(chain[0])
+	if pin == certs.PinOf(p.key.Chain[0]) {
+		return guest, nil
+	}
+	if node := p.known[pin]; node != "" {
+		return node, nil
+	}
+	return "", errors.New("nobody has this key")
 }
 
 // newParty serves the guest's API until the test ends. change edits its configuration.
@@ -201,7 +219,7 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 	dir := t.TempDir()
 	p := &party{t: t, uploads: filepath.Join(dir, "upload"), temp: filepath.Join(dir, "tmp"),
 		storage: filepath.Join(dir, "storage"),
-		peers:   map[string]string{}, log: &logBuffer{}}
+		peers:   map[string]string{}, log: &logBuffer{}, key: newSigner(t, guest)}
 	for _, d := range []string{p.uploads, p.temp, p.storage} {
 		require.NoError(t, os.Mkdir(d, 0o755))
 	}
@@ -218,6 +236,7 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 		UploadDir:      p.uploads,
 		MaxUploadBytes: 4 << 20, TempDir: p.temp, ClientTimeout: time.Minute,
 		Clients: OpenClients, OpenPartners: true,
+		Signer: func() (certs.Signer, error) { return p.key, nil }, KnownSigner: p.knownSigner,
 		Schedulers: map[string][]string{guest: {host, "JG999"}},
 		AllowCommand: func(command []string) error {
 			return bfia.Errorf(bfia.CodeForbidden,

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"math"
@@ -24,7 +25,7 @@ import (
 	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/internal/audit"
-	"hutong/internal/evidence"
+	"hutong/internal/certs"
 	"hutong/internal/httpguard"
 	"hutong/internal/identity"
 	"hutong/internal/limits"
@@ -81,9 +82,11 @@ type Config struct {
 	// OpenPartners also serves the endpoints of partners at the listener of clients, to whomever their header
 	// names. Only for development.
 	OpenPartners bool
-	// EvidenceSigner returns the key that signs evidence, with its certificates. It is called for each
-	// archive.
-	EvidenceSigner func() (evidence.Signer, error)
+	// Signer returns the key that signs evidence and exported models, with its certificates. It is called for
+	// each archive.
+	Signer func() (certs.Signer, error)
+	// KnownSigner returns the node that certificates prove, the leaf first: this party or a partner.
+	KnownSigner func(chain []*x509.Certificate) (node string, err error)
 	// Software is the version of the program, for evidence.
 	Software string
 	// OpenJobs is how many jobs that have not ended one client may have submitted. 0 is no limit.

@@ -38,3 +38,12 @@ type ModelUse struct {
 type ModelName struct {
 	Model string `json:"model"`
 }
+
+// ModelImported is the answer to an import of a model.
+type ModelImported struct {
+	Model string `json:"model"`
+	// SignedBy is the node whose key signed the archive, if the party knows the key.
+	SignedBy string `json:"signed_by,omitempty"`
+	// Key is the SHA-256 of the public key that signed it, in hexadecimal; absent without a signature.
+	Key string `json:"key,omitempty"`
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hutong/bfia"
+	"hutong/internal/certs"
 )
 
 func newModelCommand(c *client) *cobra.Command {
@@ -170,7 +171,7 @@ func newModelExport(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "export MODEL", Short: "Export a model as a zip archive",
 		Long: "Writes this party's parts of a model to a zip archive, with a manifest: what made the model,\n" +
-			"and the hashes of its files. Only its owner can read the file. " + modelNames,
+			"and the hashes of its files, signed with the party's key. Only its owner can read the file. " + modelNames,
 		Example: "  hutong model export 202601021200000000001:boosting -o boosting.zip",
 		Args:    exactly("MODEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -189,13 +190,28 @@ func newModelExport(c *client) *cobra.Command {
 }
 
 func newModelImport(c *client) *cobra.Command {
-	return &cobra.Command{
+	var signer string
+	var unsigned bool
+	cmd := &cobra.Command{
 		Use: "import FILE", Short: "Import a model that was exported",
 		Long: "Stores the archive of a model that this party exported before, and keeps the model. The\n" +
-			"party checks names, sizes and hashes first.",
+			"party checks its signature, names, sizes and hashes first. It refuses an archive that it has not\n" +
+			"signed itself, unless --signer names the key that did, or --unsigned accepts one without a\n" +
+			"signature.",
 		Example: "  hutong model import boosting.zip",
 		Args:    exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			query := url.Values{}
+			if signer != "" {
+				pin, err := certs.ParsePin(signer)
+				if err != nil {
+					return usagef("--signer: %w", err)
+				}
+				query.Set("signer", pin.Hex())
+			}
+			if unsigned {
+				query.Set("unsigned", "true")
+			}
 			file, err := os.Open(args[0])
 			if err != nil {
 				return err
@@ -207,20 +223,38 @@ func newModelImport(c *client) *cobra.Command {
 			}
 			progress := &transfer{reader: io.LimitReader(file, info.Size()), total: info.Size(),
 				what: filepath.Base(args[0]), to: terminal(cmd.ErrOrStderr())}
-			request, err := c.request(cmd.Context(), http.MethodPost, bfia.PathModelImport, progress)
+			request, err := c.request(cmd.Context(), http.MethodPost, bfia.PathModelImport+"?"+query.Encode(),
+				progress)
 			if err != nil {
 				return err
 			}
 			request.ContentLength = info.Size()
 			request.Header.Set("Content-Type", "application/zip")
-			var imported bfia.ModelName
+			var imported bfia.ModelImported
 			_, err = c.do(request, &imported)
 			progress.end()
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "model %s imported\n", plain(imported.Model))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "model %s imported, %s\n", plain(imported.Model),
+				signatureText(imported))
 			return err
 		},
 	}
+	cmd.Flags().StringVar(&signer, "signer", "",
+		"SHA-256 of the public key that signed it, if that is not a key of this party")
+	cmd.Flags().BoolVar(&unsigned, "unsigned", false, "accept an archive without a signature")
+	cmd.MarkFlagsMutuallyExclusive("signer", "unsigned")
+	return cmd
+}
+
+// signatureText says who signed an archive that was imported.
+func signatureText(m bfia.ModelImported) string {
+	switch {
+	case m.Key == "":
+		return "without a signature"
+	case m.SignedBy == "":
+		return "signed by the key " + plain(m.Key)
+	}
+	return fmt.Sprintf("signed by %s with the key %s", plain(m.SignedBy), plain(m.Key))
 }

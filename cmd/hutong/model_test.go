@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -52,7 +53,7 @@ func modelParty(t *testing.T) *stubParty {
 		"GET " + bfia.PathModelExport:  respond("archive"),
 		"POST " + bfia.PathModelImport: func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
-			data(bfia.ModelName{Model: string(body)})(w, r)
+			data(bfia.ModelImported{Model: string(body), SignedBy: "B", Key: r.URL.RawQuery})(w, r)
 		},
 	})
 }
@@ -81,7 +82,20 @@ func TestModelCommands(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "archive", string(content))
 	_, stdout, _ = p.run(t, "model", "import", file)
-	require.Equal(t, "model archive imported\n", stdout)
+	require.Equal(t, "model archive imported, without a signature\n", stdout)
+	_, stdout, _ = p.run(t, "model", "import", file, "--unsigned")
+	require.Equal(t, "model archive imported, signed by B with the key unsigned=true\n", stdout)
+	key := strings.Repeat("AB:", 31) + "AB"
+	_, stdout, _ = p.run(t, "model", "import", file, "--signer", key)
+	require.Contains(t, stdout, "with the key signer="+strings.Repeat("ab", 32))
+	for want, flags := range map[string][]string{
+		"--signer: \"AB\" is not the SHA-256 of a public key": {"--signer", "AB"},
+		"signer unsigned": {"--signer", key, "--unsigned"},
+	} {
+		status, _, stderr = p.run(t, append([]string{"model", "import", file}, flags...)...)
+		require.Equal(t, exitUsage, status)
+		require.Contains(t, stderr, want)
+	}
 }
 
 func TestJobPredict(t *testing.T) {

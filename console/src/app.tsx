@@ -36,7 +36,7 @@ function Frame() {
       <a class="skip" href="#content">
         {t("app.skip")}
       </a>
-      <div class="side">
+      <header class="side">
         <div class="brand">
           <Link to={href("")} class="logo">
             <Mark />
@@ -60,7 +60,7 @@ function Frame() {
           </ul>
         </nav>
         <Settings />
-      </div>
+      </header>
       <main id="content" ref={main} tabIndex={-1}>
         <Current key={path} path={path} />
       </main>

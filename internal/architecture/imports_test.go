@@ -34,7 +34,7 @@ var imports = []struct {
 	{"store", []string{"bfia", "admission", "internal/audit", "internal/identity"}},
 	{"store/blob", []string{"bfia", "internal/httpclient"}},
 	{"store/dataset", []string{"bfia", "store", "store/blob"}},
-	{"store/model", []string{"bfia", "store", "store/blob"}},
+	{"store/model", []string{"bfia", "internal/certs", "store", "store/blob"}},
 	{"store/storetest", []string{"store"}},
 
 	// Execution.

@@ -3,7 +3,6 @@
 package devserver
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -29,6 +28,7 @@ import (
 
 	"hutong/internal/party"
 	"hutong/internal/temporalns"
+	"hutong/test/testenv"
 	"hutong/workflows"
 )
 
@@ -247,7 +247,7 @@ func TestTemporalServerUI(t *testing.T) {
 
 // TestTemporalServerIsQuiet checks that a healthy server logs nothing.
 func TestTemporalServerIsQuiet(t *testing.T) {
-	var logged lockedBuffer
+	var logged testenv.Buffer
 	e, err := StartTemporalServer(t.Context(),
 		TemporalServerOptions{DataDir: t.TempDir(), Namespaces: []string{"one"},
 			Logger: slog.New(slog.NewTextHandler(&logged, nil))})
@@ -344,21 +344,4 @@ func BenchmarkHundredWorkflows(b *testing.B) {
 			}
 		})
 	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

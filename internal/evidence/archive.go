@@ -3,10 +3,6 @@ package evidence
 import (
 	"archive/zip"
 	"bytes"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -46,12 +42,6 @@ type manifest struct {
 	Files  map[string]string `json:"files"` // SHA-256 in hex, by name
 }
 
-// Signer is the key of a party with the certificates that name the party.
-type Signer struct {
-	Key   crypto.Signer
-	Chain []*x509.Certificate // the party's own first
-}
-
 // Archive is an archive that was read and whose signature is valid.
 type Archive struct {
 	Facts    Facts
@@ -77,16 +67,8 @@ func ContentDigest(document []byte) (string, error) {
 }
 
 // Write writes an archive. The same facts, key and certificates give the same bytes.
-func Write(w io.Writer, facts Facts, document []byte, trail []audit.Entry, signer Signer) error {
-	if len(signer.Chain) == 0 {
-		return errors.New("failed to sign the evidence: the key has no certificate")
-	}
-	files := map[string][]byte{fileDocument: document}
-	var chain []byte
-	for _, cert := range signer.Chain {
-		chain = append(chain, certs.EncodeCertificate(cert)...)
-	}
-	files[fileCertificates] = chain
+func Write(w io.Writer, facts Facts, document []byte, trail []audit.Entry, signer certs.Signer) error {
+	files := map[string][]byte{fileDocument: document, fileCertificates: signer.Certificates()}
 	if trail == nil {
 		trail = []audit.Entry{}
 	}
@@ -106,8 +88,9 @@ func Write(w io.Writer, facts Facts, document []byte, trail []audit.Entry, signe
 		return fmt.Errorf("failed to encode the evidence: %w", err)
 	}
 	files[fileManifest] = text
-	if files[fileSignature], err = sign(signer.Key, text); err != nil {
-		return err
+	// The purpose is the format, so that no other signature of the key can be taken for this one.
+	if files[fileSignature], err = signer.Sign(format, text); err != nil {
+		return fmt.Errorf("failed to sign the evidence: %w", err)
 	}
 
 	archive := zip.NewWriter(w)
@@ -129,31 +112,6 @@ func Write(w io.Writer, facts Facts, document []byte, trail []audit.Entry, signe
 	return nil
 }
 
-// signed returns what is signed: the manifest after the name of the format, so that no other signature of the
-// key can be taken for this one.
-func signed(manifest []byte) []byte { return append([]byte(format+"\n"), manifest...) }
-
-// sign signs a manifest: ECDSA with SHA-256 (deterministic, RFC 6979), RSA with SHA-256 (PKCS #1), or
-// Ed25519.
-func sign(key crypto.Signer, manifest []byte) ([]byte, error) {
-	message := signed(manifest)
-	sum := sha256.Sum256(message)
-	var signature []byte
-	var err error
-	switch key.Public().(type) {
-	case ed25519.PublicKey:
-		signature, err = key.Sign(nil, message, crypto.Hash(0))
-	case *ecdsa.PublicKey, *rsa.PublicKey:
-		signature, err = key.Sign(nil, sum[:], crypto.SHA256)
-	default:
-		err = fmt.Errorf("keys of type %T can't sign evidence; use ECDSA, RSA or Ed25519", key.Public())
-	}
-	if err != nil {
-		return nil, fmt.Errorf("failed to sign the evidence: %w", err)
-	}
-	return signature, nil
-}
-
 // Read reads an archive, and checks its signature, the digests of its files, and that it contradicts itself
 // nowhere. The error says what is wrong.
 func Read(r io.ReaderAt, size int64) (*Archive, error) {
@@ -165,8 +123,9 @@ func Read(r io.ReaderAt, size int64) (*Archive, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", fileCertificates, err)
 	}
-	if err := checkSignature(chain[0], files[fileManifest], files[fileSignature]); err != nil {
-		return nil, err
+	if err := certs.CheckSignature(chain[0], format, files[fileManifest], files[fileSignature]); err != nil {
+		return nil, fmt.Errorf(
+			"the signature is not valid: the manifest was altered, or another key signed it: %w", err)
 	}
 	var m manifest
 	if err := json.Unmarshal(files[fileManifest], &m); err != nil {
@@ -228,23 +187,6 @@ func readFiles(r io.ReaderAt, size int64) (map[string][]byte, error) {
 		}
 	}
 	return files, nil
-}
-
-func checkSignature(cert *x509.Certificate, manifest, signature []byte) error {
-	algorithm := x509.ECDSAWithSHA256
-	switch cert.PublicKey.(type) {
-	case ed25519.PublicKey:
-		algorithm = x509.PureEd25519
-	case *rsa.PublicKey:
-		algorithm = x509.SHA256WithRSA
-	}
-	if err := cert.CheckSignature(algorithm, signed(manifest), signature); err != nil {
-		return fmt.Errorf(
-			"the signature is not valid: the manifest was altered, or another key signed it: %w",
-			err,
-		)
-	}
-	return nil
 }
 
 // check checks that the parts of an archive fit each other.

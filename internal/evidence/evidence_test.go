@@ -28,13 +28,13 @@ var when = time.Date(2026, 11, 29, 3, 0, 0, 0, time.UTC)
 const testDocument = `{"flow_id": "f", "config": {}}`
 
 // signerOf returns a new key of a node with a certificate of its own.
-func signerOf(t *testing.T, node string) Signer {
+func signerOf(t *testing.T, node string) certs.Signer {
 	t.Helper()
 	cert, key, err := certs.SelfSigned(certs.Leaf{Node: node})
 	require.NoError(t, err)
 	pair, err := tls.X509KeyPair(cert, key)
 	require.NoError(t, err)
-	return Signer{Key: pair.PrivateKey.(crypto.Signer), Chain: []*x509.Certificate{pair.Leaf}}
+	return certs.Signer{Key: pair.PrivateKey.(crypto.Signer), Chain: []*x509.Certificate{pair.Leaf}}
 }
 
 // facts returns the facts of one of two parties, A and B, which fit each other.
@@ -68,7 +68,7 @@ func facts(node, other string) (Facts, []audit.Entry) {
 	}, []audit.Entry{e}
 }
 
-func write(t *testing.T, f Facts, trail []audit.Entry, s Signer) []byte {
+func write(t *testing.T, f Facts, trail []audit.Entry, s certs.Signer) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	require.NoError(t, Write(&b, f, []byte(testDocument), trail, s))
@@ -116,7 +116,7 @@ func TestEd25519(t *testing.T) {
 	cert, err := x509.ParseCertificate(der)
 	require.NoError(t, err)
 	f, trail := facts("A", "B")
-	a, err := read(write(t, f, trail, Signer{Key: key, Chain: []*x509.Certificate{cert}}))
+	a, err := read(write(t, f, trail, certs.Signer{Key: key, Chain: []*x509.Certificate{cert}}))
 	require.NoError(t, err)
 	require.NoError(t, a.CheckCertificate(nil, nil))
 }

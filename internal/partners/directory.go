@@ -159,6 +159,12 @@ func (d *Directory) Configured(node string) bool {
 
 func (p Partner) expired(now time.Time) bool { return !p.Until.IsZero() && now.After(p.Until) }
 
+// NodeOf returns the partner with mutual TLS whose node a chain of certificates proves, the leaf first.
+func (d *Directory) NodeOf(chain []*x509.Certificate) (string, error) {
+	p, err := d.current.Load().identify(chain, time.Now())
+	return p.Node, err
+}
+
 // Certificate returns this party's certificate, or nil.
 func (d *Directory) Certificate() *x509.Certificate {
 	if d.cfg.KeyPair == nil {

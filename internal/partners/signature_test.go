@@ -1,30 +1,17 @@
 package partners
 
 import (
-	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
@@ -32,41 +19,6 @@ import (
 	"hutong/internal/certs"
 	"hutong/transport/status"
 )
-
-const (
-	testControlLimit   = 4 << 10
-	testTransportLimit = 3 << 20
-	startPath          = "/v1/interconn/schedule/job/start"
-	invokePath         = "/v1/interconn/chan/invoke"
-)
-
-// keyFiles are a private key and its public key, in PEM files.
-type keyFiles struct{ private, public string }
-
-// vectorKeys returns the keys of an algorithm's vectors.
-func vectorKeys(name string) keyFiles {
-	dir := filepath.Join("..", "..", "bfia", "sign", "testdata")
-	return keyFiles{filepath.Join(dir, name+".key"), filepath.Join(dir, name+".pub")}
-}
-
-func newKeyFiles(t *testing.T) keyFiles {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	require.NoError(t, err)
-	dir := t.TempDir()
-	files := keyFiles{filepath.Join(dir, "key.pem"), filepath.Join(dir, "pub.pem")}
-	for file, block := range map[string]*pem.Block{
-		files.private: {Type: "PRIVATE KEY", Bytes: private},
-		files.public:  {Type: "PUBLIC KEY", Bytes: public},
-	} {
-		require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(block), 0o600))
-	}
-	return files
-}
 
 // signatures returns the method of a node with one partner.
 func signatures(t *testing.T, node, partner string, own, theirs keyFiles, nonces Nonces) *Signatures {
@@ -305,29 +257,6 @@ func TestNonceCantBeRecorded(t *testing.T) {
 	require.NotContains(t, answer["msg"], "database is down")
 }
 
-func TestSignedBodiesAreBounded(t *testing.T) {
-	p := newSignedParties(t, newKeyFiles(t), &MemoryNonces{})
-	for path, limit := range map[string]int{startPath: testControlLimit, invokePath: testTransportLimit} {
-		httpStatus, answer, _ := do(t, p.client, p.request(t, "POST", p.url+path, strings.Repeat("x", limit)))
-		require.Equal(t, http.StatusOK, httpStatus, answer)
-
-		for _, chunked := range []bool{false, true} {
-			req := p.signed(t, "POST", p.url+path, strings.Repeat("x", limit+1))
-			if chunked {
-				req.ContentLength = -1
-			}
-			resp, err := http.DefaultClient.Do(req)
-			require.NoError(t, err)
-			_ = resp.Body.Close()
-			require.Equal(t, http.StatusRequestEntityTooLarge, resp.StatusCode, path)
-		}
-	}
-	assert.Zero(t, len(largeBodySlots))
-	left, err := os.ReadDir(p.b.Bodies.Dir)
-	require.NoError(t, err)
-	require.Empty(t, left, "stored bodies have no names")
-}
-
 // TestMTLSAndSignature requires both proofs, of the same node.
 func TestMTLSAndSignature(t *testing.T) {
 	ca := newAuthority(t)
@@ -378,123 +307,11 @@ func TestSignatureDoesNotReplaceACertificate(t *testing.T) {
 	require.Contains(t, answer["msg"], `no route says that node "A" proves who it is by sign alone`)
 }
 
-// TestLostAnswer loses the answer to the first request. A read is repeated with a new proof; a command is
-// not, since its sender decides.
-func TestLostAnswer(t *testing.T) {
-	p := newSignedParties(t, newKeyFiles(t), &MemoryNonces{})
-	target, err := url.Parse(p.url)
-	require.NoError(t, err)
-	var lose atomic.Bool
-	forward := httputil.NewSingleHostReverseProxy(target)
-	gateway := httptest.NewServer(http.StripPrefix("/bank-b", http.HandlerFunc(
-		func(w http.ResponseWriter, r *http.Request) {
-			if lose.Swap(false) {
-				forward.ServeHTTP(httptest.NewRecorder(), r)
-				panic(http.ErrAbortHandler)
-			}
-			forward.ServeHTTP(w, r)
-		})))
-	t.Cleanup(gateway.Close)
-	p.toB.URL = gateway.URL + "/bank-b/" // signatures leave out the prefix of the gateway
-	d := newDirectory(t, Config{Node: "A", Methods: map[Auth]Method{Sign: p.a}}, p.toB)
-	p.client = &http.Client{Transport: d.Transport(nil), Timeout: 10 * time.Second}
-
-	for _, method := range []string{"GET", "POST", "GET"} {
-		httpStatus, answer, _ := do(t, p.client, p.request(t, method, p.toB.URL+startPath[1:], "{}"))
-		require.Equal(t, http.StatusOK, httpStatus, answer)
-	}
-	lose.Store(true)
-	httpStatus, answer, _ := do(t, p.client, p.request(t, "GET", p.toB.URL+startPath[1:], "{}"))
-	require.Equal(t, http.StatusOK, httpStatus, answer)
-	lose.Store(true)
-	_, err = p.client.Do(p.request(t, "POST", p.toB.URL+startPath[1:], "{}"))
-	require.Error(t, err)
-	httpStatus, answer, _ = do(t, p.client, p.request(t, "POST", p.toB.URL+startPath[1:], "{}"))
-	require.Equal(t, http.StatusOK, httpStatus, answer, "the retry is no replay")
-}
-
-// TestBrokenSignedBody ends the connection in the middle of a signed body.
-func TestBrokenSignedBody(t *testing.T) {
-	p := newSignedParties(t, newKeyFiles(t), &MemoryNonces{})
-	req := p.signed(t, "POST", p.url+startPath, "{}")
-	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
-	require.NoError(t, err)
-	defer func() { _ = conn.Close() }()
-	var head bytes.Buffer
-	require.NoError(t, req.Write(&head))
-	text := strings.Replace(head.String(), "Content-Length: 2", "Content-Length: 20", 1)
-	_, err = io.WriteString(conn, text)
-	require.NoError(t, err)
-	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
-	answer, err := io.ReadAll(conn)
-	require.NoError(t, err)
-	require.NotContains(t, string(answer), "200 OK")
-	require.NotContains(t, string(answer), `"node":"A"`)
-}
-
-// TestSlowSignedBody sends less than is announced and keeps the connection open.
-func TestSlowSignedBody(t *testing.T) {
-	p := newSignedParties(t, newKeyFiles(t), &MemoryNonces{})
-	p.b.Bodies.grace = 100 * time.Millisecond
-	reader, writer := io.Pipe()
-	defer func() { _ = writer.Close() }()
-	req := p.signed(t, "POST", p.url+startPath, "{}")
-	req.Body, req.ContentLength, req.GetBody = reader, 2, nil
-	began := time.Now()
-	httpStatus, answer, _ := do(t, http.DefaultClient, req)
-	require.Equal(t, http.StatusRequestTimeout, httpStatus, answer)
-	require.Less(t, time.Since(began), bodyGrace)
-}
-
 func TestTransportRefusalHasItsForm(t *testing.T) {
 	p := newSignedParties(t, newKeyFiles(t), &MemoryNonces{})
 	httpStatus, answer, _ := do(t, http.DefaultClient, p.request(t, "POST", p.url+invokePath, "x"))
 	require.Equal(t, http.StatusUnauthorized, httpStatus)
 	require.EqualValues(t, status.Forbidden, answer["code"])
-}
-
-// TestReplacedKeys replaces both sides' keys in their files while they talk.
-func TestReplacedKeys(t *testing.T) {
-	aKeys, next := newKeyFiles(t), newKeyFiles(t)
-	p := newSignedParties(t, aKeys, &MemoryNonces{})
-	send := func() int {
-		httpStatus, _, _ := do(t, p.client, p.request(t, "POST", p.url+startPath, "{}"))
-		return httpStatus
-	}
-	read := func(file string) []byte {
-		content, err := os.ReadFile(file)
-		require.NoError(t, err)
-		return content
-	}
-	require.Equal(t, http.StatusOK, send())
-	both := append(read(aKeys.public), read(next.public)...)
-	require.NoError(t, os.WriteFile(aKeys.public, both, 0o600))
-	require.Eventually(t, func() bool { return len(p.b.Keys["A"].partner.Get()) == 2 }, 10*time.Second,
-		50*time.Millisecond)
-	require.Equal(t, http.StatusOK, send())
-	before := p.a.Keys["B"].own.Get().Public().Fingerprint()
-	require.NoError(t, os.WriteFile(aKeys.private, read(next.private), 0o600))
-	require.Eventually(t, func() bool { return p.a.Keys["B"].own.Get().Public().Fingerprint() != before },
-		10*time.Second, 50*time.Millisecond)
-	require.Equal(t, http.StatusOK, send())
-	require.NoError(t, os.WriteFile(aKeys.public, read(next.public), 0o600))
-	require.Eventually(t, func() bool { return len(p.b.Keys["A"].partner.Get()) == 1 }, 10*time.Second,
-		50*time.Millisecond)
-	require.Equal(t, http.StatusOK, send())
-}
-
-func TestLoadSignKeysRefuses(t *testing.T) {
-	good := newKeyFiles(t)
-	missing := filepath.Join(t.TempDir(), "none")
-	for _, c := range []struct{ own, partner, want string }{
-		{missing, good.public, "sign.key_file: "},
-		{good.public, good.public, "sign.key_file: "},
-		{good.private, missing, "sign.partner_key_file: "},
-		{good.private, good.private, "ask the partner for the public key"},
-	} {
-		_, err := LoadSignKeys(c.own, c.partner, quiet)
-		require.ErrorContains(t, err, c.want)
-	}
 }
 
 func TestMemoryNonces(t *testing.T) {

@@ -10,43 +10,61 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"time"
 
 	"hutong/internal/certs"
-	"hutong/internal/evidence"
 )
 
 // evidenceFile is the file in the data folder with the key that signs evidence, and its certificate, of a
 // party without a certificate for partners.
 const evidenceFile = "evidence.pem"
 
-// evidenceSigner returns the key that signs evidence: that of the party's certificate for partners, or one
-// that is made for it. It is read again for each archive, so that a renewed certificate is used.
-func (c *Config) evidenceSigner() (evidence.Signer, error) {
+// signer returns the key that signs evidence and exported models: that of the party's certificate for
+// partners, or one that is made for it. It is read again for each archive, so that a renewed certificate is
+// used.
+func (c *Config) signer() (certs.Signer, error) {
 	certFile, keyFile := c.Partners.TLS.CertFile, c.Partners.TLS.KeyFile
 	if certFile == "" {
 		own := filepath.Join(c.DataDir, evidenceFile)
 		if err := createEvidenceKey(own, c.NodeID); err != nil {
-			return evidence.Signer{}, err
+			return certs.Signer{}, err
 		}
 		certFile, keyFile = own, own
 	}
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
-		return evidence.Signer{}, fmt.Errorf("failed to load the key that signs evidence: %w", err)
+		return certs.Signer{}, fmt.Errorf("failed to load the key that signs archives: %w", err)
 	}
 	key, ok := pair.PrivateKey.(crypto.Signer)
 	if !ok {
-		return evidence.Signer{}, fmt.Errorf("the key in %s can't sign", keyFile)
+		return certs.Signer{}, fmt.Errorf("the key in %s can't sign", keyFile)
 	}
-	signer := evidence.Signer{Key: key}
+	signer := certs.Signer{Key: key}
 	for _, der := range pair.Certificate {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
-			return evidence.Signer{}, fmt.Errorf("failed to read the certificate in %s: %w", certFile, err)
+			return certs.Signer{}, fmt.Errorf("failed to read the certificate in %s: %w", certFile, err)
 		}
 		signer.Chain = append(signer.Chain, cert)
 	}
 	return signer, nil
+}
+
+// knownSigner returns the node that the certificates of a signature prove: this party, by its present key or
+// by a certificate of partners.tls.ca_file that names it, or a partner with mutual TLS.
+func (p *Party) knownSigner(chain []*x509.Certificate) (node string, err error) {
+	own, err := p.cfg.signer()
+	if err != nil {
+		return "", err
+	}
+	if certs.PinOf(chain[0]) == certs.PinOf(own.Chain[0]) {
+		return p.cfg.NodeID, nil
+	}
+	self := certs.Peer{Node: p.cfg.NodeID, Authorities: p.authorities}
+	if p.authorities != nil && self.Verify(chain, time.Now(), certs.AsClient) == nil {
+		return p.cfg.NodeID, nil
+	}
+	return p.partners.NodeOf(chain)
 }
 
 // createEvidenceKey makes the key and its certificate, unless the file exists. Of several processes one makes

@@ -77,6 +77,7 @@ func (p *Party) configuredPartners() ([]partners.Partner, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.authorities = shared
 
 	var list []partners.Partner
 	for _, node := range slices.Sorted(maps.Keys(p.cfg.Routes)) {

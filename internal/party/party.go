@@ -13,25 +13,15 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
-	temporallog "go.temporal.io/sdk/log"
-	"google.golang.org/grpc"
 
-	"hutong/activities"
-	"hutong/activities/driver"
-	"hutong/activities/driver/docker"
 	"hutong/activities/driver/process"
-	"hutong/activities/housekeeping"
-	"hutong/activities/participant"
-	"hutong/activities/runner"
-	"hutong/activities/scheduler"
-	"hutong/admission"
 	"hutong/api"
 	"hutong/bfia"
 	bfiaclient "hutong/bfia/client"
 	"hutong/fateflow"
 	"hutong/gate"
 	"hutong/internal/audit"
-	"hutong/internal/httpclient"
+	"hutong/internal/certs"
 	"hutong/internal/imageref"
 	"hutong/internal/limits"
 	"hutong/internal/partners"
@@ -39,8 +29,6 @@ import (
 	"hutong/store/blob"
 	"hutong/store/dataset"
 	"hutong/transport"
-	"hutong/worker"
-	"hutong/workflows"
 )
 
 // Roles select the servers and workers of a party that a process runs. Each may run in its own process. All
@@ -62,12 +50,14 @@ type Party struct {
 	api     *api.Server          // nil unless the process runs the role API or Control
 	channel *transport.Transport // nil unless the process runs the role Transport
 	// partners knows who the partners are.
-	partners  *partners.Directory
-	contracts *contracts  // nil unless the process needs partners
-	pending   atomic.Bool // a node that is no partner may connect, to apply for a contract
-	limiter   *limits.Limiter
-	refusals  *audit.Recorder // nil in a transport that runs alone
-	nonces    nonces          // of the requests of partners
+	partners *partners.Directory
+	// authorities are those of partners.tls.ca_file, or nil.
+	authorities *certs.Authorities
+	contracts   *contracts  // nil unless the process needs partners
+	pending     atomic.Bool // a node that is no partner may connect, to apply for a contract
+	limiter     *limits.Limiter
+	refusals    *audit.Recorder // nil in a transport that runs alone
+	nonces      nonces          // of the requests of partners
 	// sessions decides which partners may send to which sessions of the transport.
 	sessions *sessions
 	closers  []func(context.Context) error // in the order of the starts
@@ -184,75 +174,6 @@ func (p *Party) tempDir() string { return p.cfg.tempDir() }
 
 func (c *Config) tempDir() string { return filepath.Join(c.DataDir, "tmp") }
 
-// TemporalOptions returns the options of the connection to the party's Temporal namespace.
-func TemporalOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
-	tls, err := cfg.Temporal.TLSClient()
-	if err != nil {
-		return client.Options{}, err
-	}
-	options := client.Options{
-		HostPort: cfg.Temporal.Address, Namespace: cfg.Temporal.Namespace,
-		Identity: fmt.Sprintf("%s@%s/%d", cfg.NodeID, hostname(), os.Getpid()),
-		Logger:   temporallog.NewStructuredLogger(slog.New(warnHandler{logger.Handler()})),
-	}
-	options.ConnectionOptions.TLS = tls
-	if proxy := cfg.Proxy.Rule(); proxy.IsNone() {
-		options.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithNoProxy()}
-	} else {
-		options.HostPort = "passthrough:///" + cfg.Temporal.Address // the proxy may have to resolve the name
-		options.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithContextDialer(proxy.Dial)}
-	}
-	if key := cfg.Temporal.APIKey.Reveal(); key != "" {
-		options.Credentials = client.NewAPIKeyStaticCredentials(key)
-	}
-	ring, err := cfg.OpenKeys(logger)
-	if err != nil {
-		return client.Options{}, err
-	}
-	if ring != nil {
-		encrypt(&options, ring.Codec())
-	}
-	return options, nil
-}
-
-// dialTemporal connects to the party's Temporal namespace.
-func dialTemporal(ctx context.Context, cfg *Config, logger *slog.Logger) (client.Client, error) {
-	options, err := TemporalOptions(cfg, logger)
-	if err != nil {
-		return nil, err
-	}
-	c, err := client.DialContext(ctx, options)
-	if err != nil {
-		return nil, fmt.Errorf("failed to connect party %s to Temporal at %s: %w", cfg.NodeID,
-			cfg.Temporal.Address, err)
-	}
-	return c, nil
-}
-
-func hostname() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return "unknown"
-	}
-	return name
-}
-
-// warnHandler drops messages below level warn, because Temporal's SDK logs each task at levels debug and
-// info.
-type warnHandler struct{ slog.Handler }
-
-func (q warnHandler) Enabled(ctx context.Context, level slog.Level) bool {
-	return level >= slog.LevelWarn && q.Handler.Enabled(ctx, level)
-}
-
-func (q warnHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return warnHandler{q.Handler.WithAttrs(attrs)}
-}
-
-func (q warnHandler) WithGroup(name string) slog.Handler {
-	return warnHandler{q.Handler.WithGroup(name)}
-}
-
 // route returns the base URL of a party's API.
 func (p *Party) route(node string) (string, bool) {
 	if node == p.cfg.NodeID {
@@ -290,26 +211,6 @@ func localAddress(listen string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// maxParallelism limits the running tasks of one job at parties that grant no reservations, such as
-// FATE-Flow. Each workflow task of a job examines all of its running tasks, so a higher limit slows a job
-// down.
-const maxParallelism = 32
-
-func (p *Party) settings() workflows.Settings {
-	return workflows.Settings{
-		PollAfter: p.cfg.Jobs.PollAfter, PollEvery: p.cfg.Jobs.PollEvery,
-		GiveUpAfter: p.cfg.Remote.GiveUpAfter,
-		StopGrace:   p.cfg.Runner.StopGrace, TasksInFlight: maxParallelism, Attempts: p.cfg.Jobs.MaxAttempts,
-		RunnerLostAfter: p.cfg.Jobs.RunnerLostAfter, FailureSharing: p.cfg.Jobs.ShareFailure,
-	}
-}
-
-func (p *Party) limits() admission.Limits {
-	j := p.cfg.Jobs
-	return admission.Limits{Jobs: j.MaxJobs, Tasks: j.MaxContainers, PerFlow: j.MaxJobsPerFlow,
-		PerPartner: j.MaxJobsPerPartner}
-}
-
 func (p *Party) startTransport(ctx context.Context) error {
 	const mib = 1 << 20
 	t, err := transport.New(transport.Config{
@@ -344,116 +245,6 @@ func (p *Party) startTransport(ctx context.Context) error {
 	return nil
 }
 
-func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob.Store) error {
-	partners := p.remote(p.cfg.Remote.Timeout)
-	workflowClient, err := workflowClient(p.cfg, temporal, p.logger)
-	if err != nil {
-		return err
-	}
-	if workflowClient != temporal {
-		p.onStop(func(context.Context) error { workflowClient.Close(); return nil })
-	}
-	w := worker.NewControl(workflowClient,
-		&scheduler.Activities{Node: p.cfg.NodeID, Store: db, Documents: db, Limits: p.limits(),
-			Client: partners, OnWait: forwardWaits(temporal, workflows.SchedulerJobID), Logger: p.logger},
-		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(),
-			CheckDatasets: p.cfg.Jobs.CheckDatasets,
-			Client:        partners,
-			Transport:     "http://" + p.cfg.TransportAddress(),
-			HTTP: &http.Client{Transport: p.keys.Sender(p.self(), httpclient.Direct()),
-				Timeout: p.cfg.Remote.Timeout},
-			Logger: p.logger},
-		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention,
-			DeleteWorkflows: p.workflowDeleter(temporal), Logger: p.logger})
-	if err := w.Start(); err != nil {
-		return err
-	}
-	p.onStop(func(context.Context) error { w.Stop(); return nil })
-	return nil
-}
-
-// workflowDeleter returns a function that deletes both workflows of a job from Temporal.
-func (p *Party) workflowDeleter(temporal client.Client) func(ctx context.Context, jobID string) error {
-	return housekeeping.WorkflowDeleter(temporal, p.cfg.Temporal.Namespace, func(jobID string) []string {
-		return []string{workflows.SchedulerJobID(jobID), workflows.ParticipantJobID(jobID)}
-	})
-}
-
-func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store,
-	docker *docker.Driver) error {
-	runs := &runner.Runner{Node: p.cfg.NodeID, Machine: hostname(), Store: db, Blobs: blobs,
-		Drivers: map[string]driver.Driver{},
-		System:  p.system, OnReport: forwardReports(temporal),
-		OnWait:          forwardWaits(temporal, workflows.ParticipantJobID),
-		StopGrace:       p.cfg.Runner.StopGrace,
-		AllowExceptions: p.cfg.Security.Mode == SecurityOpen,
-		GPUs:            p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
-		Logger: p.logger}
-	var named driver.Driver // its id becomes the runner's id
-	if len(p.cfg.Runner.Process.Allow) > 0 {
-		processes, err := process.New(process.Options{Dir: filepath.Join(p.cfg.DataDir, "runs"),
-			AllowedCommands: p.cfg.Runner.Process.Allow})
-		if err != nil {
-			return fmt.Errorf("failed to open the process driver of party %s: %w", p.cfg.NodeID, err)
-		}
-		runs.Drivers[processes.Device()] = processes
-		named = processes
-	}
-	if docker != nil {
-		runs.Drivers[docker.Device()] = docker
-		named = docker // the id of Docker Engine identifies the runner independently of the data folder
-	}
-	if p.cfg.Runner.K8s.Enabled {
-		cluster, err := p.cfg.OpenKubernetes()
-		if err != nil {
-			return fmt.Errorf("failed to open the Kubernetes driver of party %s: %w", p.cfg.NodeID, err)
-		}
-		runs.Drivers[cluster.Device()] = cluster
-		named = cluster
-	}
-	if named == nil {
-		return fmt.Errorf("failed to start the runner of party %s: it has no driver, because Docker Engine "+
-			"does not answer, "+
-			"runner.process.allow is empty and runner.k8s.enabled is false", p.cfg.NodeID)
-	}
-	id, err := named.RunnerID(ctx)
-	if err != nil {
-		return fmt.Errorf("failed to read the id of party %s's runner: %w", p.cfg.NodeID, err)
-	}
-	runs.RunnerID = id
-	if err := p.startGate(ctx, runs, temporal, db, docker); err != nil {
-		return err
-	}
-	w, err := worker.NewRunner(ctx, temporal, runs,
-		worker.RunnerCapacity{Slots: p.cfg.Runner.Slots, Labels: p.cfg.Runner.Labels,
-			Capacity: p.cfg.Runner.capacityOf(named)}, p.logger)
-	if err != nil {
-		return err
-	}
-	if err := w.Start(); err != nil {
-		return err
-	}
-	p.onStop(func(context.Context) error { w.Stop(); return nil })
-	return nil
-}
-
-// forwardReports returns a function that signals the end of a polled container to the job's workflow, like a
-// callback.
-func forwardReports(temporal client.Client) func(context.Context, string, bfia.TaskReport) error {
-	return func(ctx context.Context, jobID string, report bfia.TaskReport) error {
-		return temporal.SignalWorkflow(ctx, workflows.ParticipantJobID(jobID), "",
-			workflows.SignalTaskCallback, report)
-	}
-}
-
-// forwardWaits reports to a job's workflow what a part waits for.
-func forwardWaits(temporal client.Client, workflowID func(jobID string) string,
-) func(context.Context, string, activities.PartWait) error {
-	return func(ctx context.Context, jobID string, wait activities.PartWait) error {
-		return temporal.SignalWorkflow(ctx, workflowID(jobID), "", workflows.SignalTaskWait, wait)
-	}
-}
-
 // openAPI creates the party's API and serves it to this process, at p.own.
 func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Store) error {
 	clients, err := p.clients(db)
@@ -483,7 +274,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		Callers:         p.limiter,
 		Refusals:        p.refusals,
 		ClientTimeout:   30 * time.Second,
-		EvidenceSigner:  p.cfg.evidenceSigner, Software: softwareVersion(),
+		Signer:          p.cfg.signer, KnownSigner: p.knownSigner, Software: softwareVersion(),
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
 		Remote:          p.remote(createTimeout),

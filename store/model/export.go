@@ -3,6 +3,8 @@ package model
 import (
 	"archive/zip"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,15 +12,20 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/internal/certs"
 	"hutong/store"
 )
 
 // Format is the version of the archive of an exported model.
 const Format = "hutong-model-1"
 
-// manifestName is the name of the manifest in an archive. The files of a part are in a folder of its name,
-// such as guest.0.
-const manifestName = "manifest.json"
+// The entries of an archive besides the files of its parts, each of which is in a folder of the part's name,
+// such as guest.0. The last two sign the manifest.
+const (
+	manifestName     = "manifest.json"
+	signatureName    = "manifest.sig"
+	certificatesName = "certificates.pem"
+)
 
 // Manifest describes an exported model: what made it, and its content.
 type Manifest struct {
@@ -34,6 +41,8 @@ type Manifest struct {
 	Version   string         `json:"version"`
 	CreatedAt time.Time      `json:"created_at"` // of the model
 	Parts     []ManifestPart `json:"parts"`
+	// CertificatesSHA256 is the hash of the certificates of the key that signed the manifest.
+	CertificatesSHA256 string `json:"certificates_sha256,omitempty"`
 	// Document is that of the job: with it come the parties and the parameters.
 	Document json.RawMessage `json:"document"`
 }
@@ -60,10 +69,12 @@ type Export struct {
 	Manifest Manifest
 	models   *Models
 	parts    []store.Model
+	// The manifest as it is signed, its signature, and the certificates of the key.
+	text, signature, certificates []byte
 }
 
-// Export reads a model of this party, and checks that its content is what was trained.
-func (m *Models) Export(ctx context.Context, ref bfia.ModelRef) (*Export, error) {
+// Export reads a model of this party, checks that its content is what was trained, and signs its manifest.
+func (m *Models) Export(ctx context.Context, ref bfia.ModelRef, signer certs.Signer) (*Export, error) {
 	parts, err := m.rows.ModelParts(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -98,22 +109,37 @@ func (m *Models) Export(ctx context.Context, ref bfia.ModelRef) (*Export, error)
 		}
 		e.Manifest.Parts = append(e.Manifest.Parts, p)
 	}
-	return e, nil
+	return e, e.sign(signer)
+}
+
+func (e *Export) sign(signer certs.Signer) (err error) {
+	e.certificates = signer.Certificates()
+	sum := sha256.Sum256(e.certificates)
+	e.Manifest.CertificatesSHA256 = hex.EncodeToString(sum[:])
+	if e.text, err = json.MarshalIndent(e.Manifest, "", "  "); err != nil {
+		return fmt.Errorf("failed to encode the manifest: %w", err)
+	}
+	// The purpose is the format, so that no other signature of the key can be taken for this one.
+	if e.signature, err = signer.Sign(Format, e.text); err != nil {
+		return fmt.Errorf("failed to sign the model: %w", err)
+	}
+	return nil
 }
 
 // Write writes the archive.
 func (e *Export) Write(ctx context.Context, w io.Writer) error {
 	archive := zip.NewWriter(w)
-	text, err := json.MarshalIndent(e.Manifest, "", "  ")
-	if err != nil {
-		return fmt.Errorf("failed to encode the manifest: %w", err)
-	}
-	to, err := archive.Create(manifestName)
-	if err != nil {
-		return err
-	}
-	if _, err := to.Write(text); err != nil {
-		return err
+	for _, entry := range []struct {
+		name    string
+		content []byte
+	}{{manifestName, e.text}, {signatureName, e.signature}, {certificatesName, e.certificates}} {
+		to, err := archive.Create(entry.name)
+		if err != nil {
+			return err
+		}
+		if _, err := to.Write(entry.content); err != nil {
+			return err
+		}
 	}
 	for i, part := range e.parts {
 		for _, f := range e.Manifest.Parts[i].Files {

@@ -20,45 +20,67 @@ import (
 
 const (
 	maxManifest = 16 << 20
+	maxProof    = 1 << 20 // of the signature and of the certificates
 	maxFiles    = 10000
 )
 
+// Importing is how an archive is imported.
+type Importing struct {
+	// MaxBytes bounds the model when it is unpacked.
+	MaxBytes int64
+	// Trust decides who may have signed it.
+	Trust Trust
+	// Named is called with the model's name before anything is stored.
+	Named func(bfia.ModelRef)
+}
+
+// Imported is a model that was imported, and who signed it.
+type Imported struct {
+	Model    bfia.ModelRef
+	SignedBy Signature
+}
+
 // Import stores a model that was exported. It refuses an archive that is not whole, has other entries than
-// its manifest, or is larger than maxBytes when unpacked. The model is kept. A model that this party already
-// has with the same content stays as it is. named is called with the model's name before anything is stored.
-func (m *Models) Import(ctx context.Context, archive io.ReaderAt, size, maxBytes int64,
-	named func(bfia.ModelRef)) (bfia.ModelRef, error) {
-	a, err := m.openArchive(archive, size, maxBytes)
+// its manifest, or that nobody trusted has signed. The model is kept. A model that this party already has
+// with the same content stays as it is.
+func (m *Models) Import(ctx context.Context, archive io.ReaderAt, size int64, how Importing,
+) (Imported, error) {
+	a, err := m.openArchive(archive, size, how)
 	if err != nil {
-		return bfia.ModelRef{}, err
+		return Imported{}, err
 	}
 	ref := bfia.ModelRef{JobID: a.JobID, Task: a.Task, Output: a.Output}
-	named(ref)
+	how.Named(ref)
+	return Imported{Model: ref, SignedBy: a.signedBy}, m.storeArchive(ctx, a, ref)
+}
+
+// storeArchive stores the parts of an archive that the party does not have yet.
+func (m *Models) storeArchive(ctx context.Context, a *archive, ref bfia.ModelRef) error {
 	var parts []store.Model
 	for _, p := range a.Parts {
 		part := a.row(m.node, p)
 		existing, err := m.rows.BeginModelImport(ctx, part)
 		if err != nil {
-			return ref, err
+			return err
 		}
 		if existing != nil {
 			if existing.Removing || existing.SHA256 != p.SHA256 {
 				refused := bfia.Errorf(bfia.CodeConflict,
 					"model %s (%s): this party has another model of that name; delete it first", ref,
 					part.Part().Self())
-				return ref, errors.Join(refused, m.discard(ctx, parts))
+				return errors.Join(refused, m.discard(ctx, parts))
 			}
 			continue
 		}
 		parts = append(parts, part)
 		if err := a.store(ctx, m.blobs, p, part.Address()); err != nil {
-			return ref, errors.Join(err, m.discard(ctx, parts))
+			return errors.Join(err, m.discard(ctx, parts))
 		}
 	}
 	if len(parts) == 0 {
-		return ref, m.rows.KeepModel(ctx, ref)
+		return m.rows.KeepModel(ctx, ref)
 	}
-	return ref, m.rows.CompleteModelImport(ctx, parts)
+	return m.rows.CompleteModelImport(ctx, parts)
 }
 
 // discard removes what an import has stored before it failed.
@@ -73,14 +95,16 @@ func (m *Models) discard(ctx context.Context, parts []store.Model) error {
 // archive is an archive of a model, whose manifest and entries agree.
 type archive struct {
 	Manifest
-	entries map[string]*zip.File
+	entries  map[string]*zip.File
+	text     []byte // the manifest as it was signed
+	signedBy Signature
 }
 
 func badArchive(format string, args ...any) error {
 	return bfia.Errorf(bfia.CodeBadRequest, "archive: "+format, args...)
 }
 
-func (m *Models) openArchive(r io.ReaderAt, size, maxBytes int64) (*archive, error) {
+func (m *Models) openArchive(r io.ReaderAt, size int64, how Importing) (*archive, error) {
 	z, err := zip.NewReader(r, size)
 	if err != nil {
 		return nil, bfia.Wrap(bfia.CodeBadRequest, err, "archive: is not a zip file: %v", err)
@@ -98,39 +122,50 @@ func (m *Models) openArchive(r io.ReaderAt, size, maxBytes int64) (*archive, err
 	if err := a.readManifest(); err != nil {
 		return nil, err
 	}
+	if err := a.checkSigned(m.node, how.Trust); err != nil {
+		return nil, err
+	}
 	if err := a.checkManifest(m.node); err != nil {
 		return nil, err
 	}
-	return a, a.checkFiles(maxBytes)
+	return a, a.checkFiles(how.MaxBytes)
 }
 
-func (a *archive) readManifest() error {
-	f := a.entries[manifestName]
-	if f == nil {
-		return badArchive("has no %s", manifestName)
+func (a *archive) readManifest() (err error) {
+	if a.text, err = a.read(manifestName, maxManifest); err != nil {
+		return err
 	}
-	if f.UncompressedSize64 > maxManifest {
-		return badArchive("%s is longer than %d bytes", manifestName, maxManifest)
-	}
-	r, err := f.Open()
-	if err != nil {
+	if err := json.Unmarshal(a.text, &a.Manifest); err != nil {
 		return badArchive("%s: %v", manifestName, err)
 	}
-	text, err := io.ReadAll(io.LimitReader(r, maxManifest))
-	if err = errors.Join(err, r.Close()); err != nil {
-		return badArchive("%s: %v", manifestName, err)
-	}
-	if err := json.Unmarshal(text, &a.Manifest); err != nil {
-		return badArchive("%s: %v", manifestName, err)
+	if a.Format != Format {
+		return badArchive("format: is %q, must be %q", a.Format, Format)
 	}
 	return nil
 }
 
+// read returns the content of an entry that is not a file of the model.
+func (a *archive) read(name string, most uint64) ([]byte, error) {
+	f := a.entries[name]
+	if f == nil {
+		return nil, badArchive("has no %s", name)
+	}
+	if f.UncompressedSize64 > most {
+		return nil, badArchive("%s is longer than %d bytes", name, most)
+	}
+	r, err := f.Open()
+	if err != nil {
+		return nil, badArchive("%s: %v", name, err)
+	}
+	content, err := io.ReadAll(io.LimitReader(r, int64(most)))
+	if err = errors.Join(err, r.Close()); err != nil {
+		return nil, badArchive("%s: %v", name, err)
+	}
+	return content, nil
+}
+
 // checkManifest checks that the manifest is of a model of this party, and agrees with the job's document.
 func (a *archive) checkManifest(node string) error {
-	if a.Format != Format {
-		return badArchive("format: is %q, must be %q", a.Format, Format)
-	}
 	if a.NodeID != node {
 		return badArchive("node_id: holds the part of %s, but this is %s", a.NodeID, node)
 	}
@@ -172,6 +207,9 @@ func (a *archive) checkManifest(node string) error {
 func (a *archive) checkFiles(maxBytes int64) error {
 	var total int64
 	listed := 1 // the manifest
+	if a.signedBy.Key != nil {
+		listed += 2 // with its signature and certificates
+	}
 	for _, p := range a.Parts {
 		if digest, bytes := Digest(p.Files); digest != p.SHA256 || bytes != p.Bytes {
 			return badArchive("parts: hash or size of %s is not that of its files", p.part("").Self())

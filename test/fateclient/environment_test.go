@@ -1,7 +1,6 @@
 package fateclient
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -9,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -45,7 +43,7 @@ func newEnvironment(t *testing.T, allow ...string) *environment {
 	_, temporal, _ := strings.Cut(testenv.FreeAddress(t), ":")
 	_, ui, _ := strings.Cut(testenv.FreeAddress(t), ":")
 	provider := testenv.Binary(t, "provider")
-	var log lockedBuffer
+	var log testenv.Buffer
 	args := []string{"dev", "--no-docker", "--data-dir", filepath.Join(e.dir, "data"), "--temporal-port",
 		temporal, "--ui-port", ui, "--slots", "4", "--party", guestNode + "=" + e.guest, "--party",
 		hostNode + "=" + e.host}
@@ -58,6 +56,7 @@ func newEnvironment(t *testing.T, allow ...string) *environment {
 	t.Cleanup(func() {
 		_ = dev.Process.Signal(os.Interrupt)
 		_ = dev.Wait()
+		testenv.EndSupervisors(t, e.dir)
 		if t.Failed() {
 			t.Logf("hutong dev:\n%s", log.String())
 		}
@@ -84,23 +83,6 @@ func newEnvironment(t *testing.T, allow ...string) *environment {
 	e.hutong("data", "upload", "--file", e.data("host.csv"), "--namespace", "demo", "--name", "breast_host",
 		"--id", "id", "--url", "http://"+e.host)
 	return e
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func (e *environment) path(name string) string { return filepath.Join(e.dir, name) }

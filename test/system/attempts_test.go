@@ -119,13 +119,12 @@ func TestRunnerLost(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "party.yaml")
 	document, err := yaml.Marshal(
 		map[string]any{"node_id": cfg.NodeID, "listen": cfg.Listen, "data_dir": cfg.DataDir,
-			"security":   map[string]any{"mode": "open"},
 			"containers": map[string]any{"listen": testenv.FreeAddress(t)},
 			"transport":  map[string]any{"listen": cfg.Transport.Listen},
 			"temporal": map[string]any{"address": cfg.Temporal.Address,
 				"namespace": cfg.Temporal.Namespace},
 			"runner": map[string]any{"docker": map[string]any{"enabled": "false"}, "stop_grace": "2s",
-				"slots": 2, "process": map[string]any{"allow": cfg.Runner.Process.Allow}}},
+				"unsafe": true, "slots": 2, "process": map[string]any{"allow": cfg.Runner.Process.Allow}}},
 	)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(file, document, 0o600))

@@ -1,7 +1,6 @@
 package system
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -9,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,25 +25,8 @@ import (
 type program struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	output *lockedBuffer
+	output *testenv.Buffer
 	done   chan error
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // startHutong starts bin/hutong, which is killed at the end of the test.
@@ -65,7 +46,7 @@ func startProgram(t *testing.T, env []string, name string, args ...string) *prog
 // startCommand starts a command, which is killed at the end of the test.
 func startCommand(t *testing.T, cmd *exec.Cmd) *program {
 	t.Helper()
-	p := &program{t: t, cmd: cmd, output: &lockedBuffer{}, done: make(chan error, 1)}
+	p := &program{t: t, cmd: cmd, output: &testenv.Buffer{}, done: make(chan error, 1)}
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	require.NoError(t, p.cmd.Start())
 	go func() { p.done <- p.cmd.Wait() }()
@@ -148,7 +129,12 @@ func countLogLines(n *testParty, taskID string) int {
 func TestSeparateProcesses(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-in-no-log"
-	pair := newPartyPair(t, nil)
+	database := storetest.Postgres(t)
+	pair := newPartyPair(t, func(cfg *party.Config) {
+		if cfg.NodeID == guestNode {
+			cfg.Database.URL = party.Secret(database) // with the tokens and grants of the test
+		}
+	})
 	cfg := pair.guest.cfg
 	messages := testenv.FreeAddress(t) // the transport is a process of its own
 	pair.host.cfg.Routes[guestNode] = party.Route{URL: "https://" + cfg.Partners.Listen,
@@ -156,11 +142,9 @@ func TestSeparateProcesses(t *testing.T) {
 	pair.host.start()
 	pair.host.register(sleepProvider(t), bfia.DeviceProcess)
 
-	database := storetest.Postgres(t)
 	file := filepath.Join(t.TempDir(), "party.yaml")
 	document, err := yaml.Marshal(
 		map[string]any{"node_id": cfg.NodeID, "listen": cfg.Listen, "data_dir": cfg.DataDir,
-			"security":   map[string]any{"mode": "open"},
 			"containers": map[string]any{"listen": cfg.Containers.Listen},
 			"partners": map[string]any{"listen": cfg.Partners.Listen, "tls": map[string]any{
 				"cert_file": cfg.Partners.TLS.CertFile, "key_file": cfg.Partners.TLS.KeyFile,
@@ -168,7 +152,7 @@ func TestSeparateProcesses(t *testing.T) {
 			"transport": map[string]any{"listen": cfg.Transport.Listen, "partner_listen": messages},
 			"temporal":  map[string]any{"address": cfg.Temporal.Address, "namespace": cfg.Temporal.Namespace},
 			"runner": map[string]any{"docker": map[string]any{"enabled": "false"}, "stop_grace": "2s",
-				"process": map[string]any{"allow": cfg.Runner.Process.Allow}},
+				"unsafe": true, "process": map[string]any{"allow": cfg.Runner.Process.Allow}},
 			"routes": map[string]any{
 				hostNode: map[string]any{"url": "https://" + pair.host.cfg.Partners.Listen},
 			}},

@@ -107,7 +107,7 @@ func TestKeyRotation(t *testing.T) {
 func TestUnknownKey(t *testing.T) {
 	t.Parallel()
 	pair := newPartyPair(t, keysOf(t, codec.AES256GCM))
-	log := &lockedBuffer{}
+	log := &testenv.Buffer{}
 	pair.guest.start()
 	rest := party.Roles{API: true, Control: true, Transport: true}
 	p, err := party.Start(t.Context(), pair.host.cfg, rest, slog.New(slog.NewTextHandler(log, nil)))

@@ -137,7 +137,8 @@ func testModelOfEarlierJob(t *testing.T, device bfia.Device, change func(*party.
 	require.False(t, ok)
 	require.Contains(t, out, lacks)
 
-	host.mustCommand("model", "import", archive)
+	require.Contains(t, host.mustCommand("model", "import", archive),
+		"imported, signed by "+host.cfg.NodeID+" with the key ")
 	require.Equal(t, want, predict())
 
 	// Other parties than those of the training.

@@ -125,7 +125,6 @@ func newMultiRunnerParty(t *testing.T) (multiRunnerParty, string) {
 			"node_id":   n.cfg.NodeID,
 			"listen":    n.cfg.Listen,
 			"data_dir":  filepath.Join(dir, "control"),
-			"security":  map[string]any{"mode": "open"},
 			"transport": map[string]any{"listen": n.cfg.Transport.Listen},
 			"temporal": map[string]any{"address": n.cfg.Temporal.Address,
 				"namespace": n.cfg.Temporal.Namespace},
@@ -133,7 +132,8 @@ func newMultiRunnerParty(t *testing.T) (multiRunnerParty, string) {
 				"url": n.cfg.Database.URL.Reveal(),
 			},
 			"storage": map[string]any{"url": n.cfg.Storage.URL.Reveal()},
-			"runner":  map[string]any{"stop_grace": "2s", "docker": map[string]any{"host_network": true}},
+			"runner": map[string]any{"stop_grace": "2s", "unsafe": true,
+				"docker": map[string]any{"host_network": true}},
 		},
 	)
 	require.NoError(t, err)

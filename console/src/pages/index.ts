@@ -2,7 +2,9 @@
 import type { ComponentType } from "preact";
 import type { Key } from "../i18n";
 import type { Role } from "../session";
+import { Job } from "./job";
 import { Jobs } from "./jobs";
+import { Task } from "./task";
 
 export interface PageProps {
   /** The parts of the path that begin with a colon. */
@@ -22,4 +24,6 @@ export interface PageEntry {
 export const pages: PageEntry[] = [
   { path: "/console/", view: Jobs, role: "viewer" },
   { path: "/console/jobs", view: Jobs, role: "viewer", nav: "nav.jobs" },
+  { path: "/console/jobs/:id", view: Job, role: "viewer" },
+  { path: "/console/jobs/:id/tasks/:name", view: Task, role: "viewer" },
 ];

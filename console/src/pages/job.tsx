@@ -1,0 +1,218 @@
+import { useState } from "preact/hooks";
+import { get, post } from "../api/client";
+import { paths } from "../api/paths";
+import type { JobStatus, JobView } from "../api/types";
+import { t } from "../i18n";
+import { href, jobHref, Link, navigate } from "../router";
+import { ofJob, useResource } from "../resource";
+import { can, ownNode } from "../session";
+import { Ask, Copy, Loaded, Page, Section } from "../ui/basic";
+import { Dag, partState } from "../ui/dag";
+import { FailureCard, partyName, WaitingList } from "../ui/failure";
+import { JobActions } from "../ui/jobactions";
+import { StateBadge, stateOf } from "../ui/state";
+import { Duration, Time } from "../ui/time";
+import { Timeline } from "../ui/timeline";
+import type { PageProps } from ".";
+
+/** Job shows one job: why it failed or waits, its tasks at all parties, and what it was submitted with. */
+export function Job({ params }: PageProps) {
+  const id = params.id!;
+  const status = useResource(
+    `status ${id}`,
+    (abort) => get<JobStatus>(paths.status, { job_id: id }, abort),
+    ofJob(id),
+  );
+  const view = useResource(`show ${id}`, (abort) => get<JobView>(paths.show, { job_id: id }, abort));
+  const job = status.data;
+  return (
+    <Page
+      title={t("job.title", { id })}
+      heading={
+        <>
+          {t("job.title", { id })} {job && <StateBadge state={stateOf(job)} />}
+        </>
+      }
+      actions={
+        job && (
+          <>
+            <JobActions job={{ ...job, state: stateOf(job), waiting: job.waiting }} done={status.reload} />
+            <Resubmit job={job} view={view.data} />
+          </>
+        )
+      }
+    >
+      <p class="crumbs">
+        <Link to={href("jobs")}>{t("nav.jobs")}</Link> / {id} <Copy text={id} />
+      </p>
+      <Loaded resource={status}>{(job) => <Status job={job} />}</Loaded>
+      <Loaded resource={view}>{(v) => <Inputs view={v} />}</Loaded>
+    </Page>
+  );
+}
+
+function Status({ job }: { job: JobStatus }) {
+  const tasks = job.tasks ?? [];
+  const state = stateOf(job);
+  return (
+    <>
+      {state !== "SUCCESS" && <FailureCard failure={job.failure} reason={job.reason} job={job.job_id} />}
+      {job.waiting && job.waiting.length > 0 && (
+        <section aria-label={t("waiting.title")}>
+          <WaitingList waiting={job.waiting} />
+        </section>
+      )}
+      <dl class="summary">
+        <div>
+          <dt>{t("jobs.flow")}</dt>
+          <dd>{job.flow_id ? <Link to={href("jobs", { flow: job.flow_id })}>{job.flow_id}</Link> : t("none")}</dd>
+        </div>
+        <div>
+          <dt>{t("job.scheduler")}</dt>
+          <dd>{partyName(job.scheduler)}</dd>
+        </div>
+        <div>
+          <dt>{t("job.created")}</dt>
+          <dd>
+            <Time at={job.created_at} />
+          </dd>
+        </div>
+        <div>
+          <dt>{t("job.started")}</dt>
+          <dd>
+            <Time at={job.started_at} />
+          </dd>
+        </div>
+        <div>
+          <dt>{t("job.duration")}</dt>
+          <dd>
+            <Duration from={job.started_at} to={job.ended_at} />
+          </dd>
+        </div>
+      </dl>
+      <Section title={t("job.graph")}>
+        <Dag job={job.job_id} tasks={tasks} />
+      </Section>
+      <Section title={t("job.timeline")}>
+        <Timeline job={job.job_id} created={job.started_at ?? job.created_at} ended={job.ended_at} tasks={tasks} />
+      </Section>
+      <details class="section">
+        <summary>{t("job.table", { n: tasks.length })}</summary>
+        <TaskTable job={job} />
+      </details>
+    </>
+  );
+}
+
+function TaskTable({ job }: { job: JobStatus }) {
+  return (
+    <div class="scroll">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">{t("job.task")}</th>
+            <th scope="col">{t("job.component")}</th>
+            <th scope="col">{t("job.part")}</th>
+            <th scope="col">{t("jobs.state")}</th>
+            <th scope="col">{t("job.duration")}</th>
+            <th scope="col">{t("jobs.reason")}</th>
+          </tr>
+        </thead>
+        <tbody>
+          {(job.tasks ?? []).flatMap((task) =>
+            task.parties.map((p) => (
+              <tr key={`${task.task_name} ${p.role}.${p.index}`}>
+                <td>{task.task_name}</td>
+                <td>{task.component}</td>
+                <td>
+                  {p.role}.{p.index} {partyName(p.node_id)}
+                </td>
+                <td>
+                  <StateBadge state={partState(p)} />
+                </td>
+                <td>
+                  <Duration from={p.started_at} to={p.ended_at} />
+                </td>
+                <td>{p.reason || p.waiting?.message || p.progress}</td>
+              </tr>
+            )),
+          )}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+interface PartView {
+  node_id: string;
+  role: string;
+  parameters?: unknown;
+  dataset?: { namespace: string; name: string; rows?: number; columns?: { name: string; type: string }[] };
+}
+
+function Inputs({ view }: { view: JobView }) {
+  return (
+    <Section title={t("job.inputs")}>
+      {view.tasks.map((task) => (
+        <details key={task.task_name}>
+          <summary>
+            {task.task_name} <span class="muted">{`${task.component}, ${task.provider}`}</span>
+          </summary>
+          {(task.parts as unknown as PartView[]).map((p) => (
+            <div class="part-inputs" key={`${p.node_id} ${p.role}`}>
+              <h3>
+                {p.role} · {partyName(p.node_id)}
+              </h3>
+              {p.dataset && (
+                <p>
+                  {t("job.dataset")}: {p.dataset.namespace}#{p.dataset.name}
+                  {p.dataset.rows !== undefined && `, ${t("job.rows", { n: p.dataset.rows })}`}
+                  {p.dataset.columns && <span class="muted"> ({p.dataset.columns.map((c) => c.name).join(", ")})</span>}
+                </p>
+              )}
+              <pre tabIndex={0}>{JSON.stringify(p.parameters ?? {}, null, 2)}</pre>
+            </div>
+          ))}
+        </details>
+      ))}
+      <details>
+        <summary>{t("job.document")}</summary>
+        <p>
+          <Copy text={JSON.stringify(view.document, null, 2)} />
+        </p>
+        <pre tabIndex={0}>{JSON.stringify(view.document, null, 2)}</pre>
+      </details>
+    </Section>
+  );
+}
+
+/** Resubmit submits the document of an ended job again. The new job reuses what has not changed. */
+function Resubmit({ job, view }: { job: JobStatus; view: JobView | undefined }) {
+  const [asks, setAsks] = useState(false);
+  const own = view && (view.initiator as { node_id?: string }).node_id === ownNode.value;
+  if (!own || !can("operator") || (job.outcome !== "FAILED" && job.outcome !== "STOPPED")) return null;
+  async function submit() {
+    const created = await post<{ job_id: string }>(paths.submit, {
+      ...view!.document,
+      job_id: null,
+      old_job_id: job.job_id,
+    });
+    navigate(jobHref(created.job_id));
+  }
+  return (
+    <>
+      <button type="button" onClick={() => setAsks(true)}>
+        {t("action.resubmit")}
+      </button>
+      {asks && (
+        <Ask
+          title={t("action.resubmitTitle", { id: job.job_id })}
+          text={t("action.resubmitText")}
+          button={t("action.resubmit")}
+          close={() => setAsks(false)}
+          do={submit}
+        />
+      )}
+    </>
+  );
+}

@@ -1,0 +1,240 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import { get, open, address, save, saveBlob } from "../api/client";
+import { paths } from "../api/paths";
+import type { JobStatus, Output, TaskStatus } from "../api/types";
+import { t } from "../i18n";
+import { current, href, jobHref, Link, setQuery } from "../router";
+import { ofJob, useResource } from "../resource";
+import { can, ownNode } from "../session";
+import { Empty, Loaded, Page, Section } from "../ui/basic";
+import { partState } from "../ui/dag";
+import { FailureCard, partyName, WaitingList } from "../ui/failure";
+import { Report } from "../ui/report";
+import { StateBadge } from "../ui/state";
+import { Duration } from "../ui/time";
+import type { PageProps } from ".";
+
+/** Task shows one task: its parts, its log, its outputs and what its reports hold. */
+export function Task({ params }: PageProps) {
+  const id = params.id!;
+  const name = params.name!;
+  const status = useResource(`status ${id}`, (abort) => get<JobStatus>(paths.status, { job_id: id }, abort), ofJob(id));
+  const task = status.data?.tasks?.find((x) => x.task_name === name);
+  return (
+    <Page title={name} heading={<>{name} {task && <StateBadge state={task.status} />}</>}>
+      <p class="crumbs">
+        <Link to={href("jobs")}>{t("nav.jobs")}</Link> / <Link to={jobHref(id)}>{id}</Link> / {name}
+      </p>
+      <Loaded resource={status}>
+        {() => (task ? <Content job={id} task={task} /> : <Empty title={t("task.missing", { name })} />)}
+      </Loaded>
+    </Page>
+  );
+}
+
+function Content({ job, task }: { job: string; task: TaskStatus }) {
+  const failed = task.parties.filter((p) => partState(p) === "FAILED");
+  const own = task.parties.filter((p) => p.node_id === ownNode.value);
+  return (
+    <>
+      {failed.map((p) => (
+        <FailureCard key={`${p.role}.${p.index}`} failure={p.failure} reason={p.reason} />
+      ))}
+      {task.waiting && <WaitingList waiting={[task.waiting]} />}
+      <Section title={t("task.parts")} aside={<span class="muted">{`${task.component}, ${task.provider}`}</span>}>
+        <div class="scroll">
+          <table>
+            <thead>
+              <tr>
+                <th scope="col">{t("job.part")}</th>
+                <th scope="col">{t("jobs.state")}</th>
+                <th scope="col">{t("job.duration")}</th>
+                <th scope="col">{t("jobs.reason")}</th>
+              </tr>
+            </thead>
+            <tbody>
+              {task.parties.map((p) => (
+                <tr key={`${p.role}.${p.index}`}>
+                  <td>
+                    {p.role}.{p.index} {partyName(p.node_id)}
+                  </td>
+                  <td>
+                    <StateBadge state={partState(p)} />
+                  </td>
+                  <td>
+                    <Duration from={p.started_at} to={p.ended_at} />
+                  </td>
+                  <td>{p.reason || p.waiting?.message || p.progress}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      </Section>
+      {task.task_id && own.length > 0 && can("logs") && <Log job={job} task={task} roles={own.map((p) => `${p.role}.${p.index}`)} />}
+      {own.length === 0 && <p class="muted">{t("task.notOwn")}</p>}
+      <Outputs job={job} task={task} />
+    </>
+  );
+}
+
+const levels = ["debug", "info", "warning", "error"];
+const shownLines = 2000;
+
+/** Log follows the log of this party's part. It shows the last lines; the whole log can be downloaded. */
+function Log({ job, task, roles }: { job: string; task: TaskStatus; roles: string[] }) {
+  const { query } = current.value;
+  const asked = query.get("role") ?? "";
+  const role = roles.includes(asked) ? asked : roles[0]!;
+  const level = levels.includes(query.get("level") ?? "") ? query.get("level")! : "info";
+  const attempt = query.get("attempt") ?? "";
+  const [search, setSearch] = useState("");
+  const box = useRef<HTMLPreElement>(null);
+  const follows = useRef(true);
+  const selected = { task_id: task.task_id, role, log_level: level, attempt };
+  const log = useResource(
+    `log ${JSON.stringify(selected)}`,
+    async (abort) => {
+      const count = await get<{ num: number; complete: boolean; attempt: number; unfinished: string[] }>(paths.logLines, selected, abort);
+      const start = Math.max(0, count.num - shownLines);
+      const { data } = await get<{ data: string }>(paths.log, { ...selected, start, length: count.num - start }, abort);
+      return { ...count, start, lines: [...(data ? data.split("\n") : []), ...count.unfinished] };
+    },
+    // The log of a running task grows without an event.
+    ofJob(job),
+  );
+  const running = log.data !== undefined && !log.data.complete;
+  useEffect(() => {
+    if (!running) return;
+    const timer = setInterval(log.reload, 2_000);
+    return () => clearInterval(timer);
+  }, [running, role, level, attempt]);
+  useEffect(() => {
+    if (follows.current && box.current) box.current.scrollTop = box.current.scrollHeight;
+  }, [log.data?.num]);
+
+  const words = search.toLowerCase();
+  const lines = (log.data?.lines ?? []).filter((l) => l.toLowerCase().includes(words));
+  const attempts = task.attempt ?? 1;
+  async function download() {
+    const response = await open(address(paths.log, selected));
+    const { data } = ((await response.json()) as { data: { data: string } }).data;
+    saveBlob(new Blob([data], { type: "text/plain" }), `${job}-${task.task_name}-${role}.log`);
+  }
+  return (
+    <Section title={t("task.log")} aside={log.data && <span class="muted" role="status">{t(running ? "task.follows" : "task.complete", { n: log.data.num })}</span>}>
+      <div class="filters">
+        {roles.length > 1 && (
+          <label class="filter">
+            {t("jobs.role")}
+            <select value={role} onChange={(e) => setQuery({ role: e.currentTarget.value })}>
+              {roles.map((r) => <option key={r}>{r}</option>)}
+            </select>
+          </label>
+        )}
+        <label class="filter">
+          {t("task.level")}
+          <select value={level} onChange={(e) => setQuery({ level: e.currentTarget.value })}>
+            {levels.map((l) => <option key={l}>{l}</option>)}
+          </select>
+        </label>
+        {attempts > 1 && (
+          <label class="filter">
+            {t("task.attempt")}
+            <select value={attempt} onChange={(e) => setQuery({ attempt: e.currentTarget.value })}>
+              <option value="">{attempts}</option>
+              {Array.from({ length: attempts - 1 }, (_, i) => <option key={i}>{attempts - 1 - i}</option>)}
+            </select>
+          </label>
+        )}
+        <label class="filter">
+          {t("task.search")}
+          <input type="search" value={search} onInput={(e) => setSearch(e.currentTarget.value)} />
+        </label>
+        <button type="button" onClick={() => void download()}>{t("download")}</button>
+      </div>
+      <Loaded resource={log}>
+        {(data) =>
+          lines.length === 0 ? (
+            <p class="muted">{t("task.noLines")}</p>
+          ) : (
+            <>
+              {data.start > 0 && <p class="muted">{t("task.lastLines", { n: shownLines })}</p>}
+              <pre
+                ref={box}
+                class="log"
+                tabIndex={0}
+                onScroll={(e) => {
+                  const b = e.currentTarget;
+                  follows.current = b.scrollHeight - b.scrollTop - b.clientHeight < 40;
+                }}
+              >
+                {lines.map((l, i) => (
+                  <span key={i} class={lineClass(l)}>{`${l}\n`}</span>
+                ))}
+              </pre>
+            </>
+          )
+        }
+      </Loaded>
+    </Section>
+  );
+}
+
+function lineClass(line: string): string | undefined {
+  if (/\b(ERROR|FATAL|CRITICAL|panic|Traceback)\b/.test(line)) return "log-error";
+  return /\b(WARN|WARNING)\b/.test(line) ? "log-warning" : undefined;
+}
+
+function Outputs({ job, task }: { job: string; task: TaskStatus }) {
+  const outputs = useResource(
+    `outputs ${job}`,
+    (abort) => get<{ outputs: Output[] }>(paths.outputs, { job_id: job }, abort),
+    ofJob(job),
+  );
+  return (
+    <Section title={t("task.outputs")}>
+      <Loaded resource={outputs}>
+        {(data) => {
+          const own = data.outputs.filter((o) => o.task_name === task.task_name);
+          if (own.length === 0) return <p class="muted">{t("task.noOutputs")}</p>;
+          return (
+            <>
+              {own.map((o) => (
+                <div class="output" key={`${o.namespace}#${o.name}`}>
+                  <h3>
+                    {o.output || o.key} <span class="muted">{`${o.type} · ${o.role} · ${bytes(o.bytes)}`}</span>{" "}
+                    {can("data") && (
+                      <button type="button" class="small" onClick={() => void save(paths.download, { namespace: o.namespace, name: o.name }, `${o.task_name}-${o.output || o.key}`)}>
+                        {t("download")}
+                      </button>
+                    )}
+                  </h3>
+                  {o.type === "report" && can("data") && <ReportOf output={o} />}
+                </div>
+              ))}
+            </>
+          );
+        }}
+      </Loaded>
+    </Section>
+  );
+}
+
+const largestReport = 16 << 20;
+
+function ReportOf({ output: o }: { output: Output }) {
+  const report = useResource(`report ${o.namespace} ${o.name} ${o.bytes}`, async (abort) => {
+    if (o.bytes > largestReport) throw new Error(t("task.reportTooLarge"));
+    const response = await open(address(paths.download, { namespace: o.namespace, name: o.name }), { signal: abort });
+    return { report: (await response.json()) as unknown };
+  });
+  return <Loaded resource={report}>{(data) => <Report report={data.report} />}</Loaded>;
+}
+
+function bytes(n: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let i = 0;
+  for (; n >= 1024 && i < units.length - 1; i++) n /= 1024;
+  return `${i ? n.toFixed(1) : n} ${units[i]}`;
+}
