@@ -30,7 +30,7 @@ SHORT       ?=
 BENCH_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image interop fate fate-client fate-interop chaos bench bench-peer pictures console check-console clean FORCE
+.PHONY: help setup build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image interop fate fate-client fate-interop chaos bench bench-peer pictures console check-console console-test console-stage clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -154,8 +154,23 @@ bench-peer: build ## measure the same jobs on FATE-Flow 2.2.0 and on Hutong; ins
 	$(STATIC) $(GO) build -o bin/bench ./test/bench
 	bin/bench -only peer -cache "$(CACHE)" $(BENCH_FLAGS)
 
-pictures: build ## draw docs/*.png again, with Chromium
+bin/console-stage: FORCE
+	@mkdir -p bin
+	@$(STATIC) $(GO) build $(SLIM) -o $@ ./test/console/stage
+
+test/console/node_modules: test/console/package-lock.json
+	cd test/console && npm ci --no-audit --no-fund
+	@touch $@
+
+console-test: build bin/console-stage test/console/node_modules ## test the console with real parties, in Chromium
+	cd test/console && npm run --silent check && npm run --silent test
+
+console-stage: build bin/console-stage ## start the parties and jobs of the console's tests, to look at its pages (ends with Ctrl-D)
+	bin/console-stage
+
+pictures: build bin/console-stage test/console/node_modules ## draw docs/*.png again, with Chromium
 	$(GO) run $(SLIM) ./test/pictures
+	cd test/console && PICTURES=$(CURDIR)/docs npm run --silent test
 
 clean: ## remove the built programs
 	rm -rf bin

@@ -36,11 +36,15 @@ function report(change: Change): void {
 
 let ended: AbortController | undefined;
 
-/** start follows the party's changes until stop. */
-export function start(): void {
+/**
+ * start follows the party's changes until stop. A browser has six connections to a party, which more tabs with a
+ * stream each would use up. So one of the tabs in which name has signed in reads the stream, and passes on to the others
+ * what it reads; when it is closed, another one does.
+ */
+export function start(name: string): void {
   if (ended) return;
   ended = new AbortController();
-  void follow(ended.signal);
+  void follow(ended.signal, `hutong.changes.${name}`);
 }
 
 export function stop(): void {
@@ -48,18 +52,63 @@ export function stop(): void {
   ended = undefined;
 }
 
-async function follow(end: AbortSignal): Promise<void> {
+/** Passed is what the tab that reads the stream passes on: its mode and a change, if there is one. */
+interface Passed {
+  mode: Mode;
+  change?: Change;
+}
+
+let pass: (change?: Change) => void = () => {};
+
+async function follow(end: AbortSignal, name: string): Promise<void> {
+  // Without a secure context there are no locks, and each tab reads on its own.
+  if (!navigator.locks) return lead(end);
+  const channel = new BroadcastChannel(name);
+  let leads = false;
+  let heard = Date.now();
+  channel.onmessage = ({ data }: MessageEvent<Passed | "ask">) => {
+    if (data === "ask") {
+      if (leads) pass();
+    } else if (!leads) {
+      heard = Date.now();
+      mode.value = data.mode;
+      if (data.change) report(data.change);
+    }
+  };
+  channel.postMessage("ask");
+  const lock = navigator.locks
+    .request(name, { signal: end }, async () => {
+      leads = true;
+      pass = (change) => channel.postMessage({ mode: mode.value, ...(change ? { change } : {}) } satisfies Passed);
+      report({}); // what happened since the last tab read it
+      await lead(end);
+    })
+    .catch(() => {}); // stop ended the wait
+  while (!leads && !end.aborted) {
+    await pause(pollEvery, end);
+    if (leads || Date.now() - heard < silence) continue;
+    if (mode.value !== "offline") mode.value = "polling";
+    if (!document.hidden) report({});
+  }
+  await lock;
+  pass = () => {};
+  channel.close();
+}
+
+async function lead(end: AbortSignal): Promise<void> {
   let connectAt = 0;
   while (!end.aborted) {
     if (Date.now() >= connectAt) {
       const missing = await readStream(end, () => {
         mode.value = "stream";
+        pass();
       });
       connectAt = Date.now() + (missing ? retryMissing : retryAfter);
       if (end.aborted) return;
     }
     if (mode.value !== "offline") mode.value = "polling";
     if (!document.hidden) report({});
+    pass({});
     await pause(pollEvery, end);
   }
 }
@@ -83,6 +132,7 @@ async function readStream(end: AbortSignal, opened: () => void): Promise<boolean
       if (done) return false;
       clearTimeout(watchdog);
       watchdog = setTimeout(abort, silence);
+      pass(); // the others see that it reads
       const events = (rest + value).split("\n\n");
       rest = events.pop() ?? "";
       for (const e of events) dispatch(e);
@@ -103,12 +153,15 @@ function dispatch(event: string): void {
     .map((l) => l.slice(5).trim())
     .join("\n");
   if (!text) return;
+  let change: Change = {};
   try {
-    const change = JSON.parse(text) as { kind?: string; job_id?: string };
-    report(change.kind === "all" ? {} : (change as Change));
+    const read = JSON.parse(text) as { kind?: string; job_id?: string };
+    if (read.kind !== "all") change = read as Change;
   } catch {
-    report({});
+    // Anything may have changed.
   }
+  report(change);
+  pass(change);
 }
 
 function pause(ms: number, end: AbortSignal): Promise<void> {

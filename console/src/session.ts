@@ -27,6 +27,12 @@ export function can(role: Role): boolean {
 /** ownNode is the node id of the party. */
 export const ownNode = computed(() => (session.value.state === "in" ? session.value.who.node_id : ""));
 
+async function begin(): Promise<void> {
+  const who = await get<WhoAmI>(paths.whoami);
+  session.value = { state: "in", who };
+  live.start(who.name);
+}
+
 /** load finds out who the client is, and how to sign in if nobody has. */
 export async function load(reason?: string): Promise<void> {
   try {
@@ -35,8 +41,7 @@ export async function load(reason?: string): Promise<void> {
     reason = message(e);
   }
   try {
-    session.value = { state: "in", who: await get<WhoAmI>(paths.whoami) };
-    live.start();
+    await begin();
     return;
   } catch (e) {
     live.stop();
@@ -54,8 +59,7 @@ export async function load(reason?: string): Promise<void> {
 export async function signIn(token: string): Promise<string> {
   setToken(token);
   try {
-    session.value = { state: "in", who: await get<WhoAmI>(paths.whoami) };
-    live.start();
+    await begin();
     return "";
   } catch (e) {
     setToken("");

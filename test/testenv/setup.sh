@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests use besides Go: Docker, PostgreSQL, a C compiler for the race detector, Python for FATE-Flow,
-# curl, openssl, and ip for network namespaces. It needs a Debian machine, and root. It starts no service.
+# curl, openssl, ip for network namespaces, and Node.js and Chromium for the console. It needs a Debian machine, and root.
+# It starts no service.
 set -euo pipefail
 
 packages=()
@@ -13,6 +14,9 @@ need curl curl ca-certificates
 need openssl openssl
 need gcc gcc libc6-dev
 need python3 python3
+need node nodejs
+need npm npm
+need chromium chromium fonts-dejavu-core
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages+=(postgresql)
 python3.11 -c 'import ensurepip, venv' 2>/dev/null && python311=yes || python311=
 if [ "${#packages[@]}" -gt 0 ] || [ -z "$python311" ] || ! command -v docker >/dev/null; then

@@ -1,5 +1,8 @@
+import { partyEn } from "./party.en";
+
 // The words are those of docs/glossary.md. zh.ts has the same keys; the type checker compares them.
 export const en = {
+  ...partyEn,
   // The frame.
   "app.skip": "Skip to the content",
   "app.nav": "Pages",

@@ -1,6 +1,8 @@
 import type { Key } from ".";
+import { partyZh } from "./party.zh";
 
 export const zh: Record<Key, string> = {
+  ...partyZh,
   "app.skip": "跳到正文",
   "app.nav": "页面",
   "app.party": "本方节点",

@@ -2,8 +2,10 @@
 import type { ComponentType } from "preact";
 import type { Key } from "../i18n";
 import type { Role } from "../session";
-import { Job } from "./job";
+import { Data } from "./data";
 import { Jobs } from "./jobs";
+import { Providers } from "./providers";
+import { Job } from "./job";
 import { Task } from "./task";
 
 export interface PageProps {
@@ -24,6 +26,8 @@ export interface PageEntry {
 export const pages: PageEntry[] = [
   { path: "/console/", view: Jobs, role: "viewer" },
   { path: "/console/jobs", view: Jobs, role: "viewer", nav: "nav.jobs" },
+  { path: "/console/data", view: Data, role: "viewer", nav: "nav.data" },
+  { path: "/console/providers", view: Providers, role: "viewer", nav: "nav.providers" },
   { path: "/console/jobs/:id", view: Job, role: "viewer" },
   { path: "/console/jobs/:id/tasks/:name", view: Task, role: "viewer" },
 ];

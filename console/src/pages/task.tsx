@@ -80,6 +80,8 @@ function Content({ job, task }: { job: string; task: TaskStatus }) {
 
 const levels = ["debug", "info", "warning", "error"];
 const shownLines = 2000;
+// A line is shown within a second, also if both requests take a while.
+const followEvery = 500;
 
 /** Log follows the log of this party's part. It shows the last lines; the whole log can be downloaded. */
 function Log({ job, task, roles }: { job: string; task: TaskStatus; roles: string[] }) {
@@ -106,7 +108,7 @@ function Log({ job, task, roles }: { job: string; task: TaskStatus; roles: strin
   const running = log.data !== undefined && !log.data.complete;
   useEffect(() => {
     if (!running) return;
-    const timer = setInterval(log.reload, 2_000);
+    const timer = setInterval(() => document.hidden || log.reload(), followEvery);
     return () => clearInterval(timer);
   }, [running, role, level, attempt]);
   useEffect(() => {

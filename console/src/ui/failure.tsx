@@ -38,7 +38,7 @@ export function FailureCard({ failure, reason, job }: { failure?: Failure | unde
   }
   const f = failure;
   return (
-    <section class="failure" aria-label={t("failure.title")}>
+    <section class="failure" aria-label={[t("failure.title"), failurePlace(f)].filter(Boolean).join(": ")}>
       <h2>
         {t("failure.title")}: {known("failure.kind", f.kind)}
         {f.exit_code !== undefined && <span class="muted"> · {t("failure.exitCode", { n: f.exit_code })}</span>}

@@ -1,0 +1,80 @@
+// What people come for: why a job failed, and to approve, reject and stop jobs.
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { Browser, Locator, Page } from "playwright-core";
+import { newPage } from "./browser";
+import { without } from "./live";
+import { jobPage } from "./pages";
+import { jobStatus, until, type Stage } from "./stage";
+
+export function testActions(browser: Browser, stage: Stage): void {
+  const { guest, host, host_node, jobs, reason } = stage.open;
+  describe("people", () => {
+    test("find why a job failed at the partner's side within three clicks", { skip: without(jobPage) }, async (t) => {
+      const { context, page, w } = await newPage(browser, guest);
+      await w.go("/console/");
+      let clicks = 0;
+      const click = async (what: Locator) => {
+        clicks++;
+        await what.click();
+        await w.settle();
+      };
+      const link = page.getByRole("link", { name: new RegExp(jobs.failed) }).first();
+      if ((await link.count()) === 0) await click(page.getByRole("navigation").getByRole("link", { name: "Jobs" }));
+      await click(link);
+      const why = page.locator("main").getByText(reason).first();
+      if ((await why.count()) === 0) {
+        await click(page.locator("main").getByRole("link", { name: /intersect_rsa_1/ }).first());
+      }
+      await why.waitFor();
+      await page.locator("main").getByText(host_node).first().waitFor();
+      t.diagnostic(`${clicks} clicks`);
+      assert.ok(clicks <= 3, `it took ${clicks} clicks`);
+      await w.checkAccess("failed job");
+      w.check("failed job");
+      await context.close();
+    });
+
+    const row = (page: Page, id: string) => page.getByRole("row").filter({ hasText: id });
+    const dialogButton = (page: Page, name: string) => page.getByRole("dialog").getByRole("button", { name });
+
+    test("approve a job", async () => {
+      const { context, page, w } = await newPage(browser, host);
+      await w.go("/console/jobs?state=pending");
+      await row(page, jobs.approve).getByRole("button", { name: /^Approve/ }).click();
+      await w.checkAccess("dialog");
+      await dialogButton(page, "Approve").click();
+      await row(page, jobs.approve).waitFor({ state: "detached" });
+      await until("the job runs", 30_000, async () => (await jobStatus(guest, jobs.approve)).job_status === "RUNNING");
+      w.check("approval");
+      await context.close();
+    });
+
+    test("reject a job, with a reason that the partner sees", async () => {
+      const partner = await newPage(browser, guest);
+      await partner.w.go(`/console/jobs?text=${jobs.reject}`);
+      const { context, page, w } = await newPage(browser, host);
+      await w.go("/console/jobs?state=pending");
+      await row(page, jobs.reject).getByRole("button", { name: /^Reject/ }).click();
+      await page.getByRole("dialog").getByRole("textbox").fill("not before the audit");
+      await dialogButton(page, "Reject").click();
+      await row(page, jobs.reject).waitFor({ state: "detached" });
+      await partner.page.getByText("not before the audit").first().waitFor({ timeout: 30_000 });
+      w.check("rejection");
+      partner.w.check("rejection at the partner");
+      await context.close();
+      await partner.context.close();
+    });
+
+    test("stop a job", async () => {
+      const { context, page, w } = await newPage(browser, guest);
+      await w.go("/console/jobs?state=running");
+      await row(page, jobs.stop).getByRole("button", { name: /^Stop/ }).click();
+      await dialogButton(page, "Stop").click();
+      await until("the job ends", 30_000, async () => (await jobStatus(guest, jobs.stop)).outcome === "STOPPED");
+      await row(page, jobs.stop).waitFor({ state: "detached" });
+      w.check("stop");
+      await context.close();
+    });
+  });
+}

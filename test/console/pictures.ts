@@ -1,0 +1,28 @@
+// Draws the pictures of the documents: `make pictures`.
+import { test } from "node:test";
+import { join } from "node:path";
+import type { Browser } from "playwright-core";
+import { newPage } from "./browser";
+import { say, type Stage } from "./stage";
+
+export function takePictures(browser: Browser, stage: Stage, folder: string): void {
+  const { guest, jobs } = stage.open;
+  const pictures = [
+    { name: "jobs", path: "/console/jobs", colorScheme: "light" as const },
+    { name: "failed", path: `/console/jobs/${jobs.failed}`, colorScheme: "light" as const },
+    { name: "job", path: `/console/jobs/${jobs.trained}`, colorScheme: "dark" as const },
+  ];
+  for (const p of pictures) {
+    test(`console-${p.name}.png`, async () => {
+      const { context, page, w } = await newPage(browser, guest, {
+        viewport: { width: 1280, height: 860 },
+        colorScheme: p.colorScheme,
+      });
+      say(stage, "running.guest", 'level=info msg="batch 1 is scored"');
+      await w.go(p.path);
+      await page.screenshot({ path: join(folder, `console-${p.name}.png`) });
+      w.check(p.name);
+      await context.close();
+    });
+  }
+}

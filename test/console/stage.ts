@@ -1,0 +1,104 @@
+// Starts the parties and jobs of the tests; see stage/main.go.
+import { spawn } from "node:child_process";
+import { appendFileSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+export interface Stage {
+  files: string;
+  open: {
+    guest: string;
+    host: string;
+    guest_node: string;
+    host_node: string;
+    stored: number;
+    tasks: number;
+    reason: string;
+    jobs: Record<
+      | "running" | "queued" | "failed" | "pending" | "approve" | "reject" | "stop" | "live" | "trained" | "again"
+      | "large",
+      string
+    >;
+  };
+  strict: {
+    guest: string;
+    host: string;
+    tokens: Record<"admin" | "viewer" | "operator" | "approver", string>;
+    jobs: Record<"running" | "pending" | "approve" | "failed", string>;
+  };
+}
+
+/** root is the repository's folder; the tests run in test/console. */
+export const root = join(process.cwd(), "..", "..");
+
+// A cold machine builds nothing here, but it starts two pairs of parties and stores 10,000 jobs.
+const startLimit = 4 * 60_000;
+
+/**
+ * startStage starts the parties, and returns when all jobs have reached their states. With STAGE it uses parties that
+ * run already: the file of that name has what `make console-stage` has printed.
+ */
+export async function startStage(): Promise<{ stage: Stage; stop: () => Promise<void> }> {
+  if (process.env.STAGE) {
+    return { stage: JSON.parse(readFileSync(process.env.STAGE, "utf8")) as Stage, stop: async () => {} };
+  }
+  const program = spawn(join(root, "bin", "console-stage"), process.env.STAGE_FLAGS?.split(" ") ?? [], {
+    cwd: root,
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const ended = new Promise<void>((resolve) => program.on("close", () => resolve()));
+  const line = await new Promise<string>((resolve, reject) => {
+    const timer = setTimeout(() => {
+      program.kill();
+      reject(new Error(`the parties did not start within ${startLimit / 1000} s`));
+    }, startLimit);
+    createInterface({ input: program.stdout }).once("line", (text) => {
+      clearTimeout(timer);
+      resolve(text);
+    });
+    program.on("error", reject);
+    void ended.then(() => reject(new Error("the program bin/console-stage ended early")));
+  });
+  return {
+    stage: JSON.parse(line) as Stage,
+    stop: async () => {
+      program.stdin.end();
+      await ended;
+    },
+  };
+}
+
+/** say appends a line to a file that a task of component Follow reads: it logs the line, or ends with "exit N". */
+export function say(stage: Stage, file: string, line: string): void {
+  appendFileSync(join(stage.files, file), `${line}\n`);
+}
+
+/** api returns the data of a party's answer. */
+export async function api<T>(url: string): Promise<T> {
+  const response = await fetch(url);
+  const body = (await response.json()) as { data: T };
+  if (!response.ok) throw new Error(`${url}: HTTP ${response.status}: ${JSON.stringify(body)}`);
+  return body.data;
+}
+
+interface Status {
+  job_status: string;
+  outcome?: string;
+  tasks: { task_name: string; status: string }[];
+}
+
+/** jobStatus returns the status of a job at a party without sign-in. */
+export function jobStatus(party: string, id: string): Promise<Status> {
+  return api<Status>(`${party}/v1/platform/schedule/job/status_all?job_id=${id}`);
+}
+
+/** until calls f until it returns something that is true, and fails after a limit. */
+export async function until<T>(what: string, limit: number, f: () => Promise<T | undefined | false>): Promise<T> {
+  const end = Date.now() + limit;
+  for (;;) {
+    const value = await f();
+    if (value) return value;
+    if (Date.now() > end) throw new Error(`${what}: not within ${limit} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
