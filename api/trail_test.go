@@ -28,13 +28,14 @@ var notActs = []string{
 	"GET " + bfia.PathModelQuery,
 	"GET " + bfia.PathProviderQuery, "GET " + bfia.PathDataQuery, "POST " + bfia.PathPlatformCheck,
 	"GET " + bfia.PathPlatformStatusAll, "GET " + bfia.PathPlatformJobList, "GET " + bfia.PathJobShow,
+	"GET " + bfia.PathJobAccount,
 	"GET " + bfia.PathJobDocument, "GET " + bfia.PathRunnerQuery, "GET " + bfia.PathHealth,
 	"GET " + bfia.PathPartnerQuery, "GET " + bfia.PathContractQuery, "GET " + bfia.PathNodeQuery,
 	"GET " + bfia.PathNodeHealth, "GET " + bfia.PathReady, "GET " + bfia.PathOpenAPI,
 	"GET " + pathRoot, "GET " + pathConsole,
 	"GET " + bfia.PathGrantRequests, "GET " + bfia.PathDatasetQuery,
 	"GET " + bfia.PathGrantQuery, "GET " + bfia.PathTokenQuery, "GET " + bfia.PathWhoAmI, "GET " +
-		bfia.PathLogin, "GET " + bfia.PathEvents,
+		bfia.PathLogin, "GET " + bfia.PathEvents, "GET " + bfia.PathOverview,
 	// Reports and the flow control of jobs that were commanded before.
 	"GET " + bfia.PathStatusAll, "POST " + bfia.PathStatusAll,
 	"POST " + bfia.PathTaskCallback, "POST " + bfia.PathCapacityHint, "POST " + bfia.PathCheck,
