@@ -98,6 +98,7 @@ func (s *Server) guard(r route, authenticate Authenticator) fiber.Handler {
 			s.refused(c, r, principal, tooMany(err))
 			return tooMany(err)
 		}
+		s.recordContact(principal)
 		return s.serveAct(c, r, principal)
 	}
 }

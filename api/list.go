@@ -58,7 +58,8 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 // jobFilter reads the filters of a list of jobs. job_status and outcome may list several values, separated by
 // commas.
 func jobFilter(get func(string) string) (store.JobFilter, error) {
-	filter := store.JobFilter{Partner: get("partner"), Prefix: get("prefix")}
+	filter := store.JobFilter{Partner: get("partner"), Prefix: get("prefix"), Role: get("role"),
+		Text: get("text")}
 	if flow := get("flow_id"); flow != "" {
 		filter.FlowID = &flow
 	}

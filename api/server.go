@@ -124,6 +124,8 @@ type Server struct {
 	// signals bounds the signals that partners cause.
 	signals signalLimits
 
+	// contacts bounds what is written of partners' requests.
+	contacts contacts
 	// events reports changes to clients.
 	events *eventHub
 

@@ -80,6 +80,8 @@ type JobFilter struct {
 	States   []bfia.JobState
 	Outcomes []bfia.Outcome
 	Partner  string     // a party of the job
+	Role     string     // of this party: guest, or guest.0
+	Text     string     // in the job's id, flow id or reason, in any case
 	Since    time.Time  // created then or later
 	Until    time.Time  // created before
 	Limit    int        // 1 to MaxJobs; 0 is MaxJobs
@@ -273,6 +275,20 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 		}
 		q.Where("(scheduler_node = ?0 OR initiator_node = ?0 OR party_nodes LIKE ?1 ESCAPE '!')", f.Partner,
 			"%"+likeEscape.Replace(encode(f.Partner))+"%")
+	}
+	if f.Role != "" {
+		if err := checkText("role", f.Role); err != nil {
+			return nil, err
+		}
+		role := likeEscape.Replace(strings.Trim(encode(f.Role), `"`))
+		q.Where("(roles LIKE ?0 ESCAPE '!' OR roles LIKE ?1 ESCAPE '!')", `%"`+role+`"%`, `%"`+role+`.%`)
+	}
+	if f.Text != "" {
+		if err := checkText("text", f.Text); err != nil {
+			return nil, err
+		}
+		q.Where("(LOWER(job_id) LIKE ?0 ESCAPE '!' OR LOWER(flow_id) LIKE ?0 ESCAPE '!' OR "+
+			"LOWER(reason) LIKE ?0 ESCAPE '!')", "%"+likeEscape.Replace(strings.ToLower(f.Text))+"%")
 	}
 	if !f.Since.IsZero() {
 		q.Where("created_at >= ?", normalizeTime(f.Since))

@@ -21,6 +21,9 @@ type RunnerUse struct {
 	RunningParts int
 }
 
+// endedContainers is for how long the containers of an ended job may still run.
+const endedContainers = 24 * time.Hour
+
 // RunnerUses returns all runners that have a row, by id, also silent ones.
 func (s *Store) RunnerUses(ctx context.Context) ([]RunnerUse, error) {
 	var runners []Runner
@@ -48,7 +51,12 @@ func (s *Store) RunnerUses(ctx context.Context) ([]RunnerUse, error) {
 		Parts    int
 	}
 	if err := s.r.NewSelect().Model((*Task)(nil)).ColumnExpr("runner_id, COUNT(*) AS parts").
-		Where("state = ? AND container_id <> '' AND exit_code IS NULL", bfia.TaskRunning).Group("runner_id").
+		Where("state = ? AND container_id <> '' AND exit_code IS NULL", bfia.TaskRunning).
+		// The jobs whose containers may run: otherwise the tasks of all jobs would be read.
+		Where("job_id IN (SELECT job_id FROM t_job WHERE state IN (?) UNION SELECT job_id FROM t_job "+
+			"WHERE ended_at >= ?)",
+			bun.List([]bfia.JobState{bfia.JobPending, bfia.JobReady, bfia.JobRunning}),
+			normalizeTime(time.Now().Add(-endedContainers))).Group("runner_id").
 		Scan(ctx, &parts); err != nil {
 		return nil, wrap(err, "count the containers of runners")
 	}

@@ -633,3 +633,10 @@ CREATE TABLE t_job_permit (
   permits    TEXT        NOT NULL,
   created_at TIMESTAMPTZ NOT NULL
 );
+
+--bun:split
+-- When each partner has made its last request, to within some seconds.
+CREATE TABLE t_partner_contact (
+  node_id    TEXT        NOT NULL PRIMARY KEY,
+  contact_at TIMESTAMPTZ NOT NULL
+);

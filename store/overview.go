@@ -1,0 +1,102 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"hutong/bfia"
+)
+
+// JobCounts returns how many jobs are in each state.
+func (s *Store) JobCounts(ctx context.Context) (map[bfia.JobState]int, error) {
+	var rows []struct {
+		State bfia.JobState
+		Jobs  int
+	}
+	err := s.r.NewSelect().Model((*Job)(nil)).ColumnExpr("state, COUNT(*) AS jobs").Group("state").
+		Scan(ctx, &rows)
+	counts := map[bfia.JobState]int{}
+	for _, r := range rows {
+		counts[r.State] = r.Jobs
+	}
+	return counts, wrap(err, "count jobs")
+}
+
+// QueueLength returns how many jobs wait in this scheduler's queue.
+func (s *Store) QueueLength(ctx context.Context) (int, error) {
+	n, err := s.r.NewSelect().Model((*ScheduleJob)(nil)).
+		Where("state = ? AND queued_at IS NOT NULL", bfia.JobReady).Count(ctx)
+	return n, wrap(err, "count the queue")
+}
+
+// FailedJobs returns jobs that have failed since a time, the last ones first, at most limit, and how many
+// there are.
+func (s *Store) FailedJobs(ctx context.Context, since time.Time, limit int) (jobs []Job, all int, err error) {
+	all, err = s.r.NewSelect().Model(&jobs).
+		Where("ended_at >= ? AND outcome = ?", normalizeTime(since), bfia.OutcomeFailed).
+		Order("ended_at DESC", "job_id").Limit(limit).ScanAndCount(ctx)
+	return jobs, all, wrap(err, "list failed jobs")
+}
+
+// WaitingJobs returns the open jobs of which a row of this party records a wait of a kind, oldest first, with
+// all their waits.
+func (s *Store) WaitingJobs(ctx context.Context, kind bfia.WaitingKind) ([]Job, error) {
+	open := bun.List([]bfia.JobState{bfia.JobPending, bfia.JobReady, bfia.JobRunning})
+	pattern := "%" + likeEscape.Replace(`"kind":`+encode(kind)) + "%"
+	var jobs []Job
+	if err := s.r.NewSelect().Model(&jobs).Where("state IN (?) AND waiting LIKE ? ESCAPE '!'", open, pattern).
+		Order("created_at", "job_id").Scan(ctx); err != nil {
+		return nil, wrap(err, "list jobs that wait")
+	}
+	var scheduled []ScheduleJob
+	if err := s.r.NewSelect().Model(&scheduled).
+		Where("state IN (?) AND waiting LIKE ? ESCAPE '!'", open, pattern).
+		Order("created_at", "job_id").Scan(ctx); err != nil {
+		return nil, wrap(err, "list scheduled jobs that wait")
+	}
+	at := map[string]int{}
+	for i, j := range jobs {
+		at[j.JobID] = i
+	}
+	for _, j := range scheduled {
+		if i, both := at[j.JobID]; both {
+			jobs[i].Waiting = append(jobs[i].Waiting, j.Waiting...)
+			continue
+		}
+		jobs = append(jobs, Job{JobID: j.JobID, FlowID: j.FlowID, State: j.State,
+			InitiatorNode: j.InitiatorNode, PartyNodes: j.ParticipantNodes,
+			Waiting: j.Waiting, CreatedAt: normalizeTime(j.CreatedAt)})
+	}
+	return jobs, nil
+}
+
+type partnerContact struct {
+	bun.BaseModel `bun:"table:t_partner_contact,alias:pc"`
+
+	NodeID    string    `bun:"node_id,pk"`
+	ContactAt time.Time `bun:"contact_at"`
+}
+
+// PutContact records that a partner has made a request. An earlier time changes nothing.
+func (s *Store) PutContact(ctx context.Context, node string, at time.Time) error {
+	if err := checkText("node_id", node); err != nil {
+		return err
+	}
+	row := partnerContact{NodeID: node, ContactAt: normalizeTime(at)}
+	_, err := s.w.NewInsert().Model(&row).On("CONFLICT (node_id) DO UPDATE").
+		Set("contact_at = EXCLUDED.contact_at").Where("pc.contact_at < EXCLUDED.contact_at").Exec(ctx)
+	return wrap(err, "record a request of %s", node)
+}
+
+// Contacts returns when partners have made their last requests, by node id.
+func (s *Store) Contacts(ctx context.Context) (map[string]time.Time, error) {
+	var rows []partnerContact
+	err := s.r.NewSelect().Model(&rows).Scan(ctx)
+	contacts := map[string]time.Time{}
+	for _, r := range rows {
+		contacts[r.NodeID] = normalizeTime(r.ContactAt)
+	}
+	return contacts, wrap(err, "list the last requests of partners")
+}

@@ -1,0 +1,109 @@
+package store_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+	"hutong/store"
+	"hutong/store/storetest"
+)
+
+// best returns the shortest time of several runs, since the machine may be busy.
+func best(t *testing.T, f func() error) time.Duration {
+	t.Helper()
+	shortest := time.Hour
+	for range 20 {
+		began := time.Now()
+		require.NoError(t, f())
+		shortest = min(shortest, time.Since(began))
+	}
+	return shortest
+}
+
+// TestOverviewOfManyJobs checks that what an overview reads is cheap with many jobs, and a list with any
+// filter.
+func TestOverviewOfManyJobs(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		job, tasks := partyJob("first")
+		require.NoError(t, s.CreateJob(ctx, job, tasks))
+		require.NoError(t, s.UpdateJob(ctx, "first", bfia.JobFinished, "", at))
+		multiply(t, address, 10_000)
+		for name, filter := range map[string]store.JobFilter{
+			"no text": {Limit: 100, Text: "Nothing at All"}, "a role": {Limit: 100, Role: "arbiter"},
+			"a partner": {Limit: 100, Partner: "nobody"}} {
+			require.Less(t, best(t, func() error {
+				jobs, err := s.Jobs(ctx, filter)
+				require.Empty(t, jobs)
+				return err
+			}), 100*time.Millisecond, name)
+		}
+
+		const many = 30_000
+		multiply(t, address, many/2)
+		multiply(t, address, many)
+		counts, err := s.JobCounts(ctx)
+		require.NoError(t, err)
+		require.Equal(t, map[bfia.JobState]int{bfia.JobFinished: many + 1}, counts)
+		require.Less(t, best(t, func() error {
+			_, err := s.JobCounts(ctx)
+			return err
+		}), 200*time.Millisecond)
+		require.Less(t, best(t, func() error {
+			if _, _, err := s.FailedJobs(ctx, time.Now().Add(-time.Hour), 50); err != nil {
+				return err
+			}
+			if _, err := s.WaitingJobs(ctx, bfia.WaitsForApproval); err != nil {
+				return err
+			}
+			if _, err := s.QueueLength(ctx); err != nil {
+				return err
+			}
+			_, err := s.RunnerUses(ctx)
+			return err
+		}), 50*time.Millisecond)
+	})
+}
+
+// TestWaitingJobs checks that waits of both a participant's and a scheduler's rows are found, of open jobs
+// only.
+func TestWaitingJobs(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		for _, id := range []string{"j1", "j2", "ended"} {
+			job, tasks := partyJob(id)
+			require.NoError(t, s.CreateJob(ctx, job, tasks))
+			require.NoError(t, s.SetJobWaiting(ctx, id,
+				[]bfia.Waiting{{Kind: bfia.WaitsForApproval, NodeID: "A", Since: at}}))
+		}
+		require.NoError(t, s.SetJobWaiting(ctx, "j2", []bfia.Waiting{{Kind: bfia.WaitsForPartner, NodeID: "C",
+			Message: `"kind":"approval" is not its kind`, Since: at}}))
+		require.NoError(t, s.UpdateJob(ctx, "ended", bfia.JobFinished, "", at))
+		jobs, err := s.WaitingJobs(ctx, bfia.WaitsForApproval)
+		require.NoError(t, err)
+		require.Len(t, jobs, 1)
+		require.Equal(t, "j1", jobs[0].JobID)
+		jobs, err = s.WaitingJobs(ctx, bfia.WaitsForPartner)
+		require.NoError(t, err)
+		require.Len(t, jobs, 1)
+		require.Equal(t, "C", jobs[0].Waiting[0].NodeID)
+	})
+}
+
+// TestContacts checks that the last request of a partner stays.
+func TestContacts(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		require.NoError(t, s.PutContact(ctx, "B", at))
+		require.NoError(t, s.PutContact(ctx, "B", at.Add(-time.Hour)))
+		got, err := s.Contacts(ctx)
+		require.NoError(t, err)
+		require.Equal(t, map[string]time.Time{"B": kept}, got)
+	})
+}
