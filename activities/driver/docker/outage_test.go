@@ -104,8 +104,8 @@ func (e *scriptedEngine) set(change func()) {
 	change()
 }
 
-// TestStartIsCutOff is what Docker Engine 20.10 answers for ever about a container that it started when it was
-// killed: its runtime has a process that it does not know.
+// TestStartIsCutOff is what Docker Engine 20.10 answers for ever about a container that it started when it
+// was killed: its runtime has a process that it does not know.
 func TestStartIsCutOff(t *testing.T) {
 	e, d := newScriptedEngine(t)
 	e.start = func(w http.ResponseWriter, state *container.State) {
