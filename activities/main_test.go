@@ -109,6 +109,11 @@ type testDriver struct {
 	program string // its path as the driver sees it
 }
 
+// Usage implements [driver.Meter].
+func (d testDriver) Usage(ctx context.Context, name string) (driver.Usage, error) {
+	return d.Driver.(driver.Meter).Usage(ctx, name)
+}
+
 // eachDriver runs f with the process driver and with Docker.
 // Docker may be missing unless HUTONG_REQUIRE_DOCKER is 1.
 func eachDriver(t *testing.T, f func(t *testing.T, d testDriver)) {

@@ -48,7 +48,7 @@ func (s *Server) showConsole(c *fiber.Ctx) error {
 // redirectRoot sends a browser to the console. Other programs get the answer to a path that does not exist.
 func (s *Server) redirectRoot(c *fiber.Ctx) error {
 	if !strings.Contains(c.Get(fiber.HeaderAccept), fiber.MIMETextHTML) {
-		return bfia.Errorf(bfia.CodeNotFound, "%s /: this path leads browsers to %s; %s lists the endpoints",
+		return bfia.Errorf(bfia.CodeNotFound, "%s /: this path sends browsers to %s; %s lists the endpoints",
 			c.Method(), console.Prefix, bfia.PathOpenAPI)
 	}
 	return c.Redirect(console.Prefix, http.StatusFound)

@@ -146,7 +146,7 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 
 func TestRoutes(t *testing.T) {
 	p := newParty(t)
-	for _, path := range []string{"/", "/v1", "/v2/nothing", "/v1/interconn/schedule/job/nothing",
+	for _, path := range []string{"/v1", "/v2/nothing", "/v1/interconn/schedule/job/nothing",
 		"/v2/provider/register/", "/V2/provider/register",
 		"//v2/provider/register", "/v2/provider/register/../query", "/%76%32/provider/query",
 		"/v2/provider%2fquery",
@@ -159,7 +159,12 @@ func TestRoutes(t *testing.T) {
 			require.Contains(t, r[0].Text(), "no such endpoint")
 		}
 	}
+	root := raw(t, p.address, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
+	require.Len(t, root, 1)
+	require.Equal(t, 404, root[0].Status)
+	require.Contains(t, root[0].Text(), "this path sends browsers to /console/")
 	for _, c := range []struct{ method, path, allowed, words string }{
+		{"POST", "/", "GET", "this path accepts GET"},
 		{"GET", bfia.PathProviderRegister, "POST", "this path accepts POST"},
 		{"DELETE", bfia.PathProviderQuery, "GET", "this path accepts GET"},
 		{"PUT", bfia.PathStatusAll, "GET, POST", "this path accepts GET and POST"},

@@ -55,6 +55,7 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathJobOutputs, s.listOutputs, clientWith(identity.Viewer)},
 		{http.MethodGet, bfia.PathJobShow, s.showJob, clientWith(identity.Viewer)},
 		{http.MethodGet, bfia.PathJobEvidence, s.jobEvidence, clientWith(identity.Auditor)},
+		{http.MethodGet, bfia.PathJobAccount, s.jobAccount, clientWith(identity.Viewer)},
 		{http.MethodGet, bfia.PathAuditQuery, s.queryTrail, clientWith(identity.Auditor)},
 		{http.MethodGet, bfia.PathJobDocument, s.jobDocument, clientWith(identity.Viewer)},
 		{http.MethodPost, bfia.PathTokenCreate, s.createToken, clientWith(identity.Admin)},

@@ -39,6 +39,7 @@ const (
 	PathJobDelete         = "/v2/job/delete"
 	PathJobDocument       = "/v2/job/document" // Hutong's addition
 	PathJobEvidence       = "/v2/job/evidence" // Hutong's addition
+	PathJobAccount        = "/v2/job/account"  // Hutong's addition
 	PathAuditQuery        = "/v2/audit/query"  // Hutong's addition
 
 	// East-west: party to party.

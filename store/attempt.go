@@ -45,6 +45,11 @@ func (s *Store) EarlierAttempts(ctx context.Context, jobID, name string) ([]Earl
 	return s.earlierAttempts(ctx, "job_id = ? AND name = ?", jobID, name)
 }
 
+// EarlierAttemptsOfJob returns the attempts of this party's parts of a job's tasks before the latest ones.
+func (s *Store) EarlierAttemptsOfJob(ctx context.Context, jobID string) ([]EarlierAttempt, error) {
+	return s.earlierAttempts(ctx, "job_id = ?", jobID)
+}
+
 // EarlierAttemptByTaskID returns this party's parts of the attempt that a task id named before a later
 // attempt followed; none for an unknown id.
 func (s *Store) EarlierAttemptByTaskID(ctx context.Context, taskID string) ([]EarlierAttempt, error) {

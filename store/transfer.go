@@ -9,13 +9,16 @@ import (
 	"hutong/bfia"
 )
 
-// Transfer holds the bytes that a session of the transport has exchanged with one partner, until its release.
+// Transfer holds the bytes that a session of the transport has exchanged with one partner for one task, until
+// its release.
 type Transfer struct {
 	bun.BaseModel `bun:"table:t_transfer,alias:t" json:"-"`
 
 	SessionID string `bun:"session_id,pk"     json:"session_id"`
 	// NodeID is the partner. It is empty in the record that the transfers of a session are complete.
 	NodeID string `bun:"node_id,pk"        json:"node_id"`
+	// TaskID is the task of the container that sent the messages, as its party names it; empty if unknown.
+	TaskID string `bun:"task_id,pk"        json:"task_id,omitempty"`
 	// Sent and Received are bytes of messages (bodies of pushes) that the receiver has accepted, each once.
 	Sent             int64 `bun:"sent"              json:"sent_bytes"`
 	SentMessages     int64 `bun:"sent_messages"     json:"sent_messages"`
@@ -36,11 +39,12 @@ func (s *Store) RecordTransfers(ctx context.Context, sessionID string, transfers
 	now := normalizeTime(time.Now())
 	for i := range rows {
 		rows[i].RecordedAt = now
-		if err := checkText("session_id", rows[i].SessionID, "node_id", rows[i].NodeID); err != nil {
+		if err := checkText("session_id", rows[i].SessionID, "node_id", rows[i].NodeID,
+			"task_id", rows[i].TaskID); err != nil {
 			return err
 		}
 	}
-	_, err := s.w.NewInsert().Model(&rows).On("CONFLICT (session_id, node_id) DO UPDATE").
+	_, err := s.w.NewInsert().Model(&rows).On("CONFLICT (session_id, node_id, task_id) DO UPDATE").
 		Set("recorded_at = EXCLUDED.recorded_at").
 		Set("sent = EXCLUDED.sent, sent_messages = EXCLUDED.sent_messages").
 		Set("received = EXCLUDED.received, received_messages = EXCLUDED.received_messages").
@@ -52,11 +56,37 @@ func (s *Store) RecordTransfers(ctx context.Context, sessionID string, transfers
 // session was released: before, there are none.
 func (s *Store) Transfers(ctx context.Context, jobID string) (transfers []Transfer, complete bool,
 	err error) {
+	byTask, complete, err := s.TaskTransfers(ctx, jobID)
+	transfers = []Transfer{}
+	for _, t := range byTask {
+		last := len(transfers) - 1
+		if last < 0 || transfers[last].SessionID != t.SessionID || transfers[last].NodeID != t.NodeID {
+			t.TaskID = ""
+			transfers = append(transfers, t)
+			continue
+		}
+		transfers[last].add(t)
+	}
+	return transfers, complete, err
+}
+
+func (t *Transfer) add(other Transfer) {
+	t.Sent += other.Sent
+	t.SentMessages += other.SentMessages
+	t.Received += other.Received
+	t.ReceivedMessages += other.ReceivedMessages
+	t.Unconfirmed += other.Unconfirmed
+	t.Incomplete = t.Incomplete || other.Incomplete
+}
+
+// TaskTransfers returns the transfers of a job, by session, partner and task; see [Store.Transfers].
+func (s *Store) TaskTransfers(ctx context.Context, jobID string) (transfers []Transfer, complete bool,
+	err error) {
 	var rows []Transfer
 	session := bfia.SessionID(jobID)
 	if err := s.r.NewSelect().Model(&rows).
 		Where("session_id = ? OR session_id LIKE ? ESCAPE '!'", session,
-			likeEscape.Replace(session+bfia.DerivedSession)+"%").Order("session_id", "node_id").
+			likeEscape.Replace(session+bfia.DerivedSession)+"%").Order("session_id", "node_id", "task_id").
 		Scan(ctx); err != nil {
 		return nil, false, wrap(err, "read the transfers of job %s", jobID)
 	}

@@ -71,7 +71,7 @@ func (t *Transport) forward(
 		endpoint: strings.TrimRight(base, "/") + pathInvoke,
 	}
 	out, err := f.send(ctx)
-	t.countSent(s.ID(), target, p.body.Size(), out, err)
+	t.countSent(s.ID(), target, x.taskID(), p.body.Size(), out, err)
 	if err != nil {
 		return err
 	}
@@ -245,6 +245,10 @@ func (t *Transport) partnerHeaders(x *exchange, target string) http.Header {
 	header.Set(wire.HeaderURI, pathPush)
 	header.Set(wire.HeaderSourceNodeID, t.nodeID)
 	header.Set(wire.HeaderTargetNodeID, target)
+	header.Del(wire.HeaderTaskID) // a container's own
+	if task := x.taskID(); task != "" {
+		header.Set(wire.HeaderTaskID, task)
+	}
 	if x.headers[wire.HeaderToken] != "" {
 		// A container's token is its credential at this party. Partners get what they know anyway.
 		header.Set(wire.HeaderToken, x.headers[wire.HeaderSessionID])

@@ -203,6 +203,9 @@ func (x *exchange) partner() string {
 	return caller.Node
 }
 
+// taskID returns the id of the task whose container makes a call, or "" if it is unknown.
+func (x *exchange) taskID() string { return identity.From(x.r.Context()).Run.TaskID }
+
 // readRequest reads the body of a pop, peek or release.
 func (t *Transport) readRequest(x *exchange) (wire.ReadRequest, error) {
 	body, err := x.readParameters()

@@ -89,7 +89,8 @@ func (t *Transport) accept(ctx context.Context, x *exchange, s *queue.Session, f
 	}
 
 	if !duplicate && isPartnerPath(x.r.URL.Path) {
-		t.countReceived(x.headers[wire.HeaderSessionID], x.headers.Source(), p.encoded)
+		t.countReceived(x.headers[wire.HeaderSessionID], x.headers.Source(), x.headers[wire.HeaderTaskID],
+			p.encoded)
 	}
 
 	message := "success"

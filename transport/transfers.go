@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,11 +19,14 @@ import (
 	"hutong/transport/wire"
 )
 
-// Transfer counts the bytes that a session has exchanged with one partner. The bytes are those of the bodies
-// of pushes, each message once.
+// Transfer counts the bytes that a session has exchanged with one partner for one task. The bytes are those
+// of the bodies of pushes, each message once.
 type Transfer struct {
 	SessionID string `json:"session_id"`
 	NodeID    string `json:"node_id"` // of the partner
+	// TaskID is the task of the container that sent the messages, here or at the partner, as the transport
+	// there names it. It is empty if that is unknown.
+	TaskID string `json:"task_id,omitempty"`
 	// Sent counts messages that the partner has accepted, Received those that this transport has accepted.
 	Sent             int64 `json:"sent_bytes"`
 	SentMessages     int64 `json:"sent_messages"`
@@ -39,7 +43,13 @@ type Transfer struct {
 // and is noticed at the next start.
 const transferFlush = 2 * time.Second
 
-type transferKey struct{ session, node string }
+type transferKey struct{ session, node, task string }
+
+// maxTasks bounds the tasks that a partner can name in one session, and maxTaskID the length of a name.
+const (
+	maxTasks  = 4096
+	maxTaskID = 128
+)
 
 // transferRecord is a line of the journal: the counts of a session and a partner, or the end of a process.
 type transferRecord struct {
@@ -56,6 +66,7 @@ type transfers struct {
 	mu     sync.Mutex
 	file   *os.File
 	counts map[transferKey]*transferRecord
+	tasks  map[transferKey]int // how many tasks a session has counted for a node
 	dirty  map[transferKey]bool
 	timer  *time.Timer // set while something is dirty
 }
@@ -68,7 +79,8 @@ func openTransfers(dir string, keep time.Duration, log *slog.Logger) (*transfers
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("failed to read the counts of transfers: %w", err)
 	}
-	t := &transfers{log: log, counts: map[transferKey]*transferRecord{}, dirty: map[transferKey]bool{}}
+	t := &transfers{log: log, counts: map[transferKey]*transferRecord{}, dirty: map[transferKey]bool{},
+		tasks: map[transferKey]int{}}
 	clean := true
 	for line := range bytes.Lines(b) {
 		var r transferRecord
@@ -78,7 +90,7 @@ func openTransfers(dir string, keep time.Duration, log *slog.Logger) (*transfers
 		if clean = r.Closed; clean {
 			continue
 		}
-		t.counts[transferKey{r.SessionID, r.NodeID}] = &r
+		t.counts[transferKey{r.SessionID, r.NodeID, r.TaskID}] = &r
 	}
 	var rewritten bytes.Buffer
 	for key, r := range t.counts {
@@ -87,6 +99,7 @@ func openTransfers(dir string, keep time.Duration, log *slog.Logger) (*transfers
 			continue
 		}
 		r.Incomplete = r.Incomplete || !clean
+		t.tasks[transferKey{session: r.SessionID, node: r.NodeID}]++
 		rewritten.Write(encodeTransfer(r))
 	}
 	if err := os.WriteFile(path+".new", rewritten.Bytes(), 0o600); err != nil {
@@ -106,9 +119,9 @@ func encodeTransfer(r *transferRecord) []byte {
 	return append(line, '\n')
 }
 
-// count changes the counts of a session and a partner. The first count of the two is written at once, so that
-// a crash does not lose that there were any.
-func (t *transfers) count(session, node string, change func(*Transfer)) {
+// count changes the counts of a session, a partner and a task. The first count of them is written at once, so
+// that a crash does not lose that there were any.
+func (t *transfers) count(session, node, task string, change func(*Transfer)) {
 	if node == "" {
 		return
 	}
@@ -117,11 +130,17 @@ func (t *transfers) count(session, node string, change func(*Transfer)) {
 	if t.file == nil {
 		return
 	}
-	key := transferKey{session, node}
+	all := transferKey{session: session, node: node}
+	key := transferKey{session, node, task}
 	r, known := t.counts[key]
+	if !known && (len(task) > maxTaskID || t.tasks[all] >= maxTasks) {
+		key = all
+		r, known = t.counts[key]
+	}
 	if !known {
-		r = &transferRecord{Transfer: Transfer{SessionID: session, NodeID: node}}
+		r = &transferRecord{Transfer: Transfer{SessionID: session, NodeID: node, TaskID: key.task}}
 		t.counts[key] = r
+		t.tasks[all]++
 	}
 	change(&r.Transfer)
 	r.At = time.Now().UTC()
@@ -157,7 +176,7 @@ func (t *transfers) flushLocked() {
 }
 
 // of returns the transfers of a session, and with derived also those of the sessions derived from it, by
-// session and partner. They stay known for a repeated release.
+// session, partner and task. They stay known for a repeated release.
 func (t *transfers) of(session string, derived bool) []Transfer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -168,7 +187,8 @@ func (t *transfers) of(session string, derived bool) []Transfer {
 		}
 	}
 	slices.SortFunc(list, func(a, b Transfer) int {
-		return strings.Compare(a.SessionID+"\x00"+a.NodeID, b.SessionID+"\x00"+b.NodeID)
+		return cmp.Or(strings.Compare(a.SessionID, b.SessionID), strings.Compare(a.NodeID, b.NodeID),
+			strings.Compare(a.TaskID, b.TaskID))
 	})
 	return list
 }
@@ -177,7 +197,21 @@ func (t *transfers) of(session string, derived bool) []Transfer {
 func (t *transfers) forget(keep time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	maps.DeleteFunc(t.counts, func(_ transferKey, r *transferRecord) bool { return time.Since(r.At) > keep })
+	maps.DeleteFunc(t.counts, func(key transferKey, r *transferRecord) bool {
+		old := time.Since(r.At) > keep
+		if old {
+			t.forgetTask(key)
+		}
+		return old
+	})
+}
+
+// forgetTask counts one task less of a session and a node.
+func (t *transfers) forgetTask(key transferKey) {
+	key.task = ""
+	if t.tasks[key]--; t.tasks[key] <= 0 {
+		delete(t.tasks, key)
+	}
 }
 
 // close writes all counts and records that they are complete.
@@ -199,8 +233,8 @@ func (t *transfers) close() {
 }
 
 // countSent counts a push that was forwarded to a partner. failed is why the partner has not confirmed it.
-func (t *Transport) countSent(session, node string, n int64, answer wire.Answer, failed error) {
-	t.transfers.count(session, node, func(c *Transfer) {
+func (t *Transport) countSent(session, node, task string, n int64, answer wire.Answer, failed error) {
+	t.transfers.count(session, node, task, func(c *Transfer) {
 		repeated := strings.HasPrefix(answer.Message, duplicateMark)
 		switch {
 		case failed != nil, repeated && c.Unconfirmed < n: // it left again, and was accepted once
@@ -215,11 +249,11 @@ func (t *Transport) countSent(session, node string, n int64, answer wire.Answer,
 }
 
 // countReceived counts a push that was accepted from a partner.
-func (t *Transport) countReceived(session, node string, n int64) {
+func (t *Transport) countReceived(session, node, task string, n int64) {
 	if node == t.nodeID {
 		return
 	}
-	t.transfers.count(session, node, func(c *Transfer) {
+	t.transfers.count(session, node, task, func(c *Transfer) {
 		c.Received += n
 		c.ReceivedMessages++
 	})

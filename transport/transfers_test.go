@@ -2,13 +2,16 @@ package transport
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"hutong/internal/identity"
 	"hutong/transport/wire"
 )
 
@@ -74,14 +77,14 @@ func TestTransfersSurviveARestart(t *testing.T) {
 	log := quiet()
 	first, err := openTransfers(dir, time.Hour, log)
 	require.NoError(t, err)
-	first.count("s", "B", func(c *Transfer) { c.Sent = 1 })
-	first.count("s", "B", func(c *Transfer) { c.Sent = 7 })
+	first.count("s", "B", "", func(c *Transfer) { c.Sent = 1 })
+	first.count("s", "B", "", func(c *Transfer) { c.Sent = 7 })
 	first.close()
 
 	second, err := openTransfers(dir, time.Hour, log)
 	require.NoError(t, err)
 	require.Equal(t, []Transfer{{SessionID: "s", NodeID: "B", Sent: 7}}, second.of("s", false))
-	second.count("new", "C", func(c *Transfer) { c.Received = 3 })
+	second.count("new", "C", "", func(c *Transfer) { c.Received = 3 })
 	journal, err := os.ReadFile(filepath.Join(dir, "transfers"))
 	require.NoError(t, err)
 	second.close()
@@ -102,4 +105,45 @@ func TestTransfersSurviveARestart(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, fourth.of("s", true), "old counts are forgotten")
 	fourth.close()
+}
+
+// TestTransfersByTask sends messages of containers of two tasks. Both parties count them for the same task,
+// whatever a container itself says.
+func TestTransfersByTask(t *testing.T) {
+	net := newNetwork(t, Limits{}, "A", "B")
+	first := identity.Principal{Kind: identity.KindContainer, Run: identity.Run{TaskID: "t1"}}
+	second := identity.Principal{Kind: identity.KindContainer, Run: identity.Run{TaskID: "t2"}}
+	serveAs(t, net["A"].Transport, first).container(t, "s").mustPush("B", "x", []byte("one"))
+	serveAs(t, net["A"].Transport, second).container(t, "s").with(wire.HeaderTaskID, "t1").
+		mustPush("B", "x", []byte("two, longer"))
+	net["A"].container(t, "s").with(wire.HeaderTaskID, "t1").mustPush("B", "x", []byte("of nobody"))
+
+	sent, received := net["A"].container(t, "s").releaseFinal(t), net["B"].container(t, "s").releaseFinal(t)
+	require.Len(t, sent, 3)
+	require.Len(t, received, 3)
+	for i, task := range []string{"", "t1", "t2"} {
+		require.Equal(t, task, sent[i].TaskID)
+		require.Equal(t, task, received[i].TaskID)
+		require.Positive(t, sent[i].Sent)
+		require.Equal(t, sent[i].Sent, received[i].Received)
+		require.EqualValues(t, 1, received[i].ReceivedMessages)
+	}
+	require.Greater(t, sent[2].Sent, sent[1].Sent)
+}
+
+// TestTasksOfAPartnerAreBounded lets a partner name more tasks than a job can have: the rest is counted for
+// no task, and no byte is lost.
+func TestTasksOfAPartnerAreBounded(t *testing.T) {
+	counts, err := openTransfers(t.TempDir(), time.Hour, quiet())
+	require.NoError(t, err)
+	defer counts.close()
+	for i := range maxTasks + 100 {
+		counts.count("s", "B", fmt.Sprint(i), func(c *Transfer) { c.Received++ })
+	}
+	counts.count("s", "B", strings.Repeat("x", maxTaskID+1), func(c *Transfer) { c.Received++ })
+	list := counts.of("s", false)
+	require.Len(t, list, maxTasks+1)
+	require.Equal(t, Transfer{SessionID: "s", NodeID: "B", Received: 101}, list[0])
+	counts.forget(0)
+	require.Empty(t, counts.tasks)
 }

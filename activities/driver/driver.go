@@ -93,6 +93,21 @@ type OutputOwner interface {
 	OwnOutputs(ctx context.Context, name string) error
 }
 
+// Meter is implemented by drivers that measure what containers use.
+type Meter interface {
+	// Usage returns what a container has used so far, and in total after its end if the device still knows
+	// that. It returns ErrNotFound if the container was removed.
+	Usage(ctx context.Context, name string) (Usage, error)
+}
+
+// Usage is what a container has used. A nil value is unknown.
+type Usage struct {
+	CPU        *time.Duration
+	PeakMemory *int64 // bytes
+	// Final says that the values are those at the container's end.
+	Final bool
+}
+
 // Server is implemented by drivers that run containers by a server: Docker Engine, or a cluster's API server.
 type Server interface {
 	// IsUnreachable reports whether an error of this driver means that the server does not answer.

@@ -270,6 +270,11 @@ func (t *taskRun) finish(ctx context.Context, exit waited) (activities.PartResul
 	t.ownOutputs(ctx, t.driver, t.name, t.log)
 	t.tidyOutputs(ctx, t.req)
 	// Before the exit: nobody looks at the container once that is recorded.
+	if !neverStarted(exit.Exit) {
+		if err := exit.meter.record(ctx, exit.Exit); err != nil {
+			return activities.PartResult{}, err
+		}
+	}
 	if err := t.Store.SetTaskFailure(ctx, t.req.Key.Row(), t.req.TaskID, failure); err != nil {
 		return activities.PartResult{}, fmt.Errorf("failed to record the failure of %s: %w", t.name, err)
 	}

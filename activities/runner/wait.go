@@ -25,6 +25,7 @@ type waited struct {
 	log      []string // its last lines
 	full     bool     // the party's storage had no space left for its log
 	overflow int64    // the size of its log files, for which it was stopped; 0: it was not
+	meter    *meter
 }
 
 // wait waits for a container's exit. Meanwhile it follows the log, and stops the container if its activity is
@@ -54,6 +55,8 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 
 	var polling sync.WaitGroup
 	polling.Go(func() { r.watchControl(waitCtx, d, req, log) })
+	measured := r.newMeter(d, req, log)
+	polling.Go(func() { measured.follow(waitCtx) })
 	defer polling.Wait()
 	defer cancel()
 
@@ -64,8 +67,10 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 		select {
 		case e := <-done:
 			if e.err != nil {
-				return waited{Exit: e.exit}, fmt.Errorf("failed to wait for %s: %w", name, e.err)
+				return waited{Exit: e.exit, meter: measured},
+					fmt.Errorf("failed to wait for %s: %w", name, e.err)
 			}
+			measured.sample(waitCtx)
 			logErr, stops := awaitLog(ctx, logs, &follower.bytes, log)
 			if stops {
 				return waited{}, fmt.Errorf(
@@ -75,7 +80,8 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 			case overflow = <-follower.overflow:
 			default:
 			}
-			return waited{e.exit, follower.lastLines(), blob.IsStorageFull(logErr), overflow}, nil
+			return waited{e.exit, follower.lastLines(), blob.IsStorageFull(logErr), overflow,
+				measured}, nil
 
 		case overflow = <-follower.overflow:
 			log.Info("stopping the container, since its log files exceed their limit", "bytes", overflow,

@@ -278,7 +278,7 @@ func TestPrefixes(t *testing.T) {
 	require.Contains(t, stderr, "A does not know job 2025")
 	before := len(p.requests())
 	_, _, _ = p.run(t, "job", "status", id)
-	require.Len(t, p.requests(), before+1, "a whole id costs one request")
+	require.Len(t, p.requests(), before+2, "a whole id costs one request, and one for the account")
 
 	root := Main{Environ: []string{}}.newRootCommand()
 	job, _, err := root.Find([]string{"job"})

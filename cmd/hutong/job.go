@@ -25,6 +25,7 @@ func newJobCommand(c *client) *cobra.Command {
 		newJobStatus(c),
 		newJobShow(c),
 		newJobEvidence(c),
+		newJobAccount(c),
 		newJobWatch(c),
 		newJobList(c),
 		newJobStop(c),
@@ -86,6 +87,7 @@ func newJobStatus(c *client) *cobra.Command {
 				if ended(&status) {
 					lines = append(lines, summary(&status, view)...)
 				}
+				lines = append(lines, c.accountLine(cmd.Context(), args[0])...)
 				if _, err := fmt.Fprintln(out, strings.Join(lines, "\n")); err != nil {
 					return err
 				}

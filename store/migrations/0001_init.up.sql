@@ -457,12 +457,14 @@ INSERT INTO t_audit_head (singleton, seq, hash) VALUES (1, 0, '');
 --bun:split
 -- Bytes between containers of this party and of partners, of a session of the transport that is released.
 --   node_id      the partner; empty in the row that says that a session's transfers are complete
+--   task_id      the task of the container that sent the messages, as its party names it; empty if unknown
 --   sent         bytes of the messages that the partner has accepted
 --   unconfirmed  bytes of messages of which it is unknown whether the partner has accepted them
 --   incomplete   the transport crashed meanwhile: the numbers are lower bounds
 CREATE TABLE t_transfer (
   session_id        TEXT        NOT NULL,
   node_id           TEXT        NOT NULL,
+  task_id           TEXT        NOT NULL,
   sent              BIGINT      NOT NULL,
   sent_messages     BIGINT      NOT NULL,
   received          BIGINT      NOT NULL,
@@ -470,7 +472,29 @@ CREATE TABLE t_transfer (
   unconfirmed       BIGINT      NOT NULL,
   incomplete        BOOLEAN     NOT NULL,
   recorded_at       TIMESTAMPTZ NOT NULL,
-  PRIMARY KEY (session_id, node_id)
+  PRIMARY KEY (session_id, node_id, task_id)
+);
+--bun:split
+-- What the containers of this party's parts have used, by attempt. NULL is unknown.
+--   final       cpu_millis and peak_memory (bytes) are those at the container's end, else lower bounds
+--   started_at  when the container started, and
+--   ended_at    when it ended
+CREATE TABLE t_usage (
+  job_id      TEXT        NOT NULL,
+  name        TEXT        NOT NULL,
+  role        TEXT        NOT NULL,
+  role_index  INTEGER     NOT NULL,
+  attempt     INTEGER     NOT NULL,
+  task_id     TEXT        NOT NULL,
+  runner_id   TEXT        NOT NULL,
+  device      TEXT        NOT NULL,
+  cpu_millis  BIGINT,
+  peak_memory BIGINT,
+  final       BOOLEAN     NOT NULL,
+  started_at  TIMESTAMPTZ,
+  ended_at    TIMESTAMPTZ,
+  recorded_at TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (job_id, name, role, role_index, attempt)
 );
 --bun:split
 -- Nonces of signed requests, against their replay. They are removed some time after the request would be too old.

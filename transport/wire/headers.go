@@ -13,6 +13,9 @@ const (
 	HeaderURI          = "x-ptp-uri"
 	HeaderSessionID    = "x-ptp-session-id"
 	HeaderSourceNodeID = "x-ptp-source-node-id"
+	// HeaderTaskID names the task, by its attempt, of the container that sent a message. It is Hutong's
+	// addition: its transports set it for those of partners, whose accounts of the task then agree.
+	HeaderTaskID = "x-ptp-task-id"
 	// HeaderFromNodeID is FATE's name for the source.
 	HeaderFromNodeID   = "x-ptp-from-node-id"
 	HeaderTargetNodeID = "x-ptp-target-node-id"

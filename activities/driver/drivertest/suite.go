@@ -72,6 +72,7 @@ var tests = []struct {
 	{"StopBeforeStart", testStopBeforeStart},
 	{"ConcurrentStopAndStart", testConcurrentStopAndStart},
 	{"RemoveWhileRunning", testRemoveWhileRunning},
+	{"Usage", testUsage},
 	{"NothingOutlivesTheCommand", testNothingOutlivesTheCommand},
 }
 

@@ -163,7 +163,7 @@ func (c *command) finish() {
 	c.log.close()
 
 	for {
-		err := c.f.recordExit(exitRecord{Exit: exit})
+		err := c.f.recordExit(exitRecord{Exit: exit, Usage: usageOf(state)})
 		if err == nil {
 			return
 		}

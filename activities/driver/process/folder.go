@@ -60,6 +60,8 @@ type pidRecord struct {
 type exitRecord struct {
 	driver.Exit
 	StartFailed bool
+	// Usage is what the command has used, if the supervisor has observed its end.
+	Usage *usageRecord `json:",omitempty"`
 }
 
 func (f folder) name() string            { return filepath.Base(string(f)) }
@@ -165,6 +167,7 @@ func (r pidRecord) alive() bool {
 type procStat struct {
 	session, ticks string
 	zombie         bool
+	cpu            time.Duration // also of ended children
 }
 
 // readStat reads /proc/<pid>/stat, see proc(5). The second field is the program's name in parentheses, which
@@ -180,8 +183,17 @@ func readStat(pid int) (procStat, error) {
 		return procStat{}, fmt.Errorf("/proc/%d/stat has too few fields", pid)
 	}
 
+	var cpu time.Duration
+	for _, field := range fields[11:15] { // utime, stime, cutime, cstime
+		ticks, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return procStat{}, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+		}
+		cpu += time.Duration(ticks) * clockTick
+	}
+
 	return procStat{
-		session: fields[3], ticks: fields[19], zombie: fields[0] == "Z" || fields[0] == "X",
+		session: fields[3], ticks: fields[19], zombie: fields[0] == "Z" || fields[0] == "X", cpu: cpu,
 	}, nil
 }
 

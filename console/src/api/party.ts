@@ -164,3 +164,33 @@ export interface Trail {
   entries: Entry[];
   head: { seq: number; hash: string };
 }
+
+/** OverviewJob is a job that needs a person. */
+export interface OverviewJob {
+  job_id: string;
+  flow_id: string;
+  initiator: string;
+  since: string;
+  until?: string;
+  node_id?: string;
+  task_name?: string;
+  reason: string;
+  failure?: Schemas["Failure"];
+}
+
+/** Overview is the state of a party at a glance. */
+export interface Overview {
+  node_id: string;
+  time: string;
+  approvals: OverviewJob[];
+  approval_count: number;
+  failed: OverviewJob[];
+  failed_count: number;
+  silent_runners: string[];
+  silent_partners: { node_id: string; since: string; jobs: number; reason: string }[];
+  storage: { free_bytes: number; total_bytes: number; nearly_full: boolean } | null;
+  jobs: Record<string, number>;
+  queued: number;
+  capacity: { runners: number; running: number; total: Capacity; used: Capacity };
+  partners: { node_id: string; name?: string; contact_at: string | null }[];
+}

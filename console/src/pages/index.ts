@@ -4,6 +4,8 @@ import type { Key } from "../i18n";
 import type { Role } from "../session";
 import { Data } from "./data";
 import { Jobs } from "./jobs";
+import { Operation } from "./operation";
+import { Overview } from "./overview";
 import { Providers } from "./providers";
 import { Job } from "./job";
 import { Task } from "./task";
@@ -24,10 +26,11 @@ export interface PageEntry {
 
 // The first page whose path matches is shown. The order is that of the navigation.
 export const pages: PageEntry[] = [
-  { path: "/console/", view: Jobs, role: "viewer" },
+  { path: "/console/", view: Overview, role: "viewer", nav: "nav.overview" },
   { path: "/console/jobs", view: Jobs, role: "viewer", nav: "nav.jobs" },
   { path: "/console/data", view: Data, role: "viewer", nav: "nav.data" },
   { path: "/console/providers", view: Providers, role: "viewer", nav: "nav.providers" },
+  { path: "/console/operation", view: Operation, role: "viewer", nav: "nav.operation" },
   { path: "/console/jobs/:id", view: Job, role: "viewer" },
   { path: "/console/jobs/:id/tasks/:name", view: Task, role: "viewer" },
 ];

@@ -50,6 +50,7 @@ var commands = map[string]command{
 	"cannotget":    {1, cannotGet},                                 // cannotget ADDRESS
 	"address":      {0, printAddresses},
 	"eat":          {1, eat},         // eat BYTES of memory
+	"burn":         {1, burn},        // burn DURATION of CPU time
 	"child":        {-1, startChild}, // child ARG...: run the rest in a child process, without waiting
 	"kill":         {1, kill},        // kill SIGNAL: send it to this process
 	"pwd":          {0, printDir},
@@ -209,6 +210,18 @@ func eat(args []string) {
 	b := make([]byte, number(args[0]))
 	for i := 0; i < len(b); i += 4096 {
 		b[i] = 1
+	}
+}
+
+func burn(args []string) {
+	d, err := time.ParseDuration(args[0])
+	check(err)
+	used := func() time.Duration {
+		var r syscall.Rusage
+		check(syscall.Getrusage(syscall.RUSAGE_SELF, &r))
+		return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	for end := used() + d; used() < end; {
 	}
 }
 

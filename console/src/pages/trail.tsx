@@ -1,0 +1,150 @@
+import { useState } from "preact/hooks";
+import { get } from "../api/client";
+import { partyPaths, type Entry, type Trail } from "../api/party";
+import { verify, type Verdict } from "../api/trail";
+import { known, t } from "../i18n";
+import { current, jobHref, Link, setQuery } from "../router";
+import { useResource } from "../resource";
+import { Loaded } from "../ui/basic";
+import { count } from "../ui/format";
+import { absolute } from "../ui/time";
+
+const page = 200;
+
+/**
+ * TrailView shows the audit trail, and whether the entries that are shown are what they were. It loads only when
+ * asked, since each reading is an entry of the trail too.
+ */
+export function TrailView() {
+  const query = current.value.query;
+  const filter = { principal: query.get("principal") ?? "", act: query.get("act") ?? "", outcome: query.get("outcome") ?? "" };
+  const [limit, setLimit] = useState(page);
+  const key = JSON.stringify([filter, limit]);
+  const trail = useResource(key, async (abort) => {
+    const data = await get<Trail>(partyPaths.trail, { ...filter, limit }, abort);
+    return { ...data, verdict: await verify(data) };
+  });
+  return (
+    <>
+      <form
+        class="filters"
+        role="search"
+        onSubmit={(e) => {
+          e.preventDefault();
+          const form = new FormData(e.currentTarget);
+          setLimit(page);
+          setQuery({
+            principal: String(form.get("principal")).trim(),
+            act: String(form.get("act")).trim(),
+            outcome: String(form.get("outcome")),
+          });
+        }}
+      >
+        <label class="filter">
+          {t("trail.principal")}
+          <input type="search" name="principal" defaultValue={filter.principal} />
+        </label>
+        <label class="filter">
+          {t("trail.act")}
+          <input type="search" name="act" defaultValue={filter.act} placeholder="job.stop, job" />
+        </label>
+        <label class="filter">
+          {t("trail.outcome")}
+          <select name="outcome" defaultValue={filter.outcome}>
+            <option value="">{t("jobs.any")}</option>
+            {["allowed", "refused", "failed"].map((o) => (
+              <option key={o} value={o}>
+                {known("trail.outcome", o)}
+              </option>
+            ))}
+          </select>
+        </label>
+        <button type="submit">{t("trail.search")}</button>
+        <button type="button" onClick={trail.reload}>
+          {t("trail.reload")}
+        </button>
+      </form>
+      <Loaded resource={trail}>
+        {({ entries, head, verdict }) => (
+          <>
+            <VerdictNote verdict={verdict} />
+            <p class="muted">
+              {t("trail.head", { seq: count(head.seq) })} <span class="hash">{head.hash}</span>
+            </p>
+            <table class="stack">
+              <thead>
+                <tr>
+                  <th scope="col" class="number">{t("trail.seq")}</th>
+                  <th scope="col">{t("trail.time")}</th>
+                  <th scope="col">{t("trail.principal")}</th>
+                  <th scope="col">{t("trail.act")}</th>
+                  <th scope="col">{t("trail.object")}</th>
+                  <th scope="col">{t("trail.outcome")}</th>
+                </tr>
+              </thead>
+              <tbody>
+                {entries.map((e) => (
+                  <EntryRow key={e.seq} entry={e} />
+                ))}
+              </tbody>
+            </table>
+            {entries.length === limit && (
+              <button type="button" onClick={() => setLimit(Math.min(5000, limit * 4))} disabled={limit >= 5000}>
+                {t("more")}
+              </button>
+            )}
+          </>
+        )}
+      </Loaded>
+    </>
+  );
+}
+
+function VerdictNote({ verdict: v }: { verdict: Verdict }) {
+  if (v.state === "bad") {
+    return (
+      <p class="error" role="alert">
+        {t(`trail.bad.${v.why}`, { seq: v.seq })}
+      </p>
+    );
+  }
+  return (
+    <p class={v.hashed ? "note" : "stale"}>
+      {t(v.hashed ? "trail.good" : "trail.linked", { n: count(v.entries) })} {v.gaps && t("trail.gaps")}
+    </p>
+  );
+}
+
+function EntryRow({ entry: e }: { entry: Entry }) {
+  const who = e.name || e.node || e.run?.job_id || t("trail.nobody");
+  return (
+    <tr>
+      <td class="number" data-label={t("trail.seq")}>
+        {e.seq}
+      </td>
+      <td data-label={t("trail.time")}>{absolute(e.time)}</td>
+      <td data-label={t("trail.principal")} title={[e.proof, e.credential].filter(Boolean).join(" ")}>
+        <span>
+          {who} <span class="muted">{[e.kind, e.address].filter(Boolean).join(" · ")}</span>
+        </span>
+      </td>
+      <td data-label={t("trail.act")}>{e.act}</td>
+      <td data-label={t("trail.object")}>
+        <span>
+          <span class="muted">{e.object?.kind}</span>{" "}
+          {e.object?.kind === "job" && e.object.id ? (
+            <Link to={jobHref(e.object.id)}>{e.object.id}</Link>
+          ) : (
+            e.object?.id
+          )}
+        </span>
+      </td>
+      <td data-label={t("trail.outcome")}>
+        <span>
+          <span class={`tag ${e.outcome === "allowed" ? "" : "tag-bad"}`}>{known("trail.outcome", e.outcome)}</span>{" "}
+          {e.count > 1 && <span class="muted">× {count(e.count)}</span>} {e.reason}
+        </span>
+      </td>
+    </tr>
+  );
+}
