@@ -7,6 +7,8 @@ import { Jobs } from "./jobs";
 import { Operation } from "./operation";
 import { Overview } from "./overview";
 import { Providers } from "./providers";
+import { Submit } from "./submit";
+import { Compare } from "./compare";
 import { Job } from "./job";
 import { Task } from "./task";
 
@@ -30,6 +32,8 @@ export const pages: PageEntry[] = [
   { path: "/console/jobs", view: Jobs, role: "viewer", nav: "nav.jobs" },
   { path: "/console/data", view: Data, role: "viewer", nav: "nav.data" },
   { path: "/console/providers", view: Providers, role: "viewer", nav: "nav.providers" },
+  { path: "/console/submit", view: Submit, role: "operator", nav: "nav.submit" },
+  { path: "/console/compare", view: Compare, role: "viewer", nav: "nav.compare" },
   { path: "/console/operation", view: Operation, role: "viewer", nav: "nav.operation" },
   { path: "/console/jobs/:id", view: Job, role: "viewer" },
   { path: "/console/jobs/:id/tasks/:name", view: Task, role: "viewer" },

@@ -40,7 +40,7 @@ type openPair struct {
 		Large   string `json:"large"` // of many tasks
 	} `json:"jobs"`
 	Tasks  int    `json:"tasks"`  // of the large job
-	Reason string `json:"reason"` // what the failed job's log says at the host
+	Reason string `json:"reason"` // part of what the failed job logs at the host
 }
 
 // strictPair is the pair with TLS and tokens.
@@ -144,7 +144,7 @@ func (b *builder) prepare(ctx context.Context, pair partyPair, files string) err
 // openJobs submits the jobs of the open pair, and waits until each has the state that the tests expect.
 func (b *builder) openJobs(ctx context.Context, pair partyPair, open *openPair) error {
 	open.Guest, open.Host, open.GuestNode, open.HostNode = pair.guest.url, pair.host.url, guestNode, hostNode
-	open.Tasks, open.Reason = b.tasks, `"id"`
+	open.Tasks, open.Reason = b.tasks, "it has "+wrongColumn
 	trained, err := referenceJob("credit-model", "demo#breast_host")
 	if err != nil {
 		return err
