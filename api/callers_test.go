@@ -57,8 +57,9 @@ var classes = map[string]class{
 	bfia.PathJobShow:    role(identity.Viewer), bfia.PathJobDocument: role(identity.Viewer),
 	bfia.PathTokenCreate: role(identity.Admin), bfia.PathTokenQuery: role(identity.Admin),
 	bfia.PathTokenRevoke: role(identity.Admin), bfia.PathWhoAmI: {client: true},
-	bfia.PathLogin:  {public: true},
-	bfia.PathEvents: role(identity.Viewer), bfia.PathOverview: role(identity.Viewer),
+	bfia.PathLogin:       {public: true},
+	bfia.PathJobApproval: role(identity.Viewer),
+	bfia.PathEvents:      role(identity.Viewer), bfia.PathOverview: role(identity.Viewer),
 	bfia.PathRunnerQuery: role(identity.Viewer), bfia.PathRunnerDrain: role(identity.RunnerAdmin),
 
 	bfia.PathGrantAdd: role(identity.Admin), bfia.PathGrantQuery: role(identity.Admin),

@@ -61,6 +61,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathTokenCreate, s.createToken, clientWith(identity.Admin)},
 		{http.MethodGet, bfia.PathTokenQuery, s.queryTokens, clientWith(identity.Admin)},
 		{http.MethodPost, bfia.PathTokenRevoke, s.revokeToken, clientWith(identity.Admin)},
+		{http.MethodGet, bfia.PathJobApproval, s.describeApproval, clientWith(identity.Viewer)},
 		{http.MethodGet, bfia.PathOverview, s.overview, clientWith(identity.Viewer)},
 		{http.MethodGet, bfia.PathEvents, s.streamEvents, clientWith(identity.Viewer)},
 		{http.MethodGet, bfia.PathWhoAmI, s.whoAmI, anyClient},

@@ -7,6 +7,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"hutong/bfia"
+	"hutong/internal/audit"
 )
 
 // JobCounts returns how many jobs are in each state.
@@ -99,4 +100,21 @@ func (s *Store) Contacts(ctx context.Context) (map[string]time.Time, error) {
 		contacts[r.NodeID] = normalizeTime(r.ContactAt)
 	}
 	return contacts, wrap(err, "list the last requests of partners")
+}
+
+// ApprovedJob returns the last job of a flow and an initiator that clients of this party approved, other than
+// one.
+func (s *Store) ApprovedJob(ctx context.Context, except, flowID, initiator string) (jobID string, found bool,
+	err error) {
+	var ids []string
+	err = s.r.NewSelect().Model((*Job)(nil)).Column("job_id").
+		Where("flow_id = ? AND initiator_node = ? AND job_id <> ?", flowID, initiator, except).
+		Where("state IN (?)", bun.List([]bfia.JobState{bfia.JobReady, bfia.JobRunning, bfia.JobFinished})).
+		Where("EXISTS (SELECT 1 FROM t_audit AS a WHERE a.object_kind = ? AND a.object_id = j.job_id AND "+
+			"a.act = ? AND a.outcome = ?)", audit.Job, audit.Approve, audit.Allowed).
+		Order("created_at DESC", "job_id DESC").Limit(1).Scan(ctx, &ids)
+	if err != nil || len(ids) == 0 {
+		return "", false, wrap(err, "read the last job of flow %s that was approved", flowID)
+	}
+	return ids[0], true, nil
 }
