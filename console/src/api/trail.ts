@@ -3,7 +3,7 @@ import type { Entry, Trail } from "./party";
 
 export type Verdict =
   | { state: "good"; entries: number; hashed: boolean; gaps: boolean }
-  | { state: "bad"; seq: number; why: "hash" | "prev" | "head" };
+  | { state: "bad"; seq: number; why: "hash" | "prev" | "head" | "missing" };
 
 const genesis = "0".repeat(64);
 
@@ -35,17 +35,23 @@ async function sum(e: Entry): Promise<string> {
 }
 
 /**
- * verify checks entries, latest first: the hash of each, and that it names the one before. Browsers compute
- * hashes only over HTTPS and on the machine itself; elsewhere only the order of the hashes is checked.
+ * verify checks entries, latest first: the hash of each, and that it names the one before. Without a filter none may
+ * be missing from the head on. Browsers compute hashes only over HTTPS and on the machine itself; elsewhere only
+ * the order of the hashes is checked.
  */
-export async function verify(trail: Trail): Promise<Verdict> {
+export async function verify(trail: Trail, filtered: boolean): Promise<Verdict> {
   const hashed = globalThis.isSecureContext && crypto.subtle !== undefined;
   let gaps = false;
   let later: Entry | undefined;
+  // The party reads the head before the entries, so that they reach it.
+  const reached = trail.entries[0]?.seq ?? 0;
+  if (!filtered && reached < trail.head.seq) return { state: "bad", seq: trail.head.seq, why: "missing" };
   for (const e of trail.entries) {
     if (e.seq === trail.head.seq && e.hash !== trail.head.hash) return { state: "bad", seq: e.seq, why: "head" };
     if (later && later.seq === e.seq + 1) {
       if (later.prev !== e.hash) return { state: "bad", seq: later.seq, why: "prev" };
+    } else if (later && !filtered) {
+      return { state: "bad", seq: later.seq - 1, why: "missing" };
     } else if (later) {
       gaps = true;
     }

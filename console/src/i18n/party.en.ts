@@ -168,6 +168,7 @@ export const partyEn = {
   "trail.gaps": "The filter leaves entries out, so that they follow on each other is not checked.",
   "trail.bad.hash": "Entry {seq} was altered: its hash is not that of its fields.",
   "trail.bad.prev": "Entry {seq} does not name the hash of the one before: an entry was altered, removed or inserted.",
+  "trail.bad.missing": "Entry {seq} is missing: it was removed.",
   "trail.bad.head": "Entry {seq} is the last one, but the head of the trail has another hash.",
   "version.ready": "Ready",
   "version.isReady": "ready",

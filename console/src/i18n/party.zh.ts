@@ -169,6 +169,7 @@ export const partyZh: Record<keyof typeof partyEn, string> = {
   "trail.gaps": "筛选略去了部分记录，因此未验证其连续性。",
   "trail.bad.hash": "第 {seq} 条被修改：哈希与内容不符。",
   "trail.bad.prev": "第 {seq} 条未指向前一条的哈希：有记录被修改、删除或插入。",
+  "trail.bad.missing": "第 {seq} 条缺失：已被删除。",
   "trail.bad.head": "第 {seq} 条为最后一条，但链尾的哈希不同。",
   "version.ready": "就绪",
   "version.isReady": "就绪",

@@ -9,7 +9,7 @@ import { partyName } from "../ui/failure";
 import { bytes, count } from "../ui/format";
 import { JobActions } from "../ui/jobactions";
 import { StateBadge, type State } from "../ui/state";
-import { Time } from "../ui/time";
+import { absolute, Time } from "../ui/time";
 import { CapacityBars } from "./operation";
 import { loadOverview, type Summary } from "./overviewdata";
 import "./pages.css";
@@ -116,12 +116,7 @@ function Needs({ of: o, reload }: { of: Summary; reload: () => void }) {
           }
         >
           {partyName(j.initiator)} · <Time at={j.since} />
-          {j.until && (
-            <>
-              {" · "}
-              <Time at={j.until} />
-            </>
-          )}
+          {j.until && ` · ${t("waiting.until", { time: absolute(j.until) })}`}
         </Need>
       ))}
       {moreApprovals > 0 && (

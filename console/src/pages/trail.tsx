@@ -22,7 +22,7 @@ export function TrailView() {
   const key = JSON.stringify([filter, limit]);
   const trail = useResource(key, async (abort) => {
     const data = await get<Trail>(partyPaths.trail, { ...filter, limit }, abort);
-    return { ...data, verdict: await verify(data) };
+    return { ...data, verdict: await verify(data, Object.values(filter).some(Boolean)) };
   });
   return (
     <>

@@ -38,6 +38,9 @@ func follow(dir string) int {
 		more, err := lines.ReadString('\n')
 		line += more
 		if errors.Is(err, io.EOF) {
+			if _, err := os.Stat(dir); err != nil {
+				return 1 // the stage has ended, and the party's supervisor outlives it
+			}
 			time.Sleep(10 * time.Millisecond) // the file grows
 			continue
 		}
