@@ -8,8 +8,8 @@ import (
 	"hutong/bfia"
 )
 
-// describeApproval says in words what an approver of this party decides on, and what differs from the last job
-// of the flow that this party approved.
+// describeApproval returns what an approver of this party decides on, and what differs from the job of the
+// flow that this party approved last.
 func (s *Server) describeApproval(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
@@ -30,7 +30,7 @@ func (s *Server) describeApproval(c *fiber.Ctx) error {
 	return ok(c, bfia.ApprovalOf(view, before))
 }
 
-// approvedBefore returns the last job of the same flow and initiator that this party approved, or nil.
+// approvedBefore returns the job of the same flow and initiator that this party approved last, or nil.
 func (s *Server) approvedBefore(ctx context.Context, view *bfia.JobView) (*bfia.JobView, error) {
 	jobID, found, err := s.store.ApprovedJob(ctx, view.JobID, view.FlowID, view.Initiator.NodeID)
 	if err != nil || !found {

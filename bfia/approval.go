@@ -1,15 +1,12 @@
 package bfia
 
 import (
-	"bytes"
 	"encoding/json"
-	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
 
-// PathJobApproval is the endpoint that describes in words what an approver decides on. It is Hutong's addition.
+// PathJobApproval is the endpoint that describes what an approver decides on. It is Hutong's addition.
 const PathJobApproval = "/v2/job/approval"
 
 // Approval describes what a party gives to a job and who learns what of it, for the person who approves it.
@@ -17,15 +14,15 @@ type Approval struct {
 	JobID  string `json:"job_id"`
 	FlowID string `json:"flow_id"`
 	NodeID string `json:"node_id"` // this party
-	// Reads are this party's parts that read its datasets, or what other tasks made of them.
+	// Reads are this party's parts that read its datasets and models, or what other tasks made of them.
 	Reads []ApprovalRead `json:"reads"`
-	// Learns says which outputs each part of the job gets.
+	// Learns are the outputs that each part of the job gets.
 	Learns []ApprovalLearn `json:"learns"`
-	// Previous is the last job of this flow and initiator that this party approved, or empty.
+	// Previous is the job of this flow and initiator that this party approved last before this one, or empty.
 	Previous string `json:"previous"`
-	// Differences are what differs from it, in words.
-	Differences []string `json:"differences"`
-	// Text is all of this in words.
+	// Differences are what differs from it. Datasets are compared by name: a party keeps no earlier columns.
+	Differences []ApprovalDifference `json:"differences"`
+	// Text is all of this in English sentences, one a line.
 	Text []string `json:"text"`
 }
 
@@ -42,60 +39,117 @@ type ApprovalRead struct {
 	// Columns are all that the container can read, Named those that the part's parameters name.
 	Columns []string `json:"columns"`
 	Named   []string `json:"named_columns"`
-	// Derived are the datasets of this party from which the part's inputs are made by earlier tasks.
+	// Model is the model of an earlier job that the part uses, as model_id names it, or empty.
+	Model string `json:"model,omitempty"`
+	// Derived are the datasets of this party from which earlier tasks make the part's inputs.
 	Derived []string `json:"derived"`
 }
 
 // ApprovalLearn is what one part of a job gets: each party stores the outputs of its own parts.
 type ApprovalLearn struct {
-	Party   string   `json:"party"` // JG0100001100000010 (guest.0)
-	Outputs []string `json:"outputs"`
+	Party   string           `json:"party"` // JG0100001100000010 (guest.0)
+	Outputs []ApprovalOutput `json:"outputs"`
 }
 
-// ApprovalOf describes a job to the approver of a party. before is the last one of its flow that this party has
-// approved, or nil.
+// ApprovalOutput is an output of a task.
+type ApprovalOutput struct {
+	Type string `json:"type"`
+	Key  string `json:"key"`
+	Task string `json:"task_name"`
+}
+
+// ApprovalDifference is one difference between a job and the one that was approved before.
+type ApprovalDifference struct {
+	Task string `json:"task_name,omitempty"`
+	Role string `json:"role,omitempty"` // guest.0
+	// Field is what differs: parties, task (which is new or gone), component, images, upstreams, outputs,
+	// dataset, model, or parameter.
+	Field     string `json:"field"`
+	Parameter string `json:"parameter,omitempty"` // its name
+	Now       string `json:"now"`                 // empty: there is none
+	Was       string `json:"was"`
+}
+
+// ApprovalOf describes a job to the approver of a party. before is the job of its flow that this party
+// approved last, or nil.
 func ApprovalOf(view, before *JobView) Approval {
 	a := Approval{JobID: view.JobID, FlowID: view.FlowID, NodeID: view.Self, Reads: []ApprovalRead{},
-		Learns: []ApprovalLearn{}, Differences: []string{}}
-	made := map[string][]string{} // the own datasets from which a task's outputs are made
+		Learns: []ApprovalLearn{}, Differences: []ApprovalDifference{}}
+	sources := ownSources(view)
 	for _, t := range view.Tasks {
 		var derived []string
 		for _, up := range t.DependsOn {
-			derived = append(derived, made[up]...)
+			derived = append(derived, sources(up)...)
 		}
-		slices.Sort(derived)
-		derived = slices.Compact(derived)
-		made[t.Name] = derived
 		for _, p := range t.Parts {
-			if p.NodeID != view.Self || p.Dataset == nil && len(derived) == 0 {
-				continue
+			if p.NodeID == view.Self && (p.Dataset != nil || p.Model != nil || len(derived) > 0) {
+				a.Reads = append(a.Reads, readOf(t, p, sorted(derived)))
 			}
-			read := ApprovalRead{Task: t.Name, Role: p.Role, Component: t.Component, Provider: t.Provider,
-				Images: t.Images, Columns: []string{}, Named: []string{}, Derived: append([]string{}, derived...)}
-			if d := p.Dataset; d != nil {
-				read.Dataset, read.Rows = d.Namespace+"#"+d.Name, d.Rows
-				made[t.Name] = append(slices.Clone(made[t.Name]), read.Dataset)
-				for _, c := range d.Columns {
-					read.Columns = append(read.Columns, c.Name)
-				}
-				read.Named = namedColumns(p.Parameters, read.Columns)
-			}
-			a.Reads = append(a.Reads, read)
 		}
 		for _, out := range t.Outputs {
 			for _, party := range out.Parties {
-				a.learns(party, fmt.Sprintf("%s %s of task %s", out.Type, out.Key, t.Name))
+				a.learns(party, ApprovalOutput{Type: out.Type, Key: out.Key, Task: t.Name})
 			}
 		}
 	}
 	if before != nil {
 		a.Previous, a.Differences = before.JobID, differences(before, view)
 	}
-	a.Text = a.words()
+	a.Text = a.sentences()
 	return a
 }
 
-func (a *Approval) learns(party, output string) {
+// ownSources returns a function that returns the datasets of this party from which the outputs of a task are
+// made, at any depth. The tasks of a job are in any order.
+func ownSources(view *JobView) func(task string) []string {
+	tasks := map[string]TaskView{}
+	for _, t := range view.Tasks {
+		tasks[t.Name] = t
+	}
+	known := map[string][]string{}
+	var of func(name string) []string
+	of = func(name string) []string {
+		if list, ok := known[name]; ok {
+			return list
+		}
+		known[name] = nil // a job with a cycle is refused, yet this must end
+		var list []string
+		for _, p := range tasks[name].Parts {
+			if p.NodeID == view.Self && p.Dataset != nil {
+				list = append(list, p.Dataset.text())
+			}
+		}
+		for _, up := range tasks[name].DependsOn {
+			list = append(list, of(up)...)
+		}
+		known[name] = sorted(list)
+		return known[name]
+	}
+	return of
+}
+
+// sorted returns a list in order, without duplicates.
+func sorted(list []string) []string {
+	list = append([]string{}, list...)
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+func readOf(t TaskView, p PartView, derived []string) ApprovalRead {
+	read := ApprovalRead{Task: t.Name, Role: p.Role, Component: t.Component, Provider: t.Provider,
+		Images: t.Images, Dataset: p.Dataset.text(), Columns: []string{}, Named: []string{},
+		Model: p.Model.text(), Derived: derived}
+	if d := p.Dataset; d != nil {
+		read.Rows = d.Rows
+		for _, c := range d.Columns {
+			read.Columns = append(read.Columns, c.Name)
+		}
+		read.Named = namedColumns(p.Parameters, read.Columns)
+	}
+	return read
+}
+
+func (a *Approval) learns(party string, output ApprovalOutput) {
 	i := slices.IndexFunc(a.Learns, func(l ApprovalLearn) bool { return l.Party == party })
 	if i < 0 {
 		a.Learns = append(a.Learns, ApprovalLearn{Party: party})
@@ -132,179 +186,4 @@ func namedColumns(parameters map[string]json.RawMessage, columns []string) []str
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(columns), func(c string) bool { return !named[c] })
-}
-
-// words describes the approval in sentences, one a line.
-func (a *Approval) words() []string {
-	text := []string{}
-	line := func(format string, args ...any) { text = append(text, fmt.Sprintf(format, args...)) }
-	for _, r := range a.Reads {
-		what := "what earlier tasks made of " + strings.Join(r.Derived, ", ")
-		if r.Dataset != "" {
-			what = "dataset " + r.Dataset
-			switch {
-			case len(r.Columns) == 0:
-				what += " with all its columns"
-			case len(r.Named) == 0:
-				what += fmt.Sprintf(" (%d rows) with all its columns: %s", r.Rows, strings.Join(r.Columns, ", "))
-			default:
-				what += fmt.Sprintf(" (%d rows): its parameters name %s; its container can read all columns: %s",
-					r.Rows, strings.Join(r.Named, ", "), strings.Join(r.Columns, ", "))
-			}
-			if len(r.Derived) > 0 {
-				what += "; and what earlier tasks made of " + strings.Join(r.Derived, ", ")
-			}
-		}
-		line("Task %s (%s) reads %s", r.Task, r.Role, what)
-		for _, i := range r.Images {
-			line("  by %s of %s, which runs %s", r.Component, r.Provider, i.words())
-		}
-	}
-	if len(a.Reads) == 0 {
-		line("No task reads data of %s", a.NodeID)
-	}
-	for _, l := range a.Learns {
-		line("%s gets %s", l.Party, strings.Join(l.Outputs, ", "))
-	}
-	switch {
-	case a.Previous == "":
-		line("%s has approved no job of flow %s of this initiator before", a.NodeID, a.FlowID)
-	case len(a.Differences) == 0:
-		line("It is equal to job %s, which %s approved last of this flow", a.Previous, a.NodeID)
-	default:
-		line("It differs from job %s, which %s approved last of this flow:", a.Previous, a.NodeID)
-		for _, d := range a.Differences {
-			line("  %s", d)
-		}
-	}
-	return text
-}
-
-func (i ImageView) words() string {
-	if len(i.Command) > 0 {
-		return "the command " + strings.Join(i.Command, " ") + " (" + i.Device + ")"
-	}
-	text := i.Image + " (" + i.Device
-	switch {
-	case len(i.ImageIDs) > 0:
-		text += ", " + strings.Join(i.ImageIDs, " or ")
-	case i.ImageIDs != nil:
-		text += ", no id yet: the first container of the job resolves it"
-	}
-	return text + ")"
-}
-
-// differences returns what differs between two jobs, field by field, in words.
-func differences(before, now *JobView) []string {
-	list := []string{}
-	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
-	compare := func(what, old, new string) {
-		if old != new {
-			add("%s: %s, was %s", what, orNone(new), orNone(old))
-		}
-	}
-	compare("parties", partsText(before.Parts), partsText(now.Parts))
-	tasks := map[string]TaskView{}
-	for _, t := range before.Tasks {
-		tasks[t.Name] = t
-	}
-	for _, t := range now.Tasks {
-		old, known := tasks[t.Name]
-		delete(tasks, t.Name)
-		if !known {
-			add("task %s is new: %s of %s", t.Name, t.Component, t.Provider)
-			continue
-		}
-		task := "task " + t.Name
-		compare(task+", component", old.Component+" of "+old.Provider, t.Component+" of "+t.Provider)
-		compare(task+", image", imagesText(old.Images), imagesText(t.Images))
-		compare(task+", inputs of tasks", strings.Join(old.DependsOn, ", "), strings.Join(t.DependsOn, ", "))
-		compare(task+", outputs", outputsText(old.Outputs), outputsText(t.Outputs))
-		parts := map[string]PartView{}
-		for _, p := range old.Parts {
-			parts[p.Role] = p
-		}
-		for _, p := range t.Parts {
-			comparePart(compare, task+", "+p.Role, parts[p.Role], p)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(tasks)) {
-		add("task %s is gone: %s of %s", name, tasks[name].Component, tasks[name].Provider)
-	}
-	return list
-}
-
-func comparePart(compare func(what, old, new string), part string, old, now PartView) {
-	compare(part+", dataset", old.Dataset.text(), now.Dataset.text())
-	compare(part+", model", old.Model.text(), now.Model.text())
-	names := maps.Clone(old.Parameters)
-	if names == nil {
-		names = map[string]json.RawMessage{}
-	}
-	maps.Copy(names, now.Parameters)
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		compare(part+", parameter "+name, compactText(old.Parameters[name]), compactText(now.Parameters[name]))
-	}
-}
-
-func orNone(text string) string {
-	if text == "" {
-		return "none"
-	}
-	return text
-}
-
-func compactText(raw json.RawMessage) string {
-	var b bytes.Buffer
-	if json.Compact(&b, raw) != nil {
-		return string(raw)
-	}
-	return b.String()
-}
-
-func partsText(parts []Part) string {
-	texts := make([]string, len(parts))
-	for i, p := range parts {
-		texts[i] = p.NodeID + " (" + p.Self() + ")"
-	}
-	return strings.Join(texts, ", ")
-}
-
-func imagesText(images []ImageView) string {
-	texts := make([]string, len(images))
-	for i, image := range images {
-		texts[i] = image.words()
-	}
-	return strings.Join(texts, ", ")
-}
-
-func outputsText(outputs []OutputView) string {
-	texts := make([]string, len(outputs))
-	for i, o := range outputs {
-		texts[i] = o.Type + " " + o.Key + " to " + strings.Join(o.Parties, " and ")
-	}
-	return strings.Join(texts, ", ")
-}
-
-// text names a dataset with its columns, as far as they are known.
-func (d *DatasetView) text() string {
-	if d == nil {
-		return ""
-	}
-	text := d.Namespace + "#" + d.Name
-	if len(d.Columns) == 0 {
-		return text
-	}
-	names := make([]string, len(d.Columns))
-	for i, c := range d.Columns {
-		names[i] = c.Name
-	}
-	return text + " (" + strings.Join(names, ", ") + ")"
-}
-
-func (m *InputModelView) text() string {
-	if m == nil {
-		return ""
-	}
-	return m.Model
 }

@@ -24,9 +24,10 @@ func newJobShow(c *client) *cobra.Command {
 		Long: "Shows what an approver decides on: the components with the images that this party runs and\n" +
 			"their ids, the models of earlier jobs that it uses, the datasets with the columns of this party's\n" +
 			"own, the parameters, and which party gets which output. --json also has the document as it was submitted.\n" +
-			"--approval says in words what this party's data is used for, who learns what, and what differs from\n" +
-			"the last job of the flow that this party approved.",
-		Example: "  hutong job show 202601021200000000001\n  hutong job show 202601021200000000001 --json",
+			"--approval describes in sentences what this party's data is used for, who learns what, and what differs\n" +
+			"from the job of the flow that this party approved last.",
+		Example: "  hutong job show 202601021200000000001\n  hutong job show 202601021200000000001 --json\n" +
+			"  hutong job show 202601021200000000001 --approval",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if approval && !asJSON {
 				return c.printApproval(cmd, args[0])
@@ -51,12 +52,12 @@ func newJobShow(c *client) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&approval, "approval", false, "say in words what an approver decides on")
+	cmd.Flags().BoolVar(&approval, "approval", false, "describe in sentences what an approver decides on")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
 
-// printApproval prints in words what an approver decides on.
+// printApproval prints sentences on what an approver decides on.
 func (c *client) printApproval(cmd *cobra.Command, jobID string) error {
 	var approval bfia.Approval
 	if err := c.get(cmd.Context(), bfia.PathJobApproval, url.Values{"job_id": {jobID}},
