@@ -66,6 +66,27 @@ export function testActions(browser: Browser, stage: Stage): void {
       await partner.context.close();
     });
 
+    test("choose jobs to compare, and one to submit again with changes", async () => {
+      const { context, page, w } = await newPage(browser, guest);
+      await w.go("/console/jobs?text=credit-model");
+      await row(page, jobs.trained).getByRole("checkbox").check();
+      const change = page.getByRole("link", { name: "Submit again, changed" });
+      assert.equal(await change.getAttribute("href"), `/console/submit?from=${jobs.trained}`);
+      await row(page, jobs.again).getByRole("checkbox").check();
+      await w.checkAccess("two chosen jobs");
+      await page.locator("main").getByRole("link", { name: "Compare" }).click();
+      await w.settle();
+      for (const id of [jobs.trained, jobs.again]) {
+        await page.getByRole("columnheader", { name: id }).waitFor();
+      }
+      await w.go(`/console/jobs/${jobs.trained}`);
+      await change.click();
+      await w.settle();
+      await page.getByText("hetero_secureboost_1").first().waitFor();
+      w.check("chosen jobs");
+      await context.close();
+    });
+
     test("stop a job", async () => {
       const { context, page, w } = await newPage(browser, guest);
       await w.go("/console/jobs?state=running");

@@ -42,7 +42,7 @@ function Content({ job, task }: { job: string; task: TaskStatus }) {
       ))}
       {task.waiting && <WaitingList waiting={[task.waiting]} />}
       <Section title={t("task.parts")} aside={<span class="muted">{`${task.component}, ${task.provider}`}</span>}>
-        <div class="scroll">
+        <div class="scroll" tabIndex={0} role="region" aria-label={t("task.parts")}>
           <table>
             <thead>
               <tr>
@@ -64,7 +64,7 @@ function Content({ job, task }: { job: string; task: TaskStatus }) {
                   <td>
                     <Duration from={p.started_at} to={p.ended_at} />
                   </td>
-                  <td>{p.reason || p.waiting?.message || p.progress}</td>
+                  <td translate={false}>{p.reason || p.waiting?.message || p.progress}</td>
                 </tr>
               ))}
             </tbody>
@@ -137,7 +137,7 @@ function Log({ job, task, roles }: { job: string; task: TaskStatus; roles: strin
         <label class="filter">
           {t("task.level")}
           <select value={level} onChange={(e) => setQuery({ level: e.currentTarget.value })}>
-            {levels.map((l) => <option key={l}>{l}</option>)}
+            {levels.map((l) => <option key={l} translate={false}>{l}</option>)}
           </select>
         </label>
         {attempts > 1 && (
