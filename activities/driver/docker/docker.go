@@ -90,6 +90,8 @@ type Driver struct {
 	network *networkInfo // nil until it is ensured
 	machine machine      // zero until it is read
 
+	outage outage
+
 	foreign sync.Map // by id, the networks of others with the same name that the log reported
 	volumes sync.Map // by image id, the paths of the volumes that it declares
 }
@@ -309,6 +311,7 @@ func (d *Driver) find(ctx context.Context, name, ref string) (container.InspectR
 // inspectOwned inspects the container, by its name or id, and verifies that the party owns it.
 func (d *Driver) inspectOwned(ctx context.Context, name, ref string) (container.InspectResponse, error) {
 	c, err := d.calls.ContainerInspect(ctx, ref)
+	d.outage.note(err, time.Now())
 	if err != nil {
 		return c, classify(err)
 	}

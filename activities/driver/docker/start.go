@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 
@@ -53,6 +54,7 @@ func (d *Driver) start(ctx context.Context, name string) error {
 	// The request must not be cancelled: Docker Engine would continue with it, and the lock would be released
 	// too early. The client has a timeout.
 	err = d.calls.ContainerStart(context.WithoutCancel(ctx), c.ID, container.StartOptions{})
+	d.outage.note(err, time.Now())
 	if err == nil || isStartCutOff(err.Error()) {
 		return nil // Wait reports a start that was cut off as the end
 	}

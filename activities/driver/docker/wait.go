@@ -80,7 +80,7 @@ func (d *Driver) waitOnce(ctx context.Context, name string) (driver.Exit, error)
 		if exit, ok := exitOf(c); ok {
 			// The report of an exceeded memory limit can reach Docker Engine after the end itself.
 			if exit.Code != 128+9 || exit.OOMKilled || c.HostConfig.Memory == 0 || oomLeft <= 0 {
-				return exit, nil
+				return d.unseen(exit), nil
 			}
 			oomLeft -= pollCreated
 		}
@@ -98,6 +98,7 @@ func (d *Driver) waitOnce(ctx context.Context, name string) (driver.Exit, error)
 		case err := <-failed:
 			answered = true
 			timer.Stop()
+			d.outage.note(err, time.Now())
 
 			if cerrdefs.IsNotFound(err) {
 				return driver.Exit{}, classify(err)

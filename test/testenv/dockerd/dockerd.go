@@ -102,15 +102,6 @@ func (d *Daemon) Clean() {
 	}
 }
 
-// HasShim reports whether a container of the Docker Engine has a process of the container runtime.
-func HasShim(containerID string) bool {
-	return anyProcess(func(commandLine string) bool {
-		program, arguments, _ := strings.Cut(commandLine, "\x00")
-		return strings.HasPrefix(filepath.Base(program), "containerd-shim") &&
-			strings.Contains(arguments, containerID)
-	})
-}
-
 // anyProcess reports whether a process has a command line that matches. Its arguments end with zero bytes.
 func anyProcess(match func(commandLine string) bool) bool {
 	entries, _ := os.ReadDir("/proc")
