@@ -19,6 +19,8 @@ export function testActions(browser: Browser, stage: Stage): void {
         await what.click();
         await w.settle();
       };
+      const need = page.locator("main li").filter({ hasText: jobs.failed });
+      assert.match(await need.innerText(), new RegExp(host_node), "the overview names the party where it failed");
       const link = page.getByRole("link", { name: new RegExp(jobs.failed) }).first();
       if ((await link.count()) === 0) await click(page.getByRole("navigation").getByRole("link", { name: "Jobs" }));
       await click(link);
@@ -28,6 +30,8 @@ export function testActions(browser: Browser, stage: Stage): void {
       }
       await why.waitFor();
       await page.locator("main").getByText(host_node).first().waitFor();
+      const later = page.locator("main .t-row").filter({ hasText: "hetero_secureboost_1" }).first();
+      await later.getByText("Not started").waitFor();
       t.diagnostic(`${clicks} clicks`);
       assert.ok(clicks <= 3, `it took ${clicks} clicks`);
       await w.checkAccess("failed job");

@@ -58,6 +58,7 @@ export const en = {
   "none": "none",
   "more": "More",
 
+  "state.UNSTARTED": "Not started",
   "state.PENDING": "Pending",
   "state.READY": "Queued",
   "state.RUNNING": "Running",

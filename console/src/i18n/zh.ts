@@ -56,6 +56,7 @@ export const zh: Record<Key, string> = {
   "none": "无",
   "more": "更多",
 
+  "state.UNSTARTED": "未启动",
   "state.PENDING": "待审批",
   "state.READY": "排队中",
   "state.RUNNING": "运行中",

@@ -10,7 +10,7 @@ import { Ask, Copy, Details, Loaded, Page, Section } from "../ui/basic";
 import { Dag, partState } from "../ui/dag";
 import { FailureCard, partyName, WaitingList } from "../ui/failure";
 import { JobActions } from "../ui/jobactions";
-import { StateBadge, stateOf } from "../ui/state";
+import { StateBadge, stateOf, tasksOf } from "../ui/state";
 import { Duration, Time } from "../ui/time";
 import { Timeline } from "../ui/timeline";
 import { useVirtualRows } from "../ui/virtual";
@@ -57,7 +57,7 @@ export function Job({ params }: PageProps) {
 }
 
 function Status({ job }: { job: JobStatus }) {
-  const tasks = job.tasks ?? [];
+  const tasks = useMemo(() => tasksOf(job), [job]);
   const state = stateOf(job);
   return (
     <>

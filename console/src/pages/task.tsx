@@ -10,7 +10,7 @@ import { Empty, Loaded, Page, Section } from "../ui/basic";
 import { partState } from "../ui/dag";
 import { FailureCard, partyName, WaitingList } from "../ui/failure";
 import { Report } from "../ui/report";
-import { StateBadge } from "../ui/state";
+import { StateBadge, tasksOf } from "../ui/state";
 import { Duration } from "../ui/time";
 import type { PageProps } from ".";
 
@@ -19,7 +19,7 @@ export function Task({ params }: PageProps) {
   const id = params.id!;
   const name = params.name!;
   const status = useResource(`status ${id}`, (abort) => get<JobStatus>(paths.status, { job_id: id }, abort), ofJob(id));
-  const task = status.data?.tasks?.find((x) => x.task_name === name);
+  const task = status.data && tasksOf(status.data).find((x) => x.task_name === name);
   return (
     <Page title={name} heading={<>{name} {task && <StateBadge state={task.status} />}</>}>
       <p class="crumbs">
