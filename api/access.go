@@ -2,6 +2,8 @@ package api
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -13,7 +15,7 @@ import (
 type access struct {
 	everybody bool
 	kind      identity.Kind
-	role      identity.Role // what a client needs
+	roles     []identity.Role // of which a client needs one; none: any client
 	// strangers: also nodes that are no partners, which have proved a key. They apply for a contract.
 	strangers bool
 }
@@ -28,8 +30,10 @@ var (
 	anyClient    = access{kind: identity.KindClient} // with any roles
 )
 
-// clientWith lets clients with a role call an endpoint.
-func clientWith(role identity.Role) access { return access{kind: identity.KindClient, role: role} }
+// clientWith lets clients with one of some roles call an endpoint.
+func clientWith(roles ...identity.Role) access {
+	return access{kind: identity.KindClient, roles: roles}
+}
 
 // check returns why a caller may not use an endpoint, or nil.
 func (a access) check(p identity.Principal) error {
@@ -42,9 +46,9 @@ func (a access) check(p identity.Principal) error {
 		return bfia.Errorf(bfia.CodeUnauthenticated, "%s: this endpoint requires credentials", a)
 	case a.kind == identity.KindAnonymous || p.Kind != a.kind:
 		return bfia.Errorf(bfia.CodeForbidden, "%s: this endpoint is not for a %s", a, p.Kind)
-	case a.kind == identity.KindClient && a.role != "" && !p.Can(a.role):
+	case a.kind == identity.KindClient && len(a.roles) > 0 && !slices.ContainsFunc(a.roles, p.Can):
 		return bfia.Errorf(bfia.CodeForbidden, "%s lacks the role %s, which this endpoint requires", p,
-			a.role)
+			a.roleNames())
 	}
 	return nil
 }
@@ -54,12 +58,21 @@ func (a access) String() string {
 	switch {
 	case a.everybody:
 		return "everybody"
-	case a.kind == identity.KindClient && a.role != "":
-		return fmt.Sprintf("for clients with the role %s", a.role)
+	case a.kind == identity.KindClient && len(a.roles) > 0:
+		return fmt.Sprintf("for clients with the role %s", a.roleNames())
 	case a.kind == identity.KindAnonymous:
 		return "for nobody"
 	}
 	return fmt.Sprintf("for a %s", a.kind)
+}
+
+// roleNames names the roles of which a client needs one.
+func (a access) roleNames() string {
+	names := make([]string, len(a.roles))
+	for i, role := range a.roles {
+		names[i] = string(role)
+	}
+	return strings.Join(names, " or ")
 }
 
 // Authenticator determines who makes a request, before its handler runs. Its error is the refusal of a

@@ -23,15 +23,15 @@ import (
 // routes.
 type class struct {
 	public   bool
-	client   bool          // clients, whatever their roles are
-	role     identity.Role // clients with this role
-	verb     bfia.Verb     // partners that may do this
-	partners bool          // all partners
-	anyNode  bool          // partners, and nodes that are none yet
+	client   bool            // clients, whatever their roles are
+	roles    []identity.Role // clients with one of these roles
+	verb     bfia.Verb       // partners that may do this
+	partners bool            // all partners
+	anyNode  bool            // partners, and nodes that are none yet
 }
 
-func role(r identity.Role) class { return class{role: r} }
-func verb(v bfia.Verb) class     { return class{verb: v} }
+func role(any ...identity.Role) class { return class{roles: any} }
+func verb(v bfia.Verb) class          { return class{verb: v} }
 
 // classes lists every endpoint. An endpoint that is missing here fails TestCallers.
 var classes = map[string]class{
@@ -53,12 +53,14 @@ var classes = map[string]class{
 	bfia.PathPlatformJobList: role(identity.Viewer), bfia.PathPlatformLogLines: role(identity.Logs),
 	bfia.PathPlatformLog: role(identity.Logs), bfia.PathJobOutputs: role(identity.Viewer),
 	bfia.PathJobEvidence: role(identity.Auditor), bfia.PathAuditQuery: role(identity.Auditor),
-	bfia.PathJobAccount: role(identity.Viewer),
-	bfia.PathJobShow:    role(identity.Viewer), bfia.PathJobDocument: role(identity.Viewer),
+	bfia.PathJobAccount:  role(identity.Viewer),
+	bfia.PathJobShow:     role(identity.Viewer, identity.Approver),
+	bfia.PathJobDocument: role(identity.Viewer),
 	bfia.PathTokenCreate: role(identity.Admin), bfia.PathTokenQuery: role(identity.Admin),
 	bfia.PathTokenRevoke: role(identity.Admin), bfia.PathWhoAmI: {client: true},
-	bfia.PathLogin:  {public: true},
-	bfia.PathEvents: role(identity.Viewer), bfia.PathOverview: role(identity.Viewer),
+	bfia.PathLogin:       {public: true},
+	bfia.PathJobApproval: role(identity.Viewer, identity.Approver),
+	bfia.PathEvents:      role(identity.Viewer), bfia.PathOverview: role(identity.Viewer),
 	bfia.PathRunnerQuery: role(identity.Viewer), bfia.PathRunnerDrain: role(identity.RunnerAdmin),
 
 	bfia.PathGrantAdd: role(identity.Admin), bfia.PathGrantQuery: role(identity.Admin),
@@ -173,8 +175,8 @@ func (c class) expected(caller testCaller) outcome {
 			return served
 		}
 		return forbiddenTo
-	case c.role != "":
-		if p.Can(c.role) {
+	case len(c.roles) > 0:
+		if slices.ContainsFunc(c.roles, p.Can) {
 			return served
 		}
 		return forbiddenTo
@@ -412,7 +414,12 @@ func TestDocumentHasTheCallers(t *testing.T) {
 		switch {
 		case r.access.everybody, r.access.strangers:
 		case r.access.kind == identity.KindClient:
-			want = []string{"client " + string(r.access.role)}
+			for _, role := range r.access.roles {
+				want = append(want, "client "+string(role))
+			}
+			if len(r.access.roles) == 0 {
+				want = []string{"client "}
+			}
 		default:
 			want = []string{string(r.access.kind) + " "}
 		}

@@ -25,31 +25,40 @@ func (s *Server) showJob(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", jobID); err != nil {
 		return err
 	}
-	record, err := s.store.JobRecord(c.UserContext(), jobID)
+	view, err := s.viewJob(c.UserContext(), jobID)
 	if err != nil {
-		return unknownJob(err, jobID, s.Node)
+		return err
 	}
-	view := bfia.JobView{JobID: jobID, FlowID: record.Document.FlowID, Self: s.Node,
+	return ok(c, view)
+}
+
+// viewJob returns what a job will do.
+func (s *Server) viewJob(ctx context.Context, jobID string) (*bfia.JobView, error) {
+	record, err := s.store.JobRecord(ctx, jobID)
+	if err != nil {
+		return nil, unknownJob(err, jobID, s.Node)
+	}
+	view := &bfia.JobView{JobID: jobID, FlowID: record.Document.FlowID, Self: s.Node,
 		Initiator: record.Document.Config.Initiator, Parts: record.Document.Config.Parts(),
 		Tasks:    []bfia.TaskView{},
 		Document: record.Document.Bytes()}
-	status, err := s.jobStatus(c.UserContext(), jobID)
+	status, err := s.jobStatus(ctx, jobID)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := s.nameClients(c.UserContext(), status); err != nil {
-		return err
+	if err := s.nameClients(ctx, status); err != nil {
+		return nil, err
 	}
 	view.State, view.Waiting, view.Scheduler = status.State, status.Waiting, status.Scheduler
 	view.SubmittedBy = status.SubmittedBy
 	for _, component := range record.Document.DAG.Components {
-		task, err := s.viewTask(c.UserContext(), record, component)
+		task, err := s.viewTask(ctx, record, component)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		view.Tasks = append(view.Tasks, task)
 	}
-	return ok(c, view)
+	return view, nil
 }
 
 // viewTask returns what a task will do.

@@ -36,6 +36,7 @@ var notActs = []string{
 	"GET " + bfia.PathGrantRequests, "GET " + bfia.PathDatasetQuery,
 	"GET " + bfia.PathGrantQuery, "GET " + bfia.PathTokenQuery, "GET " + bfia.PathWhoAmI, "GET " +
 		bfia.PathLogin, "GET " + bfia.PathEvents, "GET " + bfia.PathOverview,
+	"GET " + bfia.PathJobApproval,
 	// Reports and the flow control of jobs that were commanded before.
 	"GET " + bfia.PathStatusAll, "POST " + bfia.PathStatusAll,
 	"POST " + bfia.PathTaskCallback, "POST " + bfia.PathCapacityHint, "POST " + bfia.PathCheck,

@@ -8,6 +8,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"hutong/bfia"
+	"hutong/internal/audit"
 )
 
 // JobCounts returns how many jobs are in each state.
@@ -131,4 +132,29 @@ func (s *Store) Contacts(ctx context.Context) (map[string]time.Time, error) {
 		contacts[r.NodeID] = normalizeTime(r.ContactAt)
 	}
 	return contacts, wrap(err, "list the last requests of partners")
+}
+
+// ApprovedJob returns the job of a flow and an initiator that clients of this party approved last. Of a job
+// that was approved itself, it returns the one that was approved before it.
+func (s *Store) ApprovedJob(ctx context.Context, before, flowID, initiator string) (jobID string, found bool,
+	err error) {
+	if flowID == "" { // such jobs have nothing in common
+		return "", false, nil
+	}
+	approvals := func() *bun.SelectQuery {
+		return s.r.NewSelect().Model((*auditRow)(nil)).Where("a.object_kind = ?", audit.Job).
+			Where("a.act = ? AND a.outcome = ?", audit.Approve, audit.Allowed)
+	}
+	var ids []string
+	err = approvals().Column("a.object_id").
+		Join("JOIN t_job AS j ON j.job_id = a.object_id").
+		Where("j.flow_id = ? AND j.initiator_node = ? AND j.job_id <> ?", flowID, initiator, before).
+		Where("j.state IN (?)", bun.List([]bfia.JobState{bfia.JobReady, bfia.JobRunning, bfia.JobFinished})).
+		Where("a.seq < COALESCE((?), a.seq + 1)", approvals().ColumnExpr("MIN(a.seq)").
+			Where("a.object_id = ?", before)).
+		OrderExpr("a.seq DESC").Limit(1).Scan(ctx, &ids)
+	if err != nil || len(ids) == 0 {
+		return "", false, wrap(err, "read the job of flow %s that was approved last", flowID)
+	}
+	return ids[0], true, nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/internal/audit"
 	"hutong/store"
 	"hutong/store/storetest"
 )
@@ -105,5 +106,63 @@ func TestContacts(t *testing.T) {
 		got, err := s.Contacts(ctx)
 		require.NoError(t, err)
 		require.Equal(t, map[string]time.Time{"B": kept}, got)
+	})
+}
+
+// TestApprovedJob checks which job of a flow counts as the one that was approved last.
+func TestApprovedJob(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		create := func(id string, state bfia.JobState, change func(*store.Job)) {
+			job, tasks := partyJob(id)
+			if change != nil {
+				change(&job)
+			}
+			require.NoError(t, s.CreateJob(ctx, job, tasks))
+			require.NoError(t, s.UpdateJob(ctx, id, state, "", at))
+		}
+		record := func(id, act string, outcome audit.Outcome) {
+			require.NoError(t, s.AppendAudit(ctx, audit.New(alice, act, audit.Object{Kind: audit.Job, ID: id},
+				outcome, at)))
+		}
+		approve := func(id string) { record(id, audit.Approve, audit.Allowed) }
+		last := func(before string) string {
+			t.Helper()
+			id, found, err := s.ApprovedJob(ctx, before, "flow", "A")
+			require.NoError(t, err)
+			require.Equal(t, id != "", found)
+			return id
+		}
+
+		create("new", bfia.JobPending, nil)
+		require.Empty(t, last("new"))
+		// None of these was approved here, ran, and belongs to the flow of the initiator.
+		create("no approval", bfia.JobFinished, nil)
+		create("refused", bfia.JobFinished, nil)
+		record("refused", audit.Approve, audit.Refused)
+		create("rejected", bfia.JobRejected, nil)
+		approve("rejected")
+		record("rejected", audit.Reject, audit.Allowed)
+		create("of another flow", bfia.JobFinished, func(j *store.Job) { j.FlowID = "other" })
+		approve("of another flow")
+		create("of another party", bfia.JobFinished, func(j *store.Job) { j.InitiatorNode = "C" })
+		approve("of another party")
+		create("of no flow", bfia.JobFinished, func(j *store.Job) { j.FlowID = "" })
+		approve("of no flow")
+		require.Empty(t, last("new"))
+		_, found, err := s.ApprovedJob(ctx, "new", "", "A")
+		require.NoError(t, err)
+		require.False(t, found)
+
+		// The order is that of the approvals, not of the jobs.
+		create("first", bfia.JobReady, nil)
+		create("second", bfia.JobFinished, func(j *store.Job) { j.CreatedAt = at.Add(-time.Hour) })
+		approve("first")
+		require.Equal(t, "first", last("new"))
+		approve("second")
+		require.Equal(t, "second", last("new"))
+		require.Equal(t, "first", last("second"), "approved before it")
+		require.Empty(t, last("first"))
 	})
 }

@@ -18,16 +18,26 @@ import (
 )
 
 func newJobShow(c *client) *cobra.Command {
-	var asJSON bool
+	var asJSON, approval bool
 	cmd := &cobra.Command{
 		Use: "show ID", Short: "Show what a job does, before it is approved", Args: exactly("ID"),
 		Long: "Shows what an approver decides on: the components with the images that this party runs and\n" +
 			"their ids, the models of earlier jobs that it uses, the datasets with the columns of this party's\n" +
-			"own, the parameters, and which party gets which output. --json also has the document as it was submitted.",
-		Example: "  hutong job show 202601021200000000001\n  hutong job show 202601021200000000001 --json",
+			"own, the parameters, and which party gets which output. --json also has the document as it was submitted.\n" +
+			"--approval describes in sentences what this party's data is used for, who learns what, and what differs\n" +
+			"from the job of the flow that this party approved last.",
+		Example: "  hutong job show 202601021200000000001\n  hutong job show 202601021200000000001 --json\n" +
+			"  hutong job show 202601021200000000001 --approval",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if approval && !asJSON {
+				return c.printApproval(cmd, args[0])
+			}
+			path := bfia.PathJobShow
+			if approval {
+				path = bfia.PathJobApproval
+			}
 			var data json.RawMessage
-			if err := c.get(cmd.Context(), bfia.PathJobShow, url.Values{"job_id": {args[0]}},
+			if err := c.get(cmd.Context(), path, url.Values{"job_id": {args[0]}},
 				&data); err != nil {
 				return err
 			}
@@ -42,8 +52,24 @@ func newJobShow(c *client) *cobra.Command {
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&approval, "approval", false, "describe in sentences what an approver decides on")
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// printApproval prints sentences on what an approver decides on.
+func (c *client) printApproval(cmd *cobra.Command, jobID string) error {
+	var approval bfia.Approval
+	if err := c.get(cmd.Context(), bfia.PathJobApproval, url.Values{"job_id": {jobID}},
+		&approval); err != nil {
+		return err
+	}
+	for _, text := range approval.Text {
+		if _, err := fmt.Fprintln(cmd.OutOrStdout(), plain(text)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // showJob describes a job to its approver.
@@ -193,6 +219,12 @@ func (c *client) confirmApproval(cmd *cobra.Command, jobID string) error {
 	}
 	if view.State == bfia.JobFinished || view.State == bfia.JobRejected {
 		return fmt.Errorf("job %s has ended: it is %s, and needs no approval", jobID, view.State)
+	}
+	if _, err := fmt.Fprintln(out); err != nil {
+		return err
+	}
+	if err := c.printApproval(cmd, jobID); err != nil {
+		return err
 	}
 	stdin, ok := cmd.InOrStdin().(*os.File)
 	if !ok || terminal(stdin) == nil || terminal(out) == nil {

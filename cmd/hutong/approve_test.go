@@ -52,9 +52,14 @@ func jobToApprove() *bfia.JobView {
 // TestApproverSeesJob checks that 'job show', and 'job approve' without --yes, show what a job does, and that
 // the latter approves nothing when it can't ask.
 func TestApproverSeesJob(t *testing.T) {
-	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathJobShow: data(jobToApprove())})
+	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathJobShow: data(jobToApprove()),
+		"GET " + bfia.PathJobApproval: data(bfia.ApprovalOf(jobToApprove(), nil))})
 	status, shown, _ := p.run(t, "job", "show", "j")
 	assert.Equal(t, exitOK, status)
+	status, words, _ := p.run(t, "job", "show", "j", "--approval")
+	assert.Equal(t, exitOK, status)
+	assert.Contains(t, words, "Task psi (host.0) reads dataset n#ours (7 rows) with all its columns: phone, age\n")
+	assert.Contains(t, words, "A (guest.0) gets dataset ids of task psi\n")
 	for _, text := range []string{
 		"submitted by A, scheduled by A", "parties: guest.0 A, host.0 B (this party is B)",
 		"waits for the approval of B: a person there runs 'hutong job approve j' or 'hutong job reject j', for 2m",
@@ -67,7 +72,7 @@ func TestApproverSeesJob(t *testing.T) {
 	}
 	status, stdout, stderr := p.run(t, "job", "approve", "j")
 	assert.Equal(t, exitUsage, status)
-	assert.Equal(t, shown, stdout)
+	assert.Equal(t, shown+"\n"+words, stdout)
 	assert.Contains(t, stderr, "add --yes to approve job j")
 }
 

@@ -1,0 +1,128 @@
+package bfia
+
+import (
+	"fmt"
+	"strings"
+)
+
+// sentences describes the approval in sentences, one a line.
+func (a *Approval) sentences() []string {
+	text := []string{}
+	line := func(format string, args ...any) { text = append(text, fmt.Sprintf(format, args...)) }
+	for _, r := range a.Reads {
+		line("Task %s (%s) reads %s", r.Task, r.Role, r.what())
+		for _, i := range r.Images {
+			line("  by %s of %s, which runs %s", r.Component, r.Provider, i.text())
+		}
+	}
+	if len(a.Reads) == 0 {
+		line("No task reads data of %s", a.NodeID)
+	}
+	for _, l := range a.Learns {
+		outputs := make([]string, len(l.Outputs))
+		for i, o := range l.Outputs {
+			outputs[i] = fmt.Sprintf("%s %s of task %s", o.Type, o.Key, o.Task)
+		}
+		line("%s gets %s", l.Party, strings.Join(outputs, ", "))
+	}
+	switch {
+	case a.FlowID == "":
+		line("The job belongs to no flow, so there is no earlier job to compare it with")
+	case a.Previous == "":
+		line("%s has approved no earlier job of flow %s of this initiator", a.NodeID, a.FlowID)
+	case len(a.Differences) == 0:
+		line("Its parties, tasks, images, inputs, parameters and outputs are those of job %s, which %s approved "+
+			"last of this flow", a.Previous, a.NodeID)
+	default:
+		line("It differs from job %s, which %s approved last of this flow:", a.Previous, a.NodeID)
+		for _, d := range a.Differences {
+			line("  %s", d.sentence())
+		}
+	}
+	return text
+}
+
+// what describes the data that a part reads.
+func (r ApprovalRead) what() string {
+	var what []string
+	if r.Dataset != "" {
+		text := "dataset " + r.Dataset
+		switch all := strings.Join(r.Columns, ", "); {
+		case len(r.Columns) == 0:
+			text += " with all its columns"
+		case len(r.Named) == 0:
+			text += fmt.Sprintf(" (%d rows) with all its columns: %s", r.Rows, all)
+		default:
+			text += fmt.Sprintf(" (%d rows): its parameters name %s; its container can read all columns: %s",
+				r.Rows, strings.Join(r.Named, ", "), all)
+		}
+		what = append(what, text)
+	}
+	if r.Model != "" {
+		what = append(what, "model "+r.Model)
+	}
+	if len(r.Derived) > 0 {
+		what = append(what, "what earlier tasks make of "+strings.Join(r.Derived, ", "))
+	}
+	return strings.Join(what, "; and ")
+}
+
+// sentence describes a difference.
+func (d ApprovalDifference) sentence() string {
+	if d.Field == FieldTask {
+		if d.Was == "" {
+			return fmt.Sprintf("task %s is new: %s", d.Task, d.Now)
+		}
+		return fmt.Sprintf("task %s is gone: %s", d.Task, d.Was)
+	}
+	var place []string
+	if d.Task != "" {
+		place = append(place, "task "+d.Task)
+	}
+	if d.Role != "" {
+		place = append(place, d.Role)
+	}
+	field := d.Field
+	if d.Parameter != "" {
+		field += " " + d.Parameter
+	}
+	place = append(place, field)
+	return fmt.Sprintf("%s: %s, was %s", strings.Join(place, ", "), orNone(d.Now), orNone(d.Was))
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return "none"
+	}
+	return text
+}
+
+func (i ImageView) text() string {
+	if len(i.Command) > 0 {
+		return "the command " + strings.Join(i.Command, " ") + " (" + i.Device + ")"
+	}
+	text := i.Image + " (" + i.Device
+	switch {
+	case len(i.ImageIDs) > 0:
+		text += ", " + strings.Join(i.ImageIDs, " or ")
+	case i.ImageIDs != nil:
+		text += ", no id yet: the first container of the job resolves it"
+	}
+	return text + ")"
+}
+
+// text names a dataset.
+func (d *DatasetView) text() string {
+	if d == nil {
+		return ""
+	}
+	return d.Namespace + "#" + d.Name
+}
+
+// text names a model.
+func (m *InputModelView) text() string {
+	if m == nil {
+		return ""
+	}
+	return m.Model
+}
