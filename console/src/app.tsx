@@ -31,6 +31,7 @@ function Frame() {
     else main.current?.querySelector<HTMLElement>("h1")?.focus({ preventScroll: true });
   }, [path]);
 
+  const entries = pages.filter((p) => p.nav && allowed(p));
   // On a narrow screen the navigation is scrolled: the current entry is in its middle.
   const nav = useRef<HTMLElement>(null);
   useEffect(() => {
@@ -53,19 +54,19 @@ function Frame() {
             {ownNode}
           </span>
         </div>
-        <nav ref={nav} aria-label={t("app.nav")}>
-          <ul>
-            {pages
-              .filter((p) => p.nav && allowed(p))
-              .map((p) => (
+        {entries.length > 0 && (
+          <nav ref={nav} aria-label={t("app.nav")}>
+            <ul>
+              {entries.map((p) => (
                 <li key={p.path}>
                   <Link to={p.path} aria-current={isCurrent(p.path, path) ? "page" : undefined}>
                     {t(p.nav!)}
                   </Link>
                 </li>
               ))}
-          </ul>
-        </nav>
+            </ul>
+          </nav>
+        )}
         <Settings />
       </header>
       <main id="content" ref={main} tabIndex={-1}>

@@ -14,7 +14,7 @@ async function signIn(w: Watched, path: string, token: string): Promise<Page> {
   const page = w.page;
   await page.getByLabel("Token").fill(token);
   await page.keyboard.press("Enter");
-  await page.locator("nav").waitFor();
+  await page.getByRole("button", { name: "Sign out" }).waitFor();
   await w.settle();
   w.faults.length = 0; // the browser reports the answer 401, which led to the form
   return page;
