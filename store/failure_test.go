@@ -89,9 +89,11 @@ func TestListedFailure(t *testing.T) {
 		own := &bfia.Failure{Kind: bfia.FailedExit, NodeID: "A", Role: "guest.0", Task: "a", ExitCode: 1}
 		cause := &bfia.Failure{Kind: bfia.FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 3}
 		for _, id := range []string{"both", "participant"} {
-			require.NoError(t, s.CreateJob(ctx, store.Job{JobID: id}, []store.Task{{Name: "a", Role: "guest"}}))
+			require.NoError(t, s.CreateJob(ctx, store.Job{JobID: id},
+				[]store.Task{{Name: "a", Role: "guest"}}))
 			require.NoError(t, s.SetJobFailure(ctx, id, own))
-			require.NoError(t, s.UpdateJob(ctx, id, bfia.JobFinished, "at A", at, store.EndsAs(bfia.OutcomeFailed)))
+			require.NoError(t, s.UpdateJob(ctx, id, bfia.JobFinished, "at A", at,
+				store.EndsAs(bfia.OutcomeFailed)))
 		}
 		job, tasks, parts := scheduleJob("both")
 		require.NoError(t, s.CreateScheduleJob(ctx, job, tasks, parts))

@@ -45,8 +45,8 @@ func (s *Store) FailedJobs(ctx context.Context, since time.Time, limit int) (job
 	return jobs, all, s.preferScheduler(ctx, jobs)
 }
 
-// preferScheduler replaces why jobs failed by what their scheduler knows, where that is this party: its own part
-// may have failed only because a partner's did.
+// preferScheduler replaces why jobs failed by what their scheduler knows, where that is this party: its own
+// part may have failed only because a partner's did.
 func (s *Store) preferScheduler(ctx context.Context, jobs []Job) error {
 	at := map[string]int{}
 	var ids []string
