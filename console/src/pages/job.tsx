@@ -7,6 +7,7 @@ import { href, jobHref, Link, navigate } from "../router";
 import { ofJob, useResource } from "../resource";
 import { can, ownNode } from "../session";
 import { Ask, Copy, Details, Loaded, Page, Section } from "../ui/basic";
+import { Account, type JobAccount } from "../ui/account";
 import { Dag, partState } from "../ui/dag";
 import { FailureCard, partyName, WaitingList } from "../ui/failure";
 import { JobActions } from "../ui/jobactions";
@@ -25,6 +26,11 @@ export function Job({ params }: PageProps) {
     ofJob(id),
   );
   const view = useResource(`show ${id}`, (abort) => get<JobView>(paths.show, { job_id: id }, abort));
+  const account = useResource(
+    `account ${id}`,
+    (abort) => get<JobAccount>(paths.account, { job_id: id }, abort),
+    ofJob(id),
+  );
   const job = status.data;
   return (
     <Page
@@ -51,6 +57,9 @@ export function Job({ params }: PageProps) {
         <Link to={href("jobs")}>{t("nav.jobs")}</Link> / {id} <Copy text={id} />
       </p>
       <Loaded resource={status}>{(job) => <Status job={job} />}</Loaded>
+      <Section title={t("account.title")}>
+        <Loaded resource={account}>{(a) => <Account account={a} />}</Loaded>
+      </Section>
       <Loaded resource={view}>{(v) => <Inputs view={v} />}</Loaded>
     </Page>
   );
