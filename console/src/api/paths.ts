@@ -8,6 +8,7 @@ export const paths = {
   submit: "/v2/schedule/job/create_all",
   check: "/v1/platform/schedule/job/check",
   show: "/v2/job/show",
+  approval: "/v2/job/approval",
   document: "/v2/job/document",
   outputs: "/v2/job/output/query",
   download: "/v2/data/download",

@@ -2,6 +2,7 @@
 import type { ComponentType } from "preact";
 import type { Key } from "../i18n";
 import type { Role } from "../session";
+import { Approvals } from "./approvals";
 import { Data } from "./data";
 import { Jobs } from "./jobs";
 import { Operation } from "./operation";
@@ -30,6 +31,7 @@ export interface PageEntry {
 export const pages: PageEntry[] = [
   { path: "/console/", view: Overview, role: "viewer", nav: "nav.overview" },
   { path: "/console/jobs", view: Jobs, role: "viewer", nav: "nav.jobs" },
+  { path: "/console/approvals", view: Approvals, role: "approver", nav: "nav.approvals" },
   { path: "/console/data", view: Data, role: "viewer", nav: "nav.data" },
   { path: "/console/providers", view: Providers, role: "viewer", nav: "nav.providers" },
   { path: "/console/submit", view: Submit, role: "operator", nav: "nav.submit" },

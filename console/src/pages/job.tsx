@@ -9,7 +9,8 @@ import { can, ownNode } from "../session";
 import { Ask, Copy, Loaded, Page, Section } from "../ui/basic";
 import { Dag, partState } from "../ui/dag";
 import { FailureCard, partyName, WaitingList } from "../ui/failure";
-import { JobActions } from "../ui/jobactions";
+import { ApprovalView } from "../ui/approval";
+import { awaitsOwn, JobActions } from "../ui/jobactions";
 import { StateBadge, stateOf } from "../ui/state";
 import { Duration, Time } from "../ui/time";
 import { Timeline } from "../ui/timeline";
@@ -45,6 +46,11 @@ export function Job({ params }: PageProps) {
       <p class="crumbs">
         <Link to={href("jobs")}>{t("nav.jobs")}</Link> / {id} <Copy text={id} />
       </p>
+      {job && can("approver") && awaitsOwn({ state: stateOf(job), waiting: job.waiting }) && (
+        <Section title={t("approval.title")}>
+          <ApprovalView id={id} />
+        </Section>
+      )}
       <Loaded resource={status}>{(job) => <Status job={job} />}</Loaded>
       <Loaded resource={view}>{(v) => <Inputs view={v} />}</Loaded>
     </Page>
