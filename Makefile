@@ -170,7 +170,7 @@ console-stage: build bin/console-stage ## start the parties and jobs of the cons
 
 pictures: build bin/console-stage test/console/node_modules ## draw docs/*.png again, with Chromium
 	$(GO) run $(SLIM) ./test/pictures
-	cd test/console && PICTURES=$(CURDIR)/docs npm run --silent test
+	cd test/console && STAGE_FLAGS="-stored 100 -tasks 20" PICTURES=$(CURDIR)/docs npm run --silent test
 
 clean: ## remove the built programs
 	rm -rf bin

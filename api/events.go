@@ -236,7 +236,9 @@ func (h *eventHub) watch(ctx context.Context) {
 		began := time.Now()
 		var err error
 		if w == nil {
-			if w, err = h.open(ctx); err == nil {
+			var opened watcher
+			if opened, err = h.open(ctx); err == nil { // after an error it may hold a nil pointer
+				w = opened
 				h.begin()
 			}
 		} else {

@@ -259,6 +259,24 @@ func TestEventsOutlastTheDatabase(t *testing.T) {
 	require.Equal(t, 1, strings.Count(p.log.String(), "failed to look for changes"))
 }
 
+// TestEventsBeginWithoutTheDatabase checks that a stream begins when the database is back.
+func TestEventsBeginWithoutTheDatabase(t *testing.T) {
+	p := newParty(t)
+	open := p.server.events.open
+	tries := 0
+	p.server.events.open = func(ctx context.Context) (watcher, error) {
+		if tries++; tries < 3 {
+			gone, cancel := context.WithCancel(ctx)
+			cancel()
+			ctx = gone
+		}
+		return open(ctx)
+	}
+	listen(t, http.DefaultClient, "http://"+p.address, nil).await(changedAll)
+	require.Equal(t, 3, tries)
+	require.Equal(t, 1, strings.Count(p.log.String(), "failed to look for changes"))
+}
+
 // TestEventsOverTLSEndWithTheToken checks over TLS that the streams of a token end when it is revoked or
 // expires, and no others.
 func TestEventsOverTLSEndWithTheToken(t *testing.T) {

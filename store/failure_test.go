@@ -79,3 +79,43 @@ func TestFailures(t *testing.T) {
 		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "j1"}, []store.Task{{Name: "a", Role: "guest"}}))
 	})
 }
+
+// TestListedFailure checks that lists have the failure that the scheduler knows, where the party is
+// the scheduler: its own part fails because a partner's did.
+func TestListedFailure(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		own := &bfia.Failure{Kind: bfia.FailedExit, NodeID: "A", Role: "guest.0", Task: "a", ExitCode: 1}
+		cause := &bfia.Failure{Kind: bfia.FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 3}
+		for _, id := range []string{"both", "participant"} {
+			require.NoError(t, s.CreateJob(ctx, store.Job{JobID: id},
+				[]store.Task{{Name: "a", Role: "guest"}}))
+			require.NoError(t, s.SetJobFailure(ctx, id, own))
+			require.NoError(t, s.UpdateJob(ctx, id, bfia.JobFinished, "at A", at,
+				store.EndsAs(bfia.OutcomeFailed)))
+		}
+		job, tasks, parts := scheduleJob("both")
+		require.NoError(t, s.CreateScheduleJob(ctx, job, tasks, parts))
+		require.NoError(t, s.SetScheduleJobFailure(ctx, "both", cause))
+		require.NoError(t, s.UpdateScheduleJob(ctx, "both", bfia.JobFinished, "at B", at,
+			store.EndsAs(bfia.OutcomeFailed)))
+
+		listed, err := s.Jobs(ctx, store.JobFilter{})
+		require.NoError(t, err)
+		failed, count, err := s.FailedJobs(ctx, at.Add(-time.Hour), 50)
+		require.NoError(t, err)
+		require.Equal(t, 2, count)
+		for _, jobs := range [][]store.Job{listed, failed} {
+			require.Len(t, jobs, 2)
+			for _, j := range jobs {
+				want, reason := own, "at A"
+				if j.JobID == "both" {
+					want, reason = cause, "at B"
+				}
+				require.Equal(t, want, j.Failure, j.JobID)
+				require.Equal(t, reason, j.Reason, j.JobID)
+			}
+		}
+	})
+}

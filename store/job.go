@@ -308,5 +308,5 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 	if err := q.Scan(ctx); err != nil {
 		return nil, wrap(err, "list jobs")
 	}
-	return jobs, nil
+	return jobs, s.preferScheduler(ctx, jobs)
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -38,7 +39,38 @@ func (s *Store) FailedJobs(ctx context.Context, since time.Time, limit int) (job
 	all, err = s.r.NewSelect().Model(&jobs).
 		Where("ended_at >= ? AND outcome = ?", normalizeTime(since), bfia.OutcomeFailed).
 		Order("ended_at DESC", "job_id").Limit(limit).ScanAndCount(ctx)
-	return jobs, all, wrap(err, "list failed jobs")
+	if err != nil {
+		return nil, 0, wrap(err, "list failed jobs")
+	}
+	return jobs, all, s.preferScheduler(ctx, jobs)
+}
+
+// preferScheduler replaces why jobs failed by what their scheduler knows, where that is this party: its own
+// part may have failed only because a partner's did.
+func (s *Store) preferScheduler(ctx context.Context, jobs []Job) error {
+	at := map[string]int{}
+	var ids []string
+	for i, j := range jobs {
+		if j.Outcome == bfia.OutcomeFailed {
+			at[j.JobID] = i
+			ids = append(ids, j.JobID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	var scheduled []ScheduleJob
+	if err := s.r.NewSelect().Model(&scheduled).Column("job_id", "reason", "failure").
+		Where("job_id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
+		return wrap(err, "read why scheduled jobs failed")
+	}
+	for _, j := range scheduled {
+		if j.Failure != nil {
+			job := &jobs[at[j.JobID]]
+			job.Failure, job.Reason = j.Failure, cmp.Or(j.Reason, job.Reason)
+		}
+	}
+	return nil
 }
 
 // WaitingJobs returns the open jobs of which a row of this party records a wait of a kind, oldest first, with

@@ -114,8 +114,8 @@ func (d *demo) run(ctx context.Context) error {
 		return err
 	}
 
-	d.print("\nThe data is in %s. To explore it, run %s and open %s", d.dataDir, devCommand(o),
-		running.Temporal.UIAddress())
+	d.print("\nThe data is in %s. To explore it, run %s and open %s (Temporal's UI: %s)", d.dataDir,
+		devCommand(o), consoleURL(running.Parties[0]), running.Temporal.UIAddress())
 	if d.keep {
 		d.print("Everything keeps running until Ctrl-C.")
 		return wait(ctx, running.Failed())

@@ -128,6 +128,9 @@ func runDev(ctx context.Context, o devserver.Options, out io.Writer) error {
 		_, _ = fmt.Fprintf(out, "  party %-20s http://%s  transport %s  namespace %s\n",
 			p.NodeID, p.Listen, p.Transport.Listen, p.Temporal.Namespace)
 	}
+	for _, p := range d.Parties {
+		_, _ = fmt.Fprintf(out, "  console %-18s %s\n", p.NodeID, consoleURL(p))
+	}
 	_, _ = fmt.Fprintf(out, "  %-26s %s\n  %-26s %s\n\n",
 		"Temporal", d.Temporal.Address(), "Temporal's UI", d.Temporal.UIAddress())
 	_, _ = fmt.Fprintln(out, "Stop it with Ctrl-C. Unfinished jobs resume when it is started again.")
@@ -135,6 +138,11 @@ func runDev(ctx context.Context, o devserver.Options, out io.Writer) error {
 	err = wait(ctx, d.Failed())
 	stopWithin(func(ctx context.Context) { d.Stop(ctx) })
 	return err
+}
+
+// consoleURL returns the address of the console of a party that runs here.
+func consoleURL(p *party.Config) string {
+	return "http://" + p.Listen + "/console/"
 }
 
 // wait returns nil when ctx is cancelled, or the error of a server that has failed.

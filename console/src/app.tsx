@@ -2,10 +2,10 @@
 import { useEffect, useRef } from "preact/hooks";
 import { language, setLanguage, t } from "./i18n";
 import { mode } from "./live";
-import { pages } from "./pages";
+import { allowed, pages, type PageEntry } from "./pages";
 import { SignIn } from "./pages/signin";
 import { current, href, Link, match } from "./router";
-import { can, ownNode, session, signOut } from "./session";
+import { can, ownNode, roles, session, signOut } from "./session";
 import { setTheme, theme, themes, type Theme } from "./theme";
 import { Loading, Page } from "./ui/basic";
 
@@ -31,6 +31,14 @@ function Frame() {
     else main.current?.querySelector<HTMLElement>("h1")?.focus({ preventScroll: true });
   }, [path]);
 
+  const entries = pages.filter((p) => p.nav && allowed(p));
+  // On a narrow screen the navigation is scrolled: the current entry is in its middle.
+  const nav = useRef<HTMLElement>(null);
+  useEffect(() => {
+    const entry = nav.current?.querySelector<HTMLElement>("[aria-current]");
+    if (entry) nav.current!.scrollLeft = entry.offsetLeft - (nav.current!.clientWidth - entry.offsetWidth) / 2;
+  }, [path, language.value]);
+
   return (
     <div class="frame">
       <a class="skip" href="#content">
@@ -46,19 +54,19 @@ function Frame() {
             {ownNode}
           </span>
         </div>
-        <nav aria-label={t("app.nav")}>
-          <ul>
-            {pages
-              .filter((p) => p.nav && can(p.role))
-              .map((p) => (
+        {entries.length > 0 && (
+          <nav ref={nav} aria-label={t("app.nav")}>
+            <ul>
+              {entries.map((p) => (
                 <li key={p.path}>
                   <Link to={p.path} aria-current={isCurrent(p.path, path) ? "page" : undefined}>
                     {t(p.nav!)}
                   </Link>
                 </li>
               ))}
-          </ul>
-        </nav>
+            </ul>
+          </nav>
+        )}
         <Settings />
       </header>
       <main id="content" ref={main} tabIndex={-1}>
@@ -76,14 +84,7 @@ function Current({ path }: { path: string }) {
   for (const p of pages) {
     const params = match(p.path, path);
     if (!params) continue;
-    if (!can(p.role)) {
-      return (
-        <Page title={p.nav ? t(p.nav) : "Hutong"}>
-          <p>{t("app.lacksRole", { role: p.role })}</p>
-        </Page>
-      );
-    }
-    return <p.view params={params} />;
+    return allowed(p) ? <p.view params={params} /> : <Refused page={p} />;
   }
   return (
     <Page title={t("app.notFound")}>
@@ -91,6 +92,29 @@ function Current({ path }: { path: string }) {
       <p>
         <Link to={href("jobs")}>{t("nav.jobs")}</Link>
       </p>
+    </Page>
+  );
+}
+
+/** Refused says which role a page requires, and where the client's roles lead. */
+function Refused({ page }: { page: PageEntry }) {
+  const open = pages.filter((p) => p.nav && allowed(p));
+  return (
+    <Page title={page.nav ? t(page.nav) : "Hutong"}>
+      <p>{t("app.lacksRole", { role: page.roles[0]! })}</p>
+      <p>{roles.value.length > 0 ? t("app.yourRoles", { roles: roles.value.join(", ") }) : t("app.noRoles")}</p>
+      {open.length > 0 && (
+        <>
+          <p>{t("app.canOpen")}</p>
+          <ul>
+            {open.map((p) => (
+              <li key={p.path}>
+                <Link to={p.path}>{t(p.nav!)}</Link>
+              </li>
+            ))}
+          </ul>
+        </>
+      )}
     </Page>
   );
 }
@@ -108,12 +132,14 @@ function Settings() {
   const s = session.value;
   return (
     <div class="settings">
-      <p class={`live live-${mode.value}`} role="status">
-        <svg width="10" height="10" viewBox="0 0 10 10" aria-hidden="true">
-          {mode.value === "offline" ? <path d="M1 1l8 8M9 1 1 9" /> : <circle cx="5" cy="5" r="3.5" />}
-        </svg>
-        {t(`app.live.${mode.value}`)}
-      </p>
+      {can("viewer") && (
+        <p class={`live live-${mode.value}`} role="status">
+          <svg width="10" height="10" viewBox="0 0 10 10" aria-hidden="true">
+            {mode.value === "offline" ? <path d="M1 1l8 8M9 1 1 9" /> : <circle cx="5" cy="5" r="3.5" />}
+          </svg>
+          {t(`app.live.${mode.value}`)}
+        </p>
+      )}
       <label>
         <span class="sr">{t("app.language")}</span>
         <select value={language.value} onChange={(e) => setLanguage(e.currentTarget.value as "en" | "zh")}>

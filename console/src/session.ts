@@ -30,7 +30,7 @@ export const ownNode = computed(() => (session.value.state === "in" ? session.va
 async function begin(): Promise<void> {
   const who = await get<WhoAmI>(paths.whoami);
   session.value = { state: "in", who };
-  live.start(who.name);
+  if (can("viewer")) live.start(who.name); // others have no events to read
 }
 
 /** load finds out who the client is, and how to sign in if nobody has. */

@@ -19,6 +19,8 @@ export function testActions(browser: Browser, stage: Stage): void {
         await what.click();
         await w.settle();
       };
+      const need = page.locator("main li").filter({ hasText: jobs.failed });
+      assert.match(await need.innerText(), new RegExp(host_node), "the overview names the party where it failed");
       const link = page.getByRole("link", { name: new RegExp(jobs.failed) }).first();
       if ((await link.count()) === 0) await click(page.getByRole("navigation").getByRole("link", { name: "Jobs" }));
       await click(link);
@@ -28,6 +30,8 @@ export function testActions(browser: Browser, stage: Stage): void {
       }
       await why.waitFor();
       await page.locator("main").getByText(host_node).first().waitFor();
+      const later = page.locator("main .t-row").filter({ hasText: "hetero_secureboost_1" }).first();
+      await later.getByText("Not started").waitFor();
       t.diagnostic(`${clicks} clicks`);
       assert.ok(clicks <= 3, `it took ${clicks} clicks`);
       await w.checkAccess("failed job");
@@ -64,6 +68,27 @@ export function testActions(browser: Browser, stage: Stage): void {
       partner.w.check("rejection at the partner");
       await context.close();
       await partner.context.close();
+    });
+
+    test("choose jobs to compare, and one to submit again with changes", async () => {
+      const { context, page, w } = await newPage(browser, guest);
+      await w.go("/console/jobs?text=credit-model");
+      await row(page, jobs.trained).getByRole("checkbox").check();
+      const change = page.getByRole("link", { name: "Submit again, changed" });
+      assert.equal(await change.getAttribute("href"), `/console/submit?from=${jobs.trained}`);
+      await row(page, jobs.again).getByRole("checkbox").check();
+      await w.checkAccess("two chosen jobs");
+      await page.locator("main").getByRole("link", { name: "Compare" }).click();
+      await w.settle();
+      for (const id of [jobs.trained, jobs.again]) {
+        await page.getByRole("columnheader", { name: id }).waitFor();
+      }
+      await w.go(`/console/jobs/${jobs.trained}`);
+      await change.click();
+      await w.settle();
+      await page.getByText("hetero_secureboost_1").first().waitFor();
+      w.check("chosen jobs");
+      await context.close();
     });
 
     test("stop a job", async () => {

@@ -64,10 +64,17 @@ export class Watched {
     assert.deepEqual(faults, [], `${where} at ${this.page.url()}`);
   }
 
-  /** checkAccess fails if axe finds anything outside of what is left out. */
-  async checkAccess(where: string, ...leftOut: string[]): Promise<void> {
+  /** redraw waits until the page is drawn again, such as in a window of another size. */
+  async redraw(): Promise<void> {
+    await this.page.evaluate(
+      () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(resolve)))),
+    );
+  }
+
+  /** checkAccess fails if axe finds anything by the given rules, or by all. */
+  async checkAccess(where: string, options: { rules?: string[] } = {}): Promise<void> {
     const axe = new AxeBuilder({ page: this.page }).setLegacyMode(true);
-    for (const selector of leftOut) axe.exclude(selector);
+    if (options.rules) axe.withRules(options.rules);
     const result = await axe.analyze();
     const found = result.violations.map(
       (v) => `${v.id}: ${v.help}\n    ${v.nodes.slice(0, 3).map((n) => `${n.html.slice(0, 200)}\n      ${
@@ -83,6 +90,12 @@ export class Watched {
       if (root.scrollWidth <= root.clientWidth) return "";
       const widest = [...document.body.querySelectorAll("*")]
         .filter((e) => e.getBoundingClientRect().right > root.clientWidth + 1)
+        .filter((e) => {
+          for (let p = e.parentElement; p && p !== document.body; p = p.parentElement) {
+            if (getComputedStyle(p).overflowX !== "visible") return false;
+          }
+          return true;
+        })
         .map((e) => `${e.tagName.toLowerCase()}.${e.getAttribute("class") ?? ""}`);
       return `${root.scrollWidth} px in ${root.clientWidth} px: ${widest.slice(0, 5).join(", ")}`;
     });

@@ -9,7 +9,7 @@ import type { Stage } from "./stage";
 export function testKeyboard(browser: Browser, stage: Stage): void {
   describe("with the keyboard", { concurrency: 2 }, () => {
     for (const c of pageCases(stage)) {
-      if (c.once || c.endless) continue;
+      if (c.endless) continue;
       test(`everything is reached: ${c.name}`, async () => {
         const { context, page, w } = await newPage(browser, stage.open[c.at]);
         await w.go(c.path);

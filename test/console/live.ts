@@ -78,6 +78,33 @@ export function testLive(browser: Browser, stage: Stage): void {
       await context.close();
     });
 
+    test(`a job of ${stage.open.tasks} tasks is drawn within two seconds`, { skip: without(jobPage) }, async (t) => {
+      const times: number[] = [];
+      for (let i = 0; i < 3; i++) {
+        const { context, page, w } = await newPage(browser, guest);
+        await page.addInitScript(() => {
+          new MutationObserver((_, o) => {
+            if (!document.querySelector("main .dag-node") || !document.querySelector("main .t-row")) return;
+            o.disconnect();
+            requestAnimationFrame(() => setTimeout(() => performance.mark("drawn")));
+          }).observe(document, { subtree: true, childList: true });
+        });
+        await w.go(`/console/jobs/${jobs.large}`);
+        times.push(await page.evaluate(() => performance.getEntriesByName("drawn")[0]!.startTime));
+        const elements = await page.locator("main *").count();
+        assert.ok(elements < 6000, `${elements} elements are drawn`);
+        // What is scrolled to is drawn.
+        await page.locator(".dag").evaluate((e) => e.scrollTo(e.scrollWidth, e.scrollHeight));
+        await page.locator(".dag").getByText(`t${stage.open.tasks - 1}`, { exact: true }).waitFor();
+        await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
+        await page.locator(".t-row").getByText(`t${stage.open.tasks - 1}`, { exact: true }).first().waitFor();
+        w.check("large job");
+        await context.close();
+      }
+      t.diagnostic(`drawn after ${times.map((n) => n.toFixed(0)).join(", ")} ms`);
+      assert.ok(middle(times) < 2 * second, `the middle of ${times.join(", ")} ms is more than two seconds`);
+    });
+
     test("a task that ends is shown within a second", { skip: without(jobPage) }, async (t) => {
       const { context, page, w } = await newPage(browser, guest);
       await w.go(`/console/jobs/${jobs.live}`);

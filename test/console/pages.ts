@@ -9,8 +9,6 @@ export interface PageCase {
   page?: string;
   path: string;
   at: "guest" | "host";
-  /** Whether the page is checked once only, because its check takes long. */
-  once?: boolean;
   /** Whether Tab leads through a list without end, so that not everything is reached. */
   endless?: boolean;
 }
@@ -33,7 +31,7 @@ export function pageCases(s: Stage): PageCase[] {
   const page = (name: string, path: string, at: "guest" | "host" = "guest", query = ""): PageCase => ({
     name, page: `/console/${path}`, path: `/console/${path}${query}`, at });
   const cases: PageCase[] = [
-    { ...page("start", ""), endless: true },
+    page("overview", ""),
     { ...page("jobs", "jobs"), endless: true },
     page("jobs, filtered", "jobs", "guest", "?state=failed,running&text=risk"),
     page("jobs, none", "jobs", "guest", "?text=there-is-no-such-job&time=1h"),
@@ -44,15 +42,21 @@ export function pageCases(s: Stage): PageCase[] {
     job("failed job", jobs.failed),
     job("pending job", jobs.pending, "host"),
     job("trained job", jobs.trained),
-    { ...job("large job", jobs.large), once: true },
+    { ...job("large job", jobs.large), endless: true },
     task("running task", jobs.running, "prepare"),
     task("failed task", jobs.failed, "intersect_rsa_1"),
     task("trained task", jobs.trained, "hetero_secureboost_1"),
-    page("approvals", "approvals", "host"),
+    page("overview of the host", "", "host"),
     page("data", "data"),
     page("providers", "providers"),
     page("submit", "submit"),
-    page("operation", "operation"),
+    page("submit, from a job", "submit", "guest", `?from=${jobs.trained}`),
+    page("operation, runners", "operation"),
+    page("operation, partners", "operation", "guest", "?tab=partners"),
+    page("operation, grants", "operation", "guest", "?tab=grants"),
+    page("operation, trail", "operation", "guest", "?tab=trail"),
+    page("operation, version", "operation", "guest", "?tab=version"),
+    page("compare, nothing", "compare"),
     page("compare", "compare", "guest", `?job=${jobs.trained}&job=${jobs.again}`),
   ];
   return cases.filter((c) => !c.page || table.includes(c.page));

@@ -6,17 +6,17 @@ import { newPage } from "./browser";
 import { say, type Stage } from "./stage";
 
 export function takePictures(browser: Browser, stage: Stage, folder: string): void {
-  const { guest, jobs } = stage.open;
+  const { guest, host, jobs } = stage.open;
   const pictures = [
-    { name: "jobs", path: "/console/jobs", colorScheme: "light" as const },
-    { name: "failed", path: `/console/jobs/${jobs.failed}`, colorScheme: "light" as const },
-    { name: "job", path: `/console/jobs/${jobs.trained}`, colorScheme: "dark" as const },
+    { name: "overview", path: "/console/", party: host },
+    { name: "job", path: `/console/jobs/${jobs.trained}`, party: guest },
+    { name: "failure", path: `/console/jobs/${jobs.failed}`, party: guest },
   ];
   for (const p of pictures) {
     test(`console-${p.name}.png`, async () => {
-      const { context, page, w } = await newPage(browser, guest, {
+      const { context, page, w } = await newPage(browser, p.party, {
         viewport: { width: 1280, height: 860 },
-        colorScheme: p.colorScheme,
+        colorScheme: "light",
       });
       say(stage, "running.guest", 'level=info msg="batch 1 is scored"');
       await w.go(p.path);

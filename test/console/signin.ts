@@ -14,7 +14,7 @@ async function signIn(w: Watched, path: string, token: string): Promise<Page> {
   const page = w.page;
   await page.getByLabel("Token").fill(token);
   await page.keyboard.press("Enter");
-  await page.locator("nav").waitFor();
+  await page.getByRole("button", { name: "Sign out" }).waitFor();
   await w.settle();
   w.faults.length = 0; // the browser reports the answer 401, which led to the form
   return page;
@@ -91,6 +91,29 @@ export function testSignIn(browser: Browser, stage: Stage): void {
       await row.getByRole("button", { name: /^Stop/ }).waitFor();
       w.check("operator");
       await context.close();
+    });
+
+    test("says which role is missing to see jobs", async () => {
+      for (const [party, token, opened] of [
+        [guest, tokens.operator_only, ["Submit"]],
+        [host, tokens.approver_only, []],
+      ] as const) {
+        const { context, w } = await newPage(browser, party);
+        const page = await signIn(w, "/console/", token);
+        assert.deepEqual(await page.getByRole("navigation").getByRole("link").allInnerTexts(), opened);
+        await page.getByText("You lack the role viewer").waitFor();
+        assert.deepEqual(await page.locator("main").getByRole("link").allInnerTexts(), opened);
+        await w.checkAccess("a missing role");
+        for (const name of opened) {
+          await page.getByRole("navigation").getByRole("link", { name }).click();
+          await w.settle();
+          await page.getByText("requires the role viewer").waitFor();
+          await page.getByRole("textbox").waitFor();
+          await w.checkAccess(`${name} without the role viewer`);
+        }
+        w.check("a missing role");
+        await context.close();
+      }
     });
 
     test("lets an approver approve", async () => {

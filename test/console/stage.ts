@@ -23,7 +23,7 @@ export interface Stage {
   strict: {
     guest: string;
     host: string;
-    tokens: Record<"admin" | "viewer" | "operator" | "approver", string>;
+    tokens: Record<"admin" | "viewer" | "operator" | "approver" | "operator_only" | "approver_only", string>;
     jobs: Record<"running" | "pending" | "approve" | "failed", string>;
   };
 }

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
@@ -106,11 +107,14 @@ func follow(events io.Reader, out io.Writer, verbose bool) (results []leftOut, e
 			}
 		case "fail":
 			_, _ = io.WriteString(out, strings.Join(output[key], ""))
+			delete(output, key)
+			if e.Test == "" { // a panic in another goroutine ends the tests that run, and they have no result
+				printUnended(out, output, e.Package)
+			}
 			if e.Test != "" || !failed[e.Package] {
 				results = append(results, leftOut{What: strings.TrimSpace(name), Failed: true})
 			}
 			failed[e.Package] = true
-			delete(output, key)
 		case "pass":
 			if e.Test != "" {
 				results = append(results, leftOut{What: name, Passed: true})
@@ -120,6 +124,16 @@ func follow(events io.Reader, out io.Writer, verbose bool) (results []leftOut, e
 			if e.Test != "" {
 				results = append(results, leftOut{What: name, Why: reason(output[key])})
 			}
+			delete(output, key)
+		}
+	}
+}
+
+// printUnended prints the output of a package's tests that have not ended.
+func printUnended(out io.Writer, output map[string][]string, pkg string) {
+	for _, key := range slices.Sorted(maps.Keys(output)) {
+		if strings.HasPrefix(key, pkg+" ") {
+			_, _ = io.WriteString(out, strings.Join(output[key], ""))
 			delete(output, key)
 		}
 	}

@@ -29,6 +29,12 @@ import "testing"
 
 func TestFail(t *testing.T) { t.Fatal("the reason of the failure") }
 `,
+		"d/d_test.go": `package d
+
+import "testing"
+
+func TestHangs(t *testing.T) { go panic("in another goroutine"); select {} }
+`,
 		"c/c_test.go": "package c\n\nvar x int = \"not built\"\n",
 	} {
 		path := filepath.Join(dir, name)
@@ -43,6 +49,7 @@ func TestFail(t *testing.T) { t.Fatal("the reason of the failure") }
 	require.NoError(t, err)
 	require.Equal(t, 1, code, out.String())
 	require.Contains(t, out.String(), "the reason of the failure")
+	require.Equal(t, 1, strings.Count(out.String(), "panic: in another goroutine"), out.String())
 	require.Contains(t, out.String(), "ok  \tsmall")
 	require.NotContains(t, out.String(), "silent")
 
@@ -57,7 +64,7 @@ func TestFail(t *testing.T) { t.Fatal("the reason of the failure") }
 	require.Contains(t, list, "no C compiler the race detector")
 	require.NotContains(t, list, "TestPass")
 	_, failed, _ := strings.Cut(out.String(), "Failed (see above):")
-	require.ElementsMatch(t, []string{"small/b", "TestFail", "small/c"}, strings.Fields(failed))
+	require.ElementsMatch(t, []string{"small/b", "TestFail", "small/c", "small/d"}, strings.Fields(failed))
 
 	// Another run passes a test that was skipped.
 	require.NoError(t, record(file, []leftOut{{What: "small TestSkip", Passed: true}}))

@@ -3,8 +3,11 @@ package system
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -189,7 +192,8 @@ func TestDemoThenDev(t *testing.T) {
 	demo.Dir = dir
 	out, err := demo.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	last := regexp.MustCompile(`The data is in hutong-data\. To explore it, run (bin/hutong dev.*) and open (http://\S+)\n$`).
+	last := regexp.MustCompile(`The data is in hutong-data\. To explore it, run (bin/hutong dev.*) ` +
+		`and open (http://\S+/console/) \(Temporal's UI: (http://\S+)\)\n$`).
 		FindStringSubmatch(string(out))
 	require.NotNil(t, last, "%s", out)
 
@@ -203,18 +207,28 @@ func TestDemoThenDev(t *testing.T) {
 		_ = dev.Process.Signal(os.Interrupt)
 		_ = dev.Wait()
 	}()
-	guest := ""
+	guest, console := "", ""
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() && !strings.Contains(lines.Text(), "Stop it with Ctrl-C") {
 		fields := strings.Fields(lines.Text())
 		if len(fields) > 2 && fields[0] == "party" && fields[1] == guestNode {
 			guest = fields[2]
 		}
+		if len(fields) > 2 && fields[0] == "console" && fields[1] == guestNode {
+			console = fields[2]
+		}
 		if strings.Contains(lines.Text(), "Temporal's UI") {
-			require.Contains(t, lines.Text(), last[2], "the demo has named the address of dev's UI")
+			require.Contains(t, lines.Text(), last[3], "the demo has named the address of dev's UI")
 		}
 	}
 	require.NotEmpty(t, guest, "dev is ready")
+	require.Equal(t, last[2], console, "the demo has named the address of the console")
+	answer, err := http.Get(console)
+	require.NoError(t, err)
+	page, err := io.ReadAll(answer.Body)
+	require.NoError(t, errors.Join(err, answer.Body.Close()))
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	require.Contains(t, string(page), "<title>Hutong</title>")
 	party := &testParty{t: t, url: guest}
 	text, err := party.hutong("job", "list", "--json")
 	require.NoError(t, err, text)

@@ -10,11 +10,8 @@ import { Loaded, Page } from "../ui/basic";
 import { format } from "../ui/report";
 import { StateBadge, stateOf } from "../ui/state";
 import { Duration, Time } from "../ui/time";
-import { loadRuns, places, type Run } from "./comparedata";
+import { loadRuns, most, places, type Run } from "./comparedata";
 import "./pages.css";
-
-// More do not fit beside each other.
-const most = 6;
 
 /** Compare sets jobs of a flow side by side: their times, their metrics, and the parameters that differ. */
 export function Compare() {

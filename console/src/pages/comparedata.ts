@@ -7,6 +7,9 @@ import { can } from "../session";
 import { shown } from "../ui/params";
 import { parseReport } from "../ui/report";
 
+/** most is how many jobs fit beside each other. */
+export const most = 6;
+
 export interface Run {
   id: string;
   summary: JobSummary | undefined;

@@ -14,14 +14,15 @@ import "./pages.css";
 
 /** Data shows the datasets and the models of this party. */
 export function Data() {
+  const sees = can("viewer");
   const datasets = useResource(
     "datasets",
-    (abort) => get<Dataset[]>(partyPaths.datasets, { jobs: "true" }, abort),
+    async (abort) => (sees ? get<Dataset[]>(partyPaths.datasets, { jobs: "true" }, abort) : []),
     ofKinds("data", "job"),
   );
   const models = useResource(
     "models",
-    (abort) => get<Model[]>(partyPaths.models, {}, abort),
+    async (abort) => (sees ? get<Model[]>(partyPaths.models, {}, abort) : []),
     ofKinds("data", "job"),
   );
   const [uploading, setUploading] = useState(false);
@@ -37,12 +38,17 @@ export function Data() {
       }
     >
       {uploading && <Upload close={() => setUploading(false)} done={datasets.reload} />}
-      <Section title={t("data.datasets")} aside={<Count list={datasets.data} />}>
-        <Loaded resource={datasets}>{(list) => <Datasets list={list} reload={datasets.reload} />}</Loaded>
-      </Section>
-      <Section title={t("data.models")} aside={<Count list={models.data} />}>
-        <Loaded resource={models}>{(list) => <Models list={list} reload={models.reload} />}</Loaded>
-      </Section>
+      {!sees && <p class="stale">{t("app.partial", { role: "viewer" })}</p>}
+      {sees && (
+        <>
+          <Section title={t("data.datasets")} aside={<Count list={datasets.data} />}>
+            <Loaded resource={datasets}>{(list) => <Datasets list={list} reload={datasets.reload} />}</Loaded>
+          </Section>
+          <Section title={t("data.models")} aside={<Count list={models.data} />}>
+            <Loaded resource={models}>{(list) => <Models list={list} reload={models.reload} />}</Loaded>
+          </Section>
+        </>
+      )}
     </Page>
   );
 }

@@ -1,7 +1,7 @@
 // The table of pages. A new page is a file of its own here, and a row.
 import type { ComponentType } from "preact";
 import type { Key } from "../i18n";
-import type { Role } from "../session";
+import { can, type Role } from "../session";
 import { Approvals } from "./approvals";
 import { Data } from "./data";
 import { Jobs } from "./jobs";
@@ -23,20 +23,25 @@ export interface PageEntry {
   view: ComponentType<PageProps>;
   /** The text of the link to the page; without it the page is not in the navigation. */
   nav?: Key;
-  /** The role that the page requires. */
-  role: Role;
+  /** The roles of which the page requires one. */
+  roles: Role[];
+}
+
+/** allowed returns whether the client may open a page. */
+export function allowed(p: PageEntry): boolean {
+  return p.roles.some(can);
 }
 
 // The first page whose path matches is shown. The order is that of the navigation.
 export const pages: PageEntry[] = [
-  { path: "/console/", view: Overview, role: "viewer", nav: "nav.overview" },
-  { path: "/console/jobs", view: Jobs, role: "viewer", nav: "nav.jobs" },
-  { path: "/console/approvals", view: Approvals, role: "approver", nav: "nav.approvals" },
-  { path: "/console/data", view: Data, role: "viewer", nav: "nav.data" },
-  { path: "/console/providers", view: Providers, role: "viewer", nav: "nav.providers" },
-  { path: "/console/submit", view: Submit, role: "operator", nav: "nav.submit" },
-  { path: "/console/compare", view: Compare, role: "viewer", nav: "nav.compare" },
-  { path: "/console/operation", view: Operation, role: "viewer", nav: "nav.operation" },
-  { path: "/console/jobs/:id", view: Job, role: "viewer" },
-  { path: "/console/jobs/:id/tasks/:name", view: Task, role: "viewer" },
+  { path: "/console/", view: Overview, roles: ["viewer"], nav: "nav.overview" },
+  { path: "/console/jobs", view: Jobs, roles: ["viewer"], nav: "nav.jobs" },
+  { path: "/console/approvals", view: Approvals, roles: ["approver"], nav: "nav.approvals" },
+  { path: "/console/data", view: Data, roles: ["viewer", "data"], nav: "nav.data" },
+  { path: "/console/providers", view: Providers, roles: ["viewer"], nav: "nav.providers" },
+  { path: "/console/submit", view: Submit, roles: ["operator"], nav: "nav.submit" },
+  { path: "/console/compare", view: Compare, roles: ["viewer"], nav: "nav.compare" },
+  { path: "/console/operation", view: Operation, roles: ["viewer", "auditor"], nav: "nav.operation" },
+  { path: "/console/jobs/:id", view: Job, roles: ["viewer"] },
+  { path: "/console/jobs/:id/tasks/:name", view: Task, roles: ["viewer"] },
 ];

@@ -1,19 +1,20 @@
-import { useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { get, post } from "../api/client";
 import { paths } from "../api/paths";
-import type { JobStatus, JobView } from "../api/types";
+import type { JobStatus, JobView, TaskStatus } from "../api/types";
 import { t } from "../i18n";
 import { href, jobHref, Link, navigate } from "../router";
 import { ofJob, useResource } from "../resource";
 import { can, ownNode } from "../session";
-import { Ask, Copy, Loaded, Page, Section } from "../ui/basic";
+import { Ask, Copy, Details, Loaded, Page, Section } from "../ui/basic";
 import { Dag, partState } from "../ui/dag";
 import { FailureCard, partyName, WaitingList } from "../ui/failure";
 import { ApprovalView } from "../ui/approval";
 import { awaitsOwn, JobActions } from "../ui/jobactions";
-import { StateBadge, stateOf } from "../ui/state";
+import { StateBadge, stateOf, tasksOf } from "../ui/state";
 import { Duration, Time } from "../ui/time";
 import { Timeline } from "../ui/timeline";
+import { useVirtualRows } from "../ui/virtual";
 import type { PageProps } from ".";
 
 /** Job shows one job: why it failed or waits, its tasks at all parties, and what it was submitted with. */
@@ -39,6 +40,10 @@ export function Job({ params }: PageProps) {
           <>
             <JobActions job={{ ...job, state: stateOf(job), waiting: job.waiting }} done={status.reload} />
             <Resubmit job={job} view={view.data} />
+            {can("operator") && view.data && (
+              <Link to={href("submit", { from: id })}>{t("action.change")}</Link>
+            )}
+            <Link to={href("compare", { flow: job.flow_id, job: id })}>{t("action.compare")}</Link>
           </>
         )
       }
@@ -58,7 +63,7 @@ export function Job({ params }: PageProps) {
 }
 
 function Status({ job }: { job: JobStatus }) {
-  const tasks = job.tasks ?? [];
+  const tasks = useMemo(() => tasksOf(job), [job]);
   const state = stateOf(job);
   return (
     <>
@@ -102,18 +107,28 @@ function Status({ job }: { job: JobStatus }) {
       <Section title={t("job.timeline")}>
         <Timeline job={job.job_id} created={job.started_at ?? job.created_at} ended={job.ended_at} tasks={tasks} />
       </Section>
-      <details class="section">
-        <summary>{t("job.table", { n: tasks.length })}</summary>
-        <TaskTable job={job} />
-      </details>
+      <Details class="section" summary={t("job.table", { n: tasks.length })}>
+        {() => <TaskTable tasks={tasks} />}
+      </Details>
     </>
   );
 }
 
-function TaskTable({ job }: { job: JobStatus }) {
+// The height of a row of the table in style.css.
+const rowHeight = 36;
+
+function TaskTable({ tasks }: { tasks: TaskStatus[] }) {
+  const rows = useMemo(() => tasks.flatMap((task) => task.parties.map((part) => ({ task, part }))), [tasks]);
+  const { range, box } = useVirtualRows<HTMLTableSectionElement>(rows.length, rowHeight);
+  const spacer = (n: number) =>
+    n > 0 && (
+      <tr class="spacer" aria-hidden="true">
+        <td colSpan={6} style={{ height: `${n * rowHeight}px` }} />
+      </tr>
+    );
   return (
-    <div class="scroll">
-      <table>
+    <div class="scroll" tabIndex={0} role="region" aria-label={t("job.table", { n: tasks.length })}>
+      <table aria-rowcount={rows.length + 1}>
         <thead>
           <tr>
             <th scope="col">{t("job.task")}</th>
@@ -124,25 +139,25 @@ function TaskTable({ job }: { job: JobStatus }) {
             <th scope="col">{t("jobs.reason")}</th>
           </tr>
         </thead>
-        <tbody>
-          {(job.tasks ?? []).flatMap((task) =>
-            task.parties.map((p) => (
-              <tr key={`${task.task_name} ${p.role}.${p.index}`}>
-                <td>{task.task_name}</td>
-                <td>{task.component}</td>
-                <td>
-                  {p.role}.{p.index} {partyName(p.node_id)}
-                </td>
-                <td>
-                  <StateBadge state={partState(p)} />
-                </td>
-                <td>
-                  <Duration from={p.started_at} to={p.ended_at} />
-                </td>
-                <td>{p.reason || p.waiting?.message || p.progress}</td>
-              </tr>
-            )),
-          )}
+        <tbody class="part-rows" ref={box}>
+          {spacer(range.first)}
+          {rows.slice(range.first, range.end).map(({ task, part: p }, i) => (
+            <tr key={`${task.task_name} ${p.role}.${p.index}`} aria-rowindex={range.first + i + 2}>
+              <td>{task.task_name}</td>
+              <td>{task.component}</td>
+              <td>
+                {p.role}.{p.index} {partyName(p.node_id)}
+              </td>
+              <td>
+                <StateBadge state={partState(p)} />
+              </td>
+              <td>
+                <Duration from={p.started_at} to={p.ended_at} />
+              </td>
+              <td translate={false}>{p.reason || p.waiting?.message || p.progress}</td>
+            </tr>
+          ))}
+          {spacer(rows.length - range.end)}
         </tbody>
       </table>
     </div>
@@ -156,39 +171,62 @@ interface PartView {
   dataset?: { namespace: string; name: string; rows?: number; columns?: { name: string; type: string }[] };
 }
 
+// More tasks are listed when they are asked for.
+const listed = 50;
+
 function Inputs({ view }: { view: JobView }) {
+  const tasks = () => view.tasks.map((task) => <TaskInputs key={task.task_name} task={task} />);
   return (
     <Section title={t("job.inputs")}>
-      {view.tasks.map((task) => (
-        <details key={task.task_name}>
-          <summary>
-            {task.task_name} <span class="muted">{`${task.component}, ${task.provider}`}</span>
-          </summary>
-          {(task.parts as unknown as PartView[]).map((p) => (
-            <div class="part-inputs" key={`${p.node_id} ${p.role}`}>
-              <h3>
-                {p.role} · {partyName(p.node_id)}
-              </h3>
-              {p.dataset && (
-                <p>
-                  {t("job.dataset")}: {p.dataset.namespace}#{p.dataset.name}
-                  {p.dataset.rows !== undefined && `, ${t("job.rows", { n: p.dataset.rows })}`}
-                  {p.dataset.columns && <span class="muted"> ({p.dataset.columns.map((c) => c.name).join(", ")})</span>}
-                </p>
-              )}
-              <pre tabIndex={0}>{JSON.stringify(p.parameters ?? {}, null, 2)}</pre>
-            </div>
-          ))}
-        </details>
-      ))}
-      <details>
-        <summary>{t("job.document")}</summary>
-        <p>
-          <Copy text={JSON.stringify(view.document, null, 2)} />
-        </p>
-        <pre tabIndex={0}>{JSON.stringify(view.document, null, 2)}</pre>
-      </details>
+      {view.tasks.length <= listed ? (
+        tasks()
+      ) : (
+        <Details summary={t("job.inputsOf", { n: view.tasks.length })}>{tasks}</Details>
+      )}
+      <Details summary={t("job.document")}>
+        {() => {
+          const text = JSON.stringify(view.document, null, 2);
+          return (
+            <>
+              <p>
+                <Copy text={text} />
+              </p>
+              <pre tabIndex={0}>{text}</pre>
+            </>
+          );
+        }}
+      </Details>
     </Section>
+  );
+}
+
+function TaskInputs({ task }: { task: JobView["tasks"][number] }) {
+  return (
+    <Details
+      summary={
+        <>
+          {task.task_name} <span class="muted">{`${task.component}, ${task.provider}`}</span>
+        </>
+      }
+    >
+      {() =>
+        (task.parts as unknown as PartView[]).map((p) => (
+          <div class="part-inputs" key={`${p.node_id} ${p.role}`}>
+            <h3>
+              {p.role} · {partyName(p.node_id)}
+            </h3>
+            {p.dataset && (
+              <p>
+                {t("job.dataset")}: {p.dataset.namespace}#{p.dataset.name}
+                {p.dataset.rows !== undefined && `, ${t("job.rows", { n: p.dataset.rows })}`}
+                {p.dataset.columns && <span class="muted"> ({p.dataset.columns.map((c) => c.name).join(", ")})</span>}
+              </p>
+            )}
+            <pre tabIndex={0}>{JSON.stringify(p.parameters ?? {}, null, 2)}</pre>
+          </div>
+        ))
+      }
+    </Details>
   );
 }
 

@@ -78,6 +78,9 @@ export interface LoadedJobs {
   error: Error | undefined;
   /** Whether the party has more jobs than were loaded. */
   more: boolean;
+  /** How many jobs were loaded, whether or not they match. */
+  total: number;
+  loadingMore: boolean;
   loadMore: () => void;
   reload: () => void;
 }
@@ -94,25 +97,28 @@ export function useJobs(filter: Filter): LoadedJobs {
   const { states: wanted, flow, partner, time } = filter;
   const key = JSON.stringify([wanted, flow, partner, time]);
   const [loaded, setLoaded] = useState<Loaded>({ key });
-  const latest = useRef(loaded);
-  latest.current = loaded;
+  const [loadingMore, setLoadingMore] = useState(false);
   const run = useRef<(more: boolean) => void>(() => {});
 
   useEffect(() => {
     const abort = new AbortController();
     const query = serverQuery(filter);
     let busy = false;
+    // What was asked for while a request ran.
     let again = false;
+    let moreAgain = false;
     let timer: ReturnType<typeof setTimeout> | undefined;
     let own: Loaded = { key };
     setLoaded(own);
 
     async function load(more: boolean): Promise<void> {
       if (busy) {
-        again ||= !more;
+        if (more) moreAgain = true;
+        else again = true;
         return;
       }
       busy = true;
+      setLoadingMore(more);
       try {
         const have = own.all ?? [];
         if (more) {
@@ -134,9 +140,13 @@ export function useJobs(filter: Filter): LoadedJobs {
       busy = false;
       if (abort.signal.aborted) return;
       setLoaded(own);
+      setLoadingMore(false);
       if (again) {
         again = false;
         void load(false);
+      } else if (moreAgain && own.next) {
+        moreAgain = false;
+        void load(true);
       }
     }
 
@@ -161,6 +171,8 @@ export function useJobs(filter: Filter): LoadedJobs {
     jobs: fresh.all?.filter((j) => matches(j, filter)),
     error: fresh.error,
     more: Boolean(fresh.next),
+    total: fresh.all?.length ?? 0,
+    loadingMore,
     loadMore: () => run.current(true),
     reload: () => run.current(false),
   };

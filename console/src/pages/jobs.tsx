@@ -1,14 +1,15 @@
 import { useEffect, useState } from "preact/hooks";
 import type { JobSummary } from "../api/types";
 import { known, t } from "../i18n";
-import { current, jobHref, Link, setQuery } from "../router";
-import { ownNode } from "../session";
+import { current, href, jobHref, Link, setQuery } from "../router";
+import { can, ownNode } from "../session";
 import { Empty, ErrorBox, Loading, Page } from "../ui/basic";
 import { failurePlace, failureText, waitingText } from "../ui/failure";
 import { JobActions } from "../ui/jobactions";
 import { StateBadge, stateName, stateOf, StateShape } from "../ui/state";
 import { Duration, Time } from "../ui/time";
 import { useNarrow, useVirtualRows } from "../ui/virtual";
+import { most } from "./comparedata";
 import { isEmpty, parseFilter, states, times, useJobs, type Filter } from "./joblist";
 
 // The heights of rows in style.css.
@@ -18,7 +19,9 @@ const narrowRowHeight = 128;
 /** Jobs lists the jobs of this party, newest first. */
 export function Jobs() {
   const filter = parseFilter(current.value.query);
-  const { jobs, error, more, loadMore, reload } = useJobs(filter);
+  const { jobs, error, more, total, loadingMore, loadMore, reload } = useJobs(filter);
+  const [chosen, setChosen] = useState<string[]>([]);
+  const choose = (id: string, on: boolean) => setChosen((old) => (on ? [...old, id] : old.filter((x) => x !== id)));
   const narrow = useNarrow();
   const height = narrow ? narrowRowHeight : rowHeight;
   const { range, box } = useVirtualRows<HTMLTableSectionElement>(jobs?.length ?? 0, height);
@@ -27,7 +30,7 @@ export function Jobs() {
   const near = jobs !== undefined && more && range.end >= jobs.length - 20;
   useEffect(() => {
     if (near) loadMore();
-  }, [near, jobs?.length]);
+  }, [near, total]);
 
   return (
     <Page
@@ -41,6 +44,7 @@ export function Jobs() {
       }
     >
       <Filters filter={filter} jobs={jobs ?? []} />
+      <Chosen ids={chosen} clear={() => setChosen([])} />
       {error && (jobs ? <p class="stale">{t("error.stale", { message: error.message })}</p> : <ErrorBox error={error} retry={reload} />)}
       {!jobs && !error && <Loading />}
       {jobs && jobs.length === 0 && !more && (
@@ -52,6 +56,9 @@ export function Jobs() {
         <table class="jobs" aria-rowcount={more ? -1 : jobs.length + 1}>
           <thead>
             <tr>
+              <th scope="col" class="c-choose">
+                <span class="sr">{t("jobs.choose")}</span>
+              </th>
               <th scope="col" class="c-state">{t("jobs.state")}</th>
               <th scope="col" class="c-job">{t("jobs.job")}</th>
               <th scope="col" class="c-reason">{t("jobs.reason")}</th>
@@ -65,13 +72,20 @@ export function Jobs() {
           <tbody ref={box}>
             {range.first > 0 && <Spacer height={range.first * height} />}
             {jobs.slice(range.first, range.end).map((job, i) => (
-              <Row key={job.job_id} job={job} index={range.first + i + 2} reload={reload} />
+              <Row
+                key={job.job_id}
+                job={job}
+                index={range.first + i + 2}
+                reload={reload}
+                chosen={chosen.includes(job.job_id)}
+                choose={chosen.length < most || chosen.includes(job.job_id) ? choose : undefined}
+              />
             ))}
             {range.end < jobs.length && <Spacer height={(jobs.length - range.end) * height} />}
           </tbody>
         </table>
       )}
-      {jobs && more && <Loading />}
+      {jobs && loadingMore && <Loading />}
     </Page>
   );
 }
@@ -79,18 +93,63 @@ export function Jobs() {
 function Spacer({ height }: { height: number }) {
   return (
     <tr class="spacer" aria-hidden="true">
-      <td colSpan={6} style={{ height: `${height}px` }} />
+      <td colSpan={7} style={{ height: `${height}px` }} />
     </tr>
   );
 }
 
-function Row({ job, index, reload }: { job: JobSummary; index: number; reload: () => void }) {
+/** Chosen offers what may be done with the chosen jobs. */
+function Chosen({ ids, clear }: { ids: string[]; clear: () => void }) {
+  const query = new URLSearchParams(ids.map((id) => ["job", id]));
+  return (
+    <div class="chosen" aria-live="polite">
+      {ids.length > 0 && (
+        <>
+          <span>{t("jobs.chosen", { n: ids.length })}</span>
+          {ids.length > 1 ? (
+            <Link to={`${href("compare")}?${query.toString()}`}>{t("action.compare")}</Link>
+          ) : (
+            <span class="muted">{t("jobs.chooseMore", { n: most })}</span>
+          )}
+          {ids.length === 1 && can("operator") && (
+            <Link to={href("submit", { from: ids[0] })}>{t("action.change")}</Link>
+          )}
+          <button type="button" class="small" onClick={clear}>
+            {t("jobs.chooseNone")}
+          </button>
+        </>
+      )}
+    </div>
+  );
+}
+
+interface RowProps {
+  job: JobSummary;
+  index: number;
+  reload: () => void;
+  chosen: boolean;
+  /** Chooses the job, or no longer; none if as many as can be compared are chosen. */
+  choose: ((id: string, on: boolean) => void) | undefined;
+}
+
+function Row({ job, index, reload, chosen, choose }: RowProps) {
   const state = stateOf(job);
   const failure = job.failure;
   const reason = state === "SUCCESS" ? "" : failureText(job.failure, job.reason) || waitingText(job.waiting);
   const others = job.parties.filter((p) => p !== ownNode.value);
   return (
     <tr aria-rowindex={index}>
+      <td class="c-choose">
+        <label>
+          <input
+            type="checkbox"
+            checked={chosen}
+            disabled={!choose}
+            onChange={(e) => choose?.(job.job_id, e.currentTarget.checked)}
+          />
+          <span class="sr">{t("jobs.chooseJob", { id: job.job_id })}</span>
+        </label>
+      </td>
       <td class="c-state">
         <StateBadge state={state} />
       </td>
@@ -102,7 +161,7 @@ function Row({ job, index, reload }: { job: JobSummary; index: number; reload: (
           {job.flow_id || t("jobs.noFlow")}
         </span>
       </th>
-      <td class="c-reason" title={reason}>
+      <td class="c-reason" title={reason} translate={false}>
         {state === "SUCCESS" ? null : failure ? (
           <>
             <span class="line">{failure.message || known("failure.kind", failure.kind)}</span>

@@ -16,13 +16,14 @@ import { TrailView } from "./trail";
 
 /** Operation shows the runners, partners, grants and the audit trail of this party. */
 export function Operation() {
-  const tabs = ["runners", "partners"];
+  const tabs = can("viewer") ? ["runners", "partners"] : [];
   if (can("admin")) tabs.push("grants");
   if (can("auditor")) tabs.push("trail");
   tabs.push("version");
   const tab = chosenTab(tabs);
   return (
     <Page title={t("nav.operation")}>
+      {!can("viewer") && <p class="stale">{t("app.partial", { role: "viewer" })}</p>}
       <Tabs
         path="operation"
         label={t("nav.operation")}

@@ -165,7 +165,7 @@ function Needs({ of: o, reload }: { of: Summary; reload: () => void }) {
             </>
           )}
           {j.node_id && <strong>{t("failure.party", { node: partyName(j.node_id) })}: </strong>}
-          {j.failure ? reasonOf(j.failure) : j.reason}
+          <span translate={false}>{j.failure ? reasonOf(j.failure) : j.reason}</span>
         </Need>
       ))}
       {moreFailed > 0 && (

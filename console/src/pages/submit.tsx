@@ -7,7 +7,7 @@ import type { JobList } from "../api/types";
 import { t } from "../i18n";
 import { current, jobHref, Link, navigate, setQuery } from "../router";
 import { useResource } from "../resource";
-import { ownNode } from "../session";
+import { can, ownNode } from "../session";
 import { Copy, ErrorBox, Loaded, Page } from "../ui/basic";
 import { parse } from "../ui/params";
 import { documentOf, draftOf, emptyDraft, findComponent, type Draft } from "./draft";
@@ -24,6 +24,7 @@ interface Known {
 /** Submit makes a job of the components' own descriptions, checks it and sends it. */
 export function Submit() {
   const known = useResource("submit", async (abort): Promise<Known> => {
+    if (!can("viewer")) return { providers: [], datasets: [], partners: [], jobs: [] };
     const [providers, datasets, partners, list] = await Promise.all([
       get<Provider[]>(partyPaths.providers, {}, abort),
       get<Dataset[]>(partyPaths.datasets, {}, abort),
@@ -34,8 +35,33 @@ export function Submit() {
   });
   return (
     <Page title={t("submit.title")}>
-      <Loaded resource={known}>{(k) => <Form known={k} />}</Loaded>
+      {can("viewer") ? (
+        <Loaded resource={known}>{(k) => <Form known={k} />}</Loaded>
+      ) : (
+        <Typed />
+      )}
     </Page>
+  );
+}
+
+/** Typed sends a typed document: to choose parts of it takes the role viewer. */
+function Typed() {
+  const [document, setDocument] = useState("");
+  return (
+    <>
+      <p class="stale">{t("app.partial", { role: "viewer" })}</p>
+      <label class="field">
+        {t("submit.document")}
+        <textarea
+          class="document"
+          spellcheck={false}
+          rows={24}
+          value={document}
+          onInput={(e) => setDocument(e.currentTarget.value)}
+        />
+      </label>
+      <Send document={document} problems={[]} />
+    </>
   );
 }
 

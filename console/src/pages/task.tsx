@@ -10,7 +10,7 @@ import { Empty, Loaded, Page, Section } from "../ui/basic";
 import { partState } from "../ui/dag";
 import { FailureCard, partyName, WaitingList } from "../ui/failure";
 import { Report } from "../ui/report";
-import { StateBadge } from "../ui/state";
+import { StateBadge, tasksOf } from "../ui/state";
 import { Duration } from "../ui/time";
 import type { PageProps } from ".";
 
@@ -19,7 +19,7 @@ export function Task({ params }: PageProps) {
   const id = params.id!;
   const name = params.name!;
   const status = useResource(`status ${id}`, (abort) => get<JobStatus>(paths.status, { job_id: id }, abort), ofJob(id));
-  const task = status.data?.tasks?.find((x) => x.task_name === name);
+  const task = status.data && tasksOf(status.data).find((x) => x.task_name === name);
   return (
     <Page title={name} heading={<>{name} {task && <StateBadge state={task.status} />}</>}>
       <p class="crumbs">
@@ -42,7 +42,7 @@ function Content({ job, task }: { job: string; task: TaskStatus }) {
       ))}
       {task.waiting && <WaitingList waiting={[task.waiting]} />}
       <Section title={t("task.parts")} aside={<span class="muted">{`${task.component}, ${task.provider}`}</span>}>
-        <div class="scroll">
+        <div class="scroll" tabIndex={0} role="region" aria-label={t("task.parts")}>
           <table>
             <thead>
               <tr>
@@ -64,7 +64,7 @@ function Content({ job, task }: { job: string; task: TaskStatus }) {
                   <td>
                     <Duration from={p.started_at} to={p.ended_at} />
                   </td>
-                  <td>{p.reason || p.waiting?.message || p.progress}</td>
+                  <td translate={false}>{p.reason || p.waiting?.message || p.progress}</td>
                 </tr>
               ))}
             </tbody>
@@ -137,7 +137,7 @@ function Log({ job, task, roles }: { job: string; task: TaskStatus; roles: strin
         <label class="filter">
           {t("task.level")}
           <select value={level} onChange={(e) => setQuery({ level: e.currentTarget.value })}>
-            {levels.map((l) => <option key={l}>{l}</option>)}
+            {levels.map((l) => <option key={l} translate={false}>{l}</option>)}
           </select>
         </label>
         {attempts > 1 && (

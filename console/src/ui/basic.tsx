@@ -89,6 +89,17 @@ export function Loaded<T>(props: {
   );
 }
 
+/** Details is a part of a page whose content is made when it is opened. */
+export function Details(props: { summary: ComponentChildren; class?: string; children: () => ComponentChildren }) {
+  const [open, setOpen] = useState(false);
+  return (
+    <details class={props.class} onToggle={(e) => setOpen(e.currentTarget.open)}>
+      <summary>{props.summary}</summary>
+      {open && props.children()}
+    </details>
+  );
+}
+
 /** Copy is a button that copies a text. */
 export function Copy({ text, label }: { text: string; label?: string }) {
   const [done, setDone] = useState(false);

@@ -32,7 +32,7 @@ export function FailureCard({ failure, reason, job }: { failure?: Failure | unde
     return (
       <section class="failure" aria-label={t("failure.title")}>
         <h2>{t("failure.title")}</h2>
-        <p class="failure-why">{reason}</p>
+        <p class="failure-why" translate={false}>{reason}</p>
       </section>
     );
   }
@@ -61,14 +61,14 @@ export function FailureCard({ failure, reason, job }: { failure?: Failure | unde
           </>
         )}
         <dt>{t("failure.why")}</dt>
-        <dd class="failure-why">
+        <dd class="failure-why" translate={false}>
           {f.message || reason || known("failure.kind", f.kind)}
           {f.by && <span class="muted"> ({t("failure.by", { by: f.by })})</span>}
         </dd>
         {f.hint && (
           <>
             <dt>{t("failure.hint")}</dt>
-            <dd>{f.hint}</dd>
+            <dd translate={false}>{f.hint}</dd>
           </>
         )}
       </dl>
@@ -89,7 +89,7 @@ export function WaitingList({ waiting }: { waiting: Waiting[] }) {
       {waiting.map((w) => (
         <li key={w.kind + (w.node_id ?? "")}>
           <strong>{known("waiting.kind", w.kind)}</strong>
-          {w.node_id && <span class="muted"> · {partyName(w.node_id)}</span>}: {w.message}{" "}
+          {w.node_id && <span class="muted"> · {partyName(w.node_id)}</span>}: <span translate={false}>{w.message}</span>{" "}
           <span class="muted">
             (<Time at={w.since} />)
           </span>

@@ -1,7 +1,11 @@
+import type { JobStatus, TaskStatus } from "../api/types";
 import { t, type Key } from "../i18n";
 
-/** State is a state of a job or task, with how a job ended in place of FINISHED. */
-export type State = "PENDING" | "READY" | "RUNNING" | "SUCCESS" | "FAILED" | "STOPPED" | "REJECTED" | "FINISHED";
+/**
+ * State is a state of a job or task, with how a job ended in place of FINISHED. UNSTARTED is that of a task which did
+ * not start before its job ended.
+ */
+export type State = "UNSTARTED" | "PENDING" | "READY" | "RUNNING" | "SUCCESS" | "FAILED" | "STOPPED" | "REJECTED" | "FINISHED";
 
 /** stateOf returns the state that a job is shown in. */
 export function stateOf(job: { job_status: string; outcome?: string }): State {
@@ -13,12 +17,25 @@ export function ended(state: State): boolean {
   return state !== "PENDING" && state !== "READY" && state !== "RUNNING";
 }
 
+/** tasksOf returns the tasks of a job in the states that they are shown in. */
+export function tasksOf(job: JobStatus): TaskStatus[] {
+  const tasks = job.tasks ?? [];
+  if (!ended(stateOf(job))) return tasks;
+  const shown = (status: string) => (ended(status as State) || status === "RUNNING" ? status : "UNSTARTED");
+  return tasks.map((task) => ({
+    ...task,
+    status: shown(task.status) as TaskStatus["status"],
+    parties: task.parties.map((p) => ({ ...p, status: shown(p.status) as typeof p.status })),
+  }));
+}
+
 export function stateName(state: State): string {
   return t(`state.${state}` as Key);
 }
 
 /** shapes draw each state with a form of its own, in a square of 16. */
 const shapes: Record<State, preact.JSX.Element> = {
+  UNSTARTED: <circle cx="8" cy="8" r="6.2" class="stroke dashed" />,
   PENDING: (
     <>
       <circle cx="8" cy="8" r="6.2" class="stroke dashed" />

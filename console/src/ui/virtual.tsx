@@ -30,8 +30,12 @@ export function useVirtualRows<E extends HTMLElement>(count: number, height: num
     measure();
     addEventListener("scroll", later, { passive: true });
     addEventListener("resize", later);
+    // What is above the rows may grow or shrink too.
+    const resized = new ResizeObserver(later);
+    resized.observe(document.body);
     return () => {
       cancelAnimationFrame(frame);
+      resized.disconnect();
       removeEventListener("scroll", later);
       removeEventListener("resize", later);
     };

@@ -52,6 +52,9 @@ type strictPair struct {
 		Viewer   string `json:"viewer"`   // of the guest
 		Operator string `json:"operator"` // of the guest
 		Approver string `json:"approver"` // of the host
+		// Those without the role viewer:
+		OperatorOnly string `json:"operator_only"` // of the guest
+		ApproverOnly string `json:"approver_only"` // of the host
 	} `json:"tokens"`
 	Jobs struct {
 		Running string `json:"running"`
@@ -201,6 +204,8 @@ func (b *builder) strictJobs(ctx context.Context, pair partyPair, strict *strict
 		{&tokens.Viewer, pair.guest, "vera", []identity.Role{identity.Viewer}},
 		{&tokens.Operator, pair.guest, "oscar", []identity.Role{identity.Viewer, identity.Operator}},
 		{&tokens.Approver, pair.host, "anna", []identity.Role{identity.Viewer, identity.Approver}},
+		{&tokens.OperatorOnly, pair.guest, "olga", []identity.Role{identity.Operator}},
+		{&tokens.ApproverOnly, pair.host, "adam", []identity.Role{identity.Approver}},
 	} {
 		if *t.token, err = t.party.token(ctx, t.name, t.roles...); err != nil {
 			return err
