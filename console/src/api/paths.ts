@@ -9,6 +9,7 @@ export const paths = {
   check: "/v1/platform/schedule/job/check",
   show: "/v2/job/show",
   account: "/v2/job/account",
+  approval: "/v2/job/approval",
   document: "/v2/job/document",
   outputs: "/v2/job/output/query",
   download: "/v2/data/download",

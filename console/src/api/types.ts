@@ -9,6 +9,7 @@ export type JobStatus = Schemas["JobStatusByTaskId"];
 export type TaskStatus = Schemas["TaskStatus"];
 export type PartStatus = Schemas["PartStatus"];
 export type JobView = Schemas["JobView"];
+export type Approval = Schemas["Approval"];
 export type Failure = Schemas["Failure"];
 export type Waiting = Schemas["Waiting"];
 export type Output = Schemas["Outputs"]["outputs"][number];

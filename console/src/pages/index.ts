@@ -2,6 +2,7 @@
 import type { ComponentType } from "preact";
 import type { Key } from "../i18n";
 import { can, type Role } from "../session";
+import { Approvals } from "./approvals";
 import { Data } from "./data";
 import { Jobs } from "./jobs";
 import { Operation } from "./operation";
@@ -35,6 +36,7 @@ export function allowed(p: PageEntry): boolean {
 export const pages: PageEntry[] = [
   { path: "/console/", view: Overview, roles: ["viewer"], nav: "nav.overview" },
   { path: "/console/jobs", view: Jobs, roles: ["viewer"], nav: "nav.jobs" },
+  { path: "/console/approvals", view: Approvals, roles: ["approver"], nav: "nav.approvals" },
   { path: "/console/data", view: Data, roles: ["viewer", "data"], nav: "nav.data" },
   { path: "/console/providers", view: Providers, roles: ["viewer"], nav: "nav.providers" },
   { path: "/console/submit", view: Submit, roles: ["operator"], nav: "nav.submit" },

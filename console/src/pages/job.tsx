@@ -10,7 +10,8 @@ import { Ask, Copy, Details, Loaded, Page, Section } from "../ui/basic";
 import { Account, type JobAccount } from "../ui/account";
 import { Dag, partState } from "../ui/dag";
 import { FailureCard, partyName, WaitingList } from "../ui/failure";
-import { JobActions } from "../ui/jobactions";
+import { ApprovalView } from "../ui/approval";
+import { awaitsOwn, JobActions } from "../ui/jobactions";
 import { StateBadge, stateOf, tasksOf } from "../ui/state";
 import { Duration, Time } from "../ui/time";
 import { Timeline } from "../ui/timeline";
@@ -56,6 +57,11 @@ export function Job({ params }: PageProps) {
       <p class="crumbs">
         <Link to={href("jobs")}>{t("nav.jobs")}</Link> / {id} <Copy text={id} />
       </p>
+      {job && can("approver") && awaitsOwn({ state: stateOf(job), waiting: job.waiting }) && (
+        <Section title={t("approval.title")}>
+          <ApprovalView id={id} />
+        </Section>
+      )}
       <Loaded resource={status}>{(job) => <Status job={job} />}</Loaded>
       <Section title={t("account.title")}>
         <Loaded resource={account}>{(a) => <Account account={a} />}</Loaded>

@@ -1,0 +1,75 @@
+import { useState } from "preact/hooks";
+import type { OverviewJob } from "../api/party";
+import { t } from "../i18n";
+import { useResource } from "../resource";
+import { href, jobHref, Link } from "../router";
+import { ApprovalView } from "../ui/approval";
+import { Empty, Loaded, Page } from "../ui/basic";
+import { partyName } from "../ui/failure";
+import { JobActions } from "../ui/jobactions";
+import { absolute, Time } from "../ui/time";
+import { loadOverview } from "./overviewdata";
+import "./pages.css";
+
+// So many jobs are shown with what is decided; that of the others is loaded once it is opened.
+const opened = 5;
+
+/** Approvals lists the jobs that await the approval of this party, each with what its approver decides on. */
+export function Approvals() {
+  const overview = useResource("overview", loadOverview, () => true);
+  return (
+    <Page title={t("nav.approvals")}>
+      <Loaded resource={overview}>
+        {(o) => (
+          <>
+            {o.approvals.length === 0 && (
+              <Empty title={t("approvals.empty")}>
+                <p>{t("approvals.emptyText")}</p>
+              </Empty>
+            )}
+            {o.approvals.map((j, i) => (
+              <Awaiting key={j.job_id} job={j} node={o.node_id} open={i < opened} done={overview.reload} />
+            ))}
+            {o.approval_count > o.approvals.length && (
+              <p>
+                <Link to={href("jobs", { state: "pending" })}>
+                  {t("overview.moreApprovals", { n: o.approval_count - o.approvals.length })}
+                </Link>
+              </p>
+            )}
+          </>
+        )}
+      </Loaded>
+    </Page>
+  );
+}
+
+function Awaiting({ job: j, node, open, done }: { job: OverviewJob; node: string; open: boolean; done: () => void }) {
+  const [shown, setShown] = useState(open);
+  return (
+    <section class="section">
+      <div class="section-head">
+        <h2>
+          <Link to={jobHref(j.job_id)}>{j.job_id}</Link> <span class="muted">{j.flow_id}</span>
+        </h2>
+        <JobActions
+          job={{
+            job_id: j.job_id,
+            state: "PENDING",
+            initiator: j.initiator,
+            waiting: [{ kind: "approval", message: j.reason, since: j.since, node_id: node }],
+          }}
+          done={done}
+        />
+      </div>
+      <p class="muted">
+        {partyName(j.initiator)} · <Time at={j.since} />
+        {j.until && ` · ${t("waiting.until", { time: absolute(j.until) })}`}
+      </p>
+      <details open={shown} onToggle={(e) => setShown(e.currentTarget.open)}>
+        <summary>{t("approval.title")}</summary>
+        {shown && <ApprovalView id={j.job_id} />}
+      </details>
+    </section>
+  );
+}

@@ -1,0 +1,154 @@
+// What an approver of this party decides on.
+import { get } from "../api/client";
+import { paths } from "../api/paths";
+import type { Approval } from "../api/types";
+import { known, t } from "../i18n";
+import { ofJob, useResource } from "../resource";
+import { jobHref, Link } from "../router";
+import { Loaded } from "./basic";
+
+/** ApprovalView shows what a job reads of this party, who gets which outputs, and what differs from the last one. */
+export function ApprovalView({ id }: { id: string }) {
+  const approval = useResource(
+    `approval ${id}`,
+    (abort) => get<Approval>(paths.approval, { job_id: id }, abort),
+    ofJob(id),
+  );
+  return (
+    <Loaded resource={approval}>
+      {(a) => (
+        <div class="approval">
+          <h3>{t("approval.reads")}</h3>
+          {a.reads.length === 0 && <p>{t("approval.readsNothing")}</p>}
+          <ul class="approval-reads">
+            {a.reads.map((r) => (
+              <li key={`${r.task_name} ${r.role}`}>
+                <Read read={r} />
+              </li>
+            ))}
+          </ul>
+          <h3>{t("approval.learns")}</h3>
+          <dl class="approval-list">
+            {a.learns.map((l) => (
+              <div key={l.party}>
+                <dt>{l.party}</dt>
+                <dd>
+                  {l.outputs
+                    .map((o) => t("approval.output", { type: o.type, key: o.key, task: o.task_name }))
+                    .join("; ")}
+                </dd>
+              </div>
+            ))}
+          </dl>
+          <h3>{t("approval.differences")}</h3>
+          <Differences approval={a} />
+        </div>
+      )}
+    </Loaded>
+  );
+}
+
+function Read({ read: r }: { read: Approval["reads"][number] }) {
+  const named = r.named_columns.length > 0;
+  return (
+    <>
+      <p>
+        <strong>{r.task_name}</strong> <span class="muted">{`${r.role} · ${r.component}, ${r.provider}`}</span>
+      </p>
+      <dl class="approval-list">
+        {r.dataset && (
+          <div>
+            <dt>{t("job.dataset")}</dt>
+            <dd>
+              {r.dataset}
+              {r.columns.length === 0 ? `: ${t("approval.allColumns")}` : `, ${t("job.rows", { n: r.rows ?? 0 })}`}
+            </dd>
+          </div>
+        )}
+        {named && (
+          <div>
+            <dt>{t("approval.named")}</dt>
+            <dd>{r.named_columns.join(", ")}</dd>
+          </div>
+        )}
+        {r.columns.length > 0 && (
+          <div>
+            <dt>{t("approval.columns")}</dt>
+            <dd>{r.columns.join(", ")}</dd>
+          </div>
+        )}
+        {r.model && (
+          <div>
+            <dt>{t("approval.model")}</dt>
+            <dd>{r.model}</dd>
+          </div>
+        )}
+        {r.derived.length > 0 && (
+          <div>
+            <dt>{t("approval.derived")}</dt>
+            <dd>{r.derived.join(", ")}</dd>
+          </div>
+        )}
+        {r.images.map((i) => (
+          <div key={i.device}>
+            <dt>
+              {t("approval.runs")} <span class="muted">({i.device})</span>
+            </dt>
+            <dd>
+              {i.command?.length ? <code>{i.command.join(" ")}</code> : i.image}
+              {i.image_ids?.map((image) => (
+                <code key={image} class="approval-id">
+                  {image}
+                </code>
+              ))}
+              {i.image_ids?.length === 0 && <span class="muted"> {t("approval.unresolved")}</span>}
+            </dd>
+          </div>
+        ))}
+      </dl>
+    </>
+  );
+}
+
+function Differences({ approval: a }: { approval: Approval }) {
+  if (!a.previous) return <p>{a.flow_id ? t("approval.noEarlier", { flow: a.flow_id }) : t("approval.noFlow")}</p>;
+  const previous = <Link to={jobHref(a.previous)}>{a.previous}</Link>;
+  if (a.differences.length === 0) {
+    return (
+      <p>
+        {t("approval.equal")} {previous}
+      </p>
+    );
+  }
+  return (
+    <>
+      <p>
+        {t("approval.differsFrom")} {previous}
+      </p>
+      <div class="scroll">
+        <table class="approval-differences">
+          <thead>
+            <tr>
+              <th scope="col">{t("approval.where")}</th>
+              <th scope="col">{t("approval.field")}</th>
+              <th scope="col">{t("approval.now")}</th>
+              <th scope="col">{t("approval.was")}</th>
+            </tr>
+          </thead>
+          <tbody>
+            {a.differences.map((d) => (
+              <tr key={[d.task_name, d.role, d.field, d.parameter].join(" ")}>
+                <td>{[d.task_name, d.role].filter(Boolean).join(", ")}</td>
+                <th scope="row">
+                  {known("approval.field", d.field)} {d.parameter}
+                </th>
+                <td>{d.now || t("none")}</td>
+                <td>{d.was || t("none")}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </>
+  );
+}
