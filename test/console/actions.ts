@@ -19,15 +19,10 @@ export function testActions(browser: Browser, stage: Stage): void {
         await what.click();
         await w.settle();
       };
-      const need = page.locator("main li").filter({ hasText: jobs.failed });
-      assert.match(await need.innerText(), new RegExp(host_node), "the overview names the party where it failed");
       const link = page.getByRole("link", { name: new RegExp(jobs.failed) }).first();
       if ((await link.count()) === 0) await click(page.getByRole("navigation").getByRole("link", { name: "Jobs" }));
       await click(link);
       const why = page.locator("main").getByText(reason).first();
-      if ((await why.count()) === 0) {
-        await click(page.locator("main").getByRole("link", { name: /intersect_rsa_1/ }).first());
-      }
       await why.waitFor();
       await page.locator("main").getByText(host_node).first().waitFor();
       const later = page.locator("main .t-row").filter({ hasText: "hetero_secureboost_1" }).first();

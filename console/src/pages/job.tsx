@@ -1,7 +1,7 @@
 import { useMemo, useState } from "preact/hooks";
 import { get, post } from "../api/client";
 import { paths } from "../api/paths";
-import type { JobStatus, JobView, TaskStatus } from "../api/types";
+import type { Failure, JobStatus, JobView, TaskStatus } from "../api/types";
 import { t } from "../i18n";
 import { href, jobHref, Link, navigate } from "../router";
 import { ofJob, useResource } from "../resource";
@@ -71,12 +71,34 @@ export function Job({ params }: PageProps) {
   );
 }
 
+// A job that fails at many parties is not all cards; the table has the rest.
+const mostFailures = 4;
+
+/**
+ * otherFailures returns why parts failed besides the failure of the job, which is the one that was reported first: where
+ * parties fail together, another one may be the cause.
+ */
+function otherFailures(job: JobStatus): Failure[] {
+  const first = job.failure;
+  return (job.tasks ?? [])
+    .flatMap((task) =>
+      task.parties.flatMap((p) =>
+        partState(p) === "FAILED" && p.failure
+          ? [{ ...p.failure, task_name: task.task_name, role: `${p.role}.${p.index}`, node_id: p.node_id }]
+          : [],
+      ),
+    )
+    .filter((f) => !(first && f.task_name === first.task_name && f.node_id === first.node_id && f.role === first.role))
+    .slice(0, mostFailures);
+}
+
 function Status({ job }: { job: JobStatus }) {
   const tasks = useMemo(() => tasksOf(job), [job]);
   const state = stateOf(job);
   return (
     <>
       {state !== "SUCCESS" && <FailureCard failure={job.failure} reason={job.reason} job={job.job_id} />}
+      {state === "FAILED" && otherFailures(job).map((f) => <FailureCard key={`${f.task_name} ${f.role}`} failure={f} job={job.job_id} />)}
       {job.waiting && job.waiting.length > 0 && (
         <section aria-label={t("waiting.title")}>
           <WaitingList waiting={job.waiting} />
