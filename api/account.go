@@ -13,12 +13,8 @@ import (
 
 // jobAccount returns what a job has used and exchanged at this party, also of a job that was removed.
 func (s *Server) jobAccount(c *fiber.Ctx) error {
-	get, err := s.params(c)
+	jobID, err := s.jobParam(c)
 	if err != nil {
-		return err
-	}
-	jobID := get("job_id")
-	if err := bfia.CheckID("job_id", jobID); err != nil {
 		return err
 	}
 	account, err := s.accountOf(c.UserContext(), jobID)

@@ -11,12 +11,8 @@ import (
 // describeApproval returns what an approver of this party decides on, and what differs from the job of the
 // flow that this party approved last.
 func (s *Server) describeApproval(c *fiber.Ctx) error {
-	get, err := s.params(c)
+	jobID, err := s.jobParam(c)
 	if err != nil {
-		return err
-	}
-	jobID := get("job_id")
-	if err := bfia.CheckID("job_id", jobID); err != nil {
 		return err
 	}
 	view, err := s.viewJob(c.UserContext(), jobID)

@@ -17,12 +17,8 @@ import (
 // showJob returns what a job will do, for the person who approves it: its components and their images, its
 // datasets and parameters, and which party gets which output.
 func (s *Server) showJob(c *fiber.Ctx) error {
-	get, err := s.params(c)
+	jobID, err := s.jobParam(c)
 	if err != nil {
-		return err
-	}
-	jobID := get("job_id")
-	if err := bfia.CheckID("job_id", jobID); err != nil {
 		return err
 	}
 	view, err := s.viewJob(c.UserContext(), jobID)
@@ -30,6 +26,17 @@ func (s *Server) showJob(c *fiber.Ctx) error {
 		return err
 	}
 	return ok(c, view)
+}
+
+// jobParam returns the parameter job_id of a request that has no other.
+func (s *Server) jobParam(c *fiber.Ctx) (string, error) {
+	get, err := s.params(c)
+	if err != nil {
+		return "", err
+	}
+	jobID := get("job_id")
+
+	return jobID, bfia.CheckID("job_id", jobID)
 }
 
 // viewJob returns what a job will do.
