@@ -40,3 +40,32 @@ func TestClaimAfterProviderIsRegisteredAgain(t *testing.T) {
 		claim()
 	})
 }
+
+// TestClaimRecordsTheCause checks that a party records why the attempt before ended if another party's part
+// of the job can have ended it, and only then.
+func TestClaimRecordsTheCause(t *testing.T) {
+	elsewhere := bfia.Failure{Kind: bfia.FailedTemporary, NodeID: "B", Role: "host.0", Message: "no licence"}
+	for name, change := range map[string]func(f *bfia.Failure){
+		"of another part":   func(*bfia.Failure) {},
+		"of an own part":    func(f *bfia.Failure) { f.NodeID, f.Role = "A", "guest.0" },
+		"of no part":        func(f *bfia.Failure) { f.NodeID = "C" },
+		"of another role":   func(f *bfia.Failure) { f.Role = "host.1" },
+		"that ends the job": func(f *bfia.Failure) { f.Kind = bfia.FailedExit },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newTestParty(t, storetest.SQLite(t), testDriver{Driver: emptyDriver{}}, nil, nil)
+			h.claimTaskA()
+			cause := elsewhere
+			change(&cause)
+			again := bfia.TaskRef{JobID: jobID, TaskName: "a", TaskID: bfia.AttemptID(jobID, "a", 2),
+				Attempt: 2, Lost: &cause}
+			_, err := h.participant.ClaimTask(t.Context(),
+				participant.ClaimTaskInput{Task: again, Parts: []bfia.Part{guestA}, At: time.Now()})
+			require.NoError(t, err)
+			earlier, err := h.db.EarlierAttempts(t.Context(), jobID, "a")
+			require.NoError(t, err)
+			require.NotEmpty(t, earlier)
+			require.Equal(t, name == "of another part", earlier[0].Cause != nil)
+		})
+	}
+}

@@ -59,8 +59,8 @@ func CommandError(ctx context.Context, logger *slog.Logger, node string, err err
 	}
 
 	info := activity.GetInfo(ctx)
-	logger.Warn("failed to send a command to a partner", "activity", info.ActivityID, "attempt", info.Attempt,
-		"node_id", node, "workflow_id", info.WorkflowExecution.ID, "error", err)
+	logger.WarnContext(ctx, "failed to send a command to a partner", "activity", info.ActivityID,
+		"attempt", info.Attempt, "node_id", node, "workflow_id", info.WorkflowExecution.ID, "error", err)
 
 	var answer *client.Error
 	if errors.As(err, &answer) && answer.Outcome == client.Refused {

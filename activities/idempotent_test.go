@@ -150,6 +150,7 @@ func (h *testParty) activitiesOfEnd(at time.Time) []call {
 			Failure: stopped, At: at}},
 		{name: "ReleaseReservation", arg: participant.ReleaseReservationInput{JobID: jobID, At: at}},
 		{name: "AskScheduler", arg: participant.AskSchedulerInput{Node: "B", JobID: jobID}},
+		{name: "SendStopAll", arg: participant.SendStopAllInput{Node: "B", Job: bfia.JobRef{JobID: jobID}}},
 		{name: "SendCapacityHint", arg: participant.SendCapacityHintInput{Node: "B", JobID: jobID}},
 		{name: "ReleaseSession", arg: participant.ReleaseSessionInput{Session: bfia.SessionID(jobID)}},
 		{name: "ForgetScheduleJob", arg: scheduler.ForgetScheduleJobInput{JobID: jobID}},
@@ -178,9 +179,9 @@ func TestActivitiesAreIdempotent(t *testing.T) {
 				}
 				slices.Sort(names)
 				excepted := []string{"ReuseTask"} // needs another job: see TestReuse
-				// Not activities of one job: see TestRemoveExpiredJobs, TestLostJobs.
+				// Not activities of one job: see TestRemoveExpiredJobs, TestLostJobs, TestRestoreMark.
 				excepted = append(excepted, "FindLostJobs", "EndLostJobs", "RemoveExpiredJobs",
-					"SweepStorage", "ReleaseLostReservations")
+					"SweepStorage", "ReleaseLostReservations", "AdvanceRestoreMark")
 				all := slices.DeleteFunc(h.activityNames(),
 					func(name string) bool { return slices.Contains(excepted, name) })
 				slices.Sort(all)

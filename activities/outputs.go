@@ -108,7 +108,7 @@ func readableOutput(ctx context.Context, blobs blob.Store, address bfia.Address)
 	if err != nil {
 		return nil, err
 	}
-	if _, local := blobs.(*blob.File); !local {
+	if _, local := blob.Folder(blobs); !local {
 		return objects, nil
 	}
 	for _, o := range objects { // a container may have written files that only its own user can read

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -70,7 +71,7 @@ func (p Party) Decide(r Request, now time.Time) (Grant, *Denial) {
 		return Grant{}, &Denial{Reason: fmt.Sprintf(format, args...), Position: own + 1, Total: len(all)}
 	}
 
-	runners, running, used := slices.Clone(p.Runners), slices.Clone(p.Running), p.UsedSlots
+	runners, running, used := slices.Clone(p.Runners), newTally(p.Running...), p.UsedSlots
 	if limit := p.exceededLimit(running, used, r); limit != "" {
 		return deny("%s", limit)
 	}
@@ -81,7 +82,7 @@ func (p Party) Decide(r Request, now time.Time) (Grant, *Denial) {
 			continue
 		}
 		if _, unmet := Place(runners, earlier.Demand.Slots); unmet == "" {
-			running = append(running, earlier.Job)
+			running.add(earlier.Job)
 			used += len(earlier.Demand.Slots)
 		}
 	}
@@ -89,7 +90,7 @@ func (p Party) Decide(r Request, now time.Time) (Grant, *Denial) {
 		return deny("%s, counting the jobs ahead in the queue", limit)
 	}
 
-	if head, found := p.headReservation(r, now); found {
+	if head, found := p.headReservation(now); found && head.before(r.Job) < 0 {
 		others, fits := p.backfillRunners(head, runners, running, used, r)
 		if !fits {
 			return deny("resources are reserved for job %s, which has waited since %s",
@@ -130,7 +131,8 @@ func (p Party) raiseParallelism(grant Grant, r Request, runners []Runner, used i
 // Grantable returns the ids of the waiting jobs that would be granted if they asked now, in the queue's
 // order. A party sends capacity hints to the schedulers of exactly these.
 func (p Party) Grantable(now time.Time) []string {
-	runners, running, used := slices.Clone(p.Runners), slices.Clone(p.Running), p.UsedSlots
+	runners, running, used := slices.Clone(p.Runners), newTally(p.Running...), p.UsedSlots
+	head, found := p.headReservation(now)
 	var grantable []string
 	for _, k := range order(p.Waiting, func(r Request) Job { return r.Job }, p.Running, now) {
 		r := p.Waiting[k]
@@ -138,15 +140,14 @@ func (p Party) Grantable(now time.Time) []string {
 			continue
 		}
 
-		head, found := p.headReservation(r, now)
-		fits := !found
-		if found {
+		fits := true
+		if found && head.before(r.Job) < 0 {
 			_, fits = p.backfillRunners(head, runners, running, used, r)
 		}
 		if _, unmet := Place(runners, r.Demand.Slots); unmet != "" {
 			continue
 		}
-		running = append(running, r.Job)
+		running.add(r.Job)
 		used += len(r.Demand.Slots)
 		if fits {
 			grantable = append(grantable, r.JobID)
@@ -155,24 +156,24 @@ func (p Party) Grantable(now time.Time) []string {
 	return grantable
 }
 
-// headReservation returns the waiting request for which resources are kept from r. It is the oldest one that
-// has waited longer than [HeadReservationAfter], does not fit now and could fit on the online runners.
-// Without it, smaller jobs would take whatever gets free.
-func (p Party) headReservation(r Request, now time.Time) (Request, bool) {
-	var head Request
+// headReservation returns the waiting request for which resources are kept from younger ones. It is the
+// oldest one that has waited longer than [HeadReservationAfter], does not fit now and could fit on the online
+// runners. Without it, smaller jobs would take whatever gets free.
+func (p Party) headReservation(now time.Time) (head Request, found bool) {
+	running := newTally(p.Running...)
 	for _, w := range p.Waiting {
-		if now.Sub(w.Created) < HeadReservationAfter || p.exceededLimit(p.Running, p.UsedSlots, w) != "" ||
+		if now.Sub(w.Created) < HeadReservationAfter || p.exceededLimit(running, p.UsedSlots, w) != "" ||
 			!p.feasible(w.Demand) {
 			continue
 		}
 		if _, unmet := Place(slices.Clone(p.Runners), w.Demand.Slots); unmet == "" {
 			continue
 		}
-		if head.JobID == "" || w.before(head.Job) < 0 {
-			head = w
+		if !found || w.before(head.Job) < 0 {
+			head, found = w, true
 		}
 	}
-	return head, head.JobID != "" && head.before(r.Job) < 0
+	return head, found
 }
 
 // feasible reports whether the online runners that are not draining could serve a demand if they were idle.
@@ -182,7 +183,7 @@ func (p Party) feasible(d Demand) bool {
 
 // backfillRunners returns the runners that r may use despite the head reservation: all but those that could
 // serve head. It reports false if r does not fit on them, or if r would use up a limit that head needs.
-func (p Party) backfillRunners(head Request, runners []Runner, running []Job, used int, r Request,
+func (p Party) backfillRunners(head Request, runners []Runner, running tally, used int, r Request,
 ) (others []Runner, fits bool) {
 	others = slices.Clone(runners)
 	for i := range others {
@@ -192,37 +193,55 @@ func (p Party) backfillRunners(head Request, runners []Runner, running []Job, us
 	if _, unmet := Place(slices.Clone(others), r.Demand.Slots); unmet != "" {
 		return nil, false
 	}
-	return others, p.exceededLimit(append(slices.Clone(running), r.Job), used+len(r.Demand.Slots), head) == ""
+	running = running.clone()
+	running.add(r.Job)
+	return others, p.exceededLimit(running, used+len(r.Demand.Slots), head) == ""
 }
 
 // exceededLimit returns the limit that a request would exceed, or "".
-func (p Party) exceededLimit(running []Job, used int, r Request) string {
+func (p Party) exceededLimit(running tally, used int, r Request) string {
 	if l := p.Limits.Tasks; l > 0 && used+len(r.Demand.Slots) > l {
 		return fmt.Sprintf("this party limits its jobs to %d containers at once, and they have %d", l, used)
 	}
 	return p.Limits.exceeded(p.Node, running, r.Job)
 }
 
-// exceeded returns the limit on jobs that would be exceeded if j ran together with running, or "".
-func (l Limits) exceeded(node string, running []Job, j Job) string {
-	flow, partner := 0, 0
-	for _, r := range running {
-		if r.Flow == j.Flow {
-			flow++
-		}
-		if r.Initiator == j.Initiator {
-			partner++
-		}
-	}
+// tally counts jobs.
+type tally struct {
+	total               int
+	byFlow, byInitiator map[string]int
+}
 
+func newTally(jobs ...Job) tally {
+	t := tally{byFlow: map[string]int{}, byInitiator: map[string]int{}}
+	for _, j := range jobs {
+		t.add(j)
+	}
+	return t
+}
+
+func (t *tally) add(j Job) {
+	t.total++
+	t.byFlow[j.Flow]++
+	t.byInitiator[j.Initiator]++
+}
+
+func (t tally) clone() tally {
+	t.byFlow, t.byInitiator = maps.Clone(t.byFlow), maps.Clone(t.byInitiator)
+	return t
+}
+
+// exceeded returns the limit on jobs that would be exceeded if j ran together with running, or "".
+func (l Limits) exceeded(node string, running tally, j Job) string {
 	switch {
-	case l.Jobs > 0 && len(running) >= l.Jobs:
-		return fmt.Sprintf("%d jobs run at %s, which is its limit", len(running), node)
-	case l.PerFlow > 0 && j.Flow != "" && flow >= l.PerFlow:
-		return fmt.Sprintf("%d jobs of the flow %s run at %s, which is its limit", flow, j.Flow, node)
-	case l.PerPartner > 0 && j.Initiator != node && partner >= l.PerPartner:
-		return fmt.Sprintf("%d jobs of %s run at %s, which is its limit for a partner", partner, j.Initiator,
-			node)
+	case l.Jobs > 0 && running.total >= l.Jobs:
+		return fmt.Sprintf("%d jobs run at %s, which is its limit", running.total, node)
+	case l.PerFlow > 0 && j.Flow != "" && running.byFlow[j.Flow] >= l.PerFlow:
+		return fmt.Sprintf("%d jobs of the flow %s run at %s, which is its limit", running.byFlow[j.Flow],
+			j.Flow, node)
+	case l.PerPartner > 0 && j.Initiator != node && running.byInitiator[j.Initiator] >= l.PerPartner:
+		return fmt.Sprintf("%d jobs of %s run at %s, which is its limit for a partner",
+			running.byInitiator[j.Initiator], j.Initiator, node)
 	}
 	return ""
 }

@@ -12,8 +12,9 @@ import (
 
 // schedulerSimulation is a scheduler that is also the only party. Its jobs differ only in priority.
 type schedulerSimulation struct {
+	t     *rapid.T
 	now   time.Time
-	queue Queue // Waiting and Running follow from jobs
+	queue queueRows // waiting and running follow from jobs
 	party *simulatedParty
 	jobs  []*queuingJob
 }
@@ -28,27 +29,28 @@ type queuingJob struct {
 	running, done       bool   // at its scheduler
 }
 
-func (l *schedulerSimulation) statuses() []QueueStatus {
-	l.queue.Waiting, l.queue.Running = nil, nil
+func (l *schedulerSimulation) decide() Decision {
+	l.queue.waiting, l.queue.running = nil, nil
 	for _, j := range l.jobs {
 		switch {
 		case j.done:
 		case j.running:
-			l.queue.Running = append(l.queue.Running, j.Job)
+			l.queue.running = append(l.queue.running, j.Job)
 		default:
-			l.queue.Waiting = append(l.queue.Waiting,
-				QueuedJob{Job: j.Job, Nodes: []string{"A"}, Reserving: j.reserving, WaitingAt: j.waitingAt})
+			l.queue.waiting = append(l.queue.waiting, j.queued())
 		}
 	}
-	return l.queue.Statuses(l.now)
+	return l.queue.decide(l.t, l.now)
+}
+
+func (j *queuingJob) queued() QueuedJob {
+	return QueuedJob{Job: j.Job, Nodes: []string{"A"}, Reserving: j.reserving, WaitingAt: j.waitingAt}
 }
 
 // signalNext signals the jobs that may ask now.
 func (l *schedulerSimulation) signalNext() {
-	for _, status := range l.statuses() {
-		if status.Notify {
-			l.signal(status.JobID)
-		}
+	for _, id := range l.decide().Notify {
+		l.signal(id)
 	}
 }
 
@@ -68,8 +70,7 @@ func (l *schedulerSimulation) sendHints() {
 // dequeue is a signaled job's first step: it asks its scheduler.
 func (l *schedulerSimulation) dequeue(j *queuingJob) {
 	j.signaled = false
-	statuses := l.statuses()
-	status := statuses[slices.IndexFunc(statuses, func(t QueueStatus) bool { return t.JobID == j.JobID })]
+	status := l.decide().Status(j.queued())
 	if status.MayReserve {
 		j.reserving = true
 		return
@@ -125,7 +126,8 @@ func TestHigherPriorityStartsFirst(t *testing.T) {
 		limits := Limits{Jobs: rapid.IntRange(0, 3).Draw(t, "jobs")}
 		l := &schedulerSimulation{
 			now:   time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC),
-			queue: Queue{Node: "A", Limits: limits},
+			queue: queueRows{node: "A", limits: limits},
+			t:     t,
 		}
 		l.party = &simulatedParty{
 			party: Party{

@@ -1,6 +1,9 @@
 package admission
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -13,6 +16,8 @@ const (
 	// maxWaitingAtParty is the number of jobs of a scheduler that wait for resources at one party, from which
 	// on further jobs that need this party don't ask.
 	maxWaitingAtParty = 4
+	// LineLength is how many jobs of a line a decision can need: it notifies at most so many.
+	LineLength = maxReserving
 )
 
 // QueuedJob is a job in its scheduler's queue.
@@ -26,70 +31,169 @@ type QueuedJob struct {
 	WaitingAt, WaitingFor string
 }
 
-// Queue is a scheduler's queue.
+// IsCandidate reports whether the job asks for reservations now, or waits for a party that denied it one.
+func (j QueuedJob) IsCandidate() bool { return j.Reserving || j.WaitingAt != "" }
+
+// Line returns the key of the job's line. The jobs of a line have the same initiator, participants and, where
+// flows are limited, flow. So what keeps the first of them from reserving keeps the others, too.
+func (j QueuedJob) Line(limits Limits) string {
+	nodes := slices.Sorted(slices.Values(j.Nodes))
+	key := append([]string{j.Initiator, ""}, nodes...)
+	if limits.PerFlow > 0 {
+		key[1] = j.Flow
+	}
+	text, _ := json.Marshal(key) // a list of strings always marshals
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:16])
+}
+
+// Scheduler holds what a decision needs to know of the party that schedules.
+type Scheduler struct {
+	Node   string
+	Limits Limits
+}
+
+// Queue is what a decision on a scheduler's queue needs to know. Its size depends on how many jobs ask for
+// reservations and on how many lines there are, not on how many jobs wait.
 type Queue struct {
-	Node    string
-	Waiting []QueuedJob
+	Scheduler
 	Running []Job
-	Limits  Limits
+	// Candidates are the jobs that ask for reservations now, or wait for a party.
+	Candidates []QueuedJob
+	// Lines hold the other jobs.
+	Lines []Line
+}
+
+// Line holds the first jobs of a line, by rank. See [QueuedJob.Line].
+type Line struct {
+	Key  string
+	Jobs []QueuedJob
+	// More: further jobs of the line wait. It is false if Jobs has [LineLength] jobs.
+	More bool
 }
 
 // QueueStatus says what a queued job may do now, and why it waits.
 type QueueStatus struct {
-	JobID string
 	// MayReserve: it may ask for reservations now.
 	MayReserve bool
-	// Notify: it may ask, and does not know yet; somebody must signal it.
-	Notify bool
 	// OnlyCandidatesAhead: it waits only for jobs that ask for reservations now and may get none.
 	OnlyCandidatesAhead bool
-	// Position counts from 1.
-	Position int
-	Reason   string // why it waits
+	// Behind: other jobs of its line are before it. It is notified when it may ask for reservations.
+	Behind bool
+	Reason string // why it waits
 }
 
-// Statuses returns the status of every queued job, in the queue's order.
-func (q Queue) Statuses(now time.Time) []QueueStatus {
-	ranks := order(q.Waiting, func(w QueuedJob) Job { return w.Job }, q.Running, now)
-	running, reserving := slices.Clone(q.Running), 0
-	for _, w := range q.Waiting {
-		if w.Reserving {
+const jobsAheadAsk = "jobs ahead of it are asking their parties for resources"
+
+// Decision says what the jobs of a queue may do now.
+type Decision struct {
+	// Notify are the jobs that may ask for reservations and don't know yet, in the queue's order.
+	Notify []string
+	// Exhausted are the keys of lines of which the decision needs further jobs. Until the caller has read
+	// them and decided again, the decision is incomplete.
+	Exhausted []string
+
+	limits Limits
+	jobs   map[string]QueueStatus // by job id
+	lines  map[string]QueueStatus // of the jobs of a line that are not in jobs
+}
+
+// Status returns the status of a queued job.
+func (d Decision) Status(j QueuedJob) QueueStatus {
+	if status, decided := d.jobs[j.JobID]; decided {
+		return status
+	}
+	if status, decided := d.lines[j.Line(d.limits)]; decided {
+		status.Behind = true
+		return status
+	}
+	// It is far behind in its line, or has just entered the queue.
+	return QueueStatus{Behind: true, Reason: jobsAheadAsk}
+}
+
+// entry is a job on its way through a decision. line is the index of its line, or -1 for a candidate.
+type entry struct {
+	QueuedJob
+	line, position int
+}
+
+// Decide decides what each job may do now.
+//
+// It takes the jobs in the order of the queue. A job that may ask for reservations counts for its initiator's
+// share, and for the limits. One that may not ends its line: the jobs behind it wait for the same reason.
+func (q Queue) Decide(now time.Time) Decision {
+	d := Decision{limits: q.Limits, jobs: map[string]QueueStatus{}, lines: map[string]QueueStatus{}}
+	var entries []entry
+	running := newTally(q.Running...)
+	started := running.clone() // without the jobs that may get no reservation
+	reserving := 0
+	for _, c := range q.Candidates {
+		if c.Reserving {
+			running.add(c.Job)
 			reserving++
-			running = append(running, w.Job)
+			d.jobs[c.JobID] = QueueStatus{MayReserve: true, Reason: "is asking its parties for resources"}
+			continue
+		}
+		entries = append(entries, entry{c, -1, 0})
+	}
+	for i, line := range q.Lines {
+		if len(line.Jobs) > 0 {
+			entries = append(entries, entry{line.Jobs[0], i, 0})
 		}
 	}
 
+	jobs := newFairShare(entries, func(e entry) Job { return e.Job }, now)
+	for initiator, n := range running.byInitiator {
+		jobs.has[initiator] = n
+	}
 	waitingAt := map[string]int{} // jobs, by party
-	statuses := make([]QueueStatus, 0, len(ranks))
-	for i, k := range ranks {
-		w := q.Waiting[k]
-		s := QueueStatus{JobID: w.JobID, Position: i + 1}
-		crowded := ""
-		for _, n := range w.Nodes {
-			if waitingAt[n] >= maxWaitingAtParty {
-				crowded = n
-			}
+	for e, found := jobs.next(); found; e, found = jobs.next() {
+		status := QueueStatus{}
+		limit := q.Limits.exceeded(q.Node, running, e.Job)
+		crowded := crowdedParty(e.Nodes, waitingAt)
+		switch {
+		case limit != "":
+			status.Reason = limit
+			status.OnlyCandidatesAhead = q.Limits.exceeded(q.Node, started, e.Job) == ""
+		case e.WaitingAt != "":
+			status = QueueStatus{MayReserve: true, Reason: fmt.Sprintf("%s: %s", e.WaitingAt, e.WaitingFor)}
+			waitingAt[e.WaitingAt]++
+			jobs.has[e.Initiator]++
+		case crowded != "":
+			status.Reason = "other jobs wait for resources at " + crowded
+		case reserving >= maxReserving:
+			status.Reason = jobsAheadAsk
+		default:
+			status = QueueStatus{MayReserve: true, Reason: "may ask its parties for resources now"}
+			d.Notify = append(d.Notify, e.JobID)
+			reserving++
+			running.add(e.Job)
+			jobs.has[e.Initiator]++
 		}
 
-		limit := q.Limits.exceeded(q.Node, running, w.Job)
-		switch {
-		case w.Reserving:
-			s.MayReserve, s.Reason = true, "is asking its parties for resources"
-		case limit != "":
-			s.Reason, s.OnlyCandidatesAhead = limit, q.Limits.exceeded(q.Node, q.Running, w.Job) == ""
-		case w.WaitingAt != "":
-			s.MayReserve, s.Reason = true, fmt.Sprintf("%s: %s", w.WaitingAt, w.WaitingFor)
-			waitingAt[w.WaitingAt]++
-		case crowded != "":
-			s.Reason = fmt.Sprintf("other jobs wait for resources at %s", crowded)
-		case reserving >= maxReserving:
-			s.Reason = "jobs ahead of it are asking their parties for resources"
-		default:
-			s.MayReserve, s.Notify, s.Reason = true, true, "may ask its parties for resources now"
-			reserving++
-			running = append(running, w.Job)
+		d.jobs[e.JobID] = status
+		if e.line < 0 {
+			continue
 		}
-		statuses = append(statuses, s)
+		line := q.Lines[e.line]
+		switch following := e.position + 1; {
+		case !status.MayReserve:
+			d.lines[line.Key] = status
+		case following < len(line.Jobs):
+			jobs.insert(entry{line.Jobs[following], e.line, following})
+		case line.More:
+			d.Exhausted = append(d.Exhausted, line.Key)
+		}
 	}
-	return statuses
+	return d
+}
+
+// crowdedParty returns a party at which so many jobs wait that no further one should ask, or "".
+func crowdedParty(nodes []string, waitingAt map[string]int) string {
+	for _, n := range nodes {
+		if waitingAt[n] >= maxWaitingAtParty {
+			return n
+		}
+	}
+	return ""
 }

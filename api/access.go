@@ -91,10 +91,19 @@ func (a authenticators) serves(r route) bool {
 	return a[r.access.kind] != nil
 }
 
+// listener names the listener that the authenticators are for.
+func (a authenticators) listener() string {
+	if a[identity.KindClient] == nil {
+		return "partners"
+	}
+	return "clients"
+}
+
 // guard returns a handler that lets only those in who may call a route, and names the caller to the route's
 // handler.
 func (s *Server) guard(r route, authenticate Authenticator) fiber.Handler {
 	return func(c *fiber.Ctx) error {
+		c.Locals(localRoute, r.path)
 		var principal identity.Principal
 		if !r.access.everybody {
 			var err error
@@ -139,13 +148,6 @@ func byConnection(c *fiber.Ctx) (identity.Principal, error) {
 		return address.Principal, nil
 	}
 	return identity.Principal{}, nil
-}
-
-// probes is the authenticator of the listener of operation: all who reach it.
-func probes(c *fiber.Ctx) (identity.Principal, error) {
-	address := c.Context().RemoteIP().String()
-	return identity.Principal{Kind: identity.KindOperator, Proof: identity.ByAddress, Credential: address,
-		Address: address}, nil
 }
 
 // partnersByHeader is the authenticator of partners in development: they are whom their header names. It

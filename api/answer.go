@@ -65,9 +65,9 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	log := s.logger.With("method", c.Method(), "path", cut(c.Path()), "code", int(code), "error",
 		cut(err.Error()))
 	if status >= 500 {
-		log.Error("request failed")
+		log.ErrorContext(c.UserContext(), "request failed")
 	} else {
-		log.Info("request refused")
+		log.InfoContext(c.UserContext(), "request refused")
 	}
 	var wrong *wrongMethod
 	if errors.As(err, &wrong) {

@@ -23,7 +23,11 @@ func (s *Server) describeApproval(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return ok(c, bfia.ApprovalOf(view, before))
+	approval := bfia.ApprovalOf(view, before)
+	if err := s.addRules(c.UserContext(), &approval, view); err != nil {
+		return err
+	}
+	return ok(c, approval)
 }
 
 // approvedBefore returns the job of the same flow and initiator that this party approved last, or nil.

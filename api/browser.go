@@ -34,18 +34,8 @@ func checkBrowser(c *fiber.Ctx) error {
 			"header Host: %q is neither localhost nor an address; an open party answers no other name",
 			cut(host))
 	}
-	if origin := c.Get(fiber.HeaderOrigin); origin != "" {
-		if u, err := url.Parse(origin); err != nil || !strings.EqualFold(u.Host, host) {
-			return bfia.Errorf(bfia.CodeForbidden, "header Origin: an open party answers no page of %q",
-				cut(origin))
-		}
-	}
-	switch site := c.Get("Sec-Fetch-Site"); site {
-	case "", "same-origin", "none":
-	default:
-		return bfia.Errorf(bfia.CodeForbidden,
-			"header Sec-Fetch-Site: %q: an open party answers no other site's page",
-			cut(site))
+	if err := checkSite(c, "an open party"); err != nil {
+		return err
 	}
 	if c.Method() == http.MethodPost {
 		switch kind, _, _ := mime.ParseMediaType(c.Get(fiber.HeaderContentType)); kind {
@@ -55,6 +45,24 @@ func checkBrowser(c *fiber.Ctx) error {
 		}
 	}
 	return nil
+}
+
+// checkSite refuses requests that a browser makes for a page of another web site. answerer names who refuses.
+func checkSite(c *fiber.Ctx, answerer string) error {
+	if origin := c.Get(fiber.HeaderOrigin); origin != "" {
+		u, err := url.Parse(origin)
+		if err != nil || !strings.EqualFold(u.Host, string(c.Context().Host())) {
+			return bfia.Errorf(bfia.CodeForbidden, "header Origin: %s answers no page of %q", answerer,
+				cut(origin))
+		}
+	}
+	switch site := c.Get("Sec-Fetch-Site"); site {
+	case "", "same-origin", "none":
+		return nil
+	default:
+		return bfia.Errorf(bfia.CodeForbidden, "header Sec-Fetch-Site: %q: %s answers no other site's page",
+			cut(site), answerer)
+	}
 }
 
 // isLocalName returns whether the value of a Host header is an address or localhost, which no other site's

@@ -43,7 +43,8 @@ var classes = map[string]class{
 	bfia.PathComponentFile: role(identity.Data), bfia.PathDataFile: role(identity.Data),
 	bfia.PathDataQuery: role(identity.Viewer), bfia.PathDataDelete: role(identity.Data),
 	bfia.PathModelQuery: role(identity.Viewer), bfia.PathModelKeep: role(identity.Data),
-	bfia.PathModelDelete: role(identity.Data), bfia.PathModelExport: role(identity.Data),
+	bfia.PathModelPrediction: role(identity.Viewer),
+	bfia.PathModelDelete:     role(identity.Data), bfia.PathModelExport: role(identity.Data),
 	bfia.PathModelImport:  role(identity.Data),
 	bfia.PathDataDownload: role(identity.Data), bfia.PathJobDelete: role(identity.Operator),
 	bfia.PathPlatformCreateAll: role(identity.Operator), bfia.PathV2CreateAll: role(identity.Operator),
@@ -57,13 +58,23 @@ var classes = map[string]class{
 	bfia.PathJobShow:     role(identity.Viewer, identity.Approver),
 	bfia.PathJobDocument: role(identity.Viewer),
 	bfia.PathTokenCreate: role(identity.Admin), bfia.PathTokenQuery: role(identity.Admin),
-	bfia.PathTokenRevoke: role(identity.Admin), bfia.PathWhoAmI: {client: true},
-	bfia.PathLogin:       {public: true},
-	bfia.PathJobApproval: role(identity.Viewer, identity.Approver),
-	bfia.PathEvents:      role(identity.Viewer), bfia.PathOverview: role(identity.Viewer),
-	bfia.PathRunnerQuery: role(identity.Viewer), bfia.PathRunnerDrain: role(identity.RunnerAdmin),
+	bfia.PathPeriodicAdd: role(identity.Operator), bfia.PathPeriodicChange: role(identity.Operator),
+	bfia.PathPeriodicPause: role(identity.Operator), bfia.PathPeriodicResume: role(identity.Operator),
+	bfia.PathPeriodicRun: role(identity.Operator), bfia.PathPeriodicDelete: role(identity.Operator),
+	bfia.PathPeriodicQuery: role(identity.Viewer),
+	bfia.PathTokenRevoke:   role(identity.Admin), bfia.PathWhoAmI: {client: true},
+	bfia.PathLogin:           {public: true},
+	bfia.PathJobApproval:     role(identity.Viewer, identity.Approver),
+	bfia.PathApprovalRuleAdd: role(identity.Approver), bfia.PathApprovalRuleRemove: role(identity.Approver),
+	bfia.PathApprovalRuleQuery: role(identity.Viewer, identity.Approver),
+	bfia.PathEvents:            role(identity.Viewer),
+	bfia.PathOverview:          role(identity.Viewer, identity.Approver),
+	bfia.PathRunnerQuery:       role(identity.Viewer), bfia.PathRunnerDrain: role(identity.RunnerAdmin),
 
-	bfia.PathGrantAdd: role(identity.Admin), bfia.PathGrantQuery: role(identity.Admin),
+	bfia.PathNotificationQuery:  role(identity.Viewer),
+	bfia.PathNotificationTest:   role(identity.Operator),
+	bfia.PathNotificationResend: role(identity.Operator),
+	bfia.PathGrantAdd:           role(identity.Admin), bfia.PathGrantQuery: role(identity.Admin),
 	bfia.PathGrantRevoke:  role(identity.Admin),
 	bfia.PathGrantRequest: role(identity.Admin), bfia.PathGrantRequests: role(identity.Admin),
 	bfia.PathGrantApprove: role(identity.Admin), bfia.PathGrantDeny: role(identity.Admin),
@@ -153,7 +164,6 @@ func testCallers(task string) []testCaller {
 		{name: "unnamed", principal: partner("", identity.ByNothing)},
 		{name: "container", principal: container(task)},
 		{name: "other container", principal: container("another")},
-		{name: "operator", principal: identity.Principal{Kind: identity.KindOperator}},
 	}
 	for _, r := range identity.Roles() {
 		callers = append(callers, testCaller{name: string(r), principal: identity.Principal{
@@ -260,8 +270,7 @@ func TestCallers(t *testing.T) {
 	for _, caller := range testCallers(task) {
 		t.Run(caller.name, func(t *testing.T) {
 			known := func(identity.Kind) authenticators {
-				return authenticators{identity.KindClient: byConnection, identity.KindPartner: byConnection,
-					identity.KindOperator: byConnection}
+				return authenticators{identity.KindClient: byConnection, identity.KindPartner: byConnection}
 			}
 			address := p.serveAs(t, caller.principal, known(caller.principal.Kind))
 			for _, r := range routes {
@@ -367,9 +376,8 @@ func TestListenersServeTheirCallers(t *testing.T) {
 		serve func(net.Listener) error
 		kinds []identity.Kind
 	}{
-		"clients":   {p.server.ServeClients, []identity.Kind{identity.KindClient, ""}},
-		"partners":  {p.server.ServePartners, []identity.Kind{identity.KindPartner, ""}},
-		"operation": {p.server.ServeOperation, []identity.Kind{identity.KindOperator, ""}},
+		"clients":  {p.server.ServeClients, []identity.Kind{identity.KindClient, ""}},
+		"partners": {p.server.ServePartners, []identity.Kind{identity.KindPartner, ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")

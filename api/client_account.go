@@ -29,7 +29,12 @@ func ClientsBy(a *clients.Authenticator) Authenticator {
 			}
 		}
 		r.Chains = verifiedChains(c)
-		return a.Authenticate(c.UserContext(), r)
+		p, err := a.Authenticate(c.UserContext(), r)
+		if err == nil && p.Proof == identity.ByCertificate {
+			// A browser shows its user's certificate for the page of any site, as it does with cookies.
+			err = checkSite(c, "a party that knows a client by its certificate")
+		}
+		return p, err
 	}
 }
 

@@ -81,10 +81,10 @@ func TestRootLeadsBrowsersToTheConsole(t *testing.T) {
 	require.Contains(t, resp.Header.Get("Content-Type"), "application/json")
 }
 
-// TestConsoleIsForClients checks that partners and probes do not find the console.
+// TestConsoleIsForClients checks that partners do not find the console.
 func TestConsoleIsForClients(t *testing.T) {
 	p := newParty(t)
-	for _, serve := range []func(net.Listener) error{p.server.ServePartners, p.server.ServeOperation} {
+	for _, serve := range []func(net.Listener) error{p.server.ServePartners} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		go func() { _ = serve(l) }()

@@ -146,6 +146,10 @@ func (s *Server) applyToPartner(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	pin, err := pinOf(self.AuthCredential)
+	if err != nil {
+		return err
+	}
 	self.Invitation = invitation.Secret
 	remote, err := contracts.Client(invitation.Node, invitation.Address, []certs.Pin{invited})
 	if err != nil {
@@ -174,7 +178,7 @@ func (s *Server) applyToPartner(c *fiber.Ctx) error {
 	if err := contracts.Refresh(c.UserContext()); err != nil {
 		return err
 	}
-	return ok(c, bfia.PartnerRef{NodeID: invitation.Node})
+	return ok(c, bfia.PartnerApplied{NodeID: invitation.Node, Fingerprint: pin.String()})
 }
 
 // acceptPartner accepts the application of a node.

@@ -49,6 +49,9 @@ func (s *Server) explain(ctx context.Context, status *bfia.JobStatus) error {
 			p.Failure = p.Failure.WithHint(s.Node, status.JobID)
 		}
 	}
+	if err := s.explainAttempts(ctx, status); err != nil {
+		return err
+	}
 	if f := status.Failure; f != nil {
 		for at := range mine {
 			if f.NodeID != s.Node || at.task != f.Task ||
@@ -98,10 +101,23 @@ func (s *Server) askScheduler(ctx context.Context, own *bfia.JobStatus) *bfia.Jo
 			t.DependsOn = []string{}
 		}
 		t.Waiting = t.Waiting.Truncate()
-		for k := range t.Parties {
-			p := &t.Parties[k]
-			p.Failure, p.Waiting = p.Failure.Truncate(), p.Waiting.Truncate()
+		truncateParts(t.Parties)
+		for k := range t.Attempts {
+			a := &t.Attempts[k]
+			a.Failure = a.Failure.Truncate()
+			truncateParts(a.Parties)
 		}
 	}
 	return status
+}
+
+// truncateParts makes parts from outside safe to show.
+func truncateParts(parts []bfia.PartStatus) {
+	for i := range parts {
+		p := &parts[i]
+		p.Failure, p.Waiting = p.Failure.Truncate(), p.Waiting.Truncate()
+		for k := range p.Waits {
+			p.Waits[k].Waiting = *p.Waits[k].Truncate()
+		}
+	}
 }

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -200,7 +199,7 @@ func (s *Server) fateJobList(c *fiber.Ctx) error {
 		return !query.has("role", j.Role) || !query.has("status", j.Status) ||
 			!strings.Contains(j.JobID, get("job_id")) || !strings.Contains(j.PartyID, get("party_id")) ||
 			!strings.Contains(j.Description, get("description")) ||
-			get("partner") != "" && !slices.Contains(j.Partners, get("partner"))
+			!containsPart(j.Partners, get("partner"))
 	})
 	if err := sortRows(query, rows, jobOrders); err != nil {
 		return err
@@ -230,21 +229,14 @@ func (s *Server) allJobs(ctx context.Context) ([]store.Job, error) {
 	}
 }
 
-// jobOrders are the fields by which jobs are sorted.
-var jobOrders = map[string]func(a, b fateclient.Job) int{
-	"create_time": func(a, b fateclient.Job) int { return cmp.Compare(a.CreateTime, b.CreateTime) },
-	"update_time": func(a, b fateclient.Job) int { return cmp.Compare(a.UpdateTime, b.UpdateTime) },
-	"start_time":  func(a, b fateclient.Job) int { return compareTimes(a.StartTime, b.StartTime) },
-	"end_time":    func(a, b fateclient.Job) int { return compareTimes(a.EndTime, b.EndTime) },
-	"elapsed":     func(a, b fateclient.Job) int { return cmp.Compare(a.Elapsed, b.Elapsed) },
-	"job_id":      func(a, b fateclient.Job) int { return cmp.Compare(a.JobID, b.JobID) },
-	"status":      func(a, b fateclient.Job) int { return cmp.Compare(a.Status, b.Status) },
-	"role":        func(a, b fateclient.Job) int { return cmp.Compare(a.Role, b.Role) },
-	"party_id":    func(a, b fateclient.Job) int { return cmp.Compare(a.PartyID, b.PartyID) },
+// containsPart reports whether one of the texts contains a part, or there is no part.
+func containsPart(texts []string, part string) bool {
+	return part == "" || slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(s, part) })
 }
 
-// compareTimes compares times; a missing one is the earliest.
-func compareTimes(a, b *int64) int {
-	var none int64
-	return cmp.Compare(*cmp.Or(a, &none), *cmp.Or(b, &none))
-}
+// jobOrders are the fields by which jobs are sorted.
+var jobOrders = ordersOf(func(j fateclient.Job) sortedFields {
+	return sortedFields{created: j.CreateTime, updated: j.UpdateTime, elapsed: j.Elapsed,
+		started: j.StartTime, ended: j.EndTime, jobID: j.JobID, status: j.Status, role: j.Role,
+		party: j.PartyID}
+})

@@ -40,12 +40,15 @@ func (s *Server) fatePart(c *fiber.Ctx) (*fatePart, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"job_id", "role", "party_id", "task_name"} {
-		if err := bfia.CheckID(name, get(name)); err != nil {
+	task := cmp.Or(get("task_name"), get("component_name")) // FATE-Board asks for curves with the second
+	for _, f := range []struct{ name, value string }{
+		{"job_id", get("job_id")}, {"role", get("role")}, {"party_id", get("party_id")}, {"task_name", task},
+	} {
+		if err := bfia.CheckID(f.name, f.value); err != nil {
 			return nil, err
 		}
 	}
-	p := &fatePart{jobID: get("job_id"), role: get("role"), task: get("task_name")}
+	p := &fatePart{jobID: get("job_id"), role: get("role"), task: task}
 	tasks, err := s.store.TasksNamed(c.UserContext(), p.jobID, p.task)
 	if err != nil {
 		return nil, err
@@ -80,19 +83,23 @@ func portOf(o store.Output) string { return cmp.Or(o.Port, o.Key) }
 // metric is a metric in FATE's form.
 type metric struct {
 	Name   string            `json:"name"`
-	Type   string            `json:"type"`
+	Type   *string           `json:"type"` // FATE leaves it out of some
 	Groups []json.RawMessage `json:"groups"`
 	Step   *string           `json:"step_axis"`
 	Data   json.RawMessage   `json:"data,omitzero"`
 }
 
 // metricsOf returns the metrics in a report: those of FATE's components as they are, any other report as one.
+// A role of FATE's that measures nothing has an empty list.
 func metricsOf(port string, report json.RawMessage) []metric {
 	var own []metric
 	err := json.Unmarshal(report, &own)
-	foreign := func(m metric) bool { return m.Name == "" || m.Type == "" || m.Data == nil }
-	if err != nil || len(own) == 0 || slices.ContainsFunc(own, foreign) {
-		own = []metric{{Name: port, Type: "custom", Data: report}}
+	foreign := func(m metric) bool {
+		return m.Name == "" || m.Data == nil || m.Type == nil && m.Groups == nil
+	}
+	if err != nil || own == nil || slices.ContainsFunc(own, foreign) {
+		custom := "custom"
+		own = []metric{{Name: port, Type: &custom, Data: report}}
 	}
 	for i := range own {
 		if own[i].Groups == nil {
@@ -212,9 +219,32 @@ func (s *Server) fateDataTables(c *fiber.Ctx) error {
 type table struct {
 	Data     [][]string `json:"data"`
 	Metadata struct {
-		Header []string `json:"header"`
+		Header []string     `json:"header"`
+		Schema *tableSchema `json:"schema_meta,omitempty"`
 	} `json:"metadata"`
 	Total int `json:"total"`
+}
+
+// tableSchema is what FATE-Board reads of the schema of FATE's tables. Without it, it shows no rows.
+type tableSchema struct {
+	Fields  []tableField `json:"fields"`
+	Summary struct {
+		Site string `json:"site_name"`
+	} `json:"anonymous_summary"`
+}
+
+type tableField struct {
+	Name string `json:"name"`
+}
+
+// schemaOf returns the schema of a table that a party has written in a role.
+func schemaOf(header []string, site string) *tableSchema {
+	schema := &tableSchema{Fields: make([]tableField, len(header))}
+	for i, name := range header {
+		schema.Fields[i].Name = name
+	}
+	schema.Summary.Site = site
+	return schema
 }
 
 // fateDataDisplay returns the first rows of the data that a part has written. FATE's clients expect no
@@ -233,6 +263,7 @@ func (s *Server) fateDataDisplay(c *fiber.Ctx) error {
 		if err != nil {
 			return err
 		}
+		t.Metadata.Schema = schemaOf(t.Metadata.Header, o.Role+"_"+s.Node)
 		tables[portOf(o)] = append(tables[portOf(o)], t)
 	}
 	return c.JSON(tables)

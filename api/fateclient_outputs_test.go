@@ -40,7 +40,9 @@ func withOutputs(t *testing.T) (p *party, jobID, query string) {
 	put("auc", "report", map[string]string{"data_0": `[{"auc": 0.9}]`})
 	put("fate", "report", map[string]string{"data_0": `[{"name": "loss", "type": "loss", "groups": [{"name": "t",
 		"index": 0}], "step_axis": "epochs", "data": [{"metric": 0.5, "step": 0}]},
-		{"name": "ks", "type": "custom", "groups": null, "step_axis": null, "data": 0.1}]`})
+		{"name": "ks", "type": "custom", "groups": null, "step_axis": null, "data": 0.1},
+		{"name": "summary", "type": null, "groups": [], "step_axis": null, "data": {"count": 2}}]`})
+	put("none", "report", map[string]string{"data_0": `[]`})
 	return p, jobID, "?job_id=" + jobID + "&role=guest&party_id=" + guest + "&task_name=join"
 }
 
@@ -49,12 +51,14 @@ func TestFATEOutputs(t *testing.T) {
 	r := p.good(get(fateclient.PathMetricQuery + query))
 	require.JSONEq(t, `[{"name":"auc","type":"custom","groups":[],"step_axis":null,"data":[{"auc":0.9}]},
 		{"name":"loss","type":"loss","groups":[{"name":"t","index":0}],"step_axis":"epochs","data":[{"metric":0.5,"step":0}]},
-		{"name":"ks","type":"custom","groups":[],"step_axis":null,"data":0.1}]`,
+		{"name":"ks","type":"custom","groups":[],"step_axis":null,"data":0.1},
+		{"name":"summary","type":null,"groups":[],"step_axis":null,"data":{"count":2}}]`,
 		string(r.Data))
 	r = p.good(get(fateclient.PathMetricKeys + query))
 	require.JSONEq(t, `[{"name":"auc","type":"custom","groups":[],"step_axis":null},
 		{"name":"loss","type":"loss","groups":[{"name":"t","index":0}],"step_axis":"epochs"},
-		{"name":"ks","type":"custom","groups":[],"step_axis":null}]`, string(r.Data))
+		{"name":"ks","type":"custom","groups":[],"step_axis":null},
+		{"name":"summary","type":null,"groups":[],"step_axis":null}]`, string(r.Data))
 	r = p.good(get(fateclient.PathModelQuery + query))
 	require.JSONEq(t, `{"model":{"trees":2},"binary":"7 bytes; download it to read it"}`, string(r.Data))
 
@@ -62,8 +66,9 @@ func TestFATEOutputs(t *testing.T) {
 	r = p.send(get(fateclient.PathDataTable + query))
 	require.JSONEq(t, `{"rows":[`+address+`]}`, string(r.Body), "without an envelope")
 	r = p.send(get(fateclient.PathDataDisplay + query))
-	require.JSONEq(t, `{"rows":[{"data":[["1","2"],["3","4"]],"metadata":{"header":["id","x"]},"total":2}]}`,
-		string(r.Body))
+	require.JSONEq(t, `{"rows":[{"data":[["1","2"],["3","4"]],"metadata":{"header":["id","x"],
+		"schema_meta":{"fields":[{"name":"id"},{"name":"x"}],"anonymous_summary":{"site_name":"guest_`+guest+`"}}},
+		"total":2}]}`, string(r.Body))
 
 	r = p.send(get(fateclient.PathDataDownload + query + "&path=/tmp"))
 	require.Equal(t, "application/gzip", r.Header.Get("Content-Type"))
@@ -182,9 +187,12 @@ func TestFATEBoard(t *testing.T) {
 	r = p.good(get(fateclient.PathJobDependency + query))
 	require.JSONEq(t, `{"component_list":["join","train"],
 		"component_module":{"join":"Intersection","train":"HeteroSecureBoost"},
-		"component_stage":{"join":"default","train":"default"},"component_need_run":{"join":true,"train":true},
-		"dependencies":{"train":[{"type":"rows","model_type":"data","component_name":"join","up_output_info":["rows"]}]}}`,
+		"component_stage":{"join":"default","train":"train"},"component_need_run":{"join":true,"train":true},
+		"dependencies":{"train":[{"type":"train_data","model_type":"data","component_name":"join",
+			"up_output_info":["train_data"]}]}}`,
 		string(r.Data))
+	r = p.good(get(fateclient.PathJobDependency + "?job_id=" + jobID + "&role=arbiter&party_id=" + guest))
+	require.Contains(t, string(r.Data), `"component_list":[]`)
 	// It sends the job's id as party_id too, and asks for a task by the id that FATE-Flow's own jobs have.
 	p.good(get(fateclient.PathJobDependency + "?job_id=" + jobID + "&role=guest&party_id=" + jobID))
 	tasks := rowsOf(t, p.good(get(fateclient.PathTaskQuery+"?job_id="+jobID+"&task_id="+jobID+"_join")))

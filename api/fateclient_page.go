@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -64,12 +65,50 @@ func (p *fatePage) has(name, value string) bool {
 	return len(p.values[name]) == 0 || slices.Contains(p.values[name], value)
 }
 
+// orders are the fields by which rows are sorted.
+type orders[T any] map[string]func(a, b T) int
+
+// sortedFields are the fields by which the rows of jobs and of tasks are sorted.
+type sortedFields struct {
+	created, updated, elapsed  int64
+	started, ended             *int64
+	jobID, status, role, party string
+}
+
+// ordersOf returns the orders by the fields that jobs and tasks have.
+func ordersOf[T any](fields func(T) sortedFields) orders[T] {
+	o := orders[T]{}
+	addOrder("create_time", func(row T) int64 { return fields(row).created }, o)
+	addOrder("update_time", func(row T) int64 { return fields(row).updated }, o)
+	addOrder("elapsed", func(row T) int64 { return fields(row).elapsed }, o)
+	addOrder("start_time", func(row T) int64 { return timeOrZero(fields(row).started) }, o)
+	addOrder("end_time", func(row T) int64 { return timeOrZero(fields(row).ended) }, o)
+	addOrder("job_id", func(row T) string { return fields(row).jobID }, o)
+	addOrder("status", func(row T) string { return fields(row).status }, o)
+	addOrder("role", func(row T) string { return fields(row).role }, o)
+	return addOrder("party_id", func(row T) string { return fields(row).party }, o)
+}
+
+// addOrder adds the order by one field, and returns all orders.
+func addOrder[T any, F cmp.Ordered](name string, field func(T) F, o orders[T]) orders[T] {
+	o[name] = func(a, b T) int { return cmp.Compare(field(a), field(b)) }
+	return o
+}
+
+// timeOrZero returns a time; a missing one is the earliest.
+func timeOrZero(t *int64) int64 {
+	if t == nil {
+		return 0
+	}
+	return *t
+}
+
 // sortRows sorts rows as a request asks.
-func sortRows[T any](p *fatePage, rows []T, orders map[string]func(a, b T) int) error {
-	compare := orders[p.orderBy]
+func sortRows[T any](p *fatePage, rows []T, by orders[T]) error {
+	compare := by[p.orderBy]
 	if compare == nil {
 		return bfia.Errorf(bfia.CodeBadRequest, "order_by: %q is none of %s", p.orderBy,
-			strings.Join(slices.Sorted(maps.Keys(orders)), ", "))
+			strings.Join(slices.Sorted(maps.Keys(by)), ", "))
 	}
 	slices.SortStableFunc(rows, func(a, b T) int {
 		if p.ascending {

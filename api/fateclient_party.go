@@ -119,13 +119,20 @@ func (s *Server) fateTableDelete(c *fiber.Ctx) error {
 	return okFATE(c, nil, nil)
 }
 
-// fateDependencies returns the tasks of a job and how they depend on each other.
+// fateDependencies returns the tasks of a job in one of its roles, and how they depend on each other.
 func (s *Server) fateDependencies(c *fiber.Ctx) error {
 	record, err := s.fateRecord(c)
 	if err != nil {
 		return err
 	}
-	return okFATE(c, fateclient.DependenciesOf(record.Document), nil)
+	describe := func(task bfia.Component) *bfia.Description {
+		desc, err := record.Registry.Describe(task.Provider, task.Version, task.ComponentName)
+		if err != nil {
+			return nil
+		}
+		return desc
+	}
+	return okFATE(c, fateclient.DependenciesOf(record.Document, describe, c.Query("role")), nil)
 }
 
 // fateDataView returns the datasets that the parts of a job read, by role and party, as the job names them.
@@ -271,7 +278,7 @@ func (s *Server) fateRerun(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.submit(c.UserContext(), doc); err != nil {
+	if _, err := s.submit(c.UserContext(), doc, true); err != nil {
 		return err
 	}
 	return okFATE(c, map[string]any{"model_id": doc.JobID, "model_version": fateclient.ModelVersion},

@@ -30,7 +30,7 @@ func (s *Server) fateSubmit(c *fiber.Ctx) error {
 	if doc.JobID == "" {
 		doc = doc.WithJobID(bfia.NewJobID(time.Now(), s.jobSalt))
 	}
-	if _, err := s.submit(c.UserContext(), doc); err != nil {
+	if _, err := s.submit(c.UserContext(), doc, true); err != nil {
 		return err
 	}
 	return okFATE(c, map[string]any{"model_id": doc.JobID, "model_version": fateclient.ModelVersion},

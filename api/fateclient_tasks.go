@@ -71,16 +71,12 @@ func (s *Server) fateTaskList(c *fiber.Ctx) error {
 }
 
 // taskOrders are the fields by which tasks are sorted.
-var taskOrders = map[string]func(a, b fateclient.Task) int{
-	"create_time": func(a, b fateclient.Task) int { return cmp.Compare(a.CreateTime, b.CreateTime) },
-	"update_time": func(a, b fateclient.Task) int { return cmp.Compare(a.UpdateTime, b.UpdateTime) },
-	"start_time":  func(a, b fateclient.Task) int { return compareTimes(a.StartTime, b.StartTime) },
-	"end_time":    func(a, b fateclient.Task) int { return compareTimes(a.EndTime, b.EndTime) },
-	"elapsed":     func(a, b fateclient.Task) int { return cmp.Compare(a.Elapsed, b.Elapsed) },
-	"job_id":      func(a, b fateclient.Task) int { return cmp.Compare(a.JobID, b.JobID) },
-	"task_name":   func(a, b fateclient.Task) int { return cmp.Compare(a.TaskName, b.TaskName) },
-	"status":      func(a, b fateclient.Task) int { return cmp.Compare(a.Status, b.Status) },
-}
+var taskOrders = addOrder("task_name", func(t fateclient.Task) string { return t.TaskName },
+	ordersOf(func(t fateclient.Task) sortedFields {
+		return sortedFields{created: t.CreateTime, updated: t.UpdateTime, elapsed: t.Elapsed,
+			started: t.StartTime, ended: t.EndTime, jobID: t.JobID, status: t.Status, role: t.Role,
+			party: t.PartyID}
+	}))
 
 // taskRows returns the rows of the tasks of one id, of a job, or of the newest jobs.
 func (s *Server) taskRows(ctx context.Context, jobID, taskID string) ([]fateclient.Task, error) {

@@ -93,10 +93,14 @@ func (s *Server) nameClients(ctx context.Context, status *bfia.JobStatus) error 
 		return err
 	}
 	status.SubmittedBy, status.ApprovedBy, status.RejectedBy = nil, nil, nil
+	status.ApprovalRule = ""
 	for _, a := range acts {
 		switch {
 		case a.Act == store.ActSubmitted:
 			status.SubmittedBy = append(status.SubmittedBy, a.Name)
+		case a.Proof == string(identity.ByRule): // its decision is recorded, also if other parties wait
+			status.ApprovedBy = append(status.ApprovedBy, a.Name)
+			status.ApprovalRule = a.Credential
 		case status.State == bfia.JobPending: // the decision did not arrive, or waits to be recorded
 		case a.Act == string(bfia.JobReady):
 			status.ApprovedBy = append(status.ApprovedBy, a.Name)

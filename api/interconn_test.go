@@ -166,7 +166,7 @@ func TestCreateWithoutARouteBack(t *testing.T) {
 	p.bad(post(bfia.PathCreate, far).from(guest), 200, bfia.CodeNotFound,
 		"task intersect_rsa_1 runs at JG999 too, and "+guest+" can't send to it",
 		"the route table has no node JG999",
-		"add it to routes in the configuration of "+guest)
+		"make it a partner of "+guest+": with 'hutong partner invite JG999'")
 	p.bad(post(bfia.PathCreate, job(t, "j2")).from("JG999"), 200, bfia.CodeNotFound,
 		"the job's scheduler: the route table has no node JG999")
 	require.Empty(t, p.engine.started())

@@ -68,6 +68,46 @@ func (s *Server) queryModels(c *fiber.Ctx) error {
 	return answer(c, "success", views, nil)
 }
 
+// predictWithModel makes the document of a job that applies a model. It has the datasets of the training
+// until its user chooses others. Nothing is submitted.
+func (s *Server) predictWithModel(c *fiber.Ctx) error {
+	get, err := s.params(c)
+	if err != nil {
+		return err
+	}
+	ref, err := parseModel(get("model"))
+	if err != nil {
+		return err
+	}
+	ctx := c.UserContext()
+	parts, err := s.store.ModelParts(ctx, ref)
+	if err != nil {
+		return err
+	}
+	training, err := bfia.ParseDocument(parts[0].Document)
+	if err != nil {
+		return fmt.Errorf("failed to read the document of model %s: %w", ref, err)
+	}
+	registry, err := s.store.RegistryFor(ctx, training)
+	if err != nil {
+		return err
+	}
+	document, tasks, err := bfia.Prediction{Model: ref, Training: training, Component: get("component"),
+		Initiator: s.Node, TrainingDatasets: true, Describe: registry.Describe}.Document()
+	if err != nil {
+		return err
+	}
+	view := bfia.PredictionView{Document: document, Tasks: []bfia.PredictedTaskView{}}
+	for _, t := range tasks {
+		v := bfia.PredictedTaskView{Name: t.Name, Component: t.Component}
+		if t.Model != nil {
+			v.Model = t.Model.String()
+		}
+		view.Tasks = append(view.Tasks, v)
+	}
+	return answer(c, "success", view, nil)
+}
+
 // parseModel parses the name of a model in a request about it.
 func parseModel(text string) (bfia.ModelRef, error) {
 	ref, err := bfia.ParseModelRef(text)

@@ -75,6 +75,32 @@ func predictJob(id, model, guestNode, hostNode string) string {
 		model)
 }
 
+// TestPredictWithModel makes the document of a job that applies a model, and submits it as it is.
+func TestPredictWithModel(t *testing.T) {
+	p := trained(t)
+	const name = "old:" + second
+	p.endJob("old")
+	var view bfia.PredictionView
+	p.good(get(bfia.PathModelPrediction + "?model=" + name)).into(&view)
+	require.Equal(t, []bfia.PredictedTaskView{{Name: first, Component: "Intersection"},
+		{Name: second, Component: "HeteroSecureBoost_predict", Model: name}}, view.Tasks)
+	text, err := json.Marshal(view.Document)
+	require.NoError(t, err)
+	document, err := bfia.ParseDocument(text)
+	require.NoError(t, err)
+	require.Equal(t, bfia.Initiator{Role: "guest", NodeID: guest}, document.Config.Initiator)
+	require.Contains(t, string(text), `"model_id":"`+name+`"`)
+	require.Contains(t, string(text), `"dataset_id":"testspace#test_guest"`)
+
+	query := get(bfia.PathModelPrediction + "?model=" + name + "&component=Intersection")
+	p.good(query).into(&view)
+	require.Equal(t, "Intersection", view.Tasks[1].Component)
+	p.bad(get(bfia.PathModelPrediction+"?model="+name+"&component=None"), 404, bfia.CodeNotFound,
+		"model: no component that applies it", `has no component "None"`)
+	p.bad(get(bfia.PathModelPrediction+"?model=old:none"), 404, bfia.CodeNotFound, "is not known")
+	p.bad(get(bfia.PathModelPrediction), 400, bfia.CodeBadRequest, "model: ", "is not of the form job:task")
+}
+
 // TestModels lists, keeps, uses and deletes a model. A job is refused for each reason for which this party
 // can't use it.
 func TestModels(t *testing.T) {

@@ -17,18 +17,28 @@ import (
 // failedWithin is for how long an overview shows failed jobs.
 const failedWithin = 24 * time.Hour
 
-// overview returns the state of the party at a glance.
+// overview returns the state of the party at a glance, and to an approver who is no viewer the jobs that wait
+// for approval.
 func (s *Server) overview(c *fiber.Ctx) error {
 	if _, err := s.params(c); err != nil {
 		return err
 	}
 	ctx := c.UserContext()
 	view := bfia.Overview{NodeID: s.Node, Approvals: []bfia.OverviewJob{}, Failed: []bfia.OverviewJob{},
-		SilentRunners: []string{}, SilentPartners: []bfia.SilentPartner{}, Storage: s.storageSpace()}
+		SilentRunners: []string{}, SilentPartners: []bfia.SilentPartner{}, Jobs: map[bfia.JobState]int{},
+		Partners: []bfia.PartnerContact{}}
 	var err error
 	if view.Time, err = s.store.Now(ctx); err != nil {
 		return err
 	}
+	if !identity.From(ctx).Can(identity.Viewer) {
+		// An approver without the role viewer gets the jobs on which it decides, and nothing else.
+		if err := s.addApprovals(ctx, &view); err != nil {
+			return err
+		}
+		return ok(c, view)
+	}
+	view.Storage = s.storageSpace()
 	if view.Jobs, err = s.store.JobCounts(ctx); err != nil {
 		return err
 	}

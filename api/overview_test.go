@@ -1,9 +1,12 @@
 package api
 
 import (
+	"encoding/json"
+	"net/http"
 	"testing"
 	"time"
 
+	"github.com/gofiber/fiber/v2"
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
@@ -111,4 +114,44 @@ func TestJobListFilters(t *testing.T) {
 		r.into(&list)
 		require.Len(t, list.Jobs, want, query)
 	}
+}
+
+// TestOverviewOfApprover has an approver without the role viewer read what it decides on, and nothing else.
+func TestOverviewOfApprover(t *testing.T) {
+	role := identity.Admin
+	p := newParty(t, func(c *Config) {
+		c.Clients = func(*fiber.Ctx) (identity.Principal, error) {
+			return identity.Principal{Kind: identity.KindClient, Name: "adam",
+				Roles: []identity.Role{role}}, nil
+		}
+	}).withProvider().withData()
+	ctx := t.Context()
+	for _, id := range []string{"approve", "failed"} {
+		p.good(post(bfia.PathCreate, job(t, id)).from(guest))
+	}
+	now := time.Now()
+	require.NoError(t, p.store.SetJobWaiting(ctx, "approve",
+		[]bfia.Waiting{bfia.WaitForApproval("approve", guest, now)}))
+	require.NoError(t, p.store.UpdateJob(ctx, "failed", bfia.JobFinished, "task failed", now,
+		store.EndsAs(bfia.OutcomeFailed)))
+
+	read := func(as identity.Role) bfia.Overview {
+		role = as
+		resp := p.fetch(bfia.PathOverview, nil)
+		require.Equal(t, http.StatusOK, resp.StatusCode)
+		var answer struct{ Data bfia.Overview }
+		require.NoError(t, json.NewDecoder(resp.Body).Decode(&answer))
+		return answer.Data
+	}
+	view := read(identity.Approver)
+	require.Equal(t, 1, view.ApprovalCount)
+	require.Equal(t, "approve", view.Approvals[0].JobID)
+	require.Equal(t, bfia.Overview{NodeID: guest, Time: view.Time, Approvals: view.Approvals,
+		ApprovalCount: 1, Failed: []bfia.OverviewJob{}, SilentRunners: []string{},
+		SilentPartners: []bfia.SilentPartner{},
+		Jobs:           map[bfia.JobState]int{}, Partners: []bfia.PartnerContact{}}, view)
+	view = read(identity.Viewer)
+	require.Equal(t, 1, view.FailedCount)
+	require.NotEmpty(t, view.Jobs)
+	require.NotNil(t, view.Storage)
 }

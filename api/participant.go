@@ -52,7 +52,7 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 		return refused, err
 	}
 	if known == nil {
-		if err := s.refuseOldJob(doc.JobID); err != nil {
+		if err := s.refuseOldJob(ctx, doc.JobID); err != nil {
 			return refused, err
 		}
 	}
@@ -85,9 +85,12 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 	if err := participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, record, plan); err != nil {
 		return refused, err
 	}
-	if err := s.putRecord(ctx, record, plan, from, known); err != nil {
+	ruleID, err := s.putRecord(ctx, record, plan, from, known)
+	if err != nil {
 		return refused, err
 	}
+	// A rule that has approved the job has done so for good.
+	approval := s.Approval && ruleID == ""
 	reuses, err := s.reusable(ctx, doc, plan)
 	if err != nil {
 		return refused, err
@@ -105,7 +108,7 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 	// The scheduler may at the same time undo the creation of a job that has not started. Only the job's
 	// workflow can order the two, so this starts it, or finds it, also for a recorded job.
 	in := workflows.ParticipantJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler,
-		Nodes: doc.Config.Nodes(), Settings: s.Settings, Approval: s.Approval, FateFlow: fateFlow}
+		Nodes: doc.Config.Nodes(), Settings: s.Settings, Approval: approval, FateFlow: fateFlow}
 	for _, part := range own {
 		in.Roles = append(in.Roles, part.Self())
 	}
@@ -115,33 +118,43 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 			StaticSummary:         fmt.Sprintf("%s in job %s", strings.Join(in.Roles, ", "), doc.JobID),
 		}); err != nil {
 		s.returnGrants(ctx, doc.JobID, err)
+		if !recorded {
+			s.forgetRuleDecision(ctx, doc.JobID, err)
+		}
 		return refused, err
 	}
 
 	switch {
 	case recorded:
 		return accepted(job.State, reuses), nil
-	case s.Approval:
+	case approval:
 		return accepted(bfia.JobPending, reuses), nil
 	}
 	return accepted(bfia.JobReady, reuses), nil
 }
 
-// putRecord stores the record of a job that this party accepts, and counts a new one for its grants.
+// putRecord stores the record of a job that this party accepts, counts a new one for its grants, and lets the
+// approval rules decide on it. It returns the id of the rule that has approved the job, or "".
 func (s *Server) putRecord(ctx context.Context, record *store.JobRecord, plan *bfia.Plan, from origin,
-	known *store.Job) error {
+	known *store.Job) (ruleID string, err error) {
 	doc := record.Document
-	claim, err := s.grantClaim(ctx, record, plan, from)
-	if err != nil {
-		return err
-	}
-	if claim == nil || known != nil {
+	if known != nil {
 		if err := s.recordAct(ctx); err != nil {
-			return err
+			return "", err
 		}
-		return s.store.PutJobRecord(ctx, doc.JobID, doc.Bytes(), record.Registry.Of(doc))
+		if err := s.store.PutJobRecord(ctx, doc.JobID, doc.Bytes(), record.Registry.Of(doc)); err != nil {
+			return "", err
+		}
+		return s.store.DecidingRule(ctx, doc.JobID)
 	}
-	return s.store.PutGrantedJobRecord(ctx, doc.JobID, doc.Bytes(), record.Registry.Of(doc), *claim)
+	var a store.Acceptance
+	if a.Grants, err = s.grantClaim(ctx, record, plan, from); err != nil {
+		return "", err
+	}
+	if a.Rules, err = s.ruleClaim(ctx, record, from); err != nil {
+		return "", err
+	}
+	return s.store.AcceptJob(ctx, doc.JobID, doc.Bytes(), record.Registry.Of(doc), a)
 }
 
 // checkRoutesBack refuses a job for which this party lacks a route to its scheduler, or to a party with
@@ -238,6 +251,9 @@ func (s *Server) startTask(c *fiber.Ctx) error {
 	var ref bfia.TaskRef
 	if err := s.readJSON(c, &ref); err != nil {
 		return err
+	}
+	if ref.Lost = ref.Lost.Truncate(); ref.Lost != nil {
+		ref.Lost.Task, ref.Lost.Log = ref.TaskName, nil // it is kept in the history of a workflow
 	}
 	if err := s.beginTask(c.UserContext(), s.sender(c), ref); err != nil {
 		return err

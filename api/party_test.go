@@ -123,15 +123,34 @@ func (e *fakeTemporal) UpdateWorkflow(_ context.Context,
 	handle := &mocks.WorkflowUpdateHandle{}
 	grant := e.grant
 	handle.On("Get", mock.Anything, mock.Anything).Run(func(args mock.Arguments) {
-		if result, is := args.Get(1).(*bfia.Grant); is {
+		switch result := args.Get(1).(type) {
+		case *bfia.Grant:
 			*result = grant
+		case *string:
+			*result = "202611290200000000001" // a run of a periodic job
 		}
 	}).Return(e.refuse)
 	if e.refuse == nil {
-		e.signals = append(e.signals, signal{o.WorkflowID, o.UpdateName, o.Args[0]})
+		s := signal{Workflow: o.WorkflowID, Name: o.UpdateName}
+		if len(o.Args) > 0 {
+			s.Arg = o.Args[0]
+		}
+		e.signals = append(e.signals, s)
 	}
 	e.refuse = nil
 	return handle, nil
+}
+
+// ExecuteWorkflow starts the workflow of a periodic job.
+func (e *fakeTemporal) ExecuteWorkflow(_ context.Context, o temporal.StartWorkflowOptions, _ any, _ ...any,
+) (temporal.WorkflowRun, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.down != nil {
+		return nil, e.down
+	}
+	e.created = append(e.created, o.ID)
+	return &mocks.WorkflowRun{}, nil
 }
 
 // GetWorkflow returns a run that has ended.

@@ -177,12 +177,6 @@ func (s *Server) schedulerOf(ctx context.Context, jobID string) (string, error) 
 
 // queuePosition returns a job's position in this scheduler's queue, or nil if it is not queued.
 func (s *Server) queuePosition(ctx context.Context, job store.ScheduleJob) (*bfia.Queued, error) {
-	if job.State != bfia.JobReady || job.QueuedAt == nil {
-		return nil, nil
-	}
-	positions, err := s.queuePositions(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return positions.of(job), nil
+	positions, err := s.queuePositions(ctx, []store.ScheduleJob{job})
+	return positions.of(job), err
 }

@@ -81,8 +81,8 @@ func TestCapacityHint(t *testing.T) {
 	p.engine.signals = nil
 	p.good(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "j1"}).from(host))
 	require.Empty(t, p.engine.signals, "it does not wait yet")
-	require.NoError(t, p.store.Dequeue(t.Context(), "j1", time.Now(),
-		func(admission.Queue) bool { return false }))
+	_, _, err := p.store.Dequeue(t.Context(), admission.Scheduler{Node: guest}, "j1", time.Now())
+	require.NoError(t, err)
 	p.good(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "j1"}).from(host))
 	require.Equal(t, []signal{{workflows.SchedulerJobID("j1"), workflows.SignalQueueChanged, nil}},
 		p.engine.signals)
@@ -97,8 +97,10 @@ func TestPriority(t *testing.T) {
 	for _, id := range []string{"j1", "j2"} {
 		p.good(post(bfia.PathCreateAll, edited(t, id, 4, "config", "job_params", "common",
 			"priority")).from(guest))
-		require.NoError(t, p.store.Dequeue(t.Context(), id, time.Now(),
-			func(admission.Queue) bool { return id == "j1" }))
+		status, _, err := p.store.Dequeue(t.Context(),
+			admission.Scheduler{Node: guest, Limits: admission.Limits{Jobs: 1}}, id, time.Now())
+		require.NoError(t, err)
+		require.Equal(t, id == "j1", status.MayReserve)
 	}
 	queued := func(id string) *bfia.Queued {
 		var status bfia.JobStatus

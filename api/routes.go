@@ -18,6 +18,16 @@ type route struct {
 	access access
 }
 
+// Routes returns the patterns of all endpoints.
+func Routes() []string {
+	var patterns []string
+	for _, r := range (&Server{}).routes() {
+		patterns = append(patterns, r.path)
+	}
+	slices.Sort(patterns)
+	return slices.Compact(patterns)
+}
+
 // routes returns the table of all endpoints. A test compares it with openapi.json.
 func (s *Server) routes() []route {
 	routes := []route{
@@ -35,6 +45,7 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathDataQuery, s.queryDatasets, clientWith(identity.Viewer)},
 		{http.MethodPost, bfia.PathDataDelete, s.deleteDataset, clientWith(identity.Data)},
 		{http.MethodGet, bfia.PathModelQuery, s.queryModels, clientWith(identity.Viewer)},
+		{http.MethodGet, bfia.PathModelPrediction, s.predictWithModel, clientWith(identity.Viewer)},
 		{http.MethodPost, bfia.PathModelKeep, s.keepModel, clientWith(identity.Data)},
 		{http.MethodPost, bfia.PathModelDelete, s.deleteModel, clientWith(identity.Data)},
 		{http.MethodGet, bfia.PathModelExport, s.exportModel, clientWith(identity.Data)},
@@ -63,7 +74,18 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathTokenRevoke, s.revokeToken, clientWith(identity.Admin)},
 		{http.MethodGet, bfia.PathJobApproval, s.describeApproval,
 			clientWith(identity.Viewer, identity.Approver)},
-		{http.MethodGet, bfia.PathOverview, s.overview, clientWith(identity.Viewer)},
+		{http.MethodPost, bfia.PathPeriodicAdd, s.addPeriodic, clientWith(identity.Operator)},
+		{http.MethodPost, bfia.PathPeriodicChange, s.changePeriodic, clientWith(identity.Operator)},
+		{http.MethodPost, bfia.PathPeriodicPause, s.pausePeriodic, clientWith(identity.Operator)},
+		{http.MethodPost, bfia.PathPeriodicResume, s.resumePeriodic, clientWith(identity.Operator)},
+		{http.MethodPost, bfia.PathPeriodicRun, s.runPeriodic, clientWith(identity.Operator)},
+		{http.MethodPost, bfia.PathPeriodicDelete, s.deletePeriodic, clientWith(identity.Operator)},
+		{http.MethodGet, bfia.PathPeriodicQuery, s.queryPeriodic, clientWith(identity.Viewer)},
+		{http.MethodPost, bfia.PathApprovalRuleAdd, s.addApprovalRule, clientWith(identity.Approver)},
+		{http.MethodGet, bfia.PathApprovalRuleQuery, s.queryApprovalRules,
+			clientWith(identity.Viewer, identity.Approver)},
+		{http.MethodPost, bfia.PathApprovalRuleRemove, s.removeApprovalRule, clientWith(identity.Approver)},
+		{http.MethodGet, bfia.PathOverview, s.overview, clientWith(identity.Viewer, identity.Approver)},
 		{http.MethodGet, bfia.PathEvents, s.streamEvents, clientWith(identity.Viewer)},
 		{http.MethodGet, bfia.PathWhoAmI, s.whoAmI, anyClient},
 		{http.MethodGet, bfia.PathLogin, s.loginMethods, everybody},
@@ -122,6 +144,9 @@ func (s *Server) routes() []route {
 		// Operation.
 		{http.MethodGet, bfia.PathRunnerQuery, s.queryRunners, clientWith(identity.Viewer)},
 		{http.MethodPost, bfia.PathRunnerDrain, s.drainRunner, clientWith(identity.RunnerAdmin)},
+		{http.MethodGet, bfia.PathNotificationQuery, s.queryNotifications, clientWith(identity.Viewer)},
+		{http.MethodPost, bfia.PathNotificationTest, s.testNotification, clientWith(identity.Operator)},
+		{http.MethodPost, bfia.PathNotificationResend, s.resendNotification, clientWith(identity.Operator)},
 		{http.MethodGet, bfia.PathHealth, s.health, everybody},
 		{http.MethodGet, bfia.PathReady, s.ready, everybody},
 		{http.MethodGet, bfia.PathOpenAPI, s.openAPI, everybody},

@@ -134,10 +134,23 @@ func (s *Server) scheduledTaskFor(ctx context.Context, sender, taskID, role stri
 const jobIDWindow = 48 * time.Hour
 
 // refuseOldJob refuses a job that this party does not know, but may have had: its id is older than the time
-// for which ended jobs are kept. Otherwise a recorded creation could be sent again once the job is removed.
-func (s *Server) refuseOldJob(jobID string) error {
+// for which ended jobs are kept, or than the restore of a backup that lacks it. Otherwise a recorded creation
+// could be sent again once the job is removed, and the job would run twice.
+func (s *Server) refuseOldJob(ctx context.Context, jobID string) error {
 	created, ok := bfia.JobIDTime(jobID)
-	if s.Retention == 0 || !ok || time.Since(created) <= s.Retention+jobIDWindow {
+	if !ok {
+		return nil
+	}
+	mark, err := s.store.RestoreMark(ctx)
+	if err != nil {
+		return err
+	}
+	if mark.RestoredAt != nil && !created.After(*mark.RestoredAt) {
+		return bfia.Errorf(bfia.CodeConflict, "job_id: %s is of before %s, when %s was restored from a backup, "+
+			"so the job may have run; submit it under a new one", jobID,
+			mark.RestoredAt.Format(time.RFC3339), s.Node)
+	}
+	if s.Retention == 0 || time.Since(created) <= s.Retention+jobIDWindow {
 		return nil
 	}
 	return bfia.Errorf(bfia.CodeConflict, "job_id: %s is of %s; %s keeps jobs for %s only and accepts no "+

@@ -57,6 +57,9 @@ func runnerOf(u store.RunnerUse, now time.Time) bfia.Runner {
 	return r
 }
 
+// RunnerState returns the state of a runner at a time by the database's clock.
+func RunnerState(u store.RunnerUse, now time.Time) string { return string(runnerOf(u, now).State) }
+
 // drainRunner starts or ends the draining of a runner. Containers that run there continue.
 func (s *Server) drainRunner(c *fiber.Ctx) error {
 	var body bfia.DrainRunner

@@ -55,7 +55,7 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	case err != nil && bfia.CodeOf(err) != bfia.CodeNotFound:
 		return err
 	case !known:
-		if err := s.refuseOldJob(doc.JobID); err != nil {
+		if err := s.refuseOldJob(c.UserContext(), doc.JobID); err != nil {
 			return err
 		}
 		// Retries would not help against a missing route.
@@ -279,6 +279,14 @@ func (s *Server) stopParticipants(ctx context.Context, job *store.ScheduleJob) e
 
 // partyCallback accepts a participant's report about its part of a task (part 2, 3.9).
 func (s *Server) partyCallback(c *fiber.Ctx) error {
+	err := s.takePartyCallback(c)
+	if s.OnCallback != nil {
+		s.OnCallback(err)
+	}
+	return err
+}
+
+func (s *Server) takePartyCallback(c *fiber.Ctx) error {
 	report, err := s.readReport(c)
 	if err != nil {
 		return err

@@ -18,7 +18,6 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/recover"
 	"github.com/valyala/fasthttp"
 	temporal "go.temporal.io/sdk/client"
-	"golang.org/x/sync/semaphore"
 
 	"hutong/activities/housekeeping"
 	"hutong/admission"
@@ -29,6 +28,7 @@ import (
 	"hutong/internal/httpguard"
 	"hutong/internal/identity"
 	"hutong/internal/limits"
+	"hutong/internal/notify"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/dataset"
@@ -53,6 +53,8 @@ type Config struct {
 	Approval bool
 	// CheckDatasets refuses jobs whose root datasets this party's storage does not have.
 	CheckDatasets bool
+	// WorkflowsURL is the address under which Temporal's UI shows the party's workflows. Empty: unknown.
+	WorkflowsURL string
 	// StrictParameters refuses jobs whose parameters contradict the descriptions of their components.
 	// Otherwise the answer warns of them.
 	StrictParameters bool
@@ -75,6 +77,9 @@ type Config struct {
 	AllowCommand func(command []string) error
 	// Clients determines who calls at the listener of clients. nil refuses everybody.
 	Clients Authenticator
+	// Recheck returns a client that proved at an earlier time who it is, with the roles that it has now, or
+	// its refusal. nil refuses everybody.
+	Recheck func(ctx context.Context, p identity.Principal, provedAt time.Time) (identity.Principal, error)
 	// Login says how clients log in.
 	Login bfia.Login
 	// FourEyes refuses that a client approves a job that it submitted.
@@ -95,8 +100,31 @@ type Config struct {
 	Callers *limits.Limiter
 	// Refusals writes refusals to the audit trail, for all listeners of the process. nil: one of its own.
 	Refusals *audit.Recorder
+	// Notifier sends test messages, and knows who gets notifications. nil: nobody.
+	Notifier *notify.Notifier
 	// ClientTimeout bounds the reading of a request and each pause in a stream.
 	ClientTimeout time.Duration
+	// Trace begins the span of a request, which own says is from this party's clients or processes. end ends
+	// it. nil traces nothing.
+	Trace func(ctx context.Context, route string, header func(string) string, own bool) (_ context.Context,
+		end func(error))
+	// OnRequest is called after each request, and OnCallback after each report of a partner about its part of
+	// a task, with why it was not taken. Each may be nil.
+	OnRequest  func(Request)
+	OnCallback func(error)
+}
+
+// Request describes a request that was answered.
+type Request struct {
+	// Listener is clients or partners.
+	Listener string
+	Method   string
+	// Route is the pattern of the endpoint; empty if the API has none for the request.
+	Route  string
+	Status int
+	// Code is that of the error, or CodeOK.
+	Code bfia.Code
+	Took time.Duration
 }
 
 // Server is a party's API.
@@ -114,7 +142,7 @@ type Server struct {
 	logger    *slog.Logger
 	jobSalt   int
 	// submissions limits the jobs that are created for clients at the same time.
-	submissions *semaphore.Weighted
+	submissions *submissions
 
 	// refusals writes refusals to the audit trail; ownRefusals if no other listener of the process uses it.
 	refusals    *audit.Recorder
@@ -133,7 +161,7 @@ type Server struct {
 	logIndex logIndex
 
 	// The applications of the listeners, each with the endpoints of its callers.
-	clients, partners, operation *fiber.App
+	clients, partners *fiber.App
 
 	mu        sync.Mutex
 	listeners []net.Listener
@@ -164,7 +192,7 @@ func New(cfg Config, d Dependencies) *Server {
 	}
 	s := &Server{Config: cfg, store: d.Store, blobs: d.Blobs, datasets: d.Datasets, temporal: d.Temporal,
 		remote: d.Remote,
-		logger: d.Logger, jobSalt: os.Getpid(), submissions: semaphore.NewWeighted(submissionsAtOnce())}
+		logger: d.Logger, jobSalt: os.Getpid(), submissions: newSubmissions(submissionsAtOnce())}
 	s.models = model.New(cfg.Node, d.Blobs, d.Store)
 	s.remover = housekeeping.Remover{Node: cfg.Node, Store: d.Store, Blobs: d.Blobs,
 		DeleteWorkflows: d.DeleteWorkflows, Heartbeat: func() {}, Logger: d.Logger}
@@ -182,7 +210,6 @@ func New(cfg Config, d Dependencies) *Server {
 	}
 	s.clients = s.newApp(clients)
 	s.partners = s.newApp(authenticators{identity.KindPartner: byConnection})
-	s.operation = s.newApp(authenticators{identity.KindOperator: probes})
 	if s.refusals = cfg.Refusals; s.refusals == nil {
 		s.refusals, s.ownRefusals = audit.NewRecorder(d.Store, d.Logger), true
 	}
@@ -191,7 +218,30 @@ func New(cfg Config, d Dependencies) *Server {
 
 // apps returns the applications of all listeners.
 func (s *Server) apps() []*fiber.App {
-	return []*fiber.App{s.clients, s.partners, s.operation}
+	return []*fiber.App{s.clients, s.partners}
+}
+
+// localRoute names the local of a request that holds the pattern of its route.
+const localRoute = "route"
+
+// observe returns a handler that reports each answered request of a listener.
+func (s *Server) observe(listener string) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		if s.OnRequest == nil {
+			return c.Next()
+		}
+		began := time.Now()
+		err := c.Next()
+		r := Request{Listener: listener, Method: c.Method()}
+		r.Route, _ = c.Locals(localRoute).(string)
+		if err != nil {
+			r.Code = bfia.CodeOf(err)
+			err = s.fail(c, err)
+		}
+		r.Status, r.Took = c.Response().StatusCode(), time.Since(began)
+		s.OnRequest(r)
+		return err
+	}
 }
 
 // maxHeaderBytes bounds a request's line and headers together.
@@ -208,6 +258,7 @@ func (s *Server) newApp(callers authenticators) *fiber.App {
 		ReadTimeout: s.ClientTimeout, IdleTimeout: 2 * time.Minute, ReadBufferSize: maxHeaderBytes,
 		ErrorHandler: func(c *fiber.Ctx, err error) error { return s.fail(c, err) },
 	})
+	app.Use(s.observe(callers.listener()))
 	app.Use(recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: func(c *fiber.Ctx, e any) {
 		s.logger.Error("handler panicked", "path", cut(c.Path()), "panic", e, "stack", string(debug.Stack()))
 	}}))
@@ -254,9 +305,6 @@ func (s *Server) ServeClients(l net.Listener) error { return s.serve(s.clients, 
 // ServePartners serves the endpoints of partners on a listener. The remote address of its connections is an
 // [identity.Address]; others may do nothing.
 func (s *Server) ServePartners(l net.Listener) error { return s.serve(s.partners, l) }
-
-// ServeOperation serves the endpoints of operation on a listener.
-func (s *Server) ServeOperation(l net.Listener) error { return s.serve(s.operation, l) }
 
 func (s *Server) serve(app *fiber.App, l net.Listener) error {
 	l = listener{httpguard.Listener(l, false), s.ClientTimeout}

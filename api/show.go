@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/activities"
 	"hutong/bfia"
+	"hutong/internal/identity"
 	"hutong/store"
+	"hutong/workflows"
 )
 
 // showJob returns what a job will do, for the person who approves it: its components and their images, its
@@ -25,7 +28,29 @@ func (s *Server) showJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if p := identity.From(c.UserContext()); p.Can(identity.Operator) || p.Can(identity.RunnerAdmin) {
+		view.Workflows = s.workflowsOf(view)
+	}
 	return ok(c, view)
+}
+
+// workflowsOf returns the workflows of a job at this party; none without the address of Temporal's UI.
+func (s *Server) workflowsOf(view *bfia.JobView) []bfia.WorkflowView {
+	if s.WorkflowsURL == "" {
+		return nil
+	}
+	var all []bfia.WorkflowView
+	add := func(side store.Side, id string) {
+		all = append(all, bfia.WorkflowView{Side: string(side), WorkflowID: id,
+			URL: s.WorkflowsURL + url.PathEscape(id)})
+	}
+	if view.Scheduler == s.Node {
+		add(store.SideScheduler, workflows.SchedulerJobID(view.JobID))
+	}
+	if slices.ContainsFunc(view.Parts, func(p bfia.Part) bool { return p.NodeID == s.Node }) {
+		add(store.SideParticipant, workflows.ParticipantJobID(view.JobID))
+	}
+	return all
 }
 
 // jobParam returns the parameter job_id of a request that has no other.
@@ -45,10 +70,10 @@ func (s *Server) viewJob(ctx context.Context, jobID string) (*bfia.JobView, erro
 	if err != nil {
 		return nil, unknownJob(err, jobID, s.Node)
 	}
-	view := &bfia.JobView{JobID: jobID, FlowID: record.Document.FlowID, Self: s.Node,
-		Initiator: record.Document.Config.Initiator, Parts: record.Document.Config.Parts(),
-		Tasks:    []bfia.TaskView{},
-		Document: record.Document.Bytes()}
+	view, err := s.viewRecord(ctx, record)
+	if err != nil {
+		return nil, err
+	}
 	status, err := s.jobStatus(ctx, jobID)
 	if err != nil {
 		return nil, err
@@ -58,6 +83,18 @@ func (s *Server) viewJob(ctx context.Context, jobID string) (*bfia.JobView, erro
 	}
 	view.State, view.Waiting, view.Scheduler = status.State, status.Waiting, status.Scheduler
 	view.SubmittedBy = status.SubmittedBy
+	if view.Periodic, err = s.store.PeriodicJobOf(ctx, jobID); err != nil {
+		return nil, err
+	}
+	return view, nil
+}
+
+// viewRecord returns what a job will do that need not exist yet, without its state.
+func (s *Server) viewRecord(ctx context.Context, record *store.JobRecord) (*bfia.JobView, error) {
+	view := &bfia.JobView{JobID: record.Document.JobID, FlowID: record.Document.FlowID, Self: s.Node,
+		Initiator: record.Document.Config.Initiator, Parts: record.Document.Config.Parts(),
+		Tasks:    []bfia.TaskView{},
+		Document: record.Document.Bytes()}
 	for _, component := range record.Document.DAG.Components {
 		task, err := s.viewTask(ctx, record, component)
 		if err != nil {
@@ -150,7 +187,7 @@ func (s *Server) viewPart(ctx context.Context, record *store.JobRecord, task str
 		}
 		return view, err
 	}
-	view.Dataset.Rows = table.Rows
+	view.Dataset.Rows, view.Dataset.Generation = table.Rows, table.Generation
 	for _, column := range table.Columns {
 		view.Dataset.Columns = append(view.Dataset.Columns,
 			bfia.ColumnView{Name: column.Name, Type: column.Type})

@@ -62,13 +62,26 @@ func (s *Server) schedulerStatus(c *fiber.Ctx) error {
 	}
 	for _, t := range status.Tasks {
 		status.Status[t.Name] = t.State
-		for k := range t.Parties {
-			if p := &t.Parties[k]; p.NodeID == s.Node {
-				p.Waiting = p.Waiting.ForPartners(s.Settings.FailureSharing)
-			}
+		s.shareWaits(t.Parties)
+		for k := range t.Attempts {
+			s.shareWaits(t.Attempts[k].Parties)
 		}
 	}
 	return ok(c, status)
+}
+
+// shareWaits reduces what this party's parts wait for, and have waited for, to what partners may see.
+func (s *Server) shareWaits(parts []bfia.PartStatus) {
+	for i := range parts {
+		p := &parts[i]
+		if p.NodeID != s.Node {
+			continue
+		}
+		p.Waiting = p.Waiting.ForPartners(s.Settings.FailureSharing)
+		for k := range p.Waits {
+			p.Waits[k].Waiting = *p.Waits[k].ForPartners(s.Settings.FailureSharing)
+		}
+	}
 }
 
 func (s *Server) jobStatus(ctx context.Context, jobID string) (*bfia.JobStatus, error) {
@@ -129,20 +142,24 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 			StartedAt: t.StartedAt, EndedAt: t.EndedAt}
 		for _, p := range byTask[t.TaskID] {
 			ps := bfia.PartStatus{NodeID: p.NodeID, Role: p.Role, Index: p.RoleIndex, State: p.State,
-				Reason: p.Reason, Failure: p.Failure, StartedAt: p.StartedAt, EndedAt: p.EndedAt}
+				Reason: p.Reason, Failure: p.Failure, Waits: p.EndedWaits(), StartedAt: p.StartedAt,
+				EndedAt: p.EndedAt}
 			if !p.State.Terminal() {
 				ps.Waiting = p.Waiting
 			}
-			if p.NodeID == s.Node && !p.State.Terminal() { // this party knows most of its own parts
+			if p.NodeID == s.Node { // this party knows most of its own parts
 				row := mine[part{t.Name, p.Role, p.RoleIndex}]
-				ps.Progress, ps.Waiting = row.Progress, row.Waiting
+				ps.Waits = row.EndedWaits()
+				if !p.State.Terminal() {
+					ps.Progress, ps.Waiting = row.Progress, row.Waiting
+				}
 			}
 			ts.Parties = append(ts.Parties, ps)
 		}
 		status.Tasks = append(status.Tasks, ts)
 	}
 	explainUnstarted(status, job.Parallelism, s.Settings.TasksInFlight)
-	return status, nil
+	return status, s.addScheduledAttempts(ctx, status)
 }
 
 // part identifies a part of a task.
@@ -196,9 +213,9 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 		}
 		t.Parties = append(t.Parties, bfia.PartStatus{NodeID: s.Node, Role: r.Role, Index: r.RoleIndex,
 			State:  r.State,
-			Reason: r.Reason, Progress: progress, Waiting: waiting, Failure: failureOf(r),
-			ReusedFrom: r.ReusedJobID,
-			StartedAt:  r.StartedAt, EndedAt: r.EndedAt})
+			Reason: r.Reason, Progress: progress, Waiting: waiting, Waits: r.EndedWaits(),
+			Failure: failureOf(r), ReusedFrom: r.ReusedJobID,
+			StartedAt: r.StartedAt, EndedAt: r.EndedAt})
 		t.StartedAt, t.EndedAt = earlier(t.StartedAt, r.StartedAt), later(t.EndedAt, r.EndedAt)
 		var states []bfia.TaskState
 		for _, p := range t.Parties {
@@ -217,7 +234,7 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 		}
 	}
 	explainUnstarted(status, nil, 0)
-	return status, nil
+	return status, s.addOwnAttempts(ctx, status)
 }
 
 func (s *Server) document(ctx context.Context, jobID string) (*bfia.Document, error) {

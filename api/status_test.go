@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"testing"
@@ -9,7 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/internal/identity"
 	"hutong/store"
+	"hutong/store/storetest"
 	"hutong/workflows"
 )
 
@@ -123,6 +126,50 @@ func TestColumnsAreShown(t *testing.T) {
 				{Name: "x0", Type: "float64"}}},
 		host: {Namespace: "testspace", Name: "test_host"},
 	}, datasets)
+}
+
+// TestWorkflowLinks checks that clients that operate, and no others, get the addresses of a job's workflows
+// in Temporal's UI, if it is known.
+func TestWorkflowLinks(t *testing.T) {
+	const base = "https://temporal.bank.example/namespaces/hutong-a/workflows/"
+	address := storetest.SQLite(t)
+	p := newStrictParty(t, storetest.Open(t, address), func(c *Config) {
+		c.CheckDatasets, c.WorkflowsURL = false, base
+	})
+	own := p.store
+	p.store = storetest.Open(t, address)
+	tokens := map[string]string{}
+	for name, roles := range map[string][]identity.Role{"viewer": {identity.Viewer},
+		"operator":     {identity.Operator, identity.Viewer},
+		"runner-admin": {identity.RunnerAdmin, identity.Viewer}, "admin": {identity.Admin}} {
+		tokens[name] = p.token(name, nil, roles...)
+	}
+	p.store = own
+	over := p.client()
+	p.server.Config.Clients = nil // the applications hold the authenticator
+	ask := func(who, method, path string, body any) bfia.Envelope {
+		status, _, answer := p.ask(over, tokens[who], method, path, body)
+		require.Equal(t, http.StatusOK, status, answer.Text())
+		return answer
+	}
+	ask("admin", http.MethodPost, bfia.PathProviderRegister,
+		json.RawMessage(vector(t, "provider_register.request.json")))
+	p.resolve("sha256:1")
+	ask("operator", http.MethodPost, bfia.PathPlatformCreateAll, json.RawMessage(job(t, "j1")))
+	p.createAt("j1")
+	show := func(who string) []bfia.WorkflowView {
+		var view bfia.JobView
+		require.NoError(t, json.Unmarshal(
+			ask(who, http.MethodGet, bfia.PathJobShow+"?job_id=j1", nil).Data, &view))
+		return view.Workflows
+	}
+	want := []bfia.WorkflowView{
+		{Side: "scheduler", WorkflowID: "scheduler-job/j1", URL: base + "scheduler-job%2Fj1"},
+		{Side: "participant", WorkflowID: "participant-job/j1", URL: base + "participant-job%2Fj1"}}
+	for who, links := range map[string][]bfia.WorkflowView{"viewer": nil, "operator": want,
+		"runner-admin": want, "admin": want} {
+		require.Equal(t, links, show(who), who)
+	}
 }
 
 // A party that is only a participant reports its own parts.

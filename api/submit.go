@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/internal/audit"
+	"hutong/internal/identity"
 	"hutong/store"
 )
 
@@ -23,15 +22,16 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	warnings, err := s.submit(c.UserContext(), doc)
+	warnings, err := s.submit(c.UserContext(), doc, false)
 	if err != nil {
 		return err
 	}
 	return ok(c, bfia.JobCreated{JobID: doc.JobID, Warnings: warnings})
 }
 
-// submit checks a client's job and sends it to its scheduler.
-func (s *Server) submit(ctx context.Context, doc *bfia.Document) ([]bfia.Warning, error) {
+// submit checks a client's job and sends it to its scheduler. A caller that waits is not refused because of
+// the number of others' submissions; see [submissions].
+func (s *Server) submit(ctx context.Context, doc *bfia.Document, waits bool) ([]bfia.Warning, error) {
 	on(ctx, audit.Job, doc.JobID)
 	warnings, err := s.checkSubmission(ctx, doc)
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *Server) submit(ctx context.Context, doc *bfia.Document) ([]bfia.Warning
 	if err != nil {
 		return nil, err
 	}
-	done, err := s.admit(ctx)
+	done, err := s.submissions.enter(ctx, s.Node, identity.From(ctx).Name, waits)
 	if err != nil {
 		return nil, err
 	}
@@ -64,26 +64,6 @@ func (s *Server) submit(ctx context.Context, doc *bfia.Document) ([]bfia.Warning
 		return nil, partnerError(err, "the scheduler")
 	}
 	return warnings, nil
-}
-
-// submissionsAtOnce bounds the jobs that are created for clients at the same time. More would slow each other
-// down until creations take longer than a scheduler waits for its parties.
-func submissionsAtOnce() int64 { return int64(max(4, 2*runtime.NumCPU())) }
-
-// submissionWait bounds how long a client's job waits for its creation to start. It is shorter than clients'
-// timeouts.
-const submissionWait = 20 * time.Second
-
-// admit waits until a job may be created. Requests are served in order.
-func (s *Server) admit(ctx context.Context) (done func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, submissionWait)
-	defer cancel()
-	if err := s.submissions.Acquire(ctx, 1); err != nil {
-		return nil, bfia.Wrap(bfia.CodeUnavailable, err,
-			"%s has more submissions than it can create within %s; submit the job again later", s.Node,
-			submissionWait)
-	}
-	return func() { s.submissions.Release(1) }, nil
 }
 
 // checkInitiator refuses a job about which this party would get no reports: an initiator that does not

@@ -132,8 +132,8 @@ func TestSubmitRefuses(t *testing.T) {
 		"dataset's form": {config("task_params", "guest", "0", first, "dataset_id"), "no-namespace", 400,
 			"dataset_id"},
 		"no route": {config("role", "host"), []any{"JG999"}, 404,
-			"config.role: the route table has no node JG999; correct the node id, or add it to routes in the " +
-				"configuration of JG0100001100000010"},
+			"config.role: the route table has no node JG999; correct the node id, or make it a partner of " +
+				"JG0100001100000010: with 'hutong partner invite JG999', or in routes of its configuration"},
 		"initiator": {config("initiator", "node_id"), host, 400,
 			"config.initiator.node_id: is \"JG0110017800000000\", this party is JG0100001100000010"},
 		"no initiator":    {config("initiator"), nil, 400, "config.initiator.node_id"},

@@ -19,44 +19,56 @@ import (
 // acts names the acts of the endpoints that change something, or that hand out what containers have made. A
 // test checks that each endpoint is in this table or in the list of those that do neither.
 var acts = map[string]string{
-	"POST " + bfia.PathProviderRegister:  audit.RegisterProvider,
-	"POST " + bfia.PathProviderAllow:     audit.AllowProvider,
-	"POST " + bfia.PathProviderDelete:    audit.DeleteProvider,
-	"POST " + bfia.PathComponentRegister: audit.RegisterComponent,
-	"POST " + bfia.PathComponentUpload:   audit.Upload,
-	"POST " + bfia.PathDataUpload:        audit.Upload,
-	"POST " + bfia.PathComponentFile:     audit.Upload,
-	"POST " + bfia.PathDataFile:          audit.Upload,
-	"POST " + bfia.PathDataDelete:        audit.DeleteDataset,
-	"GET " + bfia.PathDataDownload:       audit.Download,
-	"POST " + bfia.PathModelKeep:         audit.KeepModel,
-	"POST " + bfia.PathModelDelete:       audit.DeleteModel,
-	"GET " + bfia.PathModelExport:        audit.ExportModel,
-	"POST " + bfia.PathModelImport:       audit.ImportModel,
-	"POST " + bfia.PathJobDelete:         audit.DeleteJob,
-	"POST " + bfia.PathPlatformCreateAll: audit.Submit,
-	"POST " + bfia.PathV2CreateAll:       audit.Submit,
-	"POST " + bfia.PathPlatformStopAll:   audit.Stop,
-	"POST " + bfia.PathPlatformStopTask:  audit.Stop,
-	"POST " + bfia.PathPlatformAudit:     audit.Approve, // or Reject
-	"POST " + bfia.PathPlatformPriority:  audit.Priority,
-	"GET " + bfia.PathPlatformLogLines:   audit.ReadLog,
-	"GET " + bfia.PathPlatformLog:        audit.ReadLog,
-	"GET " + bfia.PathJobOutputs:         audit.ReadOutputs,
-	"GET " + bfia.PathJobEvidence:        audit.ExportEvidence,
-	"GET " + bfia.PathAuditQuery:         audit.ReadTrail,
-	"POST " + bfia.PathRunnerDrain:       audit.Drain,
-	"POST " + bfia.PathGrantAdd:          audit.AddGrant,
-	"POST " + bfia.PathGrantRevoke:       audit.RevokeGrant,
-	"POST " + bfia.PathGrantRequest:      audit.RequestGrant,
-	"POST " + bfia.PathGrantApprove:      audit.ApproveGrant,
-	"POST " + bfia.PathGrantDeny:         audit.DenyGrant,
-	"POST " + bfia.PathGrantTerminate:    audit.TerminateGrant,
-	"POST " + bfia.PathDatasetApply:      audit.PartnerGrantApply,
-	"POST " + bfia.PathDatasetConfirm:    audit.PartnerGrantConfirm,
-	"POST " + bfia.PathDatasetTerminate:  audit.PartnerGrantTerminate,
-	"POST " + bfia.PathTokenCreate:       audit.CreateToken,
-	"POST " + bfia.PathTokenRevoke:       audit.RevokeToken,
+	"POST " + bfia.PathProviderRegister:   audit.RegisterProvider,
+	"POST " + bfia.PathProviderAllow:      audit.AllowProvider,
+	"POST " + bfia.PathProviderDelete:     audit.DeleteProvider,
+	"POST " + bfia.PathComponentRegister:  audit.RegisterComponent,
+	"POST " + bfia.PathComponentUpload:    audit.Upload,
+	"POST " + bfia.PathDataUpload:         audit.Upload,
+	"POST " + bfia.PathComponentFile:      audit.Upload,
+	"POST " + bfia.PathDataFile:           audit.Upload,
+	"POST " + bfia.PathDataDelete:         audit.DeleteDataset,
+	"GET " + bfia.PathDataDownload:        audit.Download,
+	"POST " + bfia.PathModelKeep:          audit.KeepModel,
+	"POST " + bfia.PathModelDelete:        audit.DeleteModel,
+	"GET " + bfia.PathModelExport:         audit.ExportModel,
+	"POST " + bfia.PathModelImport:        audit.ImportModel,
+	"POST " + bfia.PathJobDelete:          audit.DeleteJob,
+	"POST " + bfia.PathPlatformCreateAll:  audit.Submit,
+	"POST " + bfia.PathV2CreateAll:        audit.Submit,
+	"POST " + bfia.PathPlatformStopAll:    audit.Stop,
+	"POST " + bfia.PathPlatformStopTask:   audit.Stop,
+	"POST " + bfia.PathPlatformAudit:      audit.Approve, // or Reject
+	"POST " + bfia.PathPlatformPriority:   audit.Priority,
+	"GET " + bfia.PathPlatformLogLines:    audit.ReadLog,
+	"GET " + bfia.PathPlatformLog:         audit.ReadLog,
+	"GET " + bfia.PathJobOutputs:          audit.ReadOutputs,
+	"GET " + bfia.PathJobEvidence:         audit.ExportEvidence,
+	"GET " + bfia.PathAuditQuery:          audit.ReadTrail,
+	"POST " + bfia.PathRunnerDrain:        audit.Drain,
+	"POST " + bfia.PathNotificationTest:   audit.TestReceiver,
+	"POST " + bfia.PathNotificationResend: audit.ResendNotification,
+	"POST " + bfia.PathGrantAdd:           audit.AddGrant,
+	"POST " + bfia.PathGrantRevoke:        audit.RevokeGrant,
+	"POST " + bfia.PathGrantRequest:       audit.RequestGrant,
+	"POST " + bfia.PathGrantApprove:       audit.ApproveGrant,
+	"POST " + bfia.PathGrantDeny:          audit.DenyGrant,
+	"POST " + bfia.PathGrantTerminate:     audit.TerminateGrant,
+	"POST " + bfia.PathDatasetApply:       audit.PartnerGrantApply,
+	"POST " + bfia.PathDatasetConfirm:     audit.PartnerGrantConfirm,
+	"POST " + bfia.PathDatasetTerminate:   audit.PartnerGrantTerminate,
+	"POST " + bfia.PathTokenCreate:        audit.CreateToken,
+	"POST " + bfia.PathTokenRevoke:        audit.RevokeToken,
+
+	"POST " + bfia.PathApprovalRuleAdd:    audit.AddRule,
+	"POST " + bfia.PathApprovalRuleRemove: audit.RemoveRule,
+
+	"POST " + bfia.PathPeriodicAdd:    audit.AddPeriodic,
+	"POST " + bfia.PathPeriodicChange: audit.ChangePeriodic,
+	"POST " + bfia.PathPeriodicPause:  audit.PausePeriodic,
+	"POST " + bfia.PathPeriodicResume: audit.ResumePeriodic,
+	"POST " + bfia.PathPeriodicRun:    audit.RunPeriodic,
+	"POST " + bfia.PathPeriodicDelete: audit.DeletePeriodic,
 
 	"POST " + bfia.PathPartnerInvite:     audit.InvitePartner,
 	"POST " + bfia.PathPartnerApply:      audit.ApplyToPartner,
@@ -119,22 +131,35 @@ func (s *Server) serveAct(c *fiber.Ctx, r route, p identity.Principal) error {
 		pending = audit.NewPending(p, act, func() string { return s.requestDigest(c) })
 		ctx = audit.With(ctx, pending)
 	}
+	end := func(error) {}
+	if s.Trace != nil && !r.access.everybody {
+		own := p.Kind == identity.KindClient || p.Proof == identity.ByProcess
+		ctx, end = s.Trace(ctx, r.method+" "+r.path, func(name string) string { return c.Get(name) }, own)
+	}
 	c.SetUserContext(ctx)
 
 	err := r.handler(c)
+	end(err)
 	if err == nil {
 		return nil
 	}
-	outcome := outcomeOf(err)
 	switch {
-	case pending != nil && pending.Recorded():
-		s.appendAudit(pending.Entry(outcome, reasonOf(err)))
 	case pending != nil:
-		s.refusals.Write(p, pending.Entry(outcome, reasonOf(err)))
-	case outcome == audit.Refused:
+		s.recordFailure(p, pending, err)
+	case outcomeOf(err) == audit.Refused:
 		s.refused(c, r, p, err)
 	}
 	return err
+}
+
+// recordFailure writes the refusal or failure of an act.
+func (s *Server) recordFailure(p identity.Principal, pending *audit.Pending, err error) {
+	entry := pending.Entry(outcomeOf(err), reasonOf(err))
+	if pending.Recorded() {
+		s.appendAudit(entry)
+		return
+	}
+	s.refusals.Write(p, entry)
 }
 
 // eachAct returns a context with an act of its own, for a request that is several acts.
@@ -247,6 +272,11 @@ func (s *Server) requestDigest(c *fiber.Ctx) string {
 	if b := s.bodyStream(c); b.digest != nil && b.ended {
 		return hex.EncodeToString(b.digest.Sum(nil))
 	}
-	sum := sha256.Sum256([]byte(c.Method() + " " + c.OriginalURL()))
+	return digestOf([]byte(c.Method() + " " + c.OriginalURL()))
+}
+
+// digestOf returns a SHA-256 in hex.
+func digestOf(b []byte) string {
+	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }

@@ -25,7 +25,7 @@ import (
 
 // notActs lists the endpoints that change nothing for a caller, or only report what was commanded before.
 var notActs = []string{
-	"GET " + bfia.PathModelQuery,
+	"GET " + bfia.PathModelQuery, "GET " + bfia.PathModelPrediction, "GET " + bfia.PathPeriodicQuery,
 	"GET " + bfia.PathProviderQuery, "GET " + bfia.PathDataQuery, "POST " + bfia.PathPlatformCheck,
 	"GET " + bfia.PathPlatformStatusAll, "GET " + bfia.PathPlatformJobList, "GET " + bfia.PathJobShow,
 	"GET " + bfia.PathJobAccount,
@@ -36,7 +36,8 @@ var notActs = []string{
 	"GET " + bfia.PathGrantRequests, "GET " + bfia.PathDatasetQuery,
 	"GET " + bfia.PathGrantQuery, "GET " + bfia.PathTokenQuery, "GET " + bfia.PathWhoAmI, "GET " +
 		bfia.PathLogin, "GET " + bfia.PathEvents, "GET " + bfia.PathOverview,
-	"GET " + bfia.PathJobApproval,
+	"GET " + bfia.PathJobApproval, "GET " + bfia.PathApprovalRuleQuery,
+	"GET " + bfia.PathNotificationQuery,
 	// Reports and the flow control of jobs that were commanded before.
 	"GET " + bfia.PathStatusAll, "POST " + bfia.PathStatusAll,
 	"POST " + bfia.PathTaskCallback, "POST " + bfia.PathCapacityHint, "POST " + bfia.PathCheck,

@@ -105,7 +105,7 @@ func (s *Server) scheduledWaits(ctx context.Context, jobIDs []string) (map[strin
 	if err != nil || len(jobs) == 0 {
 		return nil, err
 	}
-	positions, err := s.queuePositions(ctx)
+	positions, err := s.queuePositions(ctx, jobs)
 	if err != nil {
 		return nil, err
 	}
@@ -127,33 +127,40 @@ func waitsOf(j store.ScheduleJob, queued *bfia.Queued) []bfia.Waiting {
 	return j.Waiting
 }
 
-// positions are the positions in this scheduler's queue, by job id.
+// positions are the positions of jobs in this scheduler's queue, and why they wait.
 type positions struct {
-	byJob map[string]admission.QueueStatus
-	total int
+	byJob    map[string]int
+	total    int
+	decision admission.Decision
 }
 
-func (s *Server) queuePositions(ctx context.Context) (positions, error) {
-	q, err := s.store.Queue(ctx)
-	if err != nil {
+// queuePositions returns the positions of those of the jobs that are queued.
+func (s *Server) queuePositions(ctx context.Context, jobs []store.ScheduleJob) (p positions, err error) {
+	var waiting []string
+	for _, j := range jobs {
+		if j.State == bfia.JobReady && j.QueuedAt != nil {
+			waiting = append(waiting, j.JobID)
+		}
+	}
+	if len(waiting) == 0 {
+		return positions{}, nil
+	}
+	if p.byJob, p.total, err = s.store.QueuePositions(ctx, waiting); err != nil {
 		return positions{}, err
 	}
-	q.Node, q.Limits = s.Node, s.Limits
-	p := positions{byJob: map[string]admission.QueueStatus{}, total: len(q.Waiting)}
-	for _, status := range q.Statuses(time.Now()) {
-		p.byJob[status.JobID] = status
-	}
-	return p, nil
+	scheduler := admission.Scheduler{Node: s.Node, Limits: s.Limits}
+	p.decision, err = s.store.DecideQueue(ctx, scheduler, time.Now())
+	return p, err
 }
 
 // of returns the position of a job, or nil if it is not queued.
 func (p positions) of(job store.ScheduleJob) *bfia.Queued {
-	status, queued := p.byJob[job.JobID]
-	if !queued || job.State != bfia.JobReady || job.QueuedAt == nil {
+	position, queued := p.byJob[job.JobID]
+	if !queued {
 		return nil
 	}
-	return &bfia.Queued{Priority: job.Priority, Position: status.Position, Total: p.total,
-		Reason: status.Reason, Since: job.QueuedAt}
+	return &bfia.Queued{Priority: job.Priority, Position: position, Total: p.total,
+		Reason: p.decision.Status(job.QueuedJob()).Reason, Since: job.QueuedAt}
 }
 
 // explainUnstarted sets why the tasks of a job that runs have not started: they depend on others, or wait for

@@ -14,7 +14,8 @@ type Approval struct {
 	JobID  string `json:"job_id"`
 	FlowID string `json:"flow_id"`
 	NodeID string `json:"node_id"` // this party
-	// Reads are this party's parts that read its datasets and models, or what other tasks made of them.
+	// Reads are this party's parts: what each runs, and what it reads of the party's datasets and models and
+	// of what other tasks made of them. That may be nothing.
 	Reads []ApprovalRead `json:"reads"`
 	// Learns are the outputs that each part of the job gets.
 	Learns []ApprovalLearn `json:"learns"`
@@ -22,17 +23,27 @@ type Approval struct {
 	Previous string `json:"previous"`
 	// Differences are what differs from it. Datasets are compared by name: a party keeps no earlier columns.
 	Differences []ApprovalDifference `json:"differences"`
+	// Scope is what a rule for exactly this job would allow, ScopeText the same in sentences. It is absent if
+	// the job is not created here.
+	Scope     *ApprovalScope `json:"scope,omitempty"`
+	ScopeText []string       `json:"scope_text,omitempty"`
+	// Rule is the rule that has approved the job. NearRule is the one that comes nearest to it, while the job
+	// waits for an approval. One without mismatches was made after the job arrived.
+	Rule     *ApprovalRule `json:"rule,omitempty"`
+	NearRule *NearRule     `json:"near_rule,omitempty"`
 	// Text is all of this in English sentences, one a line.
 	Text []string `json:"text"`
 }
 
-// ApprovalRead is a part of this party that reads its data.
+// ApprovalRead is a part of this party, with the data of the party that it reads.
 type ApprovalRead struct {
 	Task      string      `json:"task_name"`
 	Role      string      `json:"role"` // guest.0
 	Component string      `json:"component"`
 	Provider  string      `json:"provider"` // name:version
 	Images    []ImageView `json:"images"`
+	// Parameters are those of the part.
+	Parameters map[string]json.RawMessage `json:"parameters,omitempty"`
 	// Dataset is namespace#name, or empty if the part reads only what other tasks made.
 	Dataset string `json:"dataset,omitempty"`
 	Rows    int64  `json:"rows,omitempty"`
@@ -82,7 +93,7 @@ func ApprovalOf(view, before *JobView) Approval {
 			derived = append(derived, sources(up)...)
 		}
 		for _, p := range t.Parts {
-			if p.NodeID == view.Self && (p.Dataset != nil || p.Model != nil || len(derived) > 0) {
+			if p.NodeID == view.Self {
 				a.Reads = append(a.Reads, readOf(t, p, sorted(derived)))
 			}
 		}
@@ -137,7 +148,8 @@ func sorted(list []string) []string {
 
 func readOf(t TaskView, p PartView, derived []string) ApprovalRead {
 	read := ApprovalRead{Task: t.Name, Role: p.Role, Component: t.Component, Provider: t.Provider,
-		Images: t.Images, Dataset: p.Dataset.text(), Columns: []string{}, Named: []string{},
+		Images: t.Images, Parameters: p.Parameters, Dataset: p.Dataset.text(), Columns: []string{},
+		Named: []string{},
 		Model: p.Model.text(), Derived: derived}
 	if d := p.Dataset; d != nil {
 		read.Rows = d.Rows

@@ -3,6 +3,7 @@ package bfia
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -47,7 +48,7 @@ func approvalJob(id string) *JobView {
 // directly and by way of earlier tasks, who gets which outputs, and what differs from the job before.
 func TestApprovalOf(t *testing.T) {
 	a := ApprovalOf(approvalJob("j2"), nil)
-	require.Equal(t, []string{"train", "psi", "score"}, tasksOf(a), "check reads nothing of B")
+	require.Equal(t, []string{"train", "psi", "score", "check"}, tasksOf(a))
 	require.Equal(t, []string{"n#ours"}, a.Reads[0].Derived)
 	require.Empty(t, a.Reads[0].Dataset)
 	require.Equal(t, "n#ours", a.Reads[1].Dataset)
@@ -62,11 +63,15 @@ func TestApprovalOf(t *testing.T) {
 	require.Equal(t, []string{
 		"Task train (host.0) reads what earlier tasks make of n#ours",
 		"  by LR of p:1, which runs the command python3 lr.py (process)",
+		"  with rate = 0.5",
 		"Task psi (host.0) reads dataset n#ours (7 rows): its parameters name phone, age; its container can " +
 			"read all columns: phone, age, debt",
 		"  by Intersection of p:1, which runs p:1 (docker, sha256:34)",
+		`  with id = "phone, mail", keep = {"columns":["age","nothing"]}`,
 		"Task score (host.0) reads model j0:train.m",
 		"  by Score of q:2, which runs q:2 (docker, no id yet: the first container of the job resolves it)",
+		"Task check (host.0) reads nothing of B",
+		"  by Check of q:2",
 		"A (guest.0) gets model m of task train, dataset ids of task psi",
 		"B (host.0) gets model m of task train, dataset ids of task psi, report r of task score",
 		"B has approved no earlier job of flow f of this initiator",
@@ -82,7 +87,7 @@ func TestApprovalOf(t *testing.T) {
 // TestApprovalOfNothing checks a job that reads nothing of the party and belongs to no flow.
 func TestApprovalOfNothing(t *testing.T) {
 	a := ApprovalOf(&JobView{JobID: "j", Self: "B"}, nil)
-	require.Equal(t, []string{"No task reads data of B",
+	require.Equal(t, []string{"No task runs at B",
 		"The job belongs to no flow, so there is no earlier job to compare it with"}, a.Text)
 }
 
@@ -153,4 +158,12 @@ func tasksOf(a Approval) []string {
 		names = append(names, r.Task)
 	}
 	return names
+}
+
+// TestParametersText checks that an approver sees each parameter, a long one by its beginning.
+func TestParametersText(t *testing.T) {
+	require.Empty(t, parametersText(nil))
+	long := strings.Repeat("字", shownParameter)
+	require.Equal(t, "a = [1,2], b = \""+long[:3*(shownParameter-1)]+"…",
+		parametersText(map[string]json.RawMessage{"b": []byte(`"` + long + `"`), "a": []byte("[1,\n2]")}))
 }

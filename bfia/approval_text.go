@@ -1,7 +1,12 @@
 package bfia
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -10,13 +15,19 @@ func (a *Approval) sentences() []string {
 	text := []string{}
 	line := func(format string, args ...any) { text = append(text, fmt.Sprintf(format, args...)) }
 	for _, r := range a.Reads {
-		line("Task %s (%s) reads %s", r.Task, r.Role, r.what())
+		line("Task %s (%s) reads %s", r.Task, r.Role, cmp.Or(r.what(), "nothing of "+a.NodeID))
+		if len(r.Images) == 0 {
+			line("  by %s of %s", r.Component, r.Provider)
+		}
 		for _, i := range r.Images {
 			line("  by %s of %s, which runs %s", r.Component, r.Provider, i.text())
 		}
+		if text := parametersText(r.Parameters); text != "" {
+			line("  with %s", text)
+		}
 	}
 	if len(a.Reads) == 0 {
-		line("No task reads data of %s", a.NodeID)
+		line("No task runs at %s", a.NodeID)
 	}
 	for _, l := range a.Learns {
 		outputs := make([]string, len(l.Outputs))
@@ -42,7 +53,7 @@ func (a *Approval) sentences() []string {
 	return text
 }
 
-// what describes the data that a part reads.
+// what describes the data that a part reads, or returns "".
 func (r ApprovalRead) what() string {
 	var what []string
 	if r.Dataset != "" {
@@ -65,6 +76,26 @@ func (r ApprovalRead) what() string {
 		what = append(what, "what earlier tasks make of "+strings.Join(r.Derived, ", "))
 	}
 	return strings.Join(what, "; and ")
+}
+
+// shownParameter bounds the characters of a parameter's value in a sentence.
+const shownParameter = 200
+
+// parametersText returns parameters by their names, as in the job's document.
+func parametersText(parameters map[string]json.RawMessage) string {
+	texts := make([]string, 0, len(parameters))
+	for _, name := range slices.Sorted(maps.Keys(parameters)) {
+		var value bytes.Buffer
+		if json.Compact(&value, parameters[name]) != nil {
+			continue
+		}
+		text := []rune(value.String())
+		if len(text) > shownParameter {
+			text = append(text[:shownParameter], '…')
+		}
+		texts = append(texts, name+" = "+string(text))
+	}
+	return strings.Join(texts, ", ")
 }
 
 // sentence describes a difference.

@@ -165,6 +165,13 @@ type PartnerAccept struct {
 	Fingerprint string `json:"fingerprint"`
 }
 
+// PartnerApplied is the answer to the acceptance of an invitation.
+type PartnerApplied struct {
+	NodeID string `json:"node_id"` // the party that has invited this one
+	// Fingerprint is this party's, in groups, for the telephone.
+	Fingerprint string `json:"fingerprint"`
+}
+
 // PartnerRef names a partner.
 type PartnerRef struct {
 	NodeID string `json:"node_id"`

@@ -40,7 +40,10 @@ const (
 	// the container was killed by a user, or with its daemon or machine
 	FailedKilled FailureKind = "killed"
 	// the component's exit code is 75, EX_TEMPFAIL of sysexits.h
-	FailedTemporary  FailureKind = "temporary"
+	FailedTemporary FailureKind = "temporary"
+	// the component's exit code is 69, EX_UNAVAILABLE of sysexits.h: it ended since a partner's part had
+	// failed
+	FailedPartner    FailureKind = "partner_failed"
 	FailedRunnerLost FailureKind = "runner_lost" // the container's runner sent no heartbeat for too long
 	FailedRefused    FailureKind = "refused"     // a party refused a command
 	FailedTimeout    FailureKind = "timeout"     // a party did not answer successfully within the limit
@@ -64,6 +67,29 @@ const (
 // Retryable reports whether another attempt is likely to succeed: the cause was outside the task.
 func (f *Failure) Retryable() bool {
 	return f != nil && (f.Kind == FailedKilled || f.Kind == FailedRunnerLost || f.Kind == FailedTemporary)
+}
+
+// Causes reports whether a failure is a cause of the other one, or at least closer to it. A part that lost
+// its partner may be reported before the partner; what a component calls temporary often has a cause
+// elsewhere.
+func (f *Failure) Causes(other *Failure) bool {
+	return f != nil && (other == nil || f.distance() < other.distance())
+}
+
+// IsConsequence reports whether a failure follows from the failure of another part.
+func (f *Failure) IsConsequence() bool { return f != nil && f.Kind == FailedPartner }
+
+// distance orders failures by how far they may be from the cause of a job's end.
+func (f *Failure) distance() int {
+	switch f.Kind {
+	case FailedStopped:
+		return 3
+	case FailedPartner:
+		return 2
+	case FailedTemporary:
+		return 1
+	}
+	return 0
 }
 
 // FailureOf returns the failure of a part that a party reports as FAILED: the reported one, or one with the
@@ -152,6 +178,8 @@ func (f *Failure) Text() string {
 		return "the container was killed from outside"
 	case FailedTemporary:
 		return "the component reported a temporary failure"
+	case FailedPartner:
+		return "a partner's part of the task failed"
 	case FailedRunnerLost:
 		return "the runner was lost"
 	case FailedRefused:
@@ -206,6 +234,9 @@ func (f *Failure) hint(self, jobID string) string {
 	ours := f.NodeID == self
 	logs := fmt.Sprintf("hutong job logs %s --task %s --role %s", jobID, f.Task, f.Role)
 	ask := fmt.Sprintf("ask %s for its log of the task", f.NodeID)
+	if len(f.Log) > 0 { // the party shares it
+		ask = fmt.Sprintf("read the last lines of its log; if they don't suffice, ask %s for the rest", f.NodeID)
+	}
 	switch f.Kind {
 	case FailedExit, FailedReported, FailedUnknown, FailedVanished:
 		if ours {
@@ -213,6 +244,11 @@ func (f *Failure) hint(self, jobID string) string {
 		}
 		if f.NodeID == "" {
 			return ""
+		}
+		return ask
+	case FailedPartner:
+		if ours {
+			return "ask the partners of the task for their logs; what this party knows is in: " + logs
 		}
 		return ask
 	case FailedKilled, FailedRunnerLost, FailedTemporary:

@@ -34,6 +34,22 @@ func TestFailureString(t *testing.T) {
 	require.Nil(t, (*Failure)(nil).ForPartners(ShareLog))
 }
 
+// TestFailureCauses checks which of two failures is shown as the reason of a job's end.
+func TestFailureCauses(t *testing.T) {
+	ordered := []FailureKind{FailedExit, FailedTemporary, FailedPartner, FailedStopped}
+	for i, closer := range ordered {
+		for k, other := range ordered {
+			require.Equal(t, i < k, (&Failure{Kind: closer}).Causes(&Failure{Kind: other}), "%s, %s",
+				closer, other)
+		}
+		require.True(t, (&Failure{Kind: closer}).Causes(nil))
+		require.False(t, (*Failure)(nil).Causes(&Failure{Kind: closer}))
+		require.Equal(t, closer == FailedPartner, (&Failure{Kind: closer}).IsConsequence())
+	}
+	require.False(t, (&Failure{Kind: FailedExit}).Causes(&Failure{Kind: FailedKilled}), "the first one stays")
+	require.False(t, (*Failure)(nil).IsConsequence())
+}
+
 // TestFailureForPartners checks that partners see only the details that a party shares.
 func TestFailureForPartners(t *testing.T) {
 	f := &Failure{
@@ -89,6 +105,9 @@ func TestFailureHints(t *testing.T) {
 		require.NotEmpty(t, f.WithHint("A", "j1").Hint, kind)
 		require.Empty(t, f.Hint)
 	}
+	shared := &Failure{Kind: FailedExit, NodeID: "B", Role: "host.0", Log: []string{"no column x"}}
+	require.Equal(t, "read the last lines of its log; if they don't suffice, ask B for the rest",
+		shared.WithHint("A", "j1").Hint)
 	require.Contains(t, (&Failure{Kind: FailedMemory, Role: "host.1"}).WithHint("A", "j").Hint,
 		"config.job_params.host.1.resources.memory")
 }

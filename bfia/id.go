@@ -32,14 +32,14 @@ func NewJobID(now time.Time, salt int) string {
 	return fmt.Sprintf("%s%06d%d", t.Format("20060102150405"), t.Nanosecond()/1000, ((salt%10)+10)%10)
 }
 
-// JobIDTime returns the time in a job id of FATE-Flow's form ([NewJobID]), as if it were in UTC; other
-// software writes local times. ok is false for an id of another form.
+// JobIDTime returns the time in a job id of FATE-Flow's form ([NewJobID]) to the microsecond, as if it were
+// in UTC; other software writes local times. ok is false for an id of another form.
 func JobIDTime(jobID string) (t time.Time, ok bool) {
-	const form = "20060102150405"
-	if len(jobID) != len(form)+7 || strings.Trim(jobID, "0123456789") != "" {
+	const seconds, micros = len("20060102150405"), len("000000")
+	if len(jobID) != seconds+micros+1 || strings.Trim(jobID, "0123456789") != "" {
 		return time.Time{}, false
 	}
-	t, err := time.Parse(form, jobID[:len(form)])
+	t, err := time.Parse("20060102150405.000000", jobID[:seconds]+"."+jobID[seconds:seconds+micros])
 	return t, err == nil
 }
 

@@ -70,7 +70,12 @@ func TestSessionJobs(t *testing.T) {
 func TestJobIDTime(t *testing.T) {
 	at, ok := JobIDTime("203105061559591234567")
 	require.True(t, ok)
-	require.Equal(t, time.Date(2031, 5, 6, 15, 59, 59, 0, time.UTC), at)
+	require.Equal(t, time.Date(2031, 5, 6, 15, 59, 59, 123456000, time.UTC), at)
+	now := time.Now()
+	at, ok = JobIDTime(NewJobID(now, 3))
+	require.True(t, ok)
+	require.False(t, at.Before(now.Truncate(time.Microsecond)),
+		"an id is not older than its making: a restore of the same second refuses it otherwise")
 	for _, id := range []string{"", "J", "2031050615595912345", "2031050615595912345678",
 		"203113061559591234567", "2031050615595x1234567", "203105061559591234567x"} {
 		_, ok := JobIDTime(id)
@@ -103,6 +108,12 @@ func TestCheckID(t *testing.T) {
 	} {
 		requireRefusal(t, CheckID("job_id", test.id), test.code, test.message)
 	}
+}
+
+// TestTaskIDsOfProviders fixes the ids of tasks: providers/fate finds the model of an earlier job by them.
+func TestTaskIDsOfProviders(t *testing.T) {
+	require.Equal(t, "adb07590-3426-54e0-be8e-0efa1ddabbba", TaskID("20260101", "sbt_0"))
+	require.Equal(t, "592fd355-42c9-57d1-9ea2-856ae55465a8", AttemptID("20260101", "sbt_0", 2))
 }
 
 func TestSessionAndTaskID(t *testing.T) {

@@ -118,3 +118,16 @@ func (d *DAG) Ancestors(task string) []string {
 	}
 	return names
 }
+
+// PredictionView is a prediction as the API returns it.
+type PredictionView struct {
+	Document map[string]any      `json:"document"`
+	Tasks    []PredictedTaskView `json:"tasks"`
+}
+
+// PredictedTaskView is a task of a [PredictionView].
+type PredictedTaskView struct {
+	Name      string `json:"name"`
+	Component string `json:"component"`
+	Model     string `json:"model,omitempty"` // that it applies
+}

@@ -1,6 +1,7 @@
 package bfia
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"maps"
@@ -18,7 +19,10 @@ type Prediction struct {
 	// Datasets has the dataset of each part that read one in the training, as namespace#name, by the part
 	// (guest.0) or by the node id.
 	Datasets map[string]string
-	Describe Describe
+	// TrainingDatasets makes a part without an entry in Datasets read the dataset of the training again.
+	// Otherwise the prediction is refused.
+	TrainingDatasets bool
+	Describe         Describe
 }
 
 // PredictedTask is a task of a prediction.
@@ -39,7 +43,7 @@ func (p Prediction) Document() (map[string]any, []PredictedTask, error) {
 		return nil, nil, Errorf(CodeNotFound, "model: job %s has no task %q", p.Model.JobID, p.Model.Task)
 	}
 	b := predicting{Prediction: p, outputs: map[string]map[string]Port{}, roles: map[string]bool{},
-		params: map[string]map[string]map[string]any{}, used: map[string]bool{}}
+		params: map[string]map[string]tasksParams{}, used: map[string]bool{}}
 	for _, name := range p.Training.DAG.Ancestors(trained.Name) {
 		c, _ := p.Training.DAG.component(name)
 		if err := b.add(c); err != nil {
@@ -61,10 +65,13 @@ func (p Prediction) Document() (map[string]any, []PredictedTask, error) {
 	maps.DeleteFunc(nodes, func(role string, _ []string) bool { return !b.roles[role] })
 	config := map[string]any{"version": p.Training.Config.Version,
 		"initiator": Initiator{Role: role, NodeID: p.Initiator}, "role": nodes,
-		"job_params": b.jobParams(), "task_params": b.params}
+		"job_params": b.jobParams(), "task_params": b.taskParams()}
 	return map[string]any{"flow_id": p.Training.FlowID, "config": config,
 		"dag": DAG{Version: p.Training.DAG.Version, Components: b.components}}, b.tasks, nil
 }
+
+// tasksParams are the parameters of tasks, by the task's name and their own.
+type tasksParams map[string]map[string]any
 
 // predicting builds the document of a [Prediction].
 type predicting struct {
@@ -74,9 +81,9 @@ type predicting struct {
 	// outputs has the outputs of replaced tasks, by the outputs of the training that they replace.
 	outputs map[string]map[string]Port
 	roles   map[string]bool
-	params  map[string]map[string]map[string]any // by role, index and task
-	missing []string                             // parts without a dataset
-	used    map[string]bool                      // keys of Datasets
+	params  map[string]map[string]tasksParams // by role and index
+	missing []string                          // parts without a dataset
+	used    map[string]bool                   // keys of Datasets
 }
 
 // add adds the task that replaces one of the training.
@@ -202,10 +209,10 @@ func (b *predicting) addPart(c Component, task PredictedTask, part Part, desc *D
 	}
 	index := itoa(part.Index)
 	if b.params[part.Role] == nil {
-		b.params[part.Role] = map[string]map[string]any{}
+		b.params[part.Role] = map[string]tasksParams{}
 	}
 	if b.params[part.Role][index] == nil {
-		b.params[part.Role][index] = map[string]any{}
+		b.params[part.Role][index] = tasksParams{}
 	}
 	b.params[part.Role][index][c.Name] = values
 	return nil
@@ -223,11 +230,76 @@ func (b *predicting) dataset(part Part, trained *Address) (string, error) {
 			return id, nil
 		}
 	}
+	if b.TrainingDatasets {
+		return trained.String(), nil
+	}
 	missing := part.Self() + " (" + part.NodeID + ", which trained with " + trained.String() + ")"
 	if !slices.Contains(b.missing, missing) {
 		b.missing = append(b.missing, missing)
 	}
 	return "", nil
+}
+
+// taskParams returns the parameters of the tasks. Those that all parts of a task share are in common, except
+// for datasets, which each party names for itself.
+func (b *predicting) taskParams() map[string]any {
+	common := tasksParams{}
+	for _, t := range b.tasks {
+		var parts []map[string]any
+		for _, byIndex := range b.params {
+			for _, byTask := range byIndex {
+				if values, ok := byTask[t.Name]; ok {
+					parts = append(parts, values)
+				}
+			}
+		}
+		if shared := takeShared(parts); len(shared) > 0 {
+			common[t.Name] = shared
+		}
+	}
+	params := map[string]any{}
+	if len(common) > 0 {
+		params["common"] = common
+	}
+	for role, byIndex := range b.params {
+		for _, byTask := range byIndex {
+			maps.DeleteFunc(byTask, func(_ string, values map[string]any) bool { return len(values) == 0 })
+		}
+		maps.DeleteFunc(byIndex, func(_ string, byTask tasksParams) bool { return len(byTask) == 0 })
+		if len(byIndex) > 0 {
+			params[role] = byIndex
+		}
+	}
+	return params
+}
+
+// takeShared removes from the parameters of a task's parts those that all of them have with the same value,
+// and returns them.
+func takeShared(parts []map[string]any) map[string]any {
+	shared := map[string]any{}
+	if len(parts) == 0 {
+		return shared
+	}
+	for name, value := range parts[0] {
+		differs := func(values map[string]any) bool {
+			other, ok := values[name]
+			return !ok || !sameJSON(value, other)
+		}
+		if name != datasetParam && !slices.ContainsFunc(parts, differs) {
+			shared[name] = value
+		}
+	}
+	for _, values := range parts {
+		maps.DeleteFunc(values, func(name string, _ any) bool { _, ok := shared[name]; return ok })
+	}
+	return shared
+}
+
+// sameJSON reports whether two values have the same JSON.
+func sameJSON(a, b any) bool {
+	textA, errA := json.Marshal(a)
+	textB, errB := json.Marshal(b)
+	return errA == nil && errB == nil && bytes.Equal(textA, textB)
 }
 
 // checkDatasets refuses a prediction for which a part lacks a dataset, or that names one for nobody.

@@ -56,12 +56,10 @@ func TestPrediction(t *testing.T) {
 		"job_params":{"common":{"requires":{"*":{"z":"1"},"boost":{"y":"1"}}},
 			"host":{"0|1":{"resources":{"cpu":2}}}},
 		"task_params":{
-			"guest":{"0":{"psi":{"id":"k","dataset_id":"n#g2"},"scale":{"model_id":"old:scale"},
-				"boost":{"id":"k","model_id":"old:boost"}}},
-			"host":{"0":{"psi":{"id":"k","dataset_id":"n#h2"},"scale":{"model_id":"old:scale"},
-				"boost":{"id":"k","model_id":"old:boost"}},
-				"1":{"psi":{"id":"other","dataset_id":"n#h3"},"scale":{"model_id":"old:scale"},
-				"boost":{"id":"k","model_id":"old:boost"}}}}}}`, string(text))
+			"common":{"scale":{"model_id":"old:scale"},"boost":{"id":"k","model_id":"old:boost"}},
+			"guest":{"0":{"psi":{"id":"k","dataset_id":"n#g2"}}},
+			"host":{"0":{"psi":{"id":"k","dataset_id":"n#h2"}},
+				"1":{"psi":{"id":"other","dataset_id":"n#h3"}}}}}}`, string(text))
 
 	parsed, err := ParseDocument(text)
 	require.NoError(t, err)
@@ -71,6 +69,24 @@ func TestPrediction(t *testing.T) {
 	task, _ := plan.Task("boost")
 	training := prediction(t).Training
 	require.NoError(t, CheckModelParties(ModelRef{JobID: "old", Task: "boost"}, training, task))
+}
+
+// TestPredictionOfTrainingDatasets predicts for the datasets of the training, except for one.
+func TestPredictionOfTrainingDatasets(t *testing.T) {
+	p := prediction(t)
+	p.Datasets, p.TrainingDatasets = map[string]string{"host.1": "n#h3"}, true
+	document, _, err := p.Document()
+	require.NoError(t, err)
+	text, err := json.Marshal(document)
+	require.NoError(t, err)
+	parsed, err := ParseDocument(text)
+	require.NoError(t, err)
+	for part, want := range map[Part]string{{Role: "guest", NodeID: "A"}: "n#ga",
+		{Role: "host", NodeID: "B"}: "n#hb", {Role: "host", Index: 1, NodeID: "C"}: "n#h3"} {
+		address, err := parsed.RootDataset(describeModels, "psi", part)
+		require.NoError(t, err)
+		require.Equal(t, want, address.String())
+	}
 }
 
 // TestPredictionOfRoot predicts with a model whose training read an uploaded dataset.

@@ -12,10 +12,21 @@ type JobView struct {
 	Initiator Initiator `json:"initiator"`
 	Scheduler string    `json:"scheduler"`
 	// SubmittedBy are the clients of the own party that submitted the job.
-	SubmittedBy []string        `json:"submitted_by,omitempty"`
-	Parts       []Part          `json:"parts"` // the roles of all parties
-	Tasks       []TaskView      `json:"tasks"`
-	Document    json.RawMessage `json:"document"` // as it was submitted
+	SubmittedBy []string `json:"submitted_by,omitempty"`
+	// Periodic is the periodic job of the own party that submitted the job.
+	Periodic string `json:"periodic,omitempty"`
+	// Workflows are those of the job at the own party, for clients that operate.
+	Workflows []WorkflowView  `json:"workflows,omitempty"`
+	Parts     []Part          `json:"parts"` // the roles of all parties
+	Tasks     []TaskView      `json:"tasks"`
+	Document  json.RawMessage `json:"document"` // as it was submitted
+}
+
+// WorkflowView is a workflow of a job, and where Temporal's UI shows it.
+type WorkflowView struct {
+	Side       string `json:"side"` // scheduler or participant
+	WorkflowID string `json:"workflow_id"`
+	URL        string `json:"url"`
 }
 
 // TaskView is a task of a [JobView].
@@ -72,6 +83,8 @@ type DatasetView struct {
 	Name      string       `json:"name"`
 	Columns   []ColumnView `json:"columns,omitempty"`
 	Rows      int64        `json:"rows,omitempty"`
+	// Generation is that of the columns, if this party knows them.
+	Generation string `json:"-"`
 }
 
 // ColumnView is a column of a dataset.

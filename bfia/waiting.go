@@ -18,6 +18,12 @@ type Waiting struct {
 	Until *time.Time `json:"until,omitempty"`
 }
 
+// Waited is a wait that has ended.
+type Waited struct {
+	Waiting
+	EndedAt time.Time `json:"ended_at"`
+}
+
 // WaitingKind classifies what a job, a task or a part waits for.
 type WaitingKind string
 

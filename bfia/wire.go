@@ -78,6 +78,8 @@ type TaskRef struct {
 	// Attempt is Hutong's addition. It counts from 1, and 0 means 1. A further attempt has a task id of its
 	// own and ends the containers of the one before. Only parties that set [JobAccepted.Attempts] receive it.
 	Attempt int `json:"attempt,omitempty"`
+	// Lost is Hutong's addition to a further attempt: why the one before ended, as its party shares it.
+	Lost *Failure `json:"lost,omitempty"`
 }
 
 // MaxAttempts bounds the attempts of a task that a scheduler may start.
@@ -146,14 +148,16 @@ type JobStatus struct {
 	Waiting   []Waiting            `json:"waiting,omitempty"` // why it does not proceed
 	Scheduler string               `json:"scheduler"`
 	// The clients of the own party that submitted, approved and rejected the job. Partners don't get them.
-	SubmittedBy []string     `json:"submitted_by,omitempty"`
-	ApprovedBy  []string     `json:"approved_by,omitempty"`
-	RejectedBy  []string     `json:"rejected_by,omitempty"`
-	Queued      *Queued      `json:"queued,omitempty"` // while it is queued
-	CreatedAt   *time.Time   `json:"created_at"`
-	StartedAt   *time.Time   `json:"started_at"`
-	EndedAt     *time.Time   `json:"ended_at"`
-	Tasks       []TaskStatus `json:"tasks"`
+	SubmittedBy []string `json:"submitted_by,omitempty"`
+	ApprovedBy  []string `json:"approved_by,omitempty"`
+	RejectedBy  []string `json:"rejected_by,omitempty"`
+	// ApprovalRule is the rule by which the own party approved the job; ApprovedBy has who made it.
+	ApprovalRule string       `json:"approval_rule,omitempty"`
+	Queued       *Queued      `json:"queued,omitempty"` // while it is queued
+	CreatedAt    *time.Time   `json:"created_at"`
+	StartedAt    *time.Time   `json:"started_at"`
+	EndedAt      *time.Time   `json:"ended_at"`
+	Tasks        []TaskStatus `json:"tasks"`
 }
 
 // TaskStatus is one task of [JobStatus], in the plan's order.
@@ -170,6 +174,20 @@ type TaskStatus struct {
 	StartedAt *time.Time   `json:"started_at"`
 	EndedAt   *time.Time   `json:"ended_at"`
 	Parties   []PartStatus `json:"parties"`
+	// Attempts are those before the latest, which the other fields describe. A participant knows its own
+	// parts only.
+	Attempts []AttemptStatus `json:"attempts,omitempty"`
+}
+
+// AttemptStatus is an attempt of a task that another one has followed.
+type AttemptStatus struct {
+	Attempt   int        `json:"attempt"`
+	TaskID    string     `json:"task_id"`
+	StartedAt *time.Time `json:"started_at"`
+	EndedAt   *time.Time `json:"ended_at"`
+	// Failure is why it ended: that of the part that failed first. A participant may not know it.
+	Failure *Failure     `json:"failure,omitempty"`
+	Parties []PartStatus `json:"parties"`
 }
 
 // PartStatus is one part of a task.
@@ -181,6 +199,7 @@ type PartStatus struct {
 	Reason  string    `json:"reason"`
 	Failure *Failure  `json:"failure,omitempty"`
 	Waiting *Waiting  `json:"waiting,omitempty"` // why its container does not run yet
+	Waits   []Waited  `json:"waits,omitempty"`   // what it has waited for
 	// Progress is the component's own report on a running part. Only the part's own party has it.
 	Progress string `json:"progress,omitempty"`
 	// ReusedFrom is the job whose outputs replace those of the part. Only the part's own party has it.

@@ -2,7 +2,6 @@ package fateflow
 
 import (
 	"encoding/json"
-	"slices"
 
 	"hutong/bfia"
 )
@@ -13,7 +12,7 @@ const protocol = "fate"
 
 // dag is the dag of FATE-Flow 2.2.0's dag_schema. Fields that no BFIA job can use are left out.
 type dag struct {
-	Parties    []parties
+	Parties    []Parties
 	Conf       conf
 	Stage      string
 	Tasks      map[string]task
@@ -35,18 +34,6 @@ func (d *dag) UnmarshalJSON(b []byte) error {
 		bfia.Optional("party_tasks", bfia.MapOf(&d.PartyTasks, nil)))
 }
 
-// parties are the parties of one role.
-type parties struct {
-	Role    string   `json:"role"`
-	PartyID []string `json:"party_id"`
-}
-
-// contains reports whether a list of parties has a party in a role.
-func contains(list []parties, role, party string) bool {
-	return slices.ContainsFunc(list,
-		func(p parties) bool { return p.Role == role && slices.Contains(p.PartyID, party) })
-}
-
 // conf configures a job.
 type conf struct {
 	Scheduler   string                     `json:"scheduler_party_id"`
@@ -63,61 +50,18 @@ type task struct {
 	Component  string                     `json:"component_ref"`
 	Parameters map[string]json.RawMessage `json:"parameters"`
 	Inputs     struct {
-		Data  inputs `json:"data"`
-		Model inputs `json:"model"`
+		Data  Inputs `json:"data"`
+		Model Inputs `json:"model"`
 	} `json:"inputs"`
 	Outputs map[string]map[string]json.RawMessage `json:"outputs"`
-	Parties []parties                             `json:"parties"`
+	Parties []Parties                             `json:"parties"`
 	Conf    map[string]json.RawMessage            `json:"conf"`
 	Stage   string                                `json:"stage"`
 }
 
-// inputs holds the channels of a task by input and by kind of source.
-type inputs map[string]map[string]channels
-
-// The kinds of sources of an input.
-const (
-	sourceTaskOutput = "task_output_artifact"
-	sourceDataset    = "data_warehouse"
-	sourceModel      = "model_warehouse"
-)
-
-// channels is one channel or a list of them.
-type channels []channel
-
-// UnmarshalJSON reads one channel or a list of them.
-func (c *channels) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '[' {
-		return bfia.ListOf((*[]channel)(c))(b)
-	}
-	if string(b) == "null" {
-		return nil
-	}
-
-	*c = make(channels, 1)
-	return bfia.DecodeJSON(b, &(*c)[0])
-}
-
-// channel names where the data of an input comes from: an output of another task, or a dataset.
-type channel struct {
-	Producer  string    `json:"producer_task"`
-	Key       string    `json:"output_artifact_key"`
-	JobID     string    `json:"job_id"`
-	Namespace string    `json:"namespace"`
-	Name      string    `json:"name"`
-	DatasetID string    `json:"dataset_id"`
-	Parties   []parties `json:"parties"`
-}
-
-// servesParty reports whether the channel is for a party in a role. A channel that names no parties is for
-// all.
-func (c channel) servesParty(role, party string) bool {
-	return len(c.Parties) == 0 || contains(c.Parties, role, party)
-}
-
 // partyTasks holds the parameters and configuration of tasks at some parties.
 type partyTasks struct {
-	Parties []parties `json:"parties"`
+	Parties []Parties `json:"parties"`
 	Tasks   map[string]struct {
 		Parameters map[string]json.RawMessage `json:"parameters"`
 		Conf       map[string]json.RawMessage `json:"conf"`

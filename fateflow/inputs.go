@@ -23,7 +23,7 @@ func checkOutputs(task task, desc *bfia.Description) error {
 
 // outputPort returns the producer's port that a channel refers to: by the port's name, or by the alias that
 // the producer's task gives it.
-func (t *translation) outputPort(c channel) string {
+func (t *translation) outputPort(c Channel) string {
 	for _, keys := range t.Tasks[c.Producer].Outputs {
 		for _, key := range sortedKeys(keys) {
 			var out struct {
@@ -52,7 +52,7 @@ func (t *translation) inputs(name string, c bfia.Component, desc *bfia.Descripti
 	wires := wiring{}
 	for _, kind := range []struct {
 		name   string
-		inputs inputs
+		inputs Inputs
 	}{{"data", t.Tasks[name].Inputs.Data}, {"model", t.Tasks[name].Inputs.Model}} {
 		for _, port := range sortedKeys(kind.inputs) {
 			if !slices.ContainsFunc(desc.InputData, func(p bfia.DataPort) bool { return p.Name == port }) {
@@ -96,24 +96,24 @@ func (w wiring) ports(desc *bfia.Description) []bfia.Port {
 }
 
 // input adds the channels of one input port to wires.
-func (t *translation) input(task, port string, sources map[string]channels, wires wiring,
+func (t *translation) input(task, port string, sources map[string]Channels, wires wiring,
 	params *parameters) error {
 	connected := false
 	for _, source := range sortedKeys(sources) {
 		for _, c := range sources[source] {
 			roles := t.ownRoles(task)
 			served := slices.DeleteFunc(slices.Clone(roles),
-				func(role string) bool { return !c.servesParty(role, t.node) })
+				func(role string) bool { return !c.ServesParty(role, t.node) })
 
 			switch {
-			case len(served) == 0, source == sourceTaskOutput && t.ranElsewhere(c):
+			case len(served) == 0, source == SourceTaskOutput && t.ranElsewhere(c):
 				continue // the channel of another party
 
-			case source == sourceModel:
+			case source == SourceModel:
 				return bfia.Errorf(bfia.CodeBadRequest, "%s: models of other jobs are not supported here",
 					source)
 
-			case source == sourceDataset:
+			case source == SourceDataset:
 				if err := t.dataset(task, c, params); err != nil {
 					return bfia.PrefixField(source, err)
 				}
@@ -125,9 +125,9 @@ func (t *translation) input(task, port string, sources map[string]channels, wire
 				wires[rootKey] = port
 				continue
 
-			case source != sourceTaskOutput:
-				return bfia.Errorf(bfia.CodeBadRequest, "%s: is none of %s, %s", source, sourceTaskOutput,
-					sourceDataset)
+			case source != SourceTaskOutput:
+				return bfia.Errorf(bfia.CodeBadRequest, "%s: is none of %s, %s", source, SourceTaskOutput,
+					SourceDataset)
 
 			case len(served) < len(roles):
 				return bfia.Errorf(bfia.CodeBadRequest,
@@ -155,13 +155,13 @@ func (t *translation) input(task, port string, sources map[string]channels, wire
 }
 
 // ranElsewhere reports whether a channel without parties comes from a task that runs at other parties only.
-func (t *translation) ranElsewhere(c channel) bool {
+func (t *translation) ranElsewhere(c Channel) bool {
 	_, exists := t.Tasks[c.Producer]
 	return len(c.Parties) == 0 && exists && !slices.Contains(t.tasks, c.Producer)
 }
 
 // dataset sets the parameter dataset_id, which names a dataset of this party.
-func (t *translation) dataset(task string, c channel, params *parameters) error {
+func (t *translation) dataset(task string, c Channel, params *parameters) error {
 	if c.JobID != "" || c.Producer != "" {
 		return bfia.Errorf(bfia.CodeBadRequest,
 			"producer_task: outputs of other jobs are not supported here; name a dataset by namespace and name")
@@ -170,19 +170,20 @@ func (t *translation) dataset(task string, c channel, params *parameters) error 
 		return bfia.Errorf(bfia.CodeBadRequest,
 			"dataset_id: exists in FATE only; name the dataset by namespace and name")
 	}
-	for _, f := range []struct{ name, value string }{{"namespace", c.Namespace}, {"name", c.Name}} {
+	for _, f := range []struct{ name, value string }{{"namespace", string(c.Namespace)},
+		{"name", string(c.Name)}} {
 		if err := bfia.CheckID(f.name, f.value); err != nil {
 			return err
 		}
 	}
 
-	value, err := json.Marshal(bfia.Address{Namespace: c.Namespace, Name: c.Name}.String())
+	value, err := json.Marshal(bfia.Address{Namespace: string(c.Namespace), Name: string(c.Name)}.String())
 	if err != nil {
 		return err
 	}
 	for _, p := range t.parties {
 		for i, id := range p.PartyID {
-			if id != t.node || !slices.Contains(t.ownRoles(task), p.Role) || !c.servesParty(p.Role, id) {
+			if id != t.node || !slices.Contains(t.ownRoles(task), p.Role) || !c.ServesParty(p.Role, id) {
 				continue
 			}
 			if err := params.set(p.Role, i, task, "dataset_id", value); err != nil {

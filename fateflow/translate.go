@@ -67,7 +67,7 @@ type translation struct {
 	// tasks are the names of the tasks that run at the node, sorted.
 	tasks []string
 	// parties are the parties that take part in those tasks.
-	parties []parties
+	parties []Parties
 	// described holds the self-descriptions by task.
 	described map[string]*bfia.Description
 }
@@ -185,7 +185,7 @@ func (t *translation) selectTasks() error {
 // selectParties sets t.parties: the parties of the job that take part in one of t.tasks.
 func (t *translation) selectParties() {
 	for _, p := range t.Parties {
-		kept := parties{Role: p.Role}
+		kept := Parties{Role: p.Role}
 		for _, id := range p.PartyID {
 			takesPart := func(task string) bool { return contains(t.partiesOf(task), p.Role, id) }
 			if slices.ContainsFunc(t.tasks, takesPart) {
@@ -209,7 +209,7 @@ func (t *translation) roleOf(party string) string {
 }
 
 // partiesOf returns the parties of a task: its own, or those of the job.
-func (t *translation) partiesOf(task string) []parties {
+func (t *translation) partiesOf(task string) []Parties {
 	if own := t.Tasks[task].Parties; len(own) > 0 {
 		return own
 	}

@@ -5,6 +5,10 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"hutong/bfia"
 )
 
 const (
@@ -15,6 +19,10 @@ const (
 	// looks again, every findEvery.
 	findEvery = 50 * time.Millisecond
 	findFor   = 3 * time.Second
+	// A container's first call waits up to describeFor for a party's service that does not answer, such as a
+	// database that restarts. Clients of S3 try again for some seconds only, and then the task would fail.
+	describeEvery = 250 * time.Millisecond
+	describeFor   = 20 * time.Second
 	// listTimeout bounds the reading of a list.
 	listTimeout = 10 * time.Second
 )
@@ -25,6 +33,8 @@ const (
 type directory struct {
 	containers func(context.Context) ([]Container, error)
 	describe   func(context.Context, Container) (Run, error)
+	stopped    context.Context    // ends with the gate
+	describing singleflight.Group // by the container's id
 
 	mu       sync.Mutex
 	epoch    int // counts the starts of containers, at their beginning and their end
@@ -198,17 +208,41 @@ func (d *directory) run(ctx context.Context, c Container) (Run, error) {
 	run, ok := d.runs[c.ID]
 	d.mu.Unlock()
 	if !ok {
-		var err error
-		if run, err = d.describe(ctx, c); err != nil {
-			return Run{}, fmt.Errorf("failed to read what container %s may do: %w", c.Name, err)
+		// One description at a time: an untrusted container may have thousands of requests open.
+		described := d.describing.DoChan(c.ID, func() (any, error) { return d.describeSoon(c) })
+		select {
+		case <-ctx.Done():
+			return Run{}, ctx.Err()
+		case answer := <-described:
+			if answer.Err != nil {
+				return Run{}, fmt.Errorf("failed to read what container %s may do: %w", c.Name, answer.Err)
+			}
+			run = answer.Val.(Run)
 		}
-		run.Container, run.ID = c.Name, c.ID
-		d.mu.Lock()
-		d.runs[c.ID] = run
-		d.mu.Unlock()
 	}
 	run.Address = c.Address // a created container has none yet
 	return run, nil
+}
+
+// describeSoon describes a container, and waits for a service of the party that does not answer.
+func (d *directory) describeSoon(c Container) (Run, error) {
+	for deadline := time.Now().Add(describeFor); ; {
+		run, err := d.describe(d.stopped, c)
+		if err == nil {
+			run.Container, run.ID = c.Name, c.ID
+			d.mu.Lock()
+			d.runs[c.ID] = run
+			d.mu.Unlock()
+		}
+		if err == nil || bfia.CodeOf(err) != bfia.CodeUnavailable || time.Now().After(deadline) {
+			return run, err
+		}
+		select {
+		case <-d.stopped.Done():
+			return Run{}, err
+		case <-time.After(describeEvery):
+		}
+	}
 }
 
 // owner returns the name of the container that has an address.

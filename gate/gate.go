@@ -71,9 +71,11 @@ type Gate struct {
 
 // New returns a gate. It connects to nothing.
 func New(cfg Config) (*Gate, error) {
-	g := &Gate{cfg: cfg, dir: &directory{containers: cfg.Containers, describe: cfg.Describe,
-		runs: map[string]Run{}}, reports: &reports{last: map[string]*reported{}}}
+	g := &Gate{cfg: cfg, reports: &reports{last: map[string]*reported{}}}
 	g.stopped, g.stop = context.WithCancel(context.Background())
+	// The process that this one replaces may have begun to start a container, which is not listed yet.
+	g.dir = &directory{containers: cfg.Containers, describe: cfg.Describe, stopped: g.stopped,
+		started: time.Now(), runs: map[string]Run{}}
 	if cfg.Storage == nil {
 		return g, nil
 	}

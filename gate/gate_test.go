@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
@@ -432,6 +433,85 @@ func TestStartingContainer(t *testing.T) {
 	require.Equal(t, 200, status)
 	end()
 	require.Len(t, p.reports, 1)
+}
+
+// A database that restarts while a container starts fails none of its calls. An error that will not pass is
+// answered at once.
+func TestDescriptionIsAwaited(t *testing.T) {
+	away := bfia.Unavailable(bfia.WaitsForDatabase, io.ErrUnexpectedEOF, "the database does not answer")
+	var asked atomic.Int32
+	p := newParty(t, func(c *gate.Config) {
+		c.Describe = func(ctx context.Context, c gate.Container) (gate.Run, error) {
+			switch n := asked.Add(1); {
+			case c.Name == "b":
+				return gate.Run{}, io.ErrUnexpectedEOF
+			case n <= 3:
+				return gate.Run{}, fmt.Errorf("failed to read the document: %w", away)
+			}
+			return describe(ctx, c)
+		}
+	})
+	report := reportOf(taskA, "guest.0", bfia.TaskRunning)
+	status, text := p.post(t, "127.0.0.2", gate.CallbackPath(""), report)
+	require.Equal(t, 200, status, text)
+	require.EqualValues(t, 4, asked.Load())
+
+	report = reportOf(taskB, "guest.0", bfia.TaskRunning)
+	status, text = p.post(t, "127.0.0.3", gate.CallbackPath(""), report)
+	require.NotEqual(t, 200, status, text)
+	require.EqualValues(t, 5, asked.Load())
+}
+
+// However many calls of a container wait for a service that is away, the gate asks it once at a time. A gate
+// that stops answers them.
+func TestCallsWaitTogether(t *testing.T) {
+	away := bfia.Unavailable(bfia.WaitsForDatabase, io.ErrUnexpectedEOF, "the database does not answer")
+	var asking, most atomic.Int32
+	p := newParty(t, func(c *gate.Config) {
+		c.Describe = func(context.Context, gate.Container) (gate.Run, error) {
+			defer asking.Add(-1)
+			most.Store(max(most.Load(), asking.Add(1)))
+			return gate.Run{}, away
+		}
+	})
+	report := reportOf(taskA, "guest.0", bfia.TaskRunning)
+	var calls sync.WaitGroup
+	for range 20 {
+		calls.Go(func() {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
+				p.server.URL+gate.CallbackPath(""), strings.NewReader(report))
+			assert.NoError(t, err)
+			r.Header.Set("Content-Type", "application/json")
+			answer, err := from("127.0.0.2").Do(r)
+			if err != nil { // it came when the gate had stopped
+				return
+			}
+			_ = answer.Body.Close()
+			assert.NotEqual(t, 200, answer.StatusCode)
+		})
+	}
+	require.Eventually(t, func() bool { return most.Load() > 0 }, 10*time.Second, time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	began := time.Now()
+	require.NoError(t, p.server.Config.Shutdown(ctx))
+	require.Less(t, time.Since(began), 10*time.Second)
+	calls.Wait()
+	require.EqualValues(t, 1, most.Load())
+}
+
+// A container that the process before has begun to start calls the gate of the next one, whose driver lists
+// it a moment later.
+func TestContainerOfTheProcessBefore(t *testing.T) {
+	p := newParty(t)
+	p.onList = func() {
+		if p.lists == 3 {
+			p.containers = append(p.containers, container("before", "127.0.0.9", taskA, "guest.0", ""))
+		}
+	}
+	report := reportOf(taskA, "guest.0", bfia.TaskRunning)
+	status, text := p.post(t, "127.0.0.9", gate.CallbackPath(p.keys.Token("before")), report)
+	require.Equal(t, 200, status, text)
 }
 
 // A gate that stops answers the calls that wait, so that the container repeats them.

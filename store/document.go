@@ -37,18 +37,26 @@ type JobRecord struct {
 // it returns CodeConflict. If the job is recorded with other providers, which happens when they are
 // registered again between two requests, it returns CodeUnavailable.
 func (s *Store) PutJobRecord(ctx context.Context, jobID string, doc []byte, registry *Registry) error {
+	row, err := newDocument(jobID, doc, registry)
+	if err != nil {
+		return err
+	}
+	return s.putRecord(ctx, s.tx, row, nil)
+}
+
+func newDocument(jobID string, doc []byte, registry *Registry) (document, error) {
 	if doc == nil {
 		doc = []byte{}
 	}
 	providers, err := json.Marshal(registry.providers)
 	if err != nil {
-		return fmt.Errorf("store: failed to encode the providers of job %s: %w", jobID, err)
+		err = fmt.Errorf("store: failed to encode the providers of job %s: %w", jobID, err)
 	}
-	return s.putRecord(ctx, s.tx, document{JobID: jobID, Document: doc, Providers: providers}, nil)
+	return document{JobID: jobID, Document: doc, Providers: providers}, err
 }
 
-// putRecord stores a record in a transaction that begin runs. claim, unless it is nil, runs first in it and
-// may refuse.
+// putRecord stores a record in a transaction that begin runs. claim, unless it is nil, runs in it once the
+// record is stored, and may refuse.
 func (s *Store) putRecord(ctx context.Context, begin func(context.Context,
 	func(context.Context, bun.Tx) error) error, row document, claim func(ctx context.Context,
 	tx bun.Tx) error) error {
@@ -57,31 +65,34 @@ func (s *Store) putRecord(ctx context.Context, begin func(context.Context,
 	}
 	row.CreatedAt, row.Images = normalizeTime(time.Now()), "{}"
 	return wrap(begin(ctx, func(ctx context.Context, tx bun.Tx) error {
-		if claim != nil {
-			if err := claim(ctx, tx); err != nil {
-				return err
-			}
-		}
-		n, err := affected(tx.NewInsert().Model(&row).On("CONFLICT (job_id) DO NOTHING").Exec(ctx))
-		if err != nil || n == 1 {
+		if err := insertRecord(ctx, tx, row); err != nil || claim == nil {
 			return err
 		}
-		var kept document
-		if err := selectOne(ctx, tx.NewSelect().
-			Where("job_id = ?", row.JobID), &kept, "job_id: the document of job %q", row.JobID); err != nil {
-			return err
-		}
-		switch {
-		case !bytes.Equal(kept.Document, row.Document):
-			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q already exists with another document",
-				row.JobID)
-		case !bytes.Equal(kept.Providers, row.Providers):
-			return bfia.Errorf(bfia.CodeUnavailable,
-				"job_id: the providers of job %q were registered again while it was created; try again",
-				row.JobID)
-		}
-		return nil
+		return claim(ctx, tx)
 	}), "store the document of job %s", row.JobID)
+}
+
+// insertRecord stores a record, or checks that the stored one is equal.
+func insertRecord(ctx context.Context, tx bun.Tx, row document) error {
+	n, err := affected(tx.NewInsert().Model(&row).On("CONFLICT (job_id) DO NOTHING").Exec(ctx))
+	if err != nil || n == 1 {
+		return err
+	}
+	var kept document
+	if err := selectOne(ctx, tx.NewSelect().
+		Where("job_id = ?", row.JobID), &kept, "job_id: the document of job %q", row.JobID); err != nil {
+		return err
+	}
+	switch {
+	case !bytes.Equal(kept.Document, row.Document):
+		return bfia.Errorf(bfia.CodeConflict, "job_id: job %q already exists with another document",
+			row.JobID)
+	case !bytes.Equal(kept.Providers, row.Providers):
+		return bfia.Errorf(bfia.CodeUnavailable,
+			"job_id: the providers of job %q were registered again while it was created; try again",
+			row.JobID)
+	}
+	return nil
 }
 
 // FixImage fixes the ids of an image that nobody had resolved when a job was created, for the whole job: all

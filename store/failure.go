@@ -16,6 +16,12 @@ const (
 
 // encodeFailure returns a failure as JSON that both databases accept.
 func encodeFailure(f *bfia.Failure) (string, error) {
+	b, err := json.Marshal(cleanFailure(f))
+	return string(b), err
+}
+
+// cleanFailure returns a failure that both databases accept, without its hint.
+func cleanFailure(f *bfia.Failure) *bfia.Failure {
 	kept := *f
 	kept.Hint = ""
 	for _, s := range []*string{&kept.NodeID, &kept.Role, &kept.Task, &kept.By, &kept.Message} {
@@ -26,8 +32,7 @@ func encodeFailure(f *bfia.Failure) (string, error) {
 		line = cleanReason(line)
 		kept.Log = append(kept.Log, strings.ToValidUTF8(line[:min(len(line), maxLogLine)], ""))
 	}
-	b, err := json.Marshal(kept)
-	return string(b), err
+	return &kept
 }
 
 // setFailure writes a failure into a row that has none: the first one stays. Nil leaves the row unchanged.

@@ -3,8 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"time"
 
@@ -209,34 +207,33 @@ func checkPermits(ctx context.Context, db bun.IDB, claim GrantClaim) (map[string
 // The entry of the pending act is written in the same transaction.
 func (s *Store) PutGrantedJobRecord(ctx context.Context, jobID string, doc []byte, registry *Registry,
 	claim GrantClaim) error {
-	providers, err := json.Marshal(registry.providers)
-	if err != nil {
-		return fmt.Errorf("store: failed to encode the providers of job %s: %w", jobID, err)
-	}
-	row := document{JobID: jobID, Document: doc, Providers: providers}
-	return s.putRecord(ctx, s.actTx, row, func(ctx context.Context, tx bun.Tx) error {
-		// The update locks the partner's grants, so that concurrent jobs count one after the other.
-		if _, err := tx.NewUpdate().Model((*grantRow)(nil)).Set("times = times").
-			Where("partner = ?", claim.Partner).Exec(ctx); err != nil {
-			return err
-		}
-		chosen, counted, err := chooseGrants(ctx, tx, jobID, claim)
-		if err != nil {
-			return err
-		}
-		var uses []grantUse
-		for _, id := range chosen {
-			if !counted[id] {
-				uses = append(uses, grantUse{GrantID: id, JobID: jobID, UsedAt: normalizeTime(time.Now())})
-			}
-		}
-		if len(uses) == 0 {
-			return nil
-		}
-		_, err = tx.NewInsert().Model(&uses).On("CONFLICT (grant_id, job_id) DO UPDATE").
-			Set("used_at = EXCLUDED.used_at, accepted = FALSE, returned = FALSE").Exec(ctx)
+	_, err := s.AcceptJob(ctx, jobID, doc, registry, Acceptance{Grants: &claim})
+	return err
+}
+
+// claimGrants counts a job for the grants that it uses, or returns CodeForbidden if it lacks one.
+func claimGrants(ctx context.Context, tx bun.Tx, jobID string, claim GrantClaim) error {
+	// The update locks the partner's grants, so that concurrent jobs count one after the other.
+	if _, err := tx.NewUpdate().Model((*grantRow)(nil)).Set("times = times").
+		Where("partner = ?", claim.Partner).Exec(ctx); err != nil {
 		return err
-	})
+	}
+	chosen, counted, err := chooseGrants(ctx, tx, jobID, claim)
+	if err != nil {
+		return err
+	}
+	var uses []grantUse
+	for _, id := range chosen {
+		if !counted[id] {
+			uses = append(uses, grantUse{GrantID: id, JobID: jobID, UsedAt: normalizeTime(time.Now())})
+		}
+	}
+	if len(uses) == 0 {
+		return nil
+	}
+	_, err = tx.NewInsert().Model(&uses).On("CONFLICT (grant_id, job_id) DO UPDATE").
+		Set("used_at = EXCLUDED.used_at, accepted = FALSE, returned = FALSE").Exec(ctx)
+	return err
 }
 
 // acceptUses counts the uses of a job that is being recorded for good. A use that was returned, or that has

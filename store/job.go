@@ -81,7 +81,7 @@ type JobFilter struct {
 	Outcomes []bfia.Outcome
 	Partner  string     // a party of the job
 	Role     string     // of this party: guest, or guest.0
-	Text     string     // in the job's id, flow id or reason, in any case
+	Text     string     // in the id, flow id, parties, failure or waits, in any case
 	Since    time.Time  // created then or later
 	Until    time.Time  // created before
 	Limit    int        // 1 to MaxJobs; 0 is MaxJobs
@@ -113,6 +113,9 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 			return err
 		}
 		if err := s.resolveGenerations(ctx, tx, tasks); err != nil {
+			return err
+		}
+		if err := checkDecidedDatasets(ctx, tx, job.JobID, tasks); err != nil {
 			return err
 		}
 		if err := s.resolveModels(ctx, tx, tasks); err != nil {
@@ -197,8 +200,12 @@ func checkSameJob(ctx context.Context, tx bun.Tx, job Job, tasks []Task) error {
 
 // DeleteJob deletes a job with its tasks and outputs; there may be none.
 func (s *Store) DeleteJob(ctx context.Context, jobID string) error {
-	_, err := s.w.NewDelete().Model((*Job)(nil)).Where("job_id = ?", jobID).Exec(ctx)
-	return wrap(err, "delete job %s", jobID)
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if _, err := tx.NewDelete().Model((*Job)(nil)).Where("job_id = ?", jobID).Exec(ctx); err != nil {
+			return err
+		}
+		return forgetRuleDecision(ctx, tx, jobID)
+	}), "delete job %s", jobID)
 }
 
 // UpdateJob moves a job forward to state, as of at. It does nothing if the job is in that state or a later
@@ -287,8 +294,17 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 		if err := checkText("text", f.Text); err != nil {
 			return nil, err
 		}
-		q.Where("(LOWER(job_id) LIKE ?0 ESCAPE '!' OR LOWER(flow_id) LIKE ?0 ESCAPE '!' OR "+
-			"LOWER(reason) LIKE ?0 ESCAPE '!')", "%"+likeEscape.Replace(strings.ToLower(f.Text))+"%")
+		contains := func(columns ...string) string {
+			for i, c := range columns {
+				columns[i] = "LOWER(" + c + ") LIKE ?0 ESCAPE '!'"
+			}
+			return strings.Join(columns, " OR ")
+		}
+		// What the scheduler knows of a failure is in its own row, see preferScheduler.
+		q.Where("("+contains("j.job_id", "j.flow_id", "j.reason", "j.failure", "j.waiting",
+			"j.initiator_node", "j.scheduler_node", "j.party_nodes")+
+			" OR EXISTS (SELECT 1 FROM t_schedule_job AS s WHERE s.job_id = j.job_id AND ("+contains("s.reason", "s.failure")+")))",
+			"%"+likeEscape.Replace(strings.ToLower(f.Text))+"%")
 	}
 	if !f.Since.IsZero() {
 		q.Where("created_at >= ?", normalizeTime(f.Since))

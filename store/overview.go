@@ -13,23 +13,13 @@ import (
 
 // JobCounts returns how many jobs are in each state.
 func (s *Store) JobCounts(ctx context.Context) (map[bfia.JobState]int, error) {
-	var rows []struct {
-		State bfia.JobState
-		Jobs  int
-	}
-	err := s.r.NewSelect().Model((*Job)(nil)).ColumnExpr("state, COUNT(*) AS jobs").Group("state").
-		Scan(ctx, &rows)
-	counts := map[bfia.JobState]int{}
-	for _, r := range rows {
-		counts[r.State] = r.Jobs
-	}
-	return counts, wrap(err, "count jobs")
+	return s.countJobs(ctx, (*Job)(nil))
 }
 
 // QueueLength returns how many jobs wait in this scheduler's queue.
 func (s *Store) QueueLength(ctx context.Context) (int, error) {
 	n, err := s.r.NewSelect().Model((*ScheduleJob)(nil)).
-		Where("state = ? AND queued_at IS NOT NULL", bfia.JobReady).Count(ctx)
+		Where(queued).Count(ctx)
 	return n, wrap(err, "count the queue")
 }
 
@@ -112,7 +102,7 @@ type partnerContact struct {
 	ContactAt time.Time `bun:"contact_at"`
 }
 
-// PutContact records that a partner has made a request. An earlier time changes nothing.
+// PutContact records that a partner has made a request, or answers again. An earlier time changes nothing.
 func (s *Store) PutContact(ctx context.Context, node string, at time.Time) error {
 	if err := checkText("node_id", node); err != nil {
 		return err
@@ -123,7 +113,7 @@ func (s *Store) PutContact(ctx context.Context, node string, at time.Time) error
 	return wrap(err, "record a request of %s", node)
 }
 
-// Contacts returns when partners have made their last requests, by node id.
+// Contacts returns when partners were last in contact, by node id.
 func (s *Store) Contacts(ctx context.Context) (map[string]time.Time, error) {
 	var rows []partnerContact
 	err := s.r.NewSelect().Model(&rows).Scan(ctx)

@@ -119,7 +119,8 @@ func (s *Store) OutputsInUse(ctx context.Context, jobID, taskID string) (bool, e
 func (s *Store) RemoveJob(ctx context.Context, jobID string) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		for _, model := range []any{(*ScheduleJob)(nil), (*Job)(nil), (*document)(nil), (*JobClient)(nil),
-			(*submission)(nil), (*jobPermit)(nil), (*jobNote)(nil)} {
+			(*submission)(nil), (*jobPermit)(nil), (*jobNote)(nil), (*ruleDecision)(nil),
+			(*Notification)(nil)} {
 			if _, err := tx.NewDelete().Model(model).Where("job_id = ?", jobID).Exec(ctx); err != nil {
 				return err
 			}
@@ -139,8 +140,12 @@ func (s *Store) RemoveUnusedDocuments(ctx context.Context, before time.Time) (in
 }
 
 // RemoveUnusedJobClients deletes the records of clients who submitted jobs before a time that were not
-// created, and returns how many.
+// created, and what approval rules decided on such jobs. It returns how many clients.
 func (s *Store) RemoveUnusedJobClients(ctx context.Context, before time.Time) (int, error) {
+	if _, err := s.w.NewDelete().Model((*ruleDecision)(nil)).Where("created_at < ?", normalizeTime(before)).
+		Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = rd.job_id)").Exec(ctx); err != nil {
+		return 0, wrap(err, "remove what rules decided on jobs that were not created")
+	}
 	n, err := affected(
 		s.w.NewDelete().Model((*JobClient)(nil)).Where("created_at < ?", normalizeTime(before)).
 			Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = c.job_id)").
@@ -220,6 +225,9 @@ func (s *Store) EndLostJob(ctx context.Context, jobID string, failure *bfia.Fail
 		}
 		return nil
 	})
+	if err == nil && ended {
+		s.observeJobEnd(ctx, (*Job)(nil), jobID)
+	}
 	return ended, wrap(err, "end the lost job %s", jobID)
 }
 
@@ -242,6 +250,9 @@ func (s *Store) EndLostScheduleJob(ctx context.Context, jobID string, failure *b
 		}
 		return nil
 	})
+	if err == nil && ended {
+		s.observeJobEnd(ctx, (*ScheduleJob)(nil), jobID)
+	}
 	return ended, wrap(err, "end the lost job %s", jobID)
 }
 

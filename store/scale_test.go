@@ -32,34 +32,70 @@ func TestPageOfManyJobs(t *testing.T) {
 			"of a state":    {Limit: 50, States: []bfia.JobState{bfia.JobFinished}},
 			"in the middle": {Limit: 50},
 		}
-		took := map[int]map[string]time.Duration{}
-		for _, n := range []int{200, 10_000} {
-			multiply(t, address, n)
-			took[n] = map[string]time.Duration{}
-			for name, filter := range pages {
-				if name == "in the middle" {
-					filter.Before = &store.JobCursor{CreatedAt: at, JobID: fmt.Sprintf("job%05d", n/2)}
-				}
-				best := time.Hour // the machine may be busy
-				for range 30 {
-					began := time.Now()
-					jobs, err := s.Jobs(ctx, filter)
-					require.NoError(t, err)
-					require.Len(t, jobs, filter.Limit, name)
-					best = min(best, time.Since(began))
-				}
-				took[n][name] = best
+		const few, many = 200, 10_000
+		read := func(n int, name string) func() error {
+			filter := pages[name]
+			if name == "in the middle" {
+				filter.Before = &store.JobCursor{CreatedAt: at, JobID: fmt.Sprintf("job%05d", n/2)}
+			}
+			return func() error {
+				jobs, err := s.Jobs(ctx, filter)
+				require.Len(t, jobs, filter.Limit, name)
+				return err
 			}
 		}
+		multiply(t, address, few)
+		took := map[string]time.Duration{}
 		for name := range pages {
-			require.Less(t, took[10_000][name], 5*took[200][name]+2*time.Millisecond, "the page %s: %v", name,
-				took)
+			took[name] = best(t, read(few, name))
+		}
+		multiply(t, address, many)
+		for name := range pages {
+			requireAtMost(t, 5*took[name]+2*time.Millisecond, "the page "+name, read(many, name))
 		}
 	})
 }
 
+// best returns the shortest time of several runs, since the machine may be busy.
+func best(t *testing.T, f func() error) time.Duration {
+	t.Helper()
+	shortest := time.Hour
+	for range 30 {
+		shortest = min(shortest, measure(t, f))
+	}
+	return shortest
+}
+
+// requireAtMost requires that the shortest time of many runs is at most the limit. On a busy machine it takes
+// more of them; what really takes longer never gets below the limit.
+func requireAtMost(t *testing.T, limit time.Duration, what string, f func() error) {
+	t.Helper()
+	shortest := time.Hour
+	for deadline := time.Now().Add(30 * time.Second); shortest > limit; {
+		shortest = min(shortest, measure(t, f))
+		require.True(t, time.Now().Before(deadline), "%s takes at least %s, the limit is %s", what,
+			shortest, limit)
+	}
+}
+
+func measure(t *testing.T, f func() error) time.Duration {
+	t.Helper()
+	began := time.Now()
+	require.NoError(t, f())
+	return time.Since(began)
+}
+
 // multiply copies the first job until there are n jobs, in a hundred flows.
 func multiply(t *testing.T, address string, n int) {
+	t.Helper()
+	columns := "flow_id, state, roles, initiator_node, scheduler_node, party_nodes, old_job_id, reason, " +
+		"outcome, waiting, created_at"
+	copyJobs(t, address, "t_job", columns, strings.Replace(columns, "flow_id", "'flow' || (i % 100)", 1), n)
+}
+
+// copyJobs copies the row of the job "first" until there are n copies. values are those of the columns of
+// copy i.
+func copyJobs(t *testing.T, address, table, columns, values string, n int) {
 	t.Helper()
 	u, err := url.Parse(address)
 	require.NoError(t, err)
@@ -77,14 +113,11 @@ func multiply(t *testing.T, address string, n int) {
 	}
 	defer func() { require.NoError(t, db.Close()) }()
 	number := "substr('0000' || i, length('0000' || i) - 4)"
-	columns := "flow_id, state, roles, initiator_node, scheduler_node, party_nodes, old_job_id, reason, outcome, " +
-		"waiting, created_at"
 	_, err = db.ExecContext(
 		t.Context(),
 		fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
-		INSERT INTO t_job (job_id, %s) SELECT 'job' || %s, %s FROM n, t_job WHERE job_id = 'first'
-		ON CONFLICT (job_id) DO NOTHING`, n-1, columns, number,
-			strings.Replace(columns, "flow_id", "'flow' || (i % 100)", 1)),
+		INSERT INTO %[2]s (job_id, %[3]s) SELECT 'job' || %[4]s, %[5]s FROM n, %[2]s WHERE job_id = 'first'
+		ON CONFLICT (job_id) DO NOTHING`, n-1, table, columns, number, values),
 	)
 	require.NoError(t, err)
 	_, err = db.ExecContext(t.Context(), "ANALYZE")

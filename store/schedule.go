@@ -40,6 +40,9 @@ type ScheduleJob struct {
 	WaitNode         string     `bun:"wait_node"`
 	WaitReason       string     `bun:"wait_reason"`
 	ParticipantNodes []string   `bun:"participant_nodes"`
+	// QueueLine and QueueRank order the queue, once the job has entered it.
+	QueueLine string `bun:"queue_line"`
+	QueueRank int64  `bun:"queue_rank"`
 }
 
 // ScheduleTask is the record of a task at its scheduler, over all parties.
@@ -74,6 +77,7 @@ type SchedulePart struct {
 	Reason    string         `bun:"reason"`
 	Failure   *bfia.Failure  `bun:"failure"`
 	Waiting   *bfia.Waiting  `bun:"waiting"`
+	Waits     []bfia.Waited  `bun:"waits"` // those that have ended
 	StartedAt *time.Time     `bun:"started_at"`
 	EndedAt   *time.Time     `bun:"ended_at"`
 }
@@ -308,6 +312,9 @@ func (s *Store) advanceJob(ctx context.Context, model any, jobID string, state b
 			change(q)
 		}
 		if n, err := affected(q.Exec(ctx)); err != nil || n > 0 {
+			if err == nil && state.Terminal() {
+				s.observeJobEnd(ctx, model, jobID)
+			}
 			return wrap(err, "update job %s to %s", jobID, state)
 		}
 	}

@@ -31,7 +31,8 @@ func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskC
 	}
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		for _, c := range changes {
-			err := advanceTask(ctx, tx, (*ScheduleTask)(nil), c.State, c.Reason, at, "task_id = ?", c.TaskID)
+			_, err := advanceTask(ctx, tx, (*ScheduleTask)(nil), c.State, c.Reason, at, "task_id = ?",
+				c.TaskID)
 			if err != nil {
 				return err
 			}
@@ -40,7 +41,7 @@ func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskC
 				return cmp.Or(cmp.Compare(a.Role, b.Role), cmp.Compare(a.RoleIndex, b.RoleIndex))
 			})
 			for _, p := range parts {
-				err := advanceTask(ctx, tx, (*SchedulePart)(nil), p.State, p.Reason, at,
+				_, err := advanceTask(ctx, tx, (*SchedulePart)(nil), p.State, p.Reason, at,
 					"task_id = ? AND role = ? AND role_index = ?", c.TaskID, p.Role, p.RoleIndex)
 				if err != nil {
 					return err
@@ -85,9 +86,10 @@ func checkTaskStateOrEmpty(s bfia.TaskState) error {
 	return checkTaskState(s)
 }
 
-// advanceTask moves a task's row forward, on either side; where and args select the row.
+// advanceTask moves a task's row forward, on either side; where and args select the row. It reports whether
+// the state has changed.
 func advanceTask(ctx context.Context, db bun.IDB, model any, state bfia.TaskState, reason string,
-	at time.Time, where string, args ...any) error {
+	at time.Time, where string, args ...any) (changed bool, err error) {
 	if before := taskStatesBefore(state); len(before) > 0 {
 		q := db.NewUpdate().
 			Model(model).
@@ -96,22 +98,27 @@ func advanceTask(ctx context.Context, db bun.IDB, model any, state bfia.TaskStat
 			Where("state IN (?)", bun.List(before))
 		setTransition(q, reason, at, state == bfia.TaskRunning, state.Terminal())
 		if n, err := affected(q.Exec(ctx)); err != nil || n > 0 {
-			return err
+			return err == nil, err
 		}
 	}
 	exists, err := db.NewSelect().Model(model).Where(where, args...).Exists(ctx)
 	if err == nil && !exists {
-		return bfia.Errorf(bfia.CodeNotFound, "task %v is not known", args)
+		return false, bfia.Errorf(bfia.CodeNotFound, "task %v is not known", args)
 	}
-	return err
+	return false, err
 }
 
 // RestartScheduleTask makes a task RUNNING again, as a further attempt under an id of its own. Its parts are
-// READY; nothing of the previous attempt stays. It does nothing if the task has this attempt or a later one.
-// It returns CodeNotFound for an unknown task.
+// READY. The attempt before moves to the earlier ones; lost describes it. It does nothing if the task has
+// this attempt or a later one. It returns CodeNotFound for an unknown task.
 func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID string, attempt int,
-	at time.Time) error {
-	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	lost LostAttempt, at time.Time) error {
+	if lost.EndedAt.IsZero() { // of a workflow from before migration 0006
+		lost.EndedAt = at
+	}
+	var before []SchedulePart // of the attempt before; nil if this one is recorded already
+	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		before = nil
 		var task ScheduleTask
 		if err := selectOne(ctx, tx.NewSelect().Where("job_id = ? AND name = ?", jobID, name), &task,
 			"task_name: task %q of job %q", name, jobID); err != nil {
@@ -122,6 +129,10 @@ func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID str
 		}
 		var parts []SchedulePart
 		if err := tx.NewSelect().Model(&parts).Where("task_id = ?", task.TaskID).Scan(ctx); err != nil {
+			return err
+		}
+		before = slices.Clone(parts)
+		if err := recordLostAttempt(ctx, tx, task, parts, lost); err != nil {
 			return err
 		}
 		if _, err := tx.NewDelete().Model((*ScheduleTask)(nil)).Where("task_id = ?", task.TaskID).
@@ -149,7 +160,11 @@ func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID str
 		}
 		_, err := tx.NewInsert().Model(&parts).Exec(ctx)
 		return err
-	}), "start attempt %d of task %s of job %s", attempt, name, jobID)
+	})
+	if err == nil && before != nil {
+		s.observeAttempt(before, lost.Failure)
+	}
+	return wrap(err, "start attempt %d of task %s of job %s", attempt, name, jobID)
 }
 
 // ScheduleTasks returns the tasks of a job, in the DAG's order; none for an unknown job.

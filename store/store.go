@@ -37,7 +37,9 @@ type Store struct {
 	openConn func() (*sql.DB, error)
 	pg       bool
 
-	documents *documentCache
+	documents   *documentCache
+	observer    Observer
+	queueLength queueLength
 }
 
 // Open opens a database by its address: "sqlite:///abs/path.db" (created if missing, with its folder), or

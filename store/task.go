@@ -49,6 +49,7 @@ type Task struct {
 	Progress      string         `bun:"progress"` // as the container reports it
 	Failure       *bfia.Failure  `bun:"failure"`
 	Waiting       *bfia.Waiting  `bun:"waiting"`        // what it waits for, if its container does not run
+	Waits         []bfia.Waited  `bun:"waits"`          // those that have ended
 	WaitingShown  bool           `bun:"waiting_shown"`  // whether the job's workflow shows a wait
 	ReusedJobID   string         `bun:"reused_job_id"`  // the earlier job whose outputs it reuses
 	ReusedTaskID  string         `bun:"reused_task_id"` // the task id under which they are stored
@@ -157,7 +158,7 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 			return bfia.Errorf(bfia.CodeConflict, "task_id: %q belongs to another task", taskID)
 		}
 		if attempt > 1 {
-			if err := resetEarlierAttempts(ctx, tx, jobID, name, taskID, attempt); err != nil {
+			if err := resetEarlierAttempts(ctx, tx, jobID, name, taskID, attempt, at); err != nil {
 				return err
 			}
 		}
@@ -197,14 +198,15 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 
 // resetEarlierAttempts makes this party's parts of a task READY again, with nothing of an attempt before the
 // given one but its dataset generation.
-func resetEarlierAttempts(ctx context.Context, tx bun.Tx, jobID, name, taskID string, attempt int) error {
-	if err := recordEarlierAttempts(ctx, tx, jobID, name, taskID, attempt); err != nil {
+func resetEarlierAttempts(ctx context.Context, tx bun.Tx, jobID, name, taskID string, attempt int,
+	at time.Time) error {
+	if err := recordEarlierAttempts(ctx, tx, jobID, name, taskID, attempt, at); err != nil {
 		return err
 	}
 	if _, err := tx.NewUpdate().Model((*Task)(nil)).
 		Set("state = ?, task_id = '', stop_requested = ?", bfia.TaskReady, false).
 		Set("runner_id = '', container_name = '', container_id = '', exit_code = NULL, exited_at = NULL").
-		Set("reason = '', progress = '', failure = NULL, waiting = NULL").
+		Set("reason = '', progress = '', failure = NULL, waiting = NULL, waits = NULL").
 		Set("waiting_shown = ?, reused_job_id = '', reused_task_id = ''", false).
 		Set("started_at = NULL, ended_at = NULL").
 		Where("job_id = ? AND name = ? AND task_id <> ? AND attempt < ?", jobID, name, taskID,
@@ -227,8 +229,11 @@ func (s *Store) EndTask(ctx context.Context, key TaskKey, taskID string, state b
 	if err := checkTaskState(state); err != nil {
 		return err
 	}
-	err := advanceTask(ctx, s.w, (*Task)(nil), state, reason, at, taskKeyWhere+sameAttempt,
+	changed, err := advanceTask(ctx, s.w, (*Task)(nil), state, reason, at, taskKeyWhere+sameAttempt,
 		append(key.args(), taskID)...)
+	if changed {
+		s.observePartEnd(ctx, key, state)
+	}
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		_, err = s.Task(ctx, key) // a row of another attempt is no error
 	}

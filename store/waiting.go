@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -66,7 +67,7 @@ func (s *Store) SetTaskWaiting(ctx context.Context, key TaskKey, taskID string, 
 	where := func() *bun.UpdateQuery {
 		return s.w.NewUpdate().Where(taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
 	}
-	if err := setWaiting(ctx, where(), (*Task)(nil), row.Waiting, w); err != nil ||
+	if err := setWaiting(ctx, where(), (*Task)(nil), row.Waiting, row.Waits, w); err != nil ||
 		row.WaitingShown == shown {
 		return wrap(err, "record what %s waits for", key)
 	}
@@ -88,19 +89,26 @@ func (s *Store) SetSchedulePartWaiting(ctx context.Context, taskID, node string,
 		}
 		q := s.w.NewUpdate().Where("task_id = ? AND role = ? AND role_index = ?", taskID, part.Role,
 			part.RoleIndex)
-		if err := setWaiting(ctx, q, (*SchedulePart)(nil), part.Waiting, w); err != nil {
+		if err := setWaiting(ctx, q, (*SchedulePart)(nil), part.Waiting, part.Waits, w); err != nil {
 			return wrap(err, "record what task %s waits for at %s", taskID, node)
 		}
 	}
 	return nil
 }
 
-// setWaiting writes a wait if it differs from the recorded one. A part that has ended keeps none.
-func setWaiting(ctx context.Context, q *bun.UpdateQuery, model any, before, now *bfia.Waiting) error {
+// setWaiting writes a wait if it differs from the recorded one, and keeps that one among the ended waits if
+// it was of another kind. A part that has ended keeps none.
+func setWaiting(ctx context.Context, q *bun.UpdateQuery, model any, before *bfia.Waiting,
+	waits []bfia.Waited, now *bfia.Waiting) error {
 	if now.Same(before) {
 		return nil
 	}
 	q.Model(model).Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed)
+	if before != nil && (now == nil || now.Kind != before.Kind) {
+		if waits = endWait(waits, before, time.Now()); len(waits) > 0 {
+			q.Set("waits = ?", encode(waits))
+		}
+	}
 	if now == nil {
 		q.Set("waiting = NULL")
 	} else {

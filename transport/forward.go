@@ -139,6 +139,7 @@ func (f *forwardedPush) send(ctx context.Context) (wire.Answer, error) {
 		}
 
 		t.counters.retries.Add(1)
+		t.onForwardFailure(f.target)
 		wait := backoff/2 + mathrand.N(backoff/2)
 		backoff = min(backoff*2, maxBackoff)
 		if time.Until(f.deadline) <= wait {

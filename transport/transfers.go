@@ -234,6 +234,7 @@ func (t *transfers) close() {
 
 // countSent counts a push that was forwarded to a partner. failed is why the partner has not confirmed it.
 func (t *Transport) countSent(session, node, task string, n int64, answer wire.Answer, failed error) {
+	accepted := false
 	t.transfers.count(session, node, task, func(c *Transfer) {
 		repeated := strings.HasPrefix(answer.Message, duplicateMark)
 		switch {
@@ -245,7 +246,11 @@ func (t *Transport) countSent(session, node, task string, n int64, answer wire.A
 		}
 		c.Sent += n
 		c.SentMessages++
+		accepted = true
 	})
+	if accepted {
+		t.onTransfer(node, true, n)
+	}
 }
 
 // countReceived counts a push that was accepted from a partner.
@@ -257,6 +262,7 @@ func (t *Transport) countReceived(session, node, task string, n int64) {
 		c.Received += n
 		c.ReceivedMessages++
 	})
+	t.onTransfer(node, false, n)
 }
 
 // releasedTransfers returns the transfers of a session that is released, as JSON for the party.

@@ -35,6 +35,11 @@ type Config struct {
 		http.RoundTripper
 		CloseIdleConnections()
 	}
+	// OnTransfer is called for each message that a partner has accepted (sent) or sent, once for each, with
+	// the size of its push. OnForwardFailure is called for each try to send a message to a partner that
+	// failed. Each may be nil.
+	OnTransfer       func(partner string, sent bool, bytes int64)
+	OnForwardFailure func(partner string)
 	// Logger receives what an operator should know; never a message's content.
 	Logger *slog.Logger
 	// Limits bounds bytes and time.
@@ -118,6 +123,9 @@ type Transport struct {
 	counters  forwardCounters
 	transfers *transfers
 
+	onTransfer       func(partner string, sent bool, bytes int64)
+	onForwardFailure func(partner string)
+
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
 
@@ -146,6 +154,12 @@ func New(cfg Config) (*Transport, error) {
 		t.log = slog.Default()
 	}
 	t.log = t.log.With("node_id", t.nodeID)
+	if t.onTransfer = cfg.OnTransfer; t.onTransfer == nil {
+		t.onTransfer = func(string, bool, int64) {}
+	}
+	if t.onForwardFailure = cfg.OnForwardFailure; t.onForwardFailure == nil {
+		t.onForwardFailure = func(string) {}
+	}
 
 	outgoing := cfg.Outgoing
 	if outgoing == nil {

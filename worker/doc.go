@@ -7,6 +7,7 @@
 //   - runner.go holds a runner's worker;
 //   - announce.go announces the runner to the party: its heartbeat, resources and labels;
 //   - housekeeping.go starts the party's housekeeping, and sweeps a runner's containers;
+//   - notifications.go starts and ends the party's notifications;
 //   - duplicates.go detects a second worker of the same runner;
 //   - failures.go logs the failures of local activities, which Temporal retries silently.
 package worker

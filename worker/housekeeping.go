@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"hutong/activities"
+	"hutong/activities/housekeeping"
 	"hutong/activities/runner"
 	"hutong/workflows"
 )
@@ -66,6 +67,29 @@ func startHousekeeping(c client.Client) error {
 	}, workflows.HousekeepingType)
 	if err != nil {
 		return fmt.Errorf("failed to start the housekeeping: %w", err)
+	}
+
+	return nil
+}
+
+// startRestoreMark starts the workflow that counts up the party's restore mark, or makes it count now: each
+// start of a control worker counts.
+func startRestoreMark(c client.Client, a *housekeeping.Activities) error {
+	ctx, cancel := context.WithTimeout(context.Background(), temporalTimeout)
+	defer cancel()
+	deployment, err := a.Store.DeploymentID(ctx)
+	if err != nil {
+		return err
+	}
+	database, err := a.Store.RestoreMark(ctx)
+	if err != nil {
+		return err
+	}
+	mark := workflows.RestoreMark{Deployment: deployment, Number: database.Number}
+	_, err = c.SignalWithStartWorkflow(ctx, workflows.RestoreMarkID, workflows.SignalMarkNow, nil,
+		workflows.RestoreMarkOptions(mark), workflows.RestoreMarkType, mark)
+	if err != nil {
+		return fmt.Errorf("failed to start the workflow of the restore mark: %w", err)
 	}
 
 	return nil

@@ -12,11 +12,15 @@ import (
 
 	"hutong/activities"
 	housekeepingacts "hutong/activities/housekeeping"
+	notificationacts "hutong/activities/notification"
 	participantacts "hutong/activities/participant"
+	periodicacts "hutong/activities/periodic"
 	scheduleracts "hutong/activities/scheduler"
 	"hutong/workflows"
 	"hutong/workflows/housekeeping"
+	"hutong/workflows/notification"
 	"hutong/workflows/participant"
+	"hutong/workflows/periodic"
 	"hutong/workflows/scheduler"
 )
 
@@ -37,9 +41,11 @@ type Worker struct {
 }
 
 // NewControl creates a control worker. Its start also starts the party's housekeeping, unless that is
-// running.
+// running, its restore mark, its notifications, or ends those if notifies is false, and the workflows of its
+// periodic jobs.
 func NewControl(c client.Client, jobs *scheduleracts.Activities, parts *participantacts.Activities,
-	keeping *housekeepingacts.Activities,
+	keeping *housekeepingacts.Activities, notifying *notificationacts.Activities, notifies bool,
+	recurring *periodicacts.Activities,
 ) *Worker {
 	keeping.Scheduled = jobRunning(c, workflows.SchedulerJobID)
 	keeping.Participating = jobRunning(c, workflows.ParticipantJobID)
@@ -53,8 +59,40 @@ func NewControl(c client.Client, jobs *scheduleracts.Activities, parts *particip
 	w.RegisterActivity(jobs)
 	w.RegisterActivity(parts)
 	w.RegisterActivity(keeping)
+	w.RegisterActivity(notifying)
+	w.RegisterActivity(recurring)
+	ctx, cancel := context.WithCancel(context.Background())
+	started := make(chan struct{})
+	startOthers := func() error {
+		if err := startHousekeeping(c); err != nil {
+			return err
+		}
+		if err := startRestoreMark(c, keeping); err != nil {
+			return err
+		}
+		if notifies {
+			return startNotifications(c)
+		}
 
-	return &Worker{workers: []worker.Worker{w}, onStart: func() error { return startHousekeeping(c) }}
+		return stopNotifications(c)
+	}
+
+	return &Worker{workers: []worker.Worker{w},
+		onStart: func() error {
+			if err := startOthers(); err != nil {
+				cancel()
+				return err
+			}
+			go func() {
+				defer close(started)
+				keepPeriodicJobs(ctx, c, recurring)
+			}()
+			return nil
+		},
+		onStop: func() {
+			cancel()
+			<-started
+		}}
 }
 
 // RegisterWorkflows registers all workflows with a worker or a replayer.
@@ -63,8 +101,15 @@ func RegisterWorkflows(r worker.WorkflowRegistry) {
 		r.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
 	}
 	register(scheduler.Job, workflows.SchedulerJobType)
+	register(scheduler.Job, workflows.QueuedSchedulerJobType)
 	register(participant.Job, workflows.ParticipantJobType)
+	register(participant.Job, workflows.ReadyParticipantJobType)
 	register(housekeeping.Run, workflows.HousekeepingType)
+	register(housekeeping.Mark, workflows.RestoreMarkType)
+	register(housekeeping.Notify, workflows.RestoreNoticeType)
+	register(periodic.Job, workflows.PeriodicJobType)
+	register(notification.Watch, workflows.NotificationsType)
+	register(notification.Deliver, workflows.NotificationType)
 }
 
 // Start starts the workers. It fails if Temporal does not answer.

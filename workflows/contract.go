@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -12,6 +13,13 @@ const (
 	SchedulerJobType   = "SchedulerJob"
 	ParticipantJobType = "ParticipantJob"
 	HousekeepingType   = "Housekeeping"
+	// QueuedSchedulerJobType and ReadyParticipantJobType are the types of jobs that continue with a new
+	// history before they start. An older version knows neither, so its workers leave these jobs alone: as
+	// jobs of the other types it would create them again.
+	QueuedSchedulerJobType  = "QueuedSchedulerJob"
+	ReadyParticipantJobType = "ReadyParticipantJob"
+	NotificationsType       = "Notifications"
+	NotificationType        = "Notification"
 )
 
 // SchedulerJobID returns the workflow id of a job at its scheduler.
@@ -98,6 +106,24 @@ type SchedulerJobInput struct {
 	// decides about its own parts.
 	Reuse    []string `json:"reuse,omitempty"`
 	Settings Settings `json:"settings"`
+	// Queued is what the run of the workflow before this one has handed over, if the job continues as new.
+	Queued *QueuedJob `json:"queued,omitempty"`
+}
+
+// QueuedJob is what a scheduler knows of a job that is READY, all parties of which have accepted and approved
+// it. It holds no reservation.
+type QueuedJob struct {
+	CreatedAt time.Time                   `json:"created_at"`
+	Accepted  map[string]bfia.JobAccepted `json:"accepted"` // the answers to the creation, by node
+	// Generation is that of the last reservation requests.
+	Generation int `json:"generation,omitempty"`
+	// DeniedBy is the party in whose queue the job waits.
+	DeniedBy string `json:"denied_by,omitempty"`
+	// SilentSince holds the parties that do not answer reservation requests.
+	SilentSince map[string]time.Time `json:"silent_since,omitempty"`
+	Polls       int                  `json:"polls"`
+	Poll        time.Duration        `json:"poll"` // the interval before the next poll
+	Waits       SavedWaits           `json:"waits"`
 }
 
 // ParticipantJobInput is the input of a job's workflow at a participant. Its plan has only this party's tasks
@@ -115,6 +141,26 @@ type ParticipantJobInput struct {
 	FateFlow bool `json:"fateflow,omitempty"`
 	// Before holds the parts of a job that has ended here and is rerun by its scheduler.
 	Before []PartBefore `json:"before,omitempty"`
+	// Ready is what the run of the workflow before this one has handed over, if the job continues as new.
+	Ready *ReadyJob `json:"ready,omitempty"`
+}
+
+// ReadyJob is what a participant knows of a job that is READY, and whose approval its scheduler knows. The
+// job holds no reservation.
+type ReadyJob struct {
+	CreatedAt  time.Time `json:"created_at"`
+	ReadySince time.Time `json:"ready_since"`
+	Decision   Audit     `json:"decision"` // of an approver of this party
+	// Generation is that of the scheduler's last reservation request. Denied is why it was denied, if it was.
+	Generation  int       `json:"generation,omitempty"`
+	Denied      string    `json:"denied,omitempty"`
+	DeniedSince time.Time `json:"denied_since"`
+	Hints       int       `json:"hints,omitempty"`
+	// Asks counts the questions to a silent scheduler. Ask is the silence before the next one.
+	Asks       int           `json:"asks"`
+	Ask        time.Duration `json:"ask"`
+	Unanswered bool          `json:"unanswered,omitempty"` // the last question
+	Waits      SavedWaits    `json:"waits"`
 }
 
 // PartBefore is the state of a part when its job ended, before the scheduler reruns it.
@@ -183,3 +229,9 @@ const (
 	// HousekeepingLimit bounds one run; the next continues with the rest.
 	HousekeepingLimit = 2 * time.Hour
 )
+
+// NotificationsID is the workflow id of the party's notifications.
+const NotificationsID = "notifications"
+
+// NotificationID returns the workflow id of the delivery of a round of a notification.
+func NotificationID(id string, round int) string { return fmt.Sprintf("notification/%s/%d", id, round) }

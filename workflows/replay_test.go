@@ -10,7 +10,10 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/sdk/trace"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/contrib/opentelemetry"
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
@@ -18,6 +21,7 @@ import (
 	"hutong/workflows"
 	"hutong/workflows/housekeeping"
 	"hutong/workflows/participant"
+	"hutong/workflows/periodic"
 	"hutong/workflows/scheduler"
 )
 
@@ -31,17 +35,23 @@ func histories(t *testing.T) []string {
 	return files
 }
 
-func replay(t *testing.T, text []byte) error {
+// replay replays a history, with the interceptors of a worker.
+func replay(t *testing.T, text []byte, with ...interceptor.WorkerInterceptor) error {
 	t.Helper()
 	history, err := client.HistoryFromJSON(bytes.NewReader(text), client.HistoryJSONOptions{})
 	require.NoError(t, err)
 
-	r := worker.NewWorkflowReplayer()
-	r.RegisterWorkflowWithOptions(scheduler.Job, workflow.RegisterOptions{Name: workflows.SchedulerJobType})
-	r.RegisterWorkflowWithOptions(participant.Job,
-		workflow.RegisterOptions{Name: workflows.ParticipantJobType})
+	r, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{Interceptors: with})
+	require.NoError(t, err)
+	for _, name := range []string{workflows.SchedulerJobType, workflows.QueuedSchedulerJobType} {
+		r.RegisterWorkflowWithOptions(scheduler.Job, workflow.RegisterOptions{Name: name})
+	}
+	for _, name := range []string{workflows.ParticipantJobType, workflows.ReadyParticipantJobType} {
+		r.RegisterWorkflowWithOptions(participant.Job, workflow.RegisterOptions{Name: name})
+	}
 	r.RegisterWorkflowWithOptions(housekeeping.Run,
 		workflow.RegisterOptions{Name: workflows.HousekeepingType})
+	r.RegisterWorkflowWithOptions(periodic.Job, workflow.RegisterOptions{Name: workflows.PeriodicJobType})
 
 	return r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), history)
 }
@@ -51,18 +61,23 @@ var workflowType = regexp.MustCompile(`"workflowType":\{"name":"(\w+)"\}`)
 // TestReplay replays every saved history: a job that runs while its party is upgraded continues.
 func TestReplay(t *testing.T) {
 	kinds := map[string]bool{}
+	traces, err := opentelemetry.NewTracingInterceptor(opentelemetry.TracerOptions{
+		Tracer: trace.NewTracerProvider().Tracer("test")})
+	require.NoError(t, err)
 	for _, file := range histories(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
 			text, err := os.ReadFile(file)
 			require.NoError(t, err)
 			require.NoError(t, replay(t, text))
+			require.NoError(t, replay(t, text, traces), "with tracing")
 			for _, kind := range workflowType.FindAllSubmatch(text, -1) {
 				kinds[string(kind[1])] = true
 			}
 		})
 	}
-	for _, kind := range []string{workflows.SchedulerJobType, workflows.ParticipantJobType,
-		workflows.HousekeepingType} {
+	for _, kind := range []string{workflows.SchedulerJobType, workflows.QueuedSchedulerJobType,
+		workflows.ParticipantJobType, workflows.ReadyParticipantJobType, workflows.HousekeepingType,
+		workflows.PeriodicJobType} {
 		require.True(t, kinds[kind], "%s has histories", kind)
 	}
 }
@@ -80,4 +95,24 @@ func TestReplayDetectsChange(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestReplayOfOlderWorker checks that a job replays whose older worker ignored the suggestion to continue as
+// new: it must not continue as new at that point.
+func TestReplayOfOlderWorker(t *testing.T) {
+	started := []byte(`"workflowTaskStartedEventAttributes":{`)
+	jobs := 0
+	for _, file := range histories(t) {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		if bytes.Contains(text, []byte(`"PeriodicJob"`)) || bytes.Contains(text, []byte(`"Housekeeping"`)) ||
+			bytes.Contains(text, []byte(`"suggestContinueAsNew":true`)) {
+			continue
+		}
+		suggested := bytes.ReplaceAll(text, started, append(started, `"suggestContinueAsNew":true,`...))
+		require.NotEqual(t, text, suggested, file)
+		require.NoError(t, replay(t, suggested), file)
+		jobs++
+	}
+	require.Positive(t, jobs)
 }

@@ -36,6 +36,28 @@ func NewWaits(node string) *Waits {
 	return &Waits{node: node, waits: map[string]bfia.Waiting{}}
 }
 
+// SavedWaits is what one run of a workflow hands to the next of its waits.
+type SavedWaits struct {
+	Keys  []string                `json:"keys,omitempty"`
+	Waits map[string]bfia.Waiting `json:"waits,omitempty"`
+	Memo  string                  `json:"memo,omitempty"`
+}
+
+// Save returns the waits for the workflow's next run. They must be settled.
+func (w *Waits) Save() SavedWaits { return SavedWaits{Keys: w.keys, Waits: w.waits, Memo: w.memo} }
+
+// Restore sets the waits of the workflow's run before this one. The job's row and the memo say the same.
+func (w *Waits) Restore(s SavedWaits) {
+	w.keys, w.memo = s.Keys, s.Memo
+	if s.Waits != nil {
+		w.waits = s.Waits
+	}
+	w.SetRecorded(w.ToRecord())
+}
+
+// Settled reports whether the job's row and the workflow's memo say what the workflow waits for.
+func (w *Waits) Settled() bool { return !w.writing && w.same() && w.memo == w.memoText() }
+
 // Begin sets what the workflow waits for under a key.
 func (w *Waits) Begin(ctx workflow.Context, key string, waiting bfia.Waiting) {
 	if w.finished && waiting.Kind != bfia.WaitsForDatabase && waiting.Kind != bfia.WaitsForStorage {
@@ -89,7 +111,7 @@ func (w *Waits) Finish(ctx workflow.Context) {
 		w.End(key)
 	}
 	_ = workflow.Await(ctx, func() bool {
-		return !w.keeping || !w.writing && w.same() && w.memo == w.memoText()
+		return !w.keeping || w.Settled()
 	})
 }
 

@@ -24,5 +24,23 @@ type Activities struct {
 	Scheduled, Participating activities.JobRunning
 	// DeleteWorkflows deletes what Temporal holds of a job.
 	DeleteWorkflows func(ctx context.Context, jobID string) error
-	Logger          *slog.Logger
+	// OnRemoved is called with what was removed or ended, and how much of it. It may be nil.
+	OnRemoved func(what string, n int64)
+	Logger    *slog.Logger
+}
+
+// What is given to OnRemoved.
+const (
+	RemovedJobs         = "expired_jobs"
+	RemovedObjects      = "objects"
+	RemovedBytes        = "bytes"
+	EndedLostJobs       = "lost_jobs"
+	ReleasedReservation = "reservations"
+)
+
+// removed reports what was removed.
+func (a *Activities) removed(what string, n int64) {
+	if a.OnRemoved != nil && n > 0 {
+		a.OnRemoved(what, n)
+	}
 }

@@ -136,6 +136,7 @@ func (a *Activities) EndLostJobs(ctx context.Context, in EndLostJobsInput) error
 			return err
 		}
 		if ended {
+			a.removed(EndedLostJobs, 1)
 			a.Logger.Warn("ended a job whose workflow is gone", "job_id", lost.JobID, "scheduled",
 				in.Scheduled, "reason", lost.Failure.Message)
 		}
@@ -162,6 +163,7 @@ func (a *Activities) ReleaseLostReservations(ctx context.Context) error {
 		if err := a.Store.ReleaseReservation(ctx, id); err != nil {
 			return err
 		}
+		a.removed(ReleasedReservation, 1)
 	}
 	return nil
 }

@@ -81,6 +81,9 @@ func (a *Activities) RemoveExpiredJobs(ctx context.Context, in RemoveExpiredJobs
 		done.Jobs += removed.Jobs
 		done.Objects += removed.Objects
 		done.Bytes += removed.Bytes
+		a.removed(RemovedJobs, int64(removed.Jobs))
+		a.removed(RemovedObjects, int64(removed.Objects))
+		a.removed(RemovedBytes, removed.Bytes)
 		if errors.Is(err, fs.ErrPermission) { // of this job's files only: the others can be removed
 			if err := a.Store.SetRemovalFailure(ctx, id, err.Error()); err != nil {
 				return done, err
@@ -109,6 +112,11 @@ func (a *Activities) RemoveExpiredJobs(ctx context.Context, in RemoveExpiredJobs
 	}
 	if _, err := a.Store.RemoveUnusedJobPermits(ctx, time.Now().Add(-unusedDocumentAge)); err != nil {
 		return done, err
+	}
+	if a.Keep > 0 {
+		if _, err := a.Store.RemoveNotifications(ctx, before); err != nil {
+			return done, err
+		}
 	}
 	if _, err := a.Store.RemoveNonces(ctx, nonceMemory); err != nil {
 		return done, err

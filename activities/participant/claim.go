@@ -39,6 +39,13 @@ type ClaimTaskInput struct {
 	At            time.Time    `json:"at"`
 }
 
+// isCause reports whether a failure that the scheduler reports can have ended an attempt: another party's
+// part of the job has failed so that the task starts again. Of its own parts this party knows better.
+func (a *Activities) isCause(f *bfia.Failure, record *store.JobRecord) bool {
+	return f.Retryable() && f.NodeID != a.Node && slices.ContainsFunc(record.Document.Config.Parts(),
+		func(p bfia.Part) bool { return p.NodeID == f.NodeID && p.Self() == f.Role })
+}
+
 // ClaimTask makes the parts of an attempt of a task RUNNING and returns the runner of each. The runners are
 // those of the slots in one set of the job's reservation, given by in.ParallelIndex. A slot moves to another
 // runner with free resources if its own is silent, is draining, does not meet the task's constraints, or is
@@ -53,6 +60,11 @@ func (a *Activities) ClaimTask(ctx context.Context, in ClaimTaskInput) ([]Claim,
 	record, err := activities.JobRecord(ctx, a.Store, in.Task.JobID)
 	if err != nil {
 		return nil, activities.Classify(err)
+	}
+	if a.isCause(in.Task.Lost, record) {
+		if err := a.Store.ExplainAttempt(ctx, in.Task); err != nil {
+			return nil, activities.Classify(err)
+		}
 	}
 	runners, err := a.Store.Runners(ctx, activities.RunnerSilentAfter)
 	if err != nil {

@@ -70,6 +70,26 @@ func (a *Activities) SendCapacityHint(ctx context.Context, in SendCapacityHintIn
 	return a.result(ctx, in.Node, a.Client.CapacityHint(ctx, in.Node, in.JobID))
 }
 
+// SendStopAllInput names a job that this party has ended, and its scheduler.
+type SendStopAllInput struct {
+	Node string      `json:"node"`
+	Job  bfia.JobRef `json:"job"`
+}
+
+// Party returns the receiver.
+func (in SendStopAllInput) Party() string { return in.Node }
+
+// SendStopAll asks a job's scheduler to stop the job (BFIA part 2, 3.5), unless it has ended there or is not
+// known.
+func (a *Activities) SendStopAll(ctx context.Context, in SendStopAllInput) error {
+	answer, err := a.AskScheduler(ctx, AskSchedulerInput{Node: in.Node, JobID: in.Job.JobID})
+	if err != nil || answer.Unknown || answer.State.Terminal() {
+		return err
+	}
+
+	return a.result(ctx, in.Node, a.Client.StopAll(ctx, in.Node, in.Job))
+}
+
 // AskSchedulerInput names a job and its scheduler.
 type AskSchedulerInput struct {
 	Node  string `json:"node"`

@@ -19,8 +19,10 @@ func exitFailure(exit driver.Exit, log []string) *bfia.Failure {
 		f.Kind = bfia.FailedMemory
 	case exit.Code == codeTemporary:
 		f.Kind = bfia.FailedTemporary
-	case exit.Killed:
+	case exit.Killed: // whatever the program then says
 		f.Kind = bfia.FailedKilled
+	case exit.Code == codePartner:
+		f.Kind = bfia.FailedPartner
 	case exit.Code == driver.UnknownExitCode:
 		f.Kind = bfia.FailedVanished
 	case exit.Code == driver.NotStartedExitCode || exit.Code == driver.NotExecutableExitCode:
@@ -36,6 +38,10 @@ func exitFailure(exit driver.Exit, log []string) *bfia.Failure {
 
 // codeTemporary is EX_TEMPFAIL of sysexits.h. A component exits with it if another attempt may succeed.
 const codeTemporary = 75
+
+// codePartner is EX_UNAVAILABLE of sysexits.h. A component exits with it if it ends since a partner's part of
+// the task has failed.
+const codePartner = 69
 
 func plainExit(code int) string { return fmt.Sprintf("exited with code %d", code) }
 

@@ -79,13 +79,18 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
 	sys.Token, sys.TraceID = cmp.Or(sys.Token, sys.SessionID), req.Key.JobID
 	sys.LogPath = d.LogPath(spec.Name)
 	spec.Labels[labelSession] = sys.SessionID
-	if _, local := r.Blobs.(*blob.File); local {
+	if _, local := blob.Folder(r.Blobs); local {
 		sys.Storage = "file://" + d.StorageRoot(spec.Name)
 	}
 	if err := addControlPort(d, &spec, &sys); err != nil {
 		return nil, none, err
 	}
 	spec.Env = bfia.Environment(container, sys)
+	if r.TraceParent != nil {
+		if parent := r.TraceParent(ctx); parent != "" {
+			spec.Env["TRACEPARENT"] = parent
+		}
+	}
 	return d, spec, nil
 }
 
@@ -106,7 +111,7 @@ func (r *Runner) allowed(provider store.Provider, metadata bfia.Metadata) (bfia.
 // mounts returns the mounts of a container's own inputs and outputs, if the storage is a folder. An S3
 // storage needs none.
 func (r *Runner) mounts(container *bfia.ContainerSpec) ([]driver.Mount, error) {
-	local, ok := r.Blobs.(*blob.File)
+	local, ok := blob.Folder(r.Blobs)
 	if !ok {
 		return nil, nil // the storage is a service; the container talks to it
 	}
@@ -158,7 +163,7 @@ func emptyFolder(path string) bool {
 
 // tidyOutputs removes the folders of outputs that the container did not write.
 func (r *Runner) tidyOutputs(ctx context.Context, req activities.PartRequest) {
-	local, ok := r.Blobs.(*blob.File)
+	local, ok := blob.Folder(r.Blobs)
 	if !ok {
 		return
 	}

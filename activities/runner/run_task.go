@@ -283,12 +283,15 @@ func (t *taskRun) finish(ctx context.Context, exit waited) (activities.PartResul
 		return activities.PartResult{}, fmt.Errorf("failed to record the exit of %s: %w", t.name, err)
 	}
 	t.full.Delete(t.name)
+	if t.OnExit != nil {
+		t.OnExit()
+	}
 	if failure == nil {
 		if err := t.recordLateOutputs(ctx, exit.FinishedAt); err != nil {
 			return activities.PartResult{}, err
 		}
 	}
-	t.log.Info("container ended", "exit_code", exit.Code, "seconds",
+	t.log.InfoContext(ctx, "container ended", "exit_code", exit.Code, "seconds",
 		exit.FinishedAt.Sub(exit.StartedAt).Seconds())
 
 	// It holds no resources any more, and nothing waits for its removal.

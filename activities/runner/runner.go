@@ -33,6 +33,12 @@ type Runner struct {
 	// OnReport passes on the end that a container reports when it is polled; nil leaves it to its callback
 	// and exit.
 	OnReport func(ctx context.Context, jobID string, report bfia.TaskReport) error
+	// TraceParent returns the traceparent of a context (W3C Trace Context) for the containers, or "". nil
+	// gives them none.
+	TraceParent func(ctx context.Context) string
+	// OnExit is called once a container's exit is recorded, and OnOrphanRemoved once an orphaned container is
+	// removed. Each may be nil.
+	OnExit, OnOrphanRemoved func()
 	// OnWait reports to the job's workflow what a part waits for; nil leaves that to the rows.
 	OnWait func(ctx context.Context, jobID string, wait activities.PartWait) error
 	// StopGrace is the time between SIGTERM and SIGKILL if RunTask or Sweep stops a container.

@@ -93,6 +93,9 @@ func (r *Runner) sweepContainer(ctx context.Context, d driver.Driver, container 
 	if err := d.Remove(ctx, container.Name); err != nil {
 		return fmt.Errorf("failed to remove it (%s): %w", reason, err)
 	}
+	if r.OnOrphanRemoved != nil {
+		r.OnOrphanRemoved()
+	}
 	log.Info("removed an orphaned container", "device", d.Device(), "state", string(container.State),
 		"reason", reason)
 	return nil

@@ -22,6 +22,8 @@ type Activities struct {
 	// Limits bound what runs at once at this scheduler.
 	Limits admission.Limits
 	Client *client.Client
+	// OnPollEnd is called once a poll has found that a task has ended. It may be nil.
+	OnPollEnd func()
 	// OnWait reports to the job's workflow what a task waits for at a party; nil leaves that to the rows.
 	OnWait func(ctx context.Context, jobID string, wait activities.PartWait) error
 	Logger *slog.Logger

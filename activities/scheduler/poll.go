@@ -53,6 +53,9 @@ func (a *Activities) PollTask(ctx context.Context, in PollTaskInput) ([]PollTask
 			}
 		}
 		if len(ended) > 0 {
+			if a.OnPollEnd != nil {
+				a.OnPollEnd()
+			}
 			return ended, nil
 		}
 
@@ -75,6 +78,9 @@ func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node strin
 	stop()
 
 	if err == nil {
+		if !silentSince[node].IsZero() {
+			a.recordContact(ctx, node)
+		}
 		delete(silentSince, node)
 		a.recordWait(ctx, in, node, noted, result.Waiting.Truncate())
 		failure := bfia.FailureOf(result.Status, result.Failure, result.Reason)
@@ -102,6 +108,13 @@ func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node strin
 
 	return PollTaskResult{Node: node, State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedTimeout,
 		NodeID: node, Message: fmt.Sprintf("no good answer for %s: %v", in.GiveUpAfter, err)}}, true
+}
+
+// recordContact records that a party answers again, for those who were notified of its silence.
+func (a *Activities) recordContact(ctx context.Context, node string) {
+	if err := a.Store.PutContact(ctx, node, time.Now()); err != nil {
+		a.Logger.Warn("failed to record when a partner was last in contact", "partner", node, "error", err)
+	}
 }
 
 // notedWaits are what a task waits for, as far as a poll knows it, by party.

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"hutong/activities"
@@ -20,9 +19,10 @@ type QueueState struct {
 	// WaitingAt is the party that denied it a reservation, as recorded. The workflow may have lost that with
 	// a workflow task.
 	WaitingAt string `json:"waits_at,omitempty"`
-	Position  int    `json:"position,omitempty"`
-	Total     int    `json:"total,omitempty"`
-	Reason    string `json:"reason,omitempty"`
+	// Poll is how long the job waits at least until it looks at the queue again, unless it is notified. It
+	// grows with the queue.
+	Poll   time.Duration `json:"poll,omitempty"`
+	Reason string        `json:"reason,omitempty"`
 }
 
 // EnqueueInput names a job that is READY.
@@ -34,27 +34,7 @@ type EnqueueInput struct {
 // Enqueue puts a job into this scheduler's queue and returns its state there. Repeated, it returns the state
 // again, and lets a job that is RUNNING already proceed.
 func (a *Activities) Enqueue(ctx context.Context, in EnqueueInput) (QueueState, error) {
-	var state QueueState
-	err := a.Store.Dequeue(ctx, in.JobID, in.At, func(q admission.Queue) bool {
-		q.Node, q.Limits = a.Node, a.Limits
-		state = QueueState{Total: len(q.Waiting)}
-		if i := slices.IndexFunc(q.Waiting,
-			func(w admission.QueuedJob) bool { return w.JobID == in.JobID }); i >= 0 {
-			state.WaitingAt = q.Waiting[i].WaitingAt
-		}
-		for _, t := range q.Statuses(in.At) {
-			if t.JobID != in.JobID {
-				continue
-			}
-			state.MayReserve, state.OnlyCandidatesAhead = t.MayReserve, t.OnlyCandidatesAhead
-			state.Position = t.Position
-			if !t.MayReserve {
-				state.Reason = t.Reason
-			}
-		}
-
-		return state.MayReserve
-	})
+	status, waitedAt, err := a.Store.Dequeue(ctx, a.scheduler(), in.JobID, in.At)
 	if bfia.CodeOf(err) == bfia.CodeConflict {
 		// The workflow task that recorded the job as RUNNING may have been lost before it completed. Its
 		// repetition must not fail the job. The parties grant the same reservations again, and a repeated
@@ -65,7 +45,39 @@ func (a *Activities) Enqueue(ctx context.Context, in EnqueueInput) (QueueState, 
 		}
 	}
 
-	return state, activities.Classify(err)
+	if err != nil {
+		return QueueState{}, activities.Classify(err)
+	}
+
+	state := QueueState{MayReserve: status.MayReserve, OnlyCandidatesAhead: status.OnlyCandidatesAhead,
+		WaitingAt: waitedAt}
+	if !status.MayReserve {
+		state.Reason = status.Reason
+	}
+	if status.Behind {
+		length, err := a.Store.RecentQueueLength(ctx)
+		if err != nil {
+			return QueueState{}, activities.Classify(err)
+		}
+		state.Poll = pollBehind(length)
+	}
+
+	return state, nil
+}
+
+const (
+	// pollShare is a job's share of the time between two polls of the jobs behind others. Each poll costs a
+	// workflow task; all of them together poll five times a second.
+	pollShare = 200 * time.Millisecond
+	// maxPoll bounds the time between two polls of one job. It matters if a notification is lost.
+	maxPoll = 10 * time.Minute
+)
+
+// pollBehind returns how long a job behind others waits at least for its next poll, in a queue of a length.
+func pollBehind(length int) time.Duration { return min(time.Duration(length)*pollShare, maxPoll) }
+
+func (a *Activities) scheduler() admission.Scheduler {
+	return admission.Scheduler{Node: a.Node, Limits: a.Limits}
 }
 
 // RequeueInput names a job, and the party that denied it a reservation.
@@ -104,18 +116,7 @@ func (a *Activities) SetPriority(ctx context.Context, in SetPriorityInput) ([]st
 
 // startable returns the queued jobs that may start and have not been signalled.
 func (a *Activities) startable(ctx context.Context, at time.Time) ([]string, error) {
-	q, err := a.Store.Queue(ctx)
-	if err != nil || len(q.Waiting) == 0 {
-		return nil, activities.Classify(err)
-	}
+	decision, err := a.Store.DecideQueue(ctx, a.scheduler(), at)
 
-	q.Node, q.Limits = a.Node, a.Limits
-	var next []string
-	for _, t := range q.Statuses(at) {
-		if t.Notify {
-			next = append(next, t.JobID)
-		}
-	}
-
-	return next, nil
+	return decision.Notify, activities.Classify(err)
 }

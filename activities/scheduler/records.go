@@ -60,10 +60,19 @@ type TaskProgress struct {
 	Name   string `json:"task_name,omitempty"`
 	// Attempt is the attempt that TaskID names. The first write of an attempt replaces the rows of the one
 	// before.
-	Attempt int            `json:"attempt,omitempty"`
-	State   bfia.TaskState `json:"state"`
-	Reason  string         `json:"reason,omitempty"`
-	Parts   []PartProgress `json:"parts,omitempty"`
+	Attempt int `json:"attempt,omitempty"`
+	// Lost describes the attempt before, in the first write of an attempt.
+	Lost   *LostAttempt   `json:"lost,omitempty"`
+	State  bfia.TaskState `json:"state"`
+	Reason string         `json:"reason,omitempty"`
+	Parts  []PartProgress `json:"parts,omitempty"`
+}
+
+// LostAttempt holds the times of an attempt that another one follows, and the failure that ended it.
+type LostAttempt struct {
+	StartedAt time.Time     `json:"started_at"`
+	EndedAt   time.Time     `json:"ended_at"`
+	Failure   *bfia.Failure `json:"failure"`
 }
 
 // PartProgress holds the state of a part.
@@ -93,7 +102,11 @@ func (a *Activities) recordTasks(ctx context.Context, p Progress) error {
 	var changes []store.ScheduleTaskChange
 	for _, t := range p.Tasks {
 		if t.Attempt > 1 {
-			if err := a.Store.RestartScheduleTask(ctx, p.JobID, t.Name, t.TaskID, t.Attempt,
+			var lost store.LostAttempt
+			if t.Lost != nil {
+				lost = store.LostAttempt(*t.Lost)
+			}
+			if err := a.Store.RestartScheduleTask(ctx, p.JobID, t.Name, t.TaskID, t.Attempt, lost,
 				p.At); err != nil {
 				return err
 			}

@@ -69,6 +69,11 @@ type Client struct {
 	Route func(nodeID string) (string, bool)
 	// Explain returns what an operator can do about a refusal of another protocol, or "". nil explains none.
 	Explain func(path string, code bfia.Code) string
+	// Trace begins the span of a request and adds it to the header. end ends it. nil traces nothing.
+	Trace func(ctx context.Context, node, path string, header http.Header) (
+		_ context.Context, end func(error))
+	// Observe is called after each request with how long it took and its error. nil observes nothing.
+	Observe func(node, path string, took time.Duration, err error)
 	// HTTP sends the requests; nil is a client without a proxy and with a timeout of 10 s.
 	HTTP *http.Client
 }
@@ -223,8 +228,9 @@ func (c *Client) Post(ctx context.Context, node, path, traceID string, body any)
 // NoRoute returns the error for a node that the routes of party self don't contain.
 func NoRoute(node, self string) error {
 	return bfia.Errorf(bfia.CodeNotFound,
-		"the route table has no node %s; correct the node id, or add it to routes in the configuration of %s",
-		node, self)
+		"the route table has no node %s; correct the node id, or make it a partner of %s: with 'hutong "+
+			"partner invite %s', or in routes of its configuration",
+		node, self, node)
 }
 
 // send sends a request and decodes the data of the answer.
@@ -235,6 +241,17 @@ func (c *Client) send(ctx context.Context, node, method, path, trace string, bod
 // sendPermits sends a request with permits.
 func (c *Client) sendPermits(ctx context.Context, node, method, path, trace string, permits []bfia.Permit,
 	body, data any) error {
+	began := time.Now()
+	err := c.exchange(ctx, node, method, path, trace, permits, body, data)
+	if c.Observe != nil {
+		c.Observe(node, path, time.Since(began), err)
+	}
+	return err
+}
+
+// exchange sends a request and reads the answer.
+func (c *Client) exchange(ctx context.Context, node, method, path, trace string, permits []bfia.Permit,
+	body, data any) (err error) {
 	fail := func(o Outcome, cause error) error {
 		return &Error{Node: node, Path: path, Outcome: o, Cause: cause}
 	}
@@ -267,6 +284,11 @@ func (c *Client) sendPermits(ctx context.Context, node, method, path, trace stri
 	}
 	bfia.SetHeaders(req.Header, c.NodeID, node, trace, time.Now())
 	req.Header.Set(bfia.HeaderTokenSet, bfia.FormatTokenSet(permits))
+	if c.Trace != nil {
+		traced, end := c.Trace(ctx, node, path, req.Header)
+		defer func() { end(err) }()
+		req = req.WithContext(traced)
+	}
 	sender := c.HTTP
 	if sender == nil {
 		sender = defaultHTTP()

@@ -51,7 +51,8 @@ func TestNoRoute(t *testing.T) {
 	require.Equal(t, NotDelivered, e.Outcome)
 	require.EqualError(t, err,
 		"X /v1/interconn/schedule/job/start: not delivered: the route table has no node X; "+
-			"correct the node id, or add it to routes in the configuration of A")
+			"correct the node id, or make it a partner of A: with 'hutong partner invite X', or in routes of "+
+			"its configuration")
 	require.Equal(t, bfia.CodeNotFound, bfia.CodeOf(err), "the cause is kept")
 }
 

@@ -32,8 +32,12 @@ const (
 	HeaderSignature = "x-auth-sign"
 )
 
-// transportPrefix begins the names of the transport's headers, as Go writes them. All of them are signed.
-const transportPrefix = "X-Ptp-"
+// The headers that are signed where a request has them, as Go writes their names: those of the transport,
+// which begin with a prefix, and the permits of a job.
+const (
+	transportPrefix = "X-Ptp-"
+	headerPermits   = "X-Mprac-Token-Set"
+)
 
 // Request is the part of a request that is signed, except its body.
 type Request struct {
@@ -47,8 +51,9 @@ type Request struct {
 	Nonce string
 	// Timestamp is the time of the signature in Unix milliseconds.
 	Timestamp string
-	// Transport has the transport's headers, one line for each, sorted. It is empty for other requests.
-	Transport []string
+	// Headers has the transport's headers and the permits, one line for each, sorted. It is empty for other
+	// requests.
+	Headers []string
 }
 
 // FromHeader returns the signed part of a request. The error names the header that is missing, occurs twice
@@ -65,15 +70,19 @@ func FromHeader(method, target string, header http.Header) (Request, error) {
 		}
 	}
 	for name, values := range header {
-		if !strings.HasPrefix(http.CanonicalHeaderKey(name), transportPrefix) {
+		key := http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")) // receivers read both spellings
+		if !strings.HasPrefix(key, transportPrefix) && key != headerPermits {
 			continue
 		}
 		if len(values) != 1 {
 			return Request{}, fmt.Errorf("header %s occurs %d times", strings.ToLower(name), len(values))
 		}
-		r.Transport = append(r.Transport, strings.ToLower(name)+":"+values[0])
+		if key == headerPermits && values[0] == "" {
+			continue // every command has the header, and most have no permits
+		}
+		r.Headers = append(r.Headers, strings.ToLower(name)+":"+values[0])
 	}
-	slices.Sort(r.Transport)
+	slices.Sort(r.Headers)
 	return r, r.check()
 }
 
@@ -106,9 +115,9 @@ func (r Request) check() error {
 			return fmt.Errorf("%s has a character other than printable ASCII", f.name)
 		}
 	}
-	for _, line := range r.Transport {
+	for _, line := range r.Headers {
 		if strings.ContainsAny(line, "\r\n") {
-			return errors.New("a header of the transport has a line break")
+			return errors.New("a header of the transport, or the one with permits, has a line break")
 		}
 	}
 	if len(r.Nonce) > maxNonce {
@@ -125,9 +134,9 @@ func (r Request) canonical(h hash.Hash, digest []byte) []byte {
 	lines := []string{
 		r.Method, r.Target, r.Source, r.Destination, r.Nonce, r.Timestamp, hex.EncodeToString(digest),
 	}
-	if len(r.Transport) > 0 {
+	if len(r.Headers) > 0 {
 		h.Reset()
-		_, _ = h.Write([]byte(strings.Join(r.Transport, "\n"))) // never fails
+		_, _ = h.Write([]byte(strings.Join(r.Headers, "\n"))) // never fails
 		lines = append(lines, hex.EncodeToString(h.Sum(nil)))
 	}
 	return []byte(strings.Join(lines, "\n"))

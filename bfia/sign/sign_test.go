@@ -24,6 +24,7 @@ func TestEveryByteIsSigned(t *testing.T) {
 			header := testHeader()
 			header.Set("x-ptp-topic", "a b")
 			header.Set("x-ptp-session-id", "session_J")
+			header.Set("x-mprac-token-set", "bank#train/1/PERMIT")
 			r := testRequest(t, header)
 			signature, err := private.Sign(r, digestOf(algorithm, testBody))
 			require.NoError(t, err)
@@ -42,18 +43,19 @@ func TestEveryByteIsSigned(t *testing.T) {
 				"dest":   func(r *Request) *string { return &r.Destination },
 				"nonce":  func(r *Request) *string { return &r.Nonce },
 				"time":   func(r *Request) *string { return &r.Timestamp },
-				"ptp 0":  func(r *Request) *string { return &r.Transport[0] },
-				"ptp 1":  func(r *Request) *string { return &r.Transport[1] },
+				"permit": func(r *Request) *string { return &r.Headers[0] },
+				"ptp 0":  func(r *Request) *string { return &r.Headers[1] },
+				"ptp 1":  func(r *Request) *string { return &r.Headers[2] },
 			} {
 				for _, value := range alterations(*get(&r)) {
 					altered := r
-					altered.Transport = append([]string(nil), r.Transport...)
+					altered.Headers = append([]string(nil), r.Headers...)
 					*get(&altered) = value
 					require.Error(t, verify(altered, testBody), "%s %q", field, value)
 				}
 			}
 			withoutTransport := r
-			withoutTransport.Transport = nil
+			withoutTransport.Headers = nil
 			require.ErrorIs(t, verify(withoutTransport, testBody), ErrSignature)
 
 			raw, err := base64.StdEncoding.DecodeString(signature)
@@ -64,6 +66,21 @@ func TestEveryByteIsSigned(t *testing.T) {
 				require.ErrorIs(t, err, ErrSignature)
 			}
 		})
+	}
+}
+
+// TestHeadersOfEitherSpelling checks that a header which is signed can't be added in the spelling with
+// underscores, which receivers read too.
+func TestHeadersOfEitherSpelling(t *testing.T) {
+	private, public := keys(t, "rsa")
+	header := testHeader()
+	signature, err := private.Sign(testRequest(t, header), digestOf(RSA, testBody))
+	require.NoError(t, err)
+	for _, name := range []string{"x_mprac_token_set", "x_ptp_topic"} {
+		added := header.Clone()
+		added.Set(name, "bank#train/1/PERMIT")
+		err := public.Verify(testRequest(t, added), digestOf(RSA, testBody), signature)
+		require.ErrorIs(t, err, ErrSignature, name)
 	}
 }
 
@@ -197,7 +214,7 @@ func FuzzCanonical(f *testing.F) {
 		r := Request{Method: method, Target: target, Source: source, Destination: dest, Nonce: nonce,
 			Timestamp: at}
 		if transport != "" {
-			r.Transport = []string{transport}
+			r.Headers = []string{transport}
 		}
 		if r.check() != nil {
 			return
@@ -225,7 +242,7 @@ func FuzzVerify(f *testing.F) {
 			_, public := keys(t, name)
 			r := testRequest(t, testHeader())
 			if transport != "" {
-				r.Transport = []string{transport}
+				r.Headers = []string{transport}
 			}
 			good := signature == string(testFile(t, "signature."+name+".txt")) && transport == ""
 			err := public.Verify(r, digestOf(algorithm, testBody), signature)

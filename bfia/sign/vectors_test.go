@@ -65,11 +65,14 @@ func TestVectors(t *testing.T) {
 	transport := testHeader()
 	transport.Set("x-ptp-topic", "a b")
 	transport.Set("x-ptp-session-id", "session_J")
+	permits, none := testHeader(), testHeader()
+	permits.Set("x-mprac-token-set", "JG02:DATASET:d1/1/PERMIT")
+	none.Set("x-mprac-token-set", "")
 	for _, v := range []struct {
 		name, key string
 		header    http.Header
 	}{{"rsa", "rsa", testHeader()}, {"ecdsa", "ecdsa", testHeader()}, {"sm2", "sm2", testHeader()},
-		{"transport", "rsa", transport}} {
+		{"transport", "rsa", transport}, {"permits", "rsa", permits}, {"rsa", "rsa", none}} {
 		t.Run(v.name, func(t *testing.T) {
 			private, public := keys(t, v.key)
 			require.Equal(t, algorithms[v.key], private.Algorithm())

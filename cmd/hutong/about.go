@@ -25,8 +25,8 @@ func newVersionCommand() *cobra.Command {
 	}
 }
 
-// commit is the commit that make build found.
-var commit string
+// commit is the commit that make build found, release the version that make image and make archive give.
+var commit, release string
 
 // version returns the versions of this program, with the commit that it was built from.
 func version() string {
@@ -54,9 +54,8 @@ func describeBuild(info *debug.BuildInfo) string {
 			temporal = "embedded Temporal " + module.Version
 		}
 	}
-	return fmt.Sprintf("hutong %s, commit %s%s, %s, %s", valueOr(info.Main.Version, "(devel)"), revision,
-		changed,
-		info.GoVersion, temporal)
+	number := valueOr(release, valueOr(info.Main.Version, "(devel)"))
+	return fmt.Sprintf("hutong %s, commit %s%s, %s, %s", number, revision, changed, info.GoVersion, temporal)
 }
 
 func (m Main) newConfigCommand() *cobra.Command {
@@ -128,6 +127,8 @@ func newTemporalCommand() *cobra.Command {
 		"a namespace to create if it is missing; repeatable")
 	durationflag.Flag(f, &o.Retention, "retention", devserver.DefaultRetention,
 		"how long the namespaces keep the history of closed workflows, at least")
+	f.StringToStringVar(&o.DynamicConfig, "dynamic-config-value", nil,
+		"KEY=VALUE of the server's dynamic configuration, the value in JSON; repeatable")
 
 	return cmd
 }

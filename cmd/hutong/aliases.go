@@ -7,7 +7,7 @@ var aliases = map[string][]string{
 	"list":   {"ls"},
 	"show":   {"get", "describe"},
 	"delete": {"rm"},
-	"remove": {"delete", "rm"}, // a partner
+	"remove": {"delete", "rm"}, // a partner, or an approval rule
 	"revoke": {"delete", "rm"}, // a token or a grant, of which the record stays
 	"stop":   {"cancel"},
 }
@@ -18,5 +18,6 @@ func addAliases(root *cobra.Command) {
 		for _, cmd := range group.Commands() {
 			cmd.Aliases = append(cmd.Aliases, aliases[cmd.Name()]...)
 		}
+		addAliases(group) // groups within groups
 	}
 }

@@ -65,7 +65,7 @@ func (c *client) printApproval(cmd *cobra.Command, jobID string) error {
 		return err
 	}
 	for _, text := range approval.Text {
-		if _, err := fmt.Fprintln(cmd.OutOrStdout(), plain(text)); err != nil {
+		if _, err := fmt.Fprintln(cmd.OutOrStdout(), plainSentence(text)); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,6 +43,7 @@ type refused struct {
 	status int // HTTP status
 	code   bfia.Code
 	text   string
+	after  time.Duration // when to try again; 0 if the response does not say so
 }
 
 func (r *refused) Error() string { return r.text }
@@ -230,7 +232,9 @@ func openEnvelope(response *http.Response, body []byte) (bfia.Envelope, error) {
 	case err == nil && ok && envelope.OK():
 		return envelope, nil
 	case err == nil && envelope.Text() != "":
-		return envelope, &refused{response.StatusCode, envelope.Code, envelope.Text()}
+		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After")) // 0 without one
+		return envelope, &refused{response.StatusCode, envelope.Code, envelope.Text(),
+			time.Duration(seconds) * time.Second}
 	case ok && err != nil:
 		return envelope, fmt.Errorf(
 			"%s did not answer with JSON: check that --url is the address of a party's API",
@@ -248,5 +252,5 @@ func openEnvelope(response *http.Response, body []byte) (bfia.Envelope, error) {
 		text += ": check that --url or HUTONG_URL is the address of a party's API, not of its transport"
 	}
 
-	return envelope, &refused{response.StatusCode, envelope.Code, text}
+	return envelope, &refused{status: response.StatusCode, code: envelope.Code, text: text}
 }

@@ -60,14 +60,22 @@ func (c completer) arguments(cmd *cobra.Command) cobra.CompletionFunc {
 		return c.anywhere(c.partners)
 	case parent == "runner" && first == "RUNNER":
 		return c.firstArgument(c.runners)
+	case first == "RECEIVER":
+		return c.firstArgument(c.receivers)
+	case first == "NOTIFICATION":
+		return c.firstArgument(c.notifications)
 	case first == "MODEL":
 		return c.firstArgument(c.models)
 	case parent == "partner" && (first == "NODE" || first == "[NODE]") && cmd.Name() != "invite":
 		return c.firstArgument(c.contracts)
 	case first == "TOKEN_ID":
 		return c.firstArgument(c.tokenIDs)
+	case first == "PERIODIC":
+		return c.firstArgument(c.periodicJobs)
 	case first == "GRANT":
 		return c.firstArgument(c.grants)
+	case first == "RULE":
+		return c.firstArgument(c.approvalRules)
 	case first == "REQUEST":
 		return c.firstArgument(c.grantRequests)
 	case parent == "provider" && first == "NAME":
@@ -129,7 +137,8 @@ var encodings = []string{"utf-8", "gbk", "gb18030", "big5", "utf-16", "windows-1
 	"shift_jis", "euc-kr"}
 
 // freeText are the flags whose values only the user knows: neither files nor names at the party.
-var freeText = []string{"since", "until", "reason", "url", "delimiter", "label"}
+var freeText = []string{"since", "until", "reason", "url", "delimiter", "label", "note", "cron", "timezone",
+	"request-id"}
 
 // severalOf completes the last of several values, separated by commas.
 func severalOf(values []string) cobra.CompletionFunc {
@@ -193,6 +202,27 @@ func (c completer) runners(ctx context.Context, _ []string) []string {
 	return found
 }
 
+func (c completer) receivers(ctx context.Context, _ []string) []string {
+	var list bfia.NotificationList
+	_ = c.get(ctx, bfia.PathNotificationQuery, url.Values{"limit": {"1"}}, &list)
+	var found []string
+	for _, r := range list.Receivers {
+		found = append(found, cobra.CompletionWithDesc(r.Name, r.Channel+" "+plain(r.Target)))
+	}
+	return found
+}
+
+func (c completer) notifications(ctx context.Context, _ []string) []string {
+	var list bfia.NotificationList
+	_ = c.get(ctx, bfia.PathNotificationQuery, nil, &list)
+	var found []string
+	for _, n := range list.Notifications {
+		found = append(found, cobra.CompletionWithDesc(n.NotificationID,
+			string(n.State)+" "+plain(n.Receiver+" "+n.Event+" "+n.ObjectID)))
+	}
+	return found
+}
+
 func (c completer) models(ctx context.Context, _ []string) []string {
 	var models []bfia.ModelView
 	_ = c.get(ctx, bfia.PathModelQuery, nil, &models)
@@ -224,12 +254,34 @@ func (c completer) tokenIDs(ctx context.Context, _ []string) []string {
 	return found
 }
 
+func (c completer) periodicJobs(ctx context.Context, _ []string) []string {
+	var jobs []bfia.Periodic
+	_ = c.get(ctx, bfia.PathPeriodicQuery, nil, &jobs)
+	var found []string
+	for _, p := range jobs {
+		found = append(found, cobra.CompletionWithDesc(p.Name, plain(p.Cron+", "+string(p.State))))
+	}
+	return found
+}
+
 func (c completer) grants(ctx context.Context, _ []string) []string {
 	var grants []bfia.DataGrant
 	_ = c.get(ctx, bfia.PathGrantQuery, nil, &grants)
 	var found []string
 	for _, g := range grants {
 		found = append(found, cobra.CompletionWithDesc(g.ID, plain(g.Partner+" "+g.Dataset)))
+	}
+	return found
+}
+
+func (c completer) approvalRules(ctx context.Context, _ []string) []string {
+	var rules []bfia.ApprovalRule
+	_ = c.get(ctx, bfia.PathApprovalRuleQuery, nil, &rules)
+	var found []string
+	for _, r := range rules {
+		if r.State(time.Now()) == "active" {
+			found = append(found, cobra.CompletionWithDesc(r.ID, plain(r.Scope.Initiator+" "+r.Note)))
+		}
 	}
 	return found
 }

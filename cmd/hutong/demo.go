@@ -200,13 +200,14 @@ func (d *demo) deployment(providers []string) (devserver.Options, error) {
 		UIPort:       defaultUIPort,
 		Allow:        providers,
 	}
-	if portsFree(defaultTemporalPort, defaultUIPort, 9380, 9381, 9382, 9383, 9480, 9481, 9482, 9483) {
+	if portsFree(defaultTemporalPort, defaultUIPort, 9380, 9381, 9382, 9383, 9384, 9480, 9481, 9482,
+		9483, 9484) {
 		return o, nil
 	}
 	// A party's other servers use the ports after that of its API.
 	var free []int
-	for port := 20000; port < 30000 && len(free) < 4; port += 4 {
-		if portsFree(port, port+1, port+2, port+3) {
+	for port := 20000; port < 30000 && len(free) < 4; port += 5 {
+		if portsFree(port, port+1, port+2, port+3, port+4) {
 			free = append(free, port)
 		}
 	}

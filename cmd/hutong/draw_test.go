@@ -352,6 +352,18 @@ func TestDrawAttempt(t *testing.T) {
 	require.Contains(t, strings.Join(draw(second, time.Now(), view{width: noLimit}), "\n"), "attempt 2")
 	require.Equal(t, []string{"task boost is retried, attempt 2"}, changes(first, second))
 	require.Empty(t, changes(second, second))
+	require.Empty(t, attemptLines(first, view{width: noLimit}))
+
+	second.Tasks[0].Attempts = []bfia.AttemptStatus{{Attempt: 1, TaskID: "t1", StartedAt: &noon,
+		EndedAt: new(noon.Add(12300 * time.Millisecond)), Failure: &bfia.Failure{Kind: bfia.FailedKilled,
+			NodeID: "B", Role: "host.0", Message: "killed\x1b[31m from outside"}}}
+	require.Equal(t, []string{"task boost is retried, attempt 2: B (host.0): killed [31m from outside"},
+		changes(first, second))
+	ended := clock(second.Tasks[0].Attempts[0].EndedAt)
+	require.Equal(t, []string{"boost attempt 1 ended at " + ended +
+		" after 12.3s: B (host.0): killed [31m from outside"}, attemptLines(second, view{width: noLimit}))
+	second.Tasks[0].Attempts[0].Failure = nil
+	require.Contains(t, attemptLines(second, view{width: noLimit})[0], "failed at another party")
 }
 
 // TestDrawKeepsColumns checks that at any width each party of a job has a column, and that shortened node ids

@@ -83,7 +83,7 @@ func newJobStatus(c *client) *cobra.Command {
 					view.width, _ = screenSize(screen)
 					view.colour = c.stdoutColour
 				}
-				lines := draw(&status, time.Now(), view)
+				lines := append(draw(&status, time.Now(), view), attemptLines(&status, view)...)
 				if ended(&status) {
 					lines = append(lines, summary(&status, view)...)
 				}

@@ -113,12 +113,14 @@ func (m Main) newRootCommand() *cobra.Command {
 	}
 	add("client", newJobCommand(c), newDataCommand(c), newModelCommand(c), newProviderCommand(c),
 		newRunnerCommand(c),
-		newPartnerCommand(c), newGrantCommand(c), newAuditCommand(c), newEvidenceCommand(),
-		newTokenCommand(c),
+		newNotificationCommand(c),
+		newPartnerCommand(c), newGrantCommand(c), newApprovalCommand(c), newAuditCommand(c),
+		newEvidenceCommand(), newTokenCommand(c), newPeriodicCommand(c),
 		newLoginCommand(c), newLogoutCommand(c), newWhoAmICommand(c), newConformanceCommand(c))
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
 		newMigrateCommand(), newCertCommand(), newKeyCommand(), newCodecCommand(),
-		newDoctorCommand(), newTemporalCommand(), m.newConfigCommand(), m.newDemoCommand())
+		newDoctorCommand(), newSupportCommand(), newRestoreCommand(), newTemporalCommand(),
+		m.newConfigCommand(), m.newDemoCommand())
 	root.AddCommand(newVersionCommand(), newSuperviseCommand())
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(explainFlagError)

@@ -108,8 +108,8 @@ func TestJobPredict(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(stdout), &document))
 	require.JSONEq(t, `{"version":"2","initiator":{"role":"host","node_id":"B"},
 		"role":{"guest":["A"],"host":["B"]},"job_params":{},"task_params":{
-		"guest":{"0":{"boost":{"dataset_id":"n#c","model_id":"j1:boost.m"}}},
-		"host":{"0":{"boost":{"dataset_id":"n#d","model_id":"j1:boost.m"}}}}}`, string(document["config"]))
+		"common":{"boost":{"model_id":"j1:boost.m"}},
+		"guest":{"0":{"boost":{"dataset_id":"n#c"}}},"host":{"0":{"boost":{"dataset_id":"n#d"}}}}}`, string(document["config"]))
 
 	for want, args := range map[string][]string{
 		"--model is missing":      {"--data", "A=n#c"},

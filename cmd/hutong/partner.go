@@ -75,7 +75,7 @@ func newPartnerAccept(c *client) *cobra.Command {
 					return err
 				}
 				if view.State != bfia.ContractApplied || view.Applied != "partner" {
-					return fmt.Errorf("%s has not applied: its state is %s", view.NodeID, view.State)
+					return notApplied(view)
 				}
 				node, shown = view.NodeID, view.Fingerprint
 				accept.NodeID, path = args[0], bfia.PathPartnerAccept
@@ -87,21 +87,37 @@ func newPartnerAccept(c *client) *cobra.Command {
 				fingerprint = shown
 			}
 			accept.Fingerprint = fingerprint
-			if _, err := c.post(cmd.Context(), path, accept, nil); err != nil {
+			var applied bfia.PartnerApplied
+			if _, err := c.post(cmd.Context(), path, accept, &applied); err != nil {
 				return err
 			}
-			text := "%s is a partner now\n"
-			if accept.Invitation != "" {
-				text = "%s has the application of this party. Read this party's fingerprint, which 'hutong cert show' " +
-					"prints, to it by telephone: it accepts next.\n"
+			if accept.Invitation == "" {
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is a partner now\n", plain(node))
+				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), text, node)
+			if applied.Fingerprint == "" { // the party's API is of an older version
+				applied.Fingerprint = "(run hutong cert show FILE, with the party's certificate)"
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s has the application of this party. Read this "+
+				"party's fingerprint to it by telephone:\n\n  %s\n\nIt accepts next, with: hutong partner "+
+				"accept NODE, where NODE is the node id of this party.\n", plain(node),
+				plain(applied.Fingerprint))
 			return err
 		},
 	}
 	cmd.Flags().StringVar(&fingerprint, "fingerprint", "",
 		"the fingerprint that the institution has read by telephone")
 	return cmd
+}
+
+// notApplied explains that there is no application to accept.
+func notApplied(view *bfia.PartnerView) error {
+	next := ""
+	if view.State == bfia.ContractInvited {
+		next = fmt.Sprintf("; an administrator of %s accepts your invitation first, with "+
+			"'hutong partner accept INVITATION'", view.NodeID)
+	}
+	return fmt.Errorf("%s has not applied: its state is %s%s", view.NodeID, view.State, next)
 }
 
 // confirmFingerprint shows a fingerprint and asks whether the other institution reads the same one. Without a

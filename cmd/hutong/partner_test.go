@@ -28,7 +28,8 @@ func TestPartnerCommands(t *testing.T) {
 	p := newParty(t, map[string]http.HandlerFunc{
 		"POST " + bfia.PathPartnerInvite: data(bfia.PartnerInvited{Invitation: invitation,
 			Fingerprint: pin.String(), Until: time.Now()}),
-		"POST " + bfia.PathPartnerApply:  success,
+		"POST " + bfia.PathPartnerApply: data(bfia.PartnerApplied{NodeID: "B",
+			Fingerprint: "OWN1 2345"}),
 		"POST " + bfia.PathPartnerAccept: success,
 		"POST " + bfia.PathPartnerRemove: success,
 		"POST " + bfia.PathPartnerUpdate: data([]bfia.PartnerUpdated{{NodeID: "B"},
@@ -36,7 +37,7 @@ func TestPartnerCommands(t *testing.T) {
 		"GET " + bfia.PathPartnerQuery: data([]bfia.PartnerView{{NodeID: "B", Source: "contract",
 			State: bfia.ContractApplied, Applied: "partner", Auth: "mtls", Institution: "Bank B",
 			Fingerprint: pin.String()}, {NodeID: "C", Source: "configuration", State: bfia.ContractApproved,
-			Auth: "mtls"}}),
+			Auth: "mtls"}, {NodeID: "D", Source: "contract", State: bfia.ContractInvited}}),
 	})
 	last := func() string {
 		requests := p.requests()
@@ -53,8 +54,9 @@ func TestPartnerCommands(t *testing.T) {
 		require.Equal(t, exitUsage, code, "nobody can answer")
 		require.Contains(t, out, pin.String())
 		require.Contains(t, stderr, "add --fingerprint")
-		code, _, stderr = p.run(t, "partner", "accept", what, "--fingerprint", pin.String())
+		code, out, stderr = p.run(t, "partner", "accept", what, "--fingerprint", pin.String())
 		require.Equal(t, exitOK, code, stderr)
+		require.Equal(t, what == invitation, strings.Contains(out, "OWN1 2345"), "it is read next")
 		require.Contains(t, last(), pin.String())
 	}
 	require.JSONEq(t, `{"node_id":"B","fingerprint":"`+pin.String()+`"}`, last())
@@ -64,6 +66,10 @@ func TestPartnerCommands(t *testing.T) {
 	code, _, stderr = p.run(t, "partner", "accept", "C", "--fingerprint", pin.Hex())
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stderr, "C has not applied: its state is APPROVED")
+	code, _, stderr = p.run(t, "partner", "accept", "D", "--fingerprint", pin.Hex())
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "D has not applied: its state is INVITED; an administrator of D accepts "+
+		"your invitation first")
 	code, _, stderr = p.run(t, "partner", "show", "X")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stderr, `this party has no partner "X"`)

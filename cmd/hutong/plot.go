@@ -165,7 +165,11 @@ func extractSeries(list []any) (series [][]float64, names []string) {
 		}
 	}
 	first, _ := list[0].(map[string]any)
-	for _, name := range sortedNames(first) {
+	fields := sortedNames(first)
+	if rates := []string{"fpr", "tpr"}; first["fpr"] != nil && first["tpr"] != nil {
+		fields = rates // the KS curve; its points may have more, such as the precision
+	}
+	for _, name := range fields {
 		if slices.Contains(abscissae, name) || len(series) == maxSeries {
 			continue
 		}

@@ -35,3 +35,10 @@ func TestDrawReport(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) { assert.Equal(t, c.want, drawReport([]byte(c.document))) })
 	}
 }
+
+func TestDrawRates(t *testing.T) {
+	drawn := drawReport([]byte(`{"metric":"ks","value":0.5,"curve":[` +
+		`{"threshold":0.9,"tpr":0.5,"fpr":0,"share":0.25,"precision":1},` +
+		`{"threshold":0.1,"tpr":1,"fpr":1,"share":1,"precision":0.5}]}`))
+	assert.Contains(t, drawn, "─ fpr, * tpr\n", "the KS curve without what other curves are made of")
+}

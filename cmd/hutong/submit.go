@@ -155,13 +155,28 @@ func ensureJobID(document map[string]json.RawMessage) (string, error) {
 	return id, nil
 }
 
+// maxBusy bounds how long a job is sent again to a party that is busy.
+const maxBusy = 2 * time.Minute
+
 // submit sends a job until the party responds, and returns the job's id and the party's warnings. It does not
-// retry when the connection is refused, because then the job was certainly not created.
+// retry when the connection is refused, because then the job was certainly not created. To a party that is
+// busy it sends the job again when the party says so.
 func (c *client) submit(ctx context.Context, document map[string]json.RawMessage,
 	jobID string) (string, []bfia.Warning, error) {
 	var created bfia.JobCreated
+	began := time.Now()
 	for try := 1; ; try++ {
 		_, err := c.post(ctx, bfia.PathPlatformCreateAll, document, &created)
+		var busy *refused
+		if errors.As(err, &busy) && busy.status == http.StatusTooManyRequests && busy.after > 0 &&
+			time.Since(began)+busy.after < maxBusy && ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case <-time.After(busy.after):
+			}
+			try--
+			continue
+		}
 		var lost *unanswered
 		if err == nil {
 			return valueOr(created.JobID, jobID), created.Warnings, nil

@@ -109,6 +109,37 @@ func TestSubmitRetries(t *testing.T) {
 	assert.Len(t, no.requests(), 1)
 }
 
+// TestSubmitToABusyParty checks that a job is sent again, with the same id, when a busy party says so. A
+// limit without a time is an error.
+func TestSubmitToABusyParty(t *testing.T) {
+	var tries atomic.Int32
+	p := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathPlatformCreateAll: func(
+		w http.ResponseWriter, r *http.Request) {
+		if tries.Add(1) < 3 {
+			w.Header().Set("Retry-After", "1")
+			refuse(w, http.StatusTooManyRequests, bfia.CodeTooMany, "A creates as many jobs as it can")
+			return
+		}
+		data(bfia.JobCreated{})(w, r)
+	}})
+	status, stdout, stderr := p.run(t, "job", "submit", "-f", file(t, `{}`))
+	require.Equal(t, exitOK, status, stderr)
+	asked := p.requests()
+	require.Len(t, asked, 3)
+	for _, a := range asked {
+		assert.Contains(t, a.body, strings.TrimSpace(stdout))
+	}
+
+	full := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathPlatformCreateAll: func(
+		w http.ResponseWriter, _ *http.Request) {
+		refuse(w, http.StatusTooManyRequests, bfia.CodeTooMany, "client alice has 1000 open jobs")
+	}})
+	status, _, stderr = full.run(t, "job", "submit", "-f", file(t, `{}`))
+	assert.Equal(t, exitFailed, status)
+	assert.Equal(t, "hutong: client alice has 1000 open jobs\n", stderr)
+	assert.Len(t, full.requests(), 1)
+}
+
 // TestSubmitTakesAFile submits a job as argument, by flag and from standard input.
 func TestSubmitTakesAFile(t *testing.T) {
 	p := newParty(t, map[string]http.HandlerFunc{"POST " +

@@ -197,7 +197,11 @@ func changes(before, after *bfia.JobStatus) []string {
 	for _, r := range rows(after.Tasks) {
 		old := findTask(before, r.task.Name)
 		if old.TaskID != "" && r.task.Attempt > max(old.Attempt, 1) {
-			add("task "+r.task.Name, fmt.Sprintf("is retried, attempt %d", r.task.Attempt), "")
+			why := ""
+			if n := len(r.task.Attempts); n > 0 {
+				why = attemptEnd(&r.task.Attempts[n-1])
+			}
+			add("task "+r.task.Name, fmt.Sprintf("is retried, attempt %d", r.task.Attempt), why)
 		}
 		for _, p := range r.task.Parties {
 			was := findPart(old, p)

@@ -4,6 +4,7 @@ import { ApiError, get, setToken, unauthenticated } from "./api/client";
 import { paths } from "./api/paths";
 import type { LoginMethods, WhoAmI } from "./api/types";
 import * as live from "./live";
+import { t } from "./i18n";
 import { finish } from "./oidc";
 
 export type Role =
@@ -79,5 +80,5 @@ function message(e: unknown): string {
 
 // A token that expires or is revoked while a page is open ends the session.
 unauthenticated.subscribe((n) => {
-  if (n > 0 && session.peek().state === "in") void load();
+  if (n > 0 && session.peek().state === "in") void load(t("signIn.ended"));
 });

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"hutong/bfia"
+	"hutong/fateflow"
 )
 
 // params collects parameters by role, by indexes such as "0" or "0|1", by task and by name.
@@ -43,7 +44,7 @@ func child[M ~map[string]V, V ~map[string]W, W any](parent M, key string) V {
 }
 
 // positions returns the indexes that parties have in their role, such as "0|2".
-func (t *translation) positions(p parties) (string, error) {
+func (t *translation) positions(p fateflow.Parties) (string, error) {
 	all := t.nodesOf(p.Role)
 	for _, id := range p.PartyID {
 		if !slices.Contains(all, id) {

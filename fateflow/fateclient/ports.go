@@ -1,8 +1,10 @@
 package fateclient
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -273,7 +275,7 @@ func fits(bound, want []bfia.Binding, dataset, model string) bool {
 }
 
 // input returns what feeds an input port, or nil if nothing does.
-func (t *translation) input(name string, sources map[string]channels) (*wire, error) {
+func (t *translation) input(name string, sources map[string]fateflow.Channels) (*wire, error) {
 	var fed *wire
 	for _, source := range sortedKeys(sources) {
 		for i, c := range sources[source] {
@@ -284,19 +286,19 @@ func (t *translation) input(name string, sources map[string]channels) (*wire, er
 			var w *wire
 			var err error
 			switch source {
-			case sourceTaskOutput:
+			case fateflow.SourceTaskOutput:
 				if _, is := t.readers[c.Producer]; is {
 					w, err = &wire{key: rootDataset}, t.readDataset(name, c)
 				} else {
 					w, err = t.producer(c)
 				}
-			case sourceDataset:
+			case fateflow.SourceDataset:
 				w, err = &wire{key: rootDataset}, t.dataset(name, c)
-			case sourceModel:
+			case fateflow.SourceModel:
 				w, err = &wire{key: rootModel}, t.model(name, c)
 			default:
-				err = bfia.Errorf(bfia.CodeBadRequest, "body: is none of %s, %s, %s", sourceTaskOutput,
-					sourceDataset, sourceModel)
+				err = bfia.Errorf(bfia.CodeBadRequest, "body: is none of %s, %s, %s",
+					fateflow.SourceTaskOutput, fateflow.SourceDataset, fateflow.SourceModel)
 			}
 			if err != nil {
 				return nil, bfia.PrefixField(place, err)
@@ -312,7 +314,7 @@ func (t *translation) input(name string, sources map[string]channels) (*wire, er
 }
 
 // producer returns the output that a channel names, by its port or its alias.
-func (t *translation) producer(c channel) (*wire, error) {
+func (t *translation) producer(c fateflow.Channel) (*wire, error) {
 	from, known := t.components[c.Producer]
 	if !known {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "producer_task: the DAG has no task %q%s", c.Producer,
@@ -335,7 +337,7 @@ func (t *translation) producer(c channel) (*wire, error) {
 }
 
 // dataset sets the parameter dataset_id of the parts for which a channel is.
-func (t *translation) dataset(name string, c channel) error {
+func (t *translation) dataset(name string, c fateflow.Channel) error {
 	id := c.DatasetID
 	if id == "" {
 		for _, f := range []struct{ name, value string }{
@@ -356,17 +358,16 @@ func (t *translation) dataset(name string, c channel) error {
 }
 
 // setRoot sets a parameter of the parts for which a channel is.
-func (t *translation) setRoot(name string, c channel, parameter string, value json.RawMessage) error {
+func (t *translation) setRoot(name string, c fateflow.Channel, parameter string,
+	value json.RawMessage,
+) error {
 	at := c.Parties
 	if len(at) == 0 {
-		at = t.Tasks[name].Parties
-	}
-	if len(at) == 0 {
-		at = t.Parties
+		at = t.partiesOf(name)
 	}
 	for _, p := range at {
 		for _, id := range p.PartyID {
-			index, err := t.positions(parties{Role: p.Role, PartyID: texts{id}})
+			index, err := t.positions(fateflow.Parties{Role: p.Role, PartyID: fateflow.Texts{id}})
 			if err != nil {
 				return bfia.PrefixField("parties", err)
 			}
@@ -380,18 +381,16 @@ func (t *translation) setRoot(name string, c channel, parameter string, value js
 
 // model sets the parameter model_id of a task, which names the model of an earlier job. The id of a model is
 // that of its job.
-func (t *translation) model(name string, c channel) error {
-	var whole struct {
-		Model struct {
-			ID text `json:"model_id"`
-		} `json:"model_warehouse"`
+func (t *translation) model(name string, c fateflow.Channel) error {
+	var warehouse struct {
+		ID fateflow.Text `json:"model_id"`
 	}
 	if raw, given := t.Conf["model_warehouse"]; given {
-		if err := bfia.DecodeJSON(raw, &whole.Model); err != nil {
+		if err := bfia.DecodeJSON(raw, &warehouse); err != nil {
 			return err
 		}
 	}
-	ref := bfia.ModelRef{JobID: string(cmp.Or(c.ModelID, whole.Model.ID)), Task: c.Producer, Output: c.Key}
+	ref := bfia.ModelRef{JobID: string(cmp.Or(c.ModelID, warehouse.ID)), Task: c.Producer, Output: c.Key}
 	for _, f := range []struct{ name, value string }{{"model_id", ref.JobID}, {"producer_task", ref.Task}} {
 		if err := bfia.CheckID(f.name, f.value); err != nil {
 			return err
@@ -401,5 +400,31 @@ func (t *translation) model(name string, c channel) error {
 	if err != nil {
 		return err
 	}
-	return t.setRoot(name, c, bfia.ModelParam, value)
+	for _, p := range t.partiesOf(name) {
+		for _, id := range p.PartyID {
+			if !c.ServesParty(p.Role, id) {
+				return t.setRoot(name, c, bfia.ModelParam, value)
+			}
+		}
+	}
+	// A FATE-Flow passes its containers those parameters only that all roles have.
+	task := t.Tasks[name]
+	if old, twice := task.Parameters[bfia.ModelParam]; twice && !bytes.Equal(old, value) {
+		return bfia.Errorf(bfia.CodeBadRequest, "%s: is given twice, with different values", bfia.ModelParam)
+	}
+	task.Parameters = maps.Clone(task.Parameters)
+	if task.Parameters == nil {
+		task.Parameters = map[string]json.RawMessage{}
+	}
+	task.Parameters[bfia.ModelParam] = value
+	t.Tasks[name] = task
+	return nil
+}
+
+// partiesOf returns the parties of a task: its own, or those of the job.
+func (t *translation) partiesOf(name string) []fateflow.Parties {
+	if own := t.Tasks[name].Parties; len(own) > 0 {
+		return own
+	}
+	return t.Parties
 }

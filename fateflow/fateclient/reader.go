@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"hutong/bfia"
+	"hutong/fateflow"
 )
 
 // readerComponent is FATE's component that reads a dataset. At Hutong the tasks that use it read the dataset
@@ -33,7 +34,7 @@ func (t *translation) findReaders() error {
 }
 
 // readDataset sets the dataset of the parts that read what a reader has read.
-func (t *translation) readDataset(name string, c channel) error {
+func (t *translation) readDataset(name string, c fateflow.Channel) error {
 	reader := t.readers[c.Producer]
 	at := slices.Concat(c.Parties, reader.Parties)
 	if len(at) == 0 {
@@ -48,7 +49,7 @@ func (t *translation) readDataset(name string, c channel) error {
 			if from.Name == "" && from.Namespace == "" {
 				continue // a party without data, such as an arbiter
 			}
-			from.Parties = []parties{{Role: p.Role, PartyID: texts{id}}}
+			from.Parties = []fateflow.Parties{{Role: p.Role, PartyID: fateflow.Texts{id}}}
 			if err := t.dataset(name, from); err != nil {
 				return bfia.PrefixPlace("tasks."+c.Producer+" at "+p.Role+" "+id, err)
 			}
@@ -59,8 +60,8 @@ func (t *translation) readDataset(name string, c channel) error {
 
 // readerDataset returns the dataset that a reader's parameters name for a party: those of the party, or those
 // of all.
-func (t *translation) readerDataset(reader, role, party string) (channel, error) {
-	var c channel
+func (t *translation) readerDataset(reader, role, party string) (fateflow.Channel, error) {
+	var c fateflow.Channel
 	read := func(place string, values map[string]json.RawMessage) error {
 		return bfia.PrefixField(place, bfia.DecodeFields(values, bfia.Optional("namespace", &c.Namespace),
 			bfia.Optional("name", &c.Name)))
@@ -71,7 +72,7 @@ func (t *translation) readerDataset(reader, role, party string) (channel, error)
 	for _, site := range sortedKeys(t.PartyTasks) {
 		p := t.PartyTasks[site]
 		named := slices.ContainsFunc(p.Parties,
-			func(at parties) bool { return at.Role == role && slices.Contains(at.PartyID, party) })
+			func(at fateflow.Parties) bool { return at.Role == role && slices.Contains(at.PartyID, party) })
 		if !named {
 			continue
 		}

@@ -14,7 +14,7 @@ type Submission struct {
 	// document is the job if it is a BFIA document already.
 	document json.RawMessage
 
-	version text
+	version fateflow.Text
 	kind    string
 	dag     dag
 }
@@ -154,11 +154,11 @@ func (t *translation) document(version string) (object, error) {
 
 // extra is conf.extra, in which a DAG has the fields of BFIA that FATE's own jobs lack.
 type extra struct {
-	FlowID    text `json:"flow_id"`
-	OldJobID  text `json:"old_job_id"`
+	FlowID    fateflow.Text `json:"flow_id"`
+	OldJobID  fateflow.Text `json:"old_job_id"`
 	Initiator struct {
-		Role    string `json:"role"`
-		PartyID texts  `json:"party_id"`
+		Role    string         `json:"role"`
+		PartyID fateflow.Texts `json:"party_id"`
 	} `json:"initiator"`
 }
 

@@ -304,10 +304,9 @@ func TestFATEKindIsTranslated(t *testing.T) {
 				{"type": "data", "key": "test_output_data"}]}]},
 		"config": {"version": "2.2.0", "initiator": {"role": "guest", "node_id": "JG1"},
 			"role": {"guest": ["JG1"], "host": ["JG2"], "arbiter": ["JG2"]}, "job_params": {"common": {}},
-			"task_params": {"common": {"lr_0": {}, "lr_1": {}},
-				"guest": {"0": {"lr_0": {"dataset_id": "e#g"}, "lr_1": {"dataset_id": "e#g", "model_id": "202601010000000000001:lr_0.output_model"}}},
-				"host": {"0": {"lr_0": {"dataset_id": "f#h"}, "lr_1": {"dataset_id": "f#h", "model_id": "202601010000000000001:lr_0.output_model"}}},
-				"arbiter": {"0": {"lr_1": {"model_id": "202601010000000000001:lr_0.output_model"}}}}}}`, got)
+			"task_params": {"common": {"lr_0": {}, "lr_1": {"model_id": "202601010000000000001:lr_0.output_model"}},
+				"guest": {"0": {"lr_0": {"dataset_id": "e#g"}, "lr_1": {"dataset_id": "e#g"}}},
+				"host": {"0": {"lr_0": {"dataset_id": "f#h"}, "lr_1": {"dataset_id": "f#h"}}}}}}`, got)
 	doc, err := bfia.ParseDocument([]byte(got))
 	require.NoError(t, err)
 	_, err = bfia.NewPlan(doc, catalog().Describe, "")

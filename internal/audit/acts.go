@@ -31,8 +31,21 @@ const (
 	ApproveGrant      = "grant.approve" // and the next three: a request, by its audit id
 	DenyGrant         = "grant.deny"
 	TerminateGrant    = "grant.terminate"
+	AddRule           = "rule.add"
+	RemoveRule        = "rule.remove"
 	CreateToken       = "token.create"
 	RevokeToken       = "token.revoke"
+	AddPeriodic       = "periodic.add"
+	ChangePeriodic    = "periodic.change"
+	PausePeriodic     = "periodic.pause"
+	ResumePeriodic    = "periodic.resume"
+	RunPeriodic       = "periodic.run"
+	DeletePeriodic    = "periodic.delete"
+
+	FinishRestore = "restore.finish" // of the party's services, from a backup
+
+	TestReceiver       = "notification.test"
+	ResendNotification = "notification.resend"
 
 	// Acts of partners.
 	PartnerCreateAll = "partner.create-all"

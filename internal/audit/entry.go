@@ -43,13 +43,17 @@ const (
 	Partner  ObjectKind = "partner"  // by node id
 	Token    ObjectKind = "token"    // by token id
 	Grant    ObjectKind = "grant"    // by grant id
+	Periodic ObjectKind = "periodic" // by name
+	Rule     ObjectKind = "rule"     // an approval rule, by rule id
 	Session  ObjectKind = "session"  // of the transport
 	Trail    ObjectKind = "trail"    // the audit trail
+	Receiver ObjectKind = "receiver" // of notifications, by its name
 )
 
 // ObjectKinds returns all kinds of objects.
 func ObjectKinds() []ObjectKind {
-	return []ObjectKind{Job, Dataset, Model, Provider, Runner, Partner, Token, Grant, Session, Trail}
+	return []ObjectKind{Job, Dataset, Model, Provider, Runner, Partner, Token, Grant, Periodic, Rule,
+		Session, Trail, Receiver}
 }
 
 // Object is what an act was done to.

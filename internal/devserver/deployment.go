@@ -93,6 +93,9 @@ func Start(ctx context.Context, o Options) (_ *Deployment, err error) {
 	}
 	for _, cfg := range d.Parties {
 		cfg.Temporal.Address = d.Temporal.Address()
+		if cfg.Temporal.UIURL == "" {
+			cfg.Temporal.UIURL = d.Temporal.UIAddress()
+		}
 		if err := party.Migrate(ctx, cfg); err != nil {
 			return nil, err
 		}
@@ -137,7 +140,7 @@ func configs(o Options) ([]*party.Config, error) {
 			return nil, fmt.Errorf("party %s: port %q is not a number", a.NodeID, portText)
 		}
 		for _, listen := range []*string{&cfg.Transport.Listen, &cfg.Containers.Listen,
-			&cfg.Partners.Listen} {
+			&cfg.Partners.Listen, &cfg.Ops.Listen} {
 			for *listen = ""; *listen == "" || taken[*listen]; {
 				port++
 				*listen = net.JoinHostPort(host, strconv.Itoa(port))
@@ -212,7 +215,7 @@ func checkPartyPorts(parties []*party.Config) error {
 	for _, cfg := range parties {
 		for _, server := range []struct{ name, listen string }{{"API", cfg.Listen},
 			{"transport", cfg.Transport.Listen}, {"server for containers", cfg.Containers.Listen},
-			{"server for partners", cfg.Partners.Listen}} {
+			{"server for partners", cfg.Partners.Listen}, {"server of metrics", cfg.Ops.Listen}} {
 			l, err := net.Listen("tcp", server.listen)
 			if err == nil {
 				err = l.Close()
@@ -220,7 +223,7 @@ func checkPartyPorts(parties []*party.Config) error {
 			if errors.Is(err, syscall.EADDRINUSE) {
 				return fmt.Errorf(
 					"--party: %s is in use, where the %s of party %s would listen: stop the program that "+
-						"listens there, or choose other ports with %s (a party also uses the next ports, for its transport, its containers and its partners)",
+						"listens there, or choose other ports with %s (a party also uses the next ports, for its transport, its containers, its partners and its metrics)",
 					server.listen, server.name, cfg.NodeID, strings.Join(flags, " "))
 			}
 			if err != nil {

@@ -5,10 +5,13 @@ package devserver
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -124,7 +127,11 @@ func (s *TemporalServer) start(ctx context.Context, o TemporalServerOptions) err
 	if err := s.store.prepare(ctx, o.Namespaces, o.Retention); err != nil {
 		return err
 	}
-	if err := s.startServer(port); err != nil {
+	settings, err := dynamicConfig(o.DynamicConfig)
+	if err != nil {
+		return err
+	}
+	if err := s.startServer(port, settings); err != nil {
 		return err
 	}
 	if o.UIPort != 0 {
@@ -141,7 +148,7 @@ var services = []string{string(primitives.FrontendService), string(primitives.Hi
 
 type servicePorts map[string]int
 
-func (s *TemporalServer) startServer(port servicePorts) (err error) {
+func (s *TemporalServer) startServer(port servicePorts, settings dynamicconfig.Client) (err error) {
 	defer func() {
 		switch r := recover().(type) {
 		case nil:
@@ -165,7 +172,7 @@ func (s *TemporalServer) startServer(port servicePorts) (err error) {
 		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper {
 			return authorization.NewNoopClaimMapper()
 		}),
-		temporal.WithDynamicConfigClient(dynamicConfig()),
+		temporal.WithDynamicConfigClient(settings),
 	)
 	if err != nil {
 		return fmt.Errorf("failed to configure the server: %w", err)
@@ -209,9 +216,10 @@ func serverConfig(port servicePorts, database *config.SQL) *config.Config {
 	return c
 }
 
-// dynamicConfig returns settings for low latency on one small machine.
-func dynamicConfig() dynamicconfig.StaticClient {
-	return dynamicconfig.StaticClient{
+// dynamicConfig returns settings for low latency on one small machine, with other values, in JSON, by their
+// keys.
+func dynamicConfig(others map[string]string) (dynamicconfig.StaticClient, error) {
+	settings := dynamicconfig.StaticClient{
 		// With the default of four partitions, a task often has to be forwarded to the partition of its
 		// poller.
 		dynamicconfig.MatchingNumTaskqueueReadPartitions.Key():  1,
@@ -232,6 +240,23 @@ func dynamicConfig() dynamicconfig.StaticClient {
 		// Without the worker service, the history service closes the children of a closed workflow.
 		dynamicconfig.EnableParentClosePolicyWorker.Key(): false,
 	}
+	for key, text := range others {
+		var value any
+		decoder := json.NewDecoder(strings.NewReader(text))
+		decoder.UseNumber()
+		if err := decoder.Decode(&value); err != nil {
+			return nil, fmt.Errorf("dynamic configuration %s: %q is not JSON", key, text)
+		}
+		if number, ok := value.(json.Number); ok {
+			whole, err := strconv.Atoi(number.String())
+			value = whole
+			if err != nil {
+				value, _ = number.Float64()
+			}
+		}
+		settings[dynamicconfig.MakeKey(key)] = value
+	}
+	return settings, nil
 }
 
 func (s *TemporalServer) startUI(port int, namespace string) {

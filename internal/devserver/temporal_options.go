@@ -29,6 +29,8 @@ type TemporalServerOptions struct {
 	Namespaces []string
 	// Retention applies to namespaces that are created; 0 means DefaultRetention.
 	Retention time.Duration
+	// DynamicConfig holds values of the server's dynamic configuration, in JSON, by their keys.
+	DynamicConfig map[string]string
 	// Logger receives the server's messages at level warn and above; nil means slog.Default().
 	Logger *slog.Logger
 }

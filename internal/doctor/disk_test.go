@@ -16,7 +16,7 @@ import (
 // a storage that takes no object.
 func TestNearlyFullDisk(t *testing.T) {
 	small := t.TempDir()
-	disk.Mount(t, small, "1m")
+	disk.Mount(t, small, "8m")
 	cfg := party.Default()
 	cfg.NodeID, cfg.DataDir = node, t.TempDir()
 	cfg.Runner.Docker.Enabled = party.SwitchOff

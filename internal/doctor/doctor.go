@@ -93,7 +93,10 @@ func Examine(ctx context.Context, cfg *party.Config) []Check {
 
 // hide replaces the configuration's secrets in a text, because errors of libraries may contain them.
 func hide(cfg *party.Config, text string) string {
-	secrets := []string{cfg.Temporal.APIKey.Reveal()}
+	secrets := []string{cfg.Temporal.APIKey.Reveal(), cfg.Notifications.SMTP.Password.Reveal()}
+	for _, r := range cfg.Notifications.Receivers {
+		secrets = append(secrets, r.Webhook.URL.Reveal(), r.Webhook.Secret.Reveal())
+	}
 	for _, secret := range []party.Secret{cfg.Database.URL, cfg.Storage.URL, cfg.Proxy.URL} {
 		u, err := url.Parse(secret.Reveal())
 		if err != nil {

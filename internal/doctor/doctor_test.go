@@ -147,6 +147,7 @@ func TestBroken(t *testing.T) {
 		"routes.FATE":             {doctor.OK, "a party answers", ""},
 		"runners":                 {doctor.Failed, "", "database"},
 		"clocks":                  {doctor.Failed, "", "database"},
+		"restore":                 {doctor.Failed, "", "database"},
 		"housekeeping":            {doctor.Failed, "", "database"},
 		"images":                  {doctor.Failed, "", "database"},
 		"audit trail":             {doctor.Failed, "", "database"},

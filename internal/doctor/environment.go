@@ -35,6 +35,7 @@ func environmentChecks(cfg *party.Config) []check {
 		{"connections", func(context.Context) Check { return checkConnections(cfg) }},
 		{"database", func(ctx context.Context) Check { return checkDatabase(ctx, cfg) }},
 		{"storage", func(ctx context.Context) Check { return checkStorage(ctx, cfg) }},
+		{"restore", func(ctx context.Context) Check { return checkRestore(ctx, cfg) }},
 		{"clocks", func(ctx context.Context) Check { return checkClocks(ctx, cfg) }},
 		{"housekeeping", func(ctx context.Context) Check { return checkRemovals(ctx, cfg) }},
 		{"audit trail", func(ctx context.Context) Check { return checkTrail(ctx, cfg) }},
@@ -44,6 +45,7 @@ func environmentChecks(cfg *party.Config) []check {
 		{"isolation", func(ctx context.Context) Check { return checkIsolation(ctx, cfg) }},
 		{"capacity", func(ctx context.Context) Check { return checkCapacity(ctx, cfg) }},
 	}
+	checks = append(checks, notificationChecks(cfg)...)
 	if cfg.Runner.K8s.Enabled {
 		checks = append(checks, check{"kubernetes",
 			func(ctx context.Context) Check { return checkKubernetes(ctx, cfg) }})

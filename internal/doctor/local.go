@@ -34,6 +34,9 @@ func localChecks(cfg *party.Config) []check {
 		folderCheck("upload.dir", cfg.Upload.Dir),
 		folderCheck("transport.spool_dir", cfg.Transport.SpoolDir),
 	}
+	if cfg.Security.Mode == party.SecurityStrict {
+		checks = append(checks, check{"ops.listen", func(context.Context) Check { return checkOps(cfg) }})
+	}
 	for i, program := range cfg.Runner.Process.Allow {
 		checks = append(checks, check{fmt.Sprintf("runner.process.allow[%d]", i),
 			func(context.Context) Check {
@@ -51,6 +54,15 @@ func localChecks(cfg *party.Config) []check {
 	}
 
 	return checks
+}
+
+// checkOps checks that somebody can watch the party.
+func checkOps(cfg *party.Config) Check {
+	if cfg.Ops.Listen == "" {
+		return warning("set ops.listen of each process, and let Prometheus read /metrics there "+
+			"(docs/operators/monitoring.md)", "nothing watches this party: it serves no metrics")
+	}
+	return ok("%s serves metrics", cfg.Ops.Listen)
 }
 
 // Private checks that other users can't read a file that holds secrets.

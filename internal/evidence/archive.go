@@ -16,6 +16,7 @@ import (
 
 	"hutong/internal/audit"
 	"hutong/internal/certs"
+	"hutong/internal/zipfile"
 )
 
 // The files of an archive.
@@ -31,8 +32,8 @@ const (
 // format is the version of the form of archives.
 const format = "hutong-evidence-1"
 
-// maxFile bounds a file of an archive that is read, so that a small archive can't fill the memory.
-const maxFile = 256 << 20
+// maxContent bounds the files of an archive that is read, so that a small archive can't fill the memory.
+const maxContent = 256 << 20
 
 // manifest lists the files that the signature covers.
 type manifest struct {
@@ -157,31 +158,43 @@ func Read(r io.ReaderAt, size int64) (*Archive, error) {
 	return a, a.check(m)
 }
 
+// maxEntries bounds the entries of an archive that is read: some more than [archived], so that one too many
+// is named.
+const maxEntries = 16
+
+// archived are the files of an archive.
+var archived = []string{fileManifest, fileSignature, fileCertificates, fileDocument, fileFacts, fileTrail}
+
+// readFiles reads the files of an archive that anybody may have made. It reads no others, so that what the
+// archive may fill of the memory has a bound.
 func readFiles(r io.ReaderAt, size int64) (map[string][]byte, error) {
-	archive, err := zip.NewReader(r, size)
+	archive, err := zipfile.Open(r, size, maxEntries)
 	if err != nil {
-		return nil, fmt.Errorf("failed to read the archive: %w", err)
+		return nil, fmt.Errorf("failed to read the archive: it %w", err)
 	}
 	files := map[string][]byte{}
+	left := int64(maxContent)
 	for _, f := range archive.File {
 		if _, twice := files[f.Name]; twice {
 			return nil, fmt.Errorf("the archive has the file %.100q twice", f.Name)
+		}
+		if !slices.Contains(archived, f.Name) {
+			return nil, fmt.Errorf("the archive has the file %.100q, which no archive of evidence has", f.Name)
 		}
 		file, err := f.Open()
 		if err != nil {
 			return nil, fmt.Errorf("failed to read %.100q of the archive: %w", f.Name, err)
 		}
-		content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+		content, err := io.ReadAll(io.LimitReader(file, left+1))
 		if err = errors.Join(err, file.Close()); err != nil {
 			return nil, fmt.Errorf("failed to read %.100q of the archive: %w", f.Name, err)
 		}
-		if len(content) > maxFile {
-			return nil, fmt.Errorf("the file %.100q of the archive is larger than %d bytes", f.Name, maxFile)
+		if left -= int64(len(content)); left < 0 {
+			return nil, fmt.Errorf("the files of the archive are larger than %d bytes", maxContent)
 		}
 		files[f.Name] = content
 	}
-	for _, name := range []string{fileManifest, fileSignature, fileCertificates, fileDocument, fileFacts,
-		fileTrail} {
+	for _, name := range archived {
 		if _, found := files[name]; !found {
 			return nil, fmt.Errorf("the archive lacks the file %s", name)
 		}

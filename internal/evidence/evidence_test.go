@@ -134,7 +134,9 @@ func repack(t *testing.T, archive []byte, change map[string]func([]byte) []byte)
 		_, err = w.Write(content)
 		require.NoError(t, err)
 	}
+	known := map[string]bool{}
 	for _, f := range in.File {
+		known[f.Name] = true
 		r, err := f.Open()
 		require.NoError(t, err)
 		content, err := io.ReadAll(r)
@@ -146,8 +148,10 @@ func repack(t *testing.T, archive []byte, change map[string]func([]byte) []byte)
 		}
 		add(f.Name, content)
 	}
-	if c := change["new"]; c != nil {
-		add("new", c(nil))
+	for name, c := range change {
+		if !known[name] {
+			add(name, c(nil))
+		}
 	}
 	require.NoError(t, out.Close())
 	return b.Bytes()
@@ -193,7 +197,7 @@ func TestTamperedArchives(t *testing.T) {
 		"missing": {map[string]func([]byte) []byte{fileTrail: func([]byte) []byte { return nil }},
 			"lacks the file audit.json"},
 		"added": {map[string]func([]byte) []byte{"new": func([]byte) []byte { return []byte("x") }},
-			"has 7 files"},
+			`has the file "new", which no archive of evidence has`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := read(repack(t, archive, c.change))
@@ -202,6 +206,17 @@ func TestTamperedArchives(t *testing.T) {
 	}
 	_, err = read(archive[:len(archive)-10])
 	require.ErrorContains(t, err, "failed to read the archive")
+
+	// Small archives that would fill the memory of who verifies them, before their signature is checked.
+	bomb := func([]byte) []byte { return make([]byte, 64<<20) }
+	_, err = read(repack(t, archive, map[string]func([]byte) []byte{"0": bomb}))
+	require.ErrorContains(t, err, `has the file "0", which no archive of evidence has`)
+	many := map[string]func([]byte) []byte{}
+	for i := range maxEntries {
+		many[fmt.Sprint(i)] = func([]byte) []byte { return []byte("x") }
+	}
+	_, err = read(repack(t, archive, many))
+	require.ErrorContains(t, err, "has more than 16 entries")
 }
 
 // TestContradictions signs archives that contradict themselves, as a party with its key could.

@@ -15,7 +15,6 @@ const (
 	KindClient    Kind = "client"    // a user of this party, or a program in a user's name
 	KindPartner   Kind = "partner"   // a party, by its node id; also this party's own processes
 	KindContainer Kind = "container" // a container of this party, by its run
-	KindOperator  Kind = "operator"  // who reaches the listener of operation: a probe, a collector of metrics
 )
 
 // Proof says how a caller proved who it is.
@@ -31,6 +30,7 @@ const (
 	BySignature   Proof = "signature"   // the header x-auth-sign
 	ByFATE        Proof = "fate"        // FATE-Flow's site or client authentication
 	ByAddress     Proof = "address"     // the address, of a container or a partner without credentials
+	ByRule        Proof = "rule"        // an approval rule that a client made, by its id; only in records
 )
 
 // Run identifies one attempt of a task in a container.
@@ -76,8 +76,6 @@ func (p Principal) String() string {
 		return "partner " + p.Node
 	case KindContainer:
 		return "container of task " + p.Run.TaskID + ", " + p.Run.Role
-	case KindOperator:
-		return "operator"
 	}
 	return "anonymous"
 }

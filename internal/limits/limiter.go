@@ -60,14 +60,18 @@ func New(cfg Config) *Limiter {
 
 // Exceeded says which limit a caller has exceeded, and when it may try again.
 type Exceeded struct {
-	Field string // of the configuration
+	Field string // of the configuration; empty if the limit is none of those
 	What  string
 	After time.Duration
 }
 
 // Error names the limit and the time.
 func (e *Exceeded) Error() string {
-	return fmt.Sprintf("%s (%s of this party); try again in %s", e.What, e.Field, e.After.Round(time.Second))
+	what := e.What
+	if e.Field != "" {
+		what += fmt.Sprintf(" (%s of this party)", e.Field)
+	}
+	return fmt.Sprintf("%s; try again in %s", what, e.After.Round(time.Second))
 }
 
 // Seconds returns the value of the header Retry-After.

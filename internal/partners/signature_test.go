@@ -167,9 +167,19 @@ func TestSignatureRefusals(t *testing.T) {
 		sign.HeaderNonce:     "another",
 		sign.HeaderTimestamp: strconv.FormatInt(time.Now().UnixMilli()+1000, 10),
 		"x-ptp-topic":        "added",
+		bfia.HeaderTokenSet:  "bank#train/1/STOLEN",
 	} {
 		req := p.signed(t, "POST", p.url+startPath, body)
 		req.Header.Set(name, value)
+		refused(req, mismatch)
+	}
+	for _, permits := range []string{"", "bank#train/1/another"} { // taken away, or exchanged, on the way
+		req := p.request(t, "POST", p.url+startPath, body)
+		req.Header.Set(bfia.HeaderTokenSet, "bank#train/1/PERMIT")
+		require.NoError(t, p.a.Prove(req, p.toB))
+		if req.Header.Del(bfia.HeaderTokenSet); permits != "" {
+			req.Header.Set(bfia.HeaderTokenSet, permits)
+		}
 		refused(req, mismatch)
 	}
 	for _, name := range []string{sign.HeaderTarget, sign.HeaderNonce, sign.HeaderTimestamp} {

@@ -28,7 +28,7 @@ type Config struct {
 	Partners PartnersConfig `yaml:"partners" envPrefix:"PARTNERS_"`
 	// Containers configures the endpoints for this party's containers.
 	Containers ContainersConfig `yaml:"containers" envPrefix:"CONTAINERS_"`
-	// Ops configures the endpoints of operation: health and readiness.
+	// Ops configures the endpoints of operation: health, readiness and metrics.
 	Ops OpsConfig `yaml:"ops" envPrefix:"OPS_"`
 	// DataDir is the folder for the files of containers, temporary files and logs, on a disk of this machine.
 	DataDir string `yaml:"data_dir" env:"DATA_DIR"`
@@ -49,7 +49,11 @@ type Config struct {
 	Grants Grants       `yaml:"grants" env:"GRANTS"`
 	Images ImagesConfig `yaml:"images" envPrefix:"IMAGES_"`
 	Proxy  ProxyConfig  `yaml:"proxy" envPrefix:"PROXY_"`
-	Log    LogConfig    `yaml:"log" envPrefix:"LOG_"`
+	// Notifications configures who gets messages about jobs and about what needs a person.
+	Notifications NotificationsConfig `yaml:"notifications" envPrefix:"NOTIFICATIONS_"`
+	Log           LogConfig           `yaml:"log" envPrefix:"LOG_"`
+	// Tracing configures the export of traces.
+	Tracing TracingConfig `yaml:"tracing" envPrefix:"TRACING_"`
 
 	// Routes holds the URLs of the partners, by node id. This party needs no entry. In the environment:
 	// HUTONG_ROUTES="NODE=URL NODE=URL|TRANSPORT_URL", which replaces all entries of the file.
@@ -146,7 +150,8 @@ type ContainersConfig struct {
 
 // OpsConfig configures the endpoints of operation.
 type OpsConfig struct {
-	// Listen is the host:port of health and readiness. Empty: only the other listeners serve them.
+	// Listen is the host:port of health, readiness and metrics of this process. Processes of one machine need
+	// different ones. Empty: it has no metrics, and only the API serves health and readiness.
 	Listen string `yaml:"listen" env:"LISTEN"`
 }
 

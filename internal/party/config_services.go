@@ -1,6 +1,10 @@
 package party
 
 import (
+	"net/url"
+	"slices"
+	"strings"
+
 	"hutong/internal/codec"
 )
 
@@ -10,6 +14,9 @@ type TemporalConfig struct {
 	Address string `yaml:"address" env:"ADDRESS"`
 	// Namespace is the party's namespace. Empty: hutong- and the node id in lower case.
 	Namespace string `yaml:"namespace" env:"NAMESPACE"`
+	// UIURL is the address of Temporal's web UI, as browsers reach it. The console links jobs to it for
+	// clients that operate. Empty: no links.
+	UIURL string `yaml:"ui_url" env:"UI_URL"`
 	// APIKey authenticates with Temporal Cloud and enables TLS.
 	APIKey Secret `yaml:"api_key" env:"API_KEY"`
 	// APIKeyFile is a file with the key, instead of APIKey.
@@ -20,6 +27,15 @@ type TemporalConfig struct {
 	Encryption EncryptionConfig `yaml:"encryption" envPrefix:"ENCRYPTION_"`
 	// Codec configures the server that decrypts for Temporal's web UI.
 	Codec CodecConfig `yaml:"codec" envPrefix:"CODEC_"`
+}
+
+// workflowsURL returns the address under which Temporal's UI shows the workflows of the party, or "".
+func (c TemporalConfig) workflowsURL() string {
+	if c.UIURL == "" {
+		return ""
+	}
+
+	return strings.TrimRight(c.UIURL, "/") + "/namespaces/" + url.PathEscape(c.Namespace) + "/workflows/"
 }
 
 // TLSConfig configures TLS to a server, whose certificate is always verified.
@@ -115,4 +131,34 @@ type LimitsConfig struct {
 	// Connections limits the connections of each listener, ConnectionsPerAddress those from one address.
 	Connections           int `yaml:"connections" env:"CONNECTIONS"`
 	ConnectionsPerAddress int `yaml:"connections_per_address" env:"CONNECTIONS_PER_ADDRESS"`
+}
+
+// TracingConfig configures the export of OpenTelemetry traces. It is off if Endpoint is empty.
+type TracingConfig struct {
+	// Endpoint is the OTLP receiver: http://host:port or https:// for OTLP over HTTP, grpc:// or grpcs:// for
+	// OTLP over gRPC.
+	Endpoint string `yaml:"endpoint" env:"ENDPOINT"`
+	// CAFile contains the certificate authorities to trust instead of the system's, in PEM.
+	CAFile string `yaml:"ca_file" env:"CA_FILE"`
+	// Sample is the share of traces that is exported, from 0 to 1.
+	Sample float64 `yaml:"sample" env:"SAMPLE"`
+	// Containers gives containers the variable TRACEPARENT.
+	Containers bool `yaml:"containers" env:"CONTAINERS"`
+}
+
+// tracing checks the fields of tracing.
+func (v *validation) tracing(c TracingConfig) {
+	if !(c.Sample >= 0 && c.Sample <= 1) { // rejects NaN too
+		v.wrong("tracing.sample", "must be from 0 to 1, but is %v", c.Sample)
+	}
+	if c.Endpoint == "" {
+		return
+	}
+	u, err := url.Parse(c.Endpoint)
+	schemes := []string{"http", "https", "grpc", "grpcs"}
+	if err != nil || !slices.Contains(schemes, u.Scheme) || u.Port() == "" || u.Hostname() == "" ||
+		u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+		v.wrong("tracing.endpoint", "must be http://, https://, grpc:// or grpcs:// with host:port, such as "+
+			"grpcs://otel.bank.example:4317, but is %q", c.Endpoint)
+	}
 }

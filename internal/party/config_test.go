@@ -230,6 +230,7 @@ func TestExample(t *testing.T) {
 	want.Proxy.NoProxy, want.Images.Registries = []string{}, []string{}
 	want.Partners.TrustedProxies.SPKI = []string{}
 	want.OIDC.Roles, want.ClientCertificates = RoleMap{}, []ClientCertificate{}
+	want.Notifications.Receivers = []ReceiverConfig{}
 	want.Temporal.Encryption.Keys, want.Temporal.Codec.Origins = map[string]string{}, []string{}
 	require.NoError(t, want.Complete())
 	assert.Equal(t, want, c)
@@ -283,7 +284,8 @@ func TestVariableNames(t *testing.T) {
 			name := prefix + strings.ToUpper(key)
 			if typ.Field(i).Type.Kind() == reflect.Struct {
 				walk(typ.Field(i).Type, name+"_")
-			} else if typ.Field(i).Type != reflect.TypeFor[[]ClientCertificate]() { // only in the file
+			} else if typ.Field(i).Type != reflect.TypeFor[[]ClientCertificate]() &&
+				typ.Field(i).Type != reflect.TypeFor[[]ReceiverConfig]() { // only in the file
 				want = append(want, name)
 			}
 		}

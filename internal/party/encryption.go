@@ -34,20 +34,20 @@ func encrypt(options *client.Options, by *codec.Codec) {
 
 // workflowClient returns the client of the control worker, which shares the connection of c: it waits for a
 // key that is not there yet, instead of failing jobs.
-func workflowClient(cfg *Config, c client.Client, logger *slog.Logger) (client.Client, error) {
-	ring, err := cfg.OpenKeys(logger)
+func (p *Party) workflowClient(c client.Client) (client.Client, error) {
+	ring, err := p.cfg.OpenKeys(p.logger)
 	if err != nil || ring == nil {
 		return c, err
 	}
-	options, err := TemporalOptions(cfg, logger)
+	options, err := p.temporalOptions()
 	if err != nil {
 		return nil, err
 	}
 	encrypt(&options, ring.WorkflowCodec())
 	w, err := client.NewClientFromExisting(c, options)
 	if err != nil {
-		return nil, fmt.Errorf("failed to connect the control worker of party %s to Temporal: %w", cfg.NodeID,
-			err)
+		return nil, fmt.Errorf("failed to connect the control worker of party %s to Temporal: %w",
+			p.cfg.NodeID, err)
 	}
 	return w, nil
 }

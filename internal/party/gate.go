@@ -47,6 +47,7 @@ func (p *Party) startGate(ctx context.Context, runs *runner.Runner, temporal cli
 	if err != nil {
 		return err
 	}
+	report := p.reporter(temporal, db)
 	g, err := gate.New(gate.Config{
 		Node: p.cfg.NodeID, Keys: p.keys,
 		Containers: func(ctx context.Context) ([]gate.Container, error) {
@@ -58,8 +59,12 @@ func (p *Party) startGate(ctx context.Context, runs *runner.Runner, temporal cli
 			}
 			return all, err
 		},
-		Describe:     describeRun(runs),
-		Report:       p.reporter(temporal, db),
+		Describe: describeRun(runs),
+		Report: func(ctx context.Context, r bfia.TaskReport) error {
+			err := report(ctx, r)
+			p.metrics.Callback("container", err)
+			return err
+		},
 		Transport:    p.containerTransport(),
 		Storage:      bucket,
 		Unidentified: p.cfg.Security.Mode == SecurityOpen || p.cfg.Runner.Unsafe,

@@ -16,16 +16,7 @@ func (p *Party) startAPI(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.serve(ctx, "listen", p.cfg.Listen, serveClients, s.Shutdown); err != nil {
-		return err
-	}
-	none := func(context.Context) error { return nil } // the Shutdown above stops all of its servers
-	if p.cfg.Ops.Listen != "" {
-		if err := p.serve(ctx, "ops.listen", p.cfg.Ops.Listen, s.ServeOperation, none); err != nil {
-			return err
-		}
-	}
-	return nil
+	return p.serve(ctx, "listen", p.cfg.Listen, serveClients, s.Shutdown)
 }
 
 // clientTLS returns a function that serves clients with TLS, if the configuration names a certificate.
@@ -37,6 +28,7 @@ func (p *Party) clientTLS(serve func(net.Listener) error) (func(net.Listener) er
 	if err != nil {
 		return nil, fmt.Errorf("tls.cert_file: %w", err)
 	}
+	p.listenPair = pair
 	base := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.ServerCertificate,
 		NextProtos: []string{"http/1.1"}}
 	if p.cfg.TLS.ClientCAFile != "" {

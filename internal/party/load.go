@@ -20,6 +20,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/internal/duration"
+	"hutong/internal/notify"
 )
 
 // EnvPrefix is the prefix of the configuration's environment variables.
@@ -38,6 +39,7 @@ func Default() *Config {
 			SessionTTL: 7 * 24 * time.Hour, MaxMessageMiB: 2048, SessionMiB: 8192, TotalMiB: 32768},
 		Temporal: TemporalConfig{Address: "127.0.0.1:7233", Codec: CodecConfig{Listen: "127.0.0.1:9382"}},
 		Storage:  StorageConfig{Credentials: CredentialsGate},
+		Tracing:  TracingConfig{Sample: 1},
 		Upload:   UploadConfig{MaxBytes: 8 << 30},
 		Jobs: JobsConfig{CheckDatasets: true, Parameters: ParametersWarn, MaxDocumentBytes: 1 << 20,
 			PollAfter: 10 * time.Second, PollEvery: 2 * time.Second, MaxAttempts: 3,
@@ -52,6 +54,8 @@ func Default() *Config {
 		Limits: LimitsConfig{Requests: 1000, Burst: 2000, OpenJobs: 1000, Uploads: 8, EventStreams: 200,
 			Connections:           8192,
 			ConnectionsPerAddress: 2048},
+		Notifications: NotificationsConfig{PartnerSilence: 5 * time.Minute,
+			SMTP: SMTPConfig{Encryption: notify.StartTLS}},
 		Log: LogConfig{Level: slog.LevelInfo, Format: LogText},
 	}
 }
@@ -169,6 +173,7 @@ func (c *Config) Complete() error {
 	if c.Scheduler == "" {
 		c.Scheduler = c.NodeID
 	}
+	c.Notifications.complete()
 	if c.Grants == "" {
 		c.Grants = GrantsRequired
 		if c.Security.Mode == SecurityOpen {
@@ -179,6 +184,7 @@ func (c *Config) Complete() error {
 		field string
 		path  *string
 	}{{"database.ca_file", &c.Database.CAFile}, {"storage.ca_file", &c.Storage.CAFile},
+		{"tracing.ca_file", &c.Tracing.CAFile},
 		{"temporal.encryption.keys_dir", &c.Temporal.Encryption.KeysDir}} {
 		if *file.path == "" {
 			continue

@@ -37,7 +37,7 @@ func (p *Party) openPartners() error {
 		if err != nil {
 			return fmt.Errorf("partners.tls.cert_file: %w", err)
 		}
-		cfg.KeyPair = pair
+		cfg.KeyPair, p.partnerPair = pair, pair
 	}
 	configured, err := p.configuredPartners()
 	if err != nil {

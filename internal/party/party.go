@@ -24,7 +24,9 @@ import (
 	"hutong/internal/certs"
 	"hutong/internal/imageref"
 	"hutong/internal/limits"
+	"hutong/internal/metrics"
 	"hutong/internal/partners"
+	"hutong/internal/tracing"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/dataset"
@@ -60,8 +62,17 @@ type Party struct {
 	nonces      nonces          // of the requests of partners
 	// sessions decides which partners may send to which sessions of the transport.
 	sessions *sessions
-	closers  []func(context.Context) error // in the order of the starts
-	failed   chan error
+	// metrics counts what this process does, and dependencies are the services that it needs.
+	metrics      *metrics.Metrics
+	dependencies metrics.Dependencies
+	started      atomic.Bool      // all roles run
+	tracing      *tracing.Tracing // nil if it is off
+	// temporalMetrics counts for Temporal's SDK; nil before the connection.
+	temporalMetrics client.MetricsHandler
+	// The certificates of listen and of partners, or nil.
+	listenPair, partnerPair *certs.KeyPair
+	closers                 []func(context.Context) error // in the order of the starts
+	failed                  chan error
 }
 
 // createTimeout limits create_all, which creates a job at every party or undoes that.
@@ -74,14 +85,23 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	defer func() {
 		if err != nil {
 			p.Stop(context.WithoutCancel(ctx))
+			return
 		}
+		p.started.Store(true)
 	}()
 	for _, dir := range []string{cfg.DataDir, cfg.Upload.Dir, p.tempDir()} {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
 			return nil, fmt.Errorf("failed to create folder %s of party %s: %w", dir, cfg.NodeID, err)
 		}
 	}
+	p.openMetrics(roles)
+	if err := p.openTracing(ctx, roles); err != nil {
+		return nil, err
+	}
 	if err := p.openPartners(); err != nil {
+		return nil, err
+	}
+	if err := p.startOps(ctx); err != nil {
 		return nil, err
 	}
 	if cfg.Transport.Sessions == SessionsAll {
@@ -95,6 +115,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
+	p.observeStores(db)
 	p.openTrail(db)
 	if roles.API || roles.Control || roles.Transport {
 		if err := p.watchContracts(ctx, db); err != nil {
@@ -118,11 +139,16 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the storage of party %s: %w", cfg.NodeID, err)
 	}
-	temporal, err := dialTemporal(ctx, cfg, p.logger)
+	blobs = p.observeStorage(blobs)
+	temporal, err := p.dialTemporal(ctx)
 	if err != nil {
 		return nil, err
 	}
 	p.onStop(func(context.Context) error { temporal.Close(); return nil })
+	p.observeTemporal(temporal)
+	if err := p.checkRestored(ctx, roles, db, blobs, temporal); err != nil {
+		return nil, err
+	}
 
 	if roles.API || roles.Control {
 		if err := p.openAPI(temporal, db, blobs); err != nil {
@@ -130,7 +156,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if roles.Control {
-		if err := p.startControl(temporal, db, blobs); err != nil {
+		if err := p.startControl(ctx, temporal, db, blobs); err != nil {
 			return nil, err
 		}
 	}
@@ -156,6 +182,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 // Stop stops the roles in reverse order. They accept no more requests and release their work, which other
 // processes of the party, or this one after a restart, continue.
 func (p *Party) Stop(ctx context.Context) {
+	p.started.Store(false)
 	for i := len(p.closers) - 1; i >= 0; i-- {
 		if err := p.closers[i](ctx); err != nil {
 			p.logger.Warn("failed to stop cleanly", "error", err)
@@ -187,6 +214,10 @@ func (p *Party) route(node string) (string, bool) {
 func (p *Party) remote(timeout time.Duration) *bfiaclient.Client {
 	c := bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), timeout)
 	c.Explain = fateflow.ExplainRefusal
+	c.Observe = p.metrics.Command
+	if p.tracing != nil {
+		c.Trace = p.tracing.Send
+	}
 	return c
 }
 
@@ -220,9 +251,10 @@ func (p *Party) startTransport(ctx context.Context) error {
 			partner, ok := p.partners.Lookup(node)
 			return partner.Transport(), ok
 		},
-		Authorize: p.authorizeCall,
-		Outgoing:  p.partners.Transport(transport.TunePool),
-		Logger:    p.base, // it adds the node id itself
+		Authorize:  p.authorizeCall,
+		OnTransfer: p.metrics.Transfer, OnForwardFailure: p.metrics.ForwardFailure,
+		Outgoing: p.partners.Transport(transport.TunePool),
+		Logger:   p.base, // it adds the node id itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
 			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
 			TotalBytes:   int64(p.cfg.Transport.TotalMiB) * mib,
@@ -233,6 +265,7 @@ func (p *Party) startTransport(ctx context.Context) error {
 		return fmt.Errorf("failed to open the transport of party %s: %w", p.cfg.NodeID, err)
 	}
 	p.channel = t
+	p.metrics.CollectTransport(t.Stats, int64(p.cfg.Transport.TotalMiB)*mib)
 	p.onStop(t.Close)
 	srv := t.Server()
 	srv.Handler = p.keys.Accept(t.ContainerHandler(), p.recordForgedCaller)
@@ -247,7 +280,11 @@ func (p *Party) startTransport(ctx context.Context) error {
 
 // openAPI creates the party's API and serves it to this process, at p.own.
 func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Store) error {
-	clients, err := p.clients(db)
+	clients, recheck, err := p.clients(db)
+	if err != nil {
+		return err
+	}
+	notifier, err := p.cfg.Notifier()
 	if err != nil {
 		return err
 	}
@@ -256,6 +293,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Schedulers: p.cfg.Routes.schedulers(),
 		Retention: p.cfg.Jobs.Retention,
 		Settings:  p.settings(), Limits: p.limits(),
+		WorkflowsURL:  p.cfg.Temporal.workflowsURL(),
 		Approval:      p.cfg.Jobs.Approval == ApprovalManual,
 		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict,
 		MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
@@ -267,6 +305,7 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		GrantsRequired:  p.cfg.Grants != GrantsOpen,
 		PermitsRequired: p.cfg.Grants == GrantsPermits,
 		Clients:         clients,
+		Recheck:         recheck,
 		Login:           p.login(),
 		FourEyes:        p.cfg.Jobs.FourEyes,
 		OpenPartners:    p.cfg.Security.OpenPartners,
@@ -274,6 +313,10 @@ func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Stor
 		Callers:         p.limiter,
 		Refusals:        p.refusals,
 		ClientTimeout:   30 * time.Second,
+		OnRequest:       p.observeRequest,
+		Trace:           p.receive(),
+		OnCallback:      func(err error) { p.metrics.Callback("partner", err) },
+		Notifier:        notifier,
 		Signer:          p.cfg.signer, KnownSigner: p.knownSigner, Software: softwareVersion(),
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,

@@ -66,6 +66,7 @@ func TestListenersRecordRefusals(t *testing.T) {
 	other.cfg.Transport.Listen, other.cfg.Transport.PartnerListen = freeAddress(t), freeAddress(t)
 	p := &Party{cfg: other.cfg, base: quietLog, logger: quietLog, failed: make(chan error, 8),
 		own: newMemoryListener(), limiter: LimitsConfig{Requests: 1, Burst: 3}.limiter()}
+	p.openMetrics(Roles{Transport: true})
 	p.openTrail(a.db)
 	require.NoError(t, p.openPartners())
 	require.NoError(t, p.watchContracts(t.Context(), a.db))

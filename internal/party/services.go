@@ -110,6 +110,11 @@ func UnsafeServices(c *Config) []Problem {
 		add("storage.url", "remove secure=false from it; storage.ca_file names a private authority",
 			"the connection to %s is neither encrypted nor verified", u.Host)
 	}
+	if u, err := url.Parse(c.Tracing.Endpoint); err == nil && (u.Scheme == "http" || u.Scheme == "grpc") &&
+		!isHere(u.Hostname()) {
+		add("tracing.endpoint", "use https or grpcs; tracing.ca_file names a private authority",
+			"the connection to %s is neither encrypted nor verified", u.Host)
+	}
 	return problems
 }
 

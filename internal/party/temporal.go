@@ -45,16 +45,39 @@ func TemporalOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
 	return options, nil
 }
 
+// temporalOptions returns the options of this process's connections to Temporal.
+func (p *Party) temporalOptions() (client.Options, error) {
+	options, err := TemporalOptions(p.cfg, p.logger)
+	if err != nil {
+		return options, err
+	}
+	options.MetricsHandler = p.temporalMetrics
+	if p.tracing != nil {
+		i, err := p.tracing.Interceptor()
+		if err != nil {
+			return options, err
+		}
+		options.Interceptors = append(options.Interceptors, i)
+	}
+	return options, nil
+}
+
 // dialTemporal connects to the party's Temporal namespace.
-func dialTemporal(ctx context.Context, cfg *Config, logger *slog.Logger) (client.Client, error) {
-	options, err := TemporalOptions(cfg, logger)
+func (p *Party) dialTemporal(ctx context.Context) (client.Client, error) {
+	handler, stop, err := p.metrics.Temporal(p.logger)
+	if err != nil {
+		return nil, err
+	}
+	p.temporalMetrics = handler
+	p.onStop(stop)
+	options, err := p.temporalOptions()
 	if err != nil {
 		return nil, err
 	}
 	c, err := client.DialContext(ctx, options)
 	if err != nil {
-		return nil, fmt.Errorf("failed to connect party %s to Temporal at %s: %w", cfg.NodeID,
-			cfg.Temporal.Address, err)
+		return nil, fmt.Errorf("failed to connect party %s to Temporal at %s: %w", p.cfg.NodeID,
+			p.cfg.Temporal.Address, err)
 	}
 	return c, nil
 }

@@ -35,6 +35,7 @@ func (c *Config) Validate() error {
 	v.kubernetes(c)
 
 	v.limits(c.Limits)
+	v.tracing(c.Tracing)
 	v.duration("remote.timeout", c.Remote.Timeout)
 	if c.Remote.GiveUpAfter < c.Remote.Timeout {
 		v.wrong("remote.give_up_after", "must be at least remote.timeout (%s), but is %s", c.Remote.Timeout,
@@ -46,6 +47,7 @@ func (c *Config) Validate() error {
 	if url := c.Proxy.URL; len(c.Proxy.NoProxy) > 0 && (url == "" || url == httpclient.Environment) {
 		v.wrong("proxy.no_proxy", "requires that proxy.url is the URL of a proxy")
 	}
+	v.notifications(c)
 	oneOf(&v, "log.format", c.Log.Format, LogText, LogJSON)
 	return errors.Join(v.errors...)
 }
@@ -79,6 +81,9 @@ func (v *validation) transport(c *Config) {
 func (v *validation) storage(c *Config) {
 	v.reachable("temporal.address", c.Temporal.Address)
 	v.required("temporal.namespace", c.Temporal.Namespace)
+	if c.Temporal.UIURL != "" {
+		v.httpURL("temporal.ui_url", c.Temporal.UIURL)
+	}
 	if (c.Temporal.TLS.CertFile == "") != (c.Temporal.TLS.KeyFile == "") {
 		v.wrong("temporal.tls", "requires both cert_file and key_file, or neither")
 	}

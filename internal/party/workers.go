@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"go.temporal.io/sdk/client"
 
@@ -13,12 +14,16 @@ import (
 	"hutong/activities/driver/docker"
 	"hutong/activities/driver/process"
 	"hutong/activities/housekeeping"
+	"hutong/activities/notification"
 	"hutong/activities/participant"
+	"hutong/activities/periodic"
 	"hutong/activities/runner"
 	"hutong/activities/scheduler"
 	"hutong/admission"
+	"hutong/api"
 	"hutong/bfia"
 	"hutong/internal/httpclient"
+	"hutong/internal/tracing"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/worker"
@@ -45,9 +50,18 @@ func (p *Party) limits() admission.Limits {
 		PerPartner: j.MaxJobsPerPartner}
 }
 
-func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob.Store) error {
+func (p *Party) startControl(ctx context.Context, temporal client.Client, db *store.Store,
+	blobs blob.Store) error {
+	notifier, err := p.cfg.Notifier()
+	if err != nil {
+		return err
+	}
+	notifies := len(notifier.Receivers) > 0
+	if err := switchNotifications(ctx, db, notifies); err != nil {
+		return err
+	}
 	partners := p.remote(p.cfg.Remote.Timeout)
-	workflowClient, err := workflowClient(p.cfg, temporal, p.logger)
+	workflowClient, err := p.workflowClient(temporal)
 	if err != nil {
 		return err
 	}
@@ -56,7 +70,8 @@ func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob
 	}
 	w := worker.NewControl(workflowClient,
 		&scheduler.Activities{Node: p.cfg.NodeID, Store: db, Documents: db, Limits: p.limits(),
-			Client: partners, OnWait: forwardWaits(temporal, workflows.SchedulerJobID), Logger: p.logger},
+			Client: partners, OnPollEnd: func() { p.metrics.Callback("poll", nil) },
+			OnWait: forwardWaits(temporal, workflows.SchedulerJobID), Logger: p.logger},
 		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(),
 			CheckDatasets: p.cfg.Jobs.CheckDatasets,
 			Client:        partners,
@@ -65,24 +80,50 @@ func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob
 				Timeout: p.cfg.Remote.Timeout},
 			Logger: p.logger},
 		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention,
-			DeleteWorkflows: p.workflowDeleter(temporal), Logger: p.logger})
+			DeleteWorkflows: p.workflowDeleter(temporal), OnRemoved: p.metrics.Removed,
+			Logger: p.logger},
+		&notification.Activities{Node: p.cfg.NodeID, Store: db, Sender: notifier, Started: time.Now(),
+			PartnerSilence: p.cfg.Notifications.PartnerSilence,
+			Logger:         p.logger}, notifies,
+		&periodic.Activities{Store: db, Submit: p.api.SubmitPeriodic, Logger: p.logger})
 	if err := w.Start(); err != nil {
 		return err
 	}
 	p.onStop(func(context.Context) error { w.Stop(); return nil })
+	p.metrics.CollectRows(db, api.RunnerState, p.logger)
 	return nil
+}
+
+// switchNotifications switches the notifications of the party on or off. Switched on, they begin with what
+// happens from then on, so that a party with old jobs sends nothing for them.
+func switchNotifications(ctx context.Context, db *store.Store, on bool) error {
+	if on {
+		return db.StartNotifications(ctx)
+	}
+	return db.StopNotifications(ctx)
 }
 
 func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store,
 	docker *docker.Driver) error {
+	forwardReport := forwardReports(temporal)
 	runs := &runner.Runner{Node: p.cfg.NodeID, Machine: hostname(), Store: db, Blobs: blobs,
 		Drivers: map[string]driver.Driver{},
-		System:  p.system, OnReport: forwardReports(temporal),
+		System:  p.system,
+		OnReport: func(ctx context.Context, jobID string, report bfia.TaskReport) error {
+			err := forwardReport(ctx, jobID, report)
+			p.metrics.Callback("control_port", err)
+			return err
+		},
+		OnExit:          func() { p.metrics.Callback("exit", nil) },
+		OnOrphanRemoved: func() { p.metrics.Removed("containers", 1) },
 		OnWait:          forwardWaits(temporal, workflows.ParticipantJobID),
 		StopGrace:       p.cfg.Runner.StopGrace,
 		AllowExceptions: p.cfg.Security.Mode == SecurityOpen,
 		GPUs:            p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
 		Logger: p.logger}
+	if p.tracing != nil && p.cfg.Tracing.Containers {
+		runs.TraceParent = tracing.Parent
+	}
 	var named driver.Driver // its id becomes the runner's id
 	if len(p.cfg.Runner.Process.Allow) > 0 {
 		processes, err := process.New(process.Options{Dir: filepath.Join(p.cfg.DataDir, "runs"),

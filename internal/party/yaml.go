@@ -99,6 +99,10 @@ func (w *yamlWalk) walk(n *yaml.Node, typ reflect.Type, path string) {
 		} else if err := w.onDuration(n); err != nil {
 			w.fail(n, "%s: %v", path, err)
 		}
+	case n.Kind == yaml.SequenceNode && typ.Kind() == reflect.Slice:
+		for i, item := range n.Content {
+			w.walk(item, typ.Elem(), fmt.Sprintf("%s[%d]", path, i))
+		}
 	case n.Kind == yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			w.walkEntry(n.Content[i], n.Content[i+1], typ, path)

@@ -2,8 +2,8 @@
 // scheduler can run it as a container.
 //
 // The program reads its task from the environment (package component). It talks to its partners through the
-// transport of its own party (package channel). It runs one component and exits with 0, 1, or 75 if a partner
-// was stopped. A callback reports the same result.
+// transport of its own party (package channel). It runs one component and exits with 0, 1, 69 if a partner
+// failed, or 75 if a partner was stopped. A callback reports the same result.
 //
 // The algorithms are Intersection (package psi), HeteroSecureBoost (package boost) and HeteroLR (package lr).
 // Probe (package probe) checks everything that these algorithms need.
@@ -42,8 +42,8 @@ const (
 	stopTimeout  = time.Second
 )
 
-// run executes one task and returns the exit code: 0 for success, 1 for failure, 75 if a partner was stopped.
-// If this program is stopped by a signal, the code is 128 plus the signal's number.
+// run executes one task and returns the exit code: 0 for success, 1 for failure, 69 if a partner failed, 75
+// if a partner was stopped. If this program is stopped by a signal, the code is 128 plus the signal's number.
 //
 // An argument overrides the component that the environment names. A registration whose command is
 // ["CallbackOnly"] therefore turns any job into a measurement of the platform alone.
@@ -99,6 +99,9 @@ func report(task component.Task, control *component.Control, err error) int {
 	status, code := component.StatusSuccess, 0
 	if err != nil {
 		status, code = component.StatusFailed, 1
+		if partner := (*channel.PartnerError)(nil); errors.As(err, &partner) {
+			code = exitPartner
+		}
 		if isPartnerStopped(err) {
 			code = exitTemporary
 		}
@@ -121,6 +124,10 @@ var errStopped = channel.Errorf("stopped by a signal")
 // exitTemporary is EX_TEMPFAIL of sysexits.h. It reports to a platform that the failure is retryable: it has
 // a cause outside of the algorithm.
 const exitTemporary = 75
+
+// exitPartner is EX_UNAVAILABLE of sysexits.h. It reports to a platform that a partner failed, and this side
+// has no failure of its own, so that the partner's failure is shown as the cause.
+const exitPartner = 69
 
 // isPartnerStopped reports whether a partner ended because it, its container or its machine was stopped. In
 // that case no party has failed.

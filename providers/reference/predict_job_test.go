@@ -106,10 +106,12 @@ func TestPredictRefuses(t *testing.T) {
 				"test_data": addressJSON(hostData[0], hostData[1]),
 			}, predictionOutputs)),
 		}
+		var codes []int
 		for _, p := range started {
-			require.Equal(t, 1, p.wait(t, 20*time.Second))
+			codes = append(codes, p.wait(t, 20*time.Second))
 			require.Contains(t, p.logs.String(), want)
 		}
+		requireFailures(t, codes...)
 		b.takeCallbacks()
 	}
 	address := func(role, task, output string) [2]string {

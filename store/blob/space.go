@@ -5,7 +5,7 @@ import "golang.org/x/sys/unix"
 // Space returns the space of the disk that holds a storage. known is false for a storage in S3, and if the
 // disk does not answer.
 func Space(s Store) (free, total int64, known bool) {
-	file, inFolder := s.(*File)
+	file, inFolder := Folder(s)
 	if !inFolder {
 		return 0, 0, false
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"hutong/bfia"
+	"hutong/internal/zipfile"
 	"hutong/store"
 	"hutong/store/blob"
 )
@@ -105,12 +106,9 @@ func badArchive(format string, args ...any) error {
 }
 
 func (m *Models) openArchive(r io.ReaderAt, size int64, how Importing) (*archive, error) {
-	z, err := zip.NewReader(r, size)
+	z, err := zipfile.Open(r, size, maxFiles)
 	if err != nil {
-		return nil, bfia.Wrap(bfia.CodeBadRequest, err, "archive: is not a zip file: %v", err)
-	}
-	if len(z.File) > maxFiles {
-		return nil, badArchive("has %d entries, more than %d", len(z.File), maxFiles)
+		return nil, bfia.Wrap(bfia.CodeBadRequest, err, "archive: %v", err)
 	}
 	a := &archive{entries: map[string]*zip.File{}}
 	for _, f := range z.File {

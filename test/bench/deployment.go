@@ -55,19 +55,21 @@ func startDeployment(ctx context.Context, o options, slots int, flags ...string)
 	}()
 	args := []string{"dev", "--data-dir", d.dir, "--slots", strconv.Itoa(slots), "--allow", o.provider,
 		"--allow", exitProgram, "--allow", sleepProgram}
-	first, err := ports.Free("127.0.0.1", 11) // a party also uses the ports after its own
+	const each = 5 // a party also uses the four ports after its own
+	first, err := ports.Free("127.0.0.1", 2*each+3)
 	if err != nil {
 		return nil, err
 	}
 	for i, node := range []string{d.guest, d.host} {
-		address := "127.0.0.1:" + strconv.Itoa(first+4*i)
+		address := "127.0.0.1:" + strconv.Itoa(first+each*i)
 		d.urls[node] = "http://" + address
 		args = append(args, "--party", node+"="+address)
 	}
-	d.temporal = "127.0.0.1:" + strconv.Itoa(first+8)
-	args = append(args, "--temporal-port", strconv.Itoa(first+8), "--ui-port", strconv.Itoa(first+9))
+	temporal := first + 2*each
+	d.temporal = "127.0.0.1:" + strconv.Itoa(temporal)
+	args = append(args, "--temporal-port", strconv.Itoa(temporal), "--ui-port", strconv.Itoa(temporal+1))
 	if o.profile != "" {
-		d.pprof = "127.0.0.1:" + strconv.Itoa(first+10)
+		d.pprof = "127.0.0.1:" + strconv.Itoa(temporal+2)
 		args = append(args, "--pprof", d.pprof)
 	}
 	d.process = exec.Command(o.hutong, append(args, flags...)...)

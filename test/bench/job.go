@@ -115,7 +115,7 @@ func (d *deployment) awaitHost(ctx context.Context, t jobTimes) error {
 }
 
 // concurrentClients is the number of clients that submit many jobs.
-const concurrentClients = 32
+const concurrentClients = 16
 
 // runMany submits n jobs at once. It returns their ids, and the time until the last was FINISHED. It polls
 // all of them with one request, since more would add to the measured load.

@@ -13,7 +13,8 @@
 //   - read: a job's status and a page of the list of jobs, with 10,000 jobs in the store and with 200;
 //   - dags, jobs: how the time of a task and of a job and the memory grow with their number;
 //   - security: the reference job between parties with all security on, against parties with all of it off;
-//   - peer: the reference job on FATE-Flow 2.2.0; not measured by default.
+//   - peer: the reference job on FATE-Flow 2.2.0; not measured by default;
+//   - fate: a job of FATE's own components on FATE-Flow 2.2.0; not measured by default.
 package main
 
 import (
@@ -67,6 +68,7 @@ var sections = []section{
 	{"jobs", true, measureJobs},
 	{"security", true, measureSecurity},
 	{"peer", false, measurePeer},
+	{"fate", false, measureFATE},
 }
 
 func main() {
@@ -85,7 +87,7 @@ func main() {
 		"the hutong binary (default the one in the folder of this program)")
 	flag.StringVar(&o.profile, "profile", "", "folder for CPU profiles of hutong in each section")
 	flag.StringVar(&o.cache, "cache", "",
-		"folder in which test/interop/fateflow/install.sh has installed FATE-Flow, for the section peer")
+		"folder in which test/interop/fateflow/install.sh has installed FATE-Flow, for the sections peer and fate")
 	strict := flag.Bool("strict", false, "exit with code 1 if a ratio misses its target")
 	quick := flag.Bool("quick", false, "measure few and small jobs, to test this program")
 	flag.BoolVar(&o.verbose, "verbose", false, "print every measurement and the log of hutong")

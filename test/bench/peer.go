@@ -245,6 +245,10 @@ func (p *fateFlowPair) stop(ctx context.Context, docker *client.Client) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}
+	if docker == nil { // the components run as processes
+		_ = os.RemoveAll(p.dir)
+		return
+	}
 	if all, err := docker.ContainerList(ctx, container.ListOptions{All: true}); err == nil {
 		for _, c := range all {
 			if c.Image == peerTag && p.guest != nil &&

@@ -65,7 +65,7 @@ func measureReads(ctx context.Context, o options, into *report) error {
 		}
 		for _, read := range reads {
 			for _, n := range clientCounts {
-				each, took, err := sendRequests(n, 2*time.Second, func(i int) error {
+				each, took, err := sendRequests(ctx, n, 2*time.Second, func(i int) error {
 					return apiclient.Call(ctx, http.MethodGet, base+read.path(i, stored), nil, nil)
 				})
 				if err != nil {
@@ -146,7 +146,8 @@ func measureDatabase(ctx context.Context, o options, d *deployment, into *report
 			}
 		}
 		for _, read := range reads {
-			each, _, err := sendRequests(8, 2*time.Second, func(i int) error { return read.read(i, stored) })
+			each, _, err := sendRequests(ctx, 8, 2*time.Second,
+				func(i int) error { return read.read(i, stored) })
 			if err != nil {
 				return fmt.Errorf("failed to read %s: %w", read.name, err)
 			}

@@ -150,6 +150,7 @@ type observations struct {
 	unreadable      []string                    // why the results of jobs could not be read
 	limitViolations []string                    // where jobs held more slots than allowed
 	trustViolations []string                    // signed requests that counted twice, broken audit trails
+	wrongVersions   []string                    // processes that do not run the version under test at the end
 	results         map[string]map[string]string
 	expected        map[JobKind]map[string]string
 }
@@ -157,7 +158,7 @@ type observations struct {
 // check compares the observations of a run with what must hold, and returns the violations.
 func check(f *observations) *findings {
 	found := &findings{orphaned: f.leftovers,
-		wrong: slices.Concat(f.unreadable, f.limitViolations, f.trustViolations)}
+		wrong: slices.Concat(f.unreadable, f.limitViolations, f.trustViolations, f.wrongVersions)}
 	known := map[string]bool{}
 	for _, j := range f.jobs {
 		known[j.ID] = true

@@ -29,7 +29,8 @@ import (
 // deployment is three parties and the servers that they use, each a process of its own.
 type deployment struct {
 	dir       string
-	bin       string // of hutong and provider
+	bin       string // of the provider, and of the servers that all parties use
+	versions  *versions
 	processes map[string]*process
 	links     map[string]*link
 	parties   map[string]*party
@@ -48,6 +49,9 @@ type party struct {
 	// client is an administrator of the party, as whom all its clients call.
 	client apiclient.Client
 
+	// hutong returns a command of one of the versions with the party's configuration.
+	hutong func(program string, args ...string) *exec.Cmd
+
 	dir          string
 	database     string
 	dockerSocket string // socket of its Docker Engine; empty for a party that runs processes
@@ -65,9 +69,9 @@ func (p *party) url() string { return "https://" + p.listen }
 const providerImage = "hutong/provider:1.0.0"
 
 // startDeployment starts all processes, and waits until they serve.
-func startDeployment(ctx context.Context, dir, bin string) (*deployment, error) {
-	d := &deployment{dir: dir, bin: bin, processes: map[string]*process{}, links: map[string]*link{},
-		parties: map[string]*party{}}
+func startDeployment(ctx context.Context, dir, bin, older string) (*deployment, error) {
+	d := &deployment{dir: dir, bin: bin, versions: newVersions(filepath.Join(bin, "hutong"), older),
+		processes: map[string]*process{}, links: map[string]*link{}, parties: map[string]*party{}}
 	for _, d := range []string{dir, filepath.Join(dir, "logs")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return nil, err
@@ -235,7 +239,9 @@ func (d *deployment) startTemporal(ctx context.Context) error {
 	d.temporal = address
 	p := d.launch("temporal", false, func() *exec.Cmd {
 		return exec.Command(filepath.Join(d.bin, "hutong"), "temporal", "--data-dir",
-			filepath.Join(d.dir, "temporal"), "--port", port)
+			filepath.Join(d.dir, "temporal"), "--port", port,
+			// As after weeks of waiting, jobs that are queued continue with a new history.
+			"--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=60")
 	}, nil)
 	return awaitReady(ctx, "the Temporal server", p, func() bool { return canConnect("tcp", address) })
 }
@@ -323,23 +329,25 @@ func (d *deployment) startParty(ctx context.Context, p *party) error {
 	if err != nil {
 		return err
 	}
-	hutong := func(args ...string) *exec.Cmd {
-		c := exec.Command(filepath.Join(d.bin, "hutong"), append(args, "--config", file)...)
+	p.hutong = func(program string, args ...string) *exec.Cmd {
+		c := exec.Command(program, append(args, "--config", file)...)
 		c.Env = append(os.Environ(), "DOCKER_HOST=unix://"+p.dockerSocket)
 		return c
 	}
-	if out, err := hutong("migrate").CombinedOutput(); err != nil {
+	first := func(args ...string) *exec.Cmd { return p.hutong(d.versions.first(), args...) }
+	if out, err := first("migrate").CombinedOutput(); err != nil {
 		return fmt.Errorf("failed to migrate the database of %s: %w: %s", p.name, err, out)
 	}
-	if p.client, err = d.newClient(hutong); err != nil {
+	if p.client, err = d.newClient(first); err != nil {
 		return fmt.Errorf("failed to create a token at %s: %w", p.name, err)
 	}
 	var api *process
 	commands := map[string][]string{"api": {"api"}, "control": {"worker", "--only", "control"},
 		"runner": {"worker", "--only", "runner"}, "transport": {"transport"}}
-	for name, args := range commands {
-		proc := d.launch(p.name+" "+name, false, func() *exec.Cmd { return hutong(args...) }, nil)
-		if name == "api" {
+	for part, args := range commands {
+		name := p.name + " " + part
+		proc := d.launch(name, false, func() *exec.Cmd { return p.hutong(d.versions.of(name), args...) }, nil)
+		if part == "api" {
 			api = proc
 		}
 	}

@@ -66,8 +66,8 @@ func processesIn(dir string) (found []string) {
 	return found
 }
 
-// openWorkflows returns a message for each workflow, except housekeeping, that still runs according to the
-// Temporal server's own database.
+// openWorkflows returns a message for each workflow, except housekeeping and the restore mark, that still
+// runs according to the Temporal server's own database.
 func openWorkflows(ctx context.Context, file string) ([]string, error) {
 	db, err := sql.Open("sqlite", "file:"+file+"?mode=ro&_pragma=busy_timeout(10000)")
 	if err != nil {
@@ -77,7 +77,7 @@ func openWorkflows(ctx context.Context, file string) ([]string, error) {
 	found, err := db.QueryContext(
 		ctx,
 		`SELECT workflow_id FROM executions_visibility
-			WHERE status = 1 AND workflow_type_name <> 'Housekeeping'
+			WHERE status = 1 AND workflow_type_name NOT IN ('Housekeeping', 'RestoreMark')
 			ORDER BY workflow_id`,
 	)
 	if err != nil {

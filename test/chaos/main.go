@@ -28,6 +28,8 @@ func main() {
 	root := flag.String("root", ".", "folder of the repository")
 	dir := flag.String("dir", "",
 		"folder for the run's data, kept when the run fails (default a new temporary folder)")
+	olderFlag := flag.String("older", "", "program hutong of another version, with which all processes begin and to "+
+		"which they change at times")
 	show := flag.Bool("plan", false, "print the planned faults and jobs, and exit")
 	flag.Parse()
 	seed, err := strconv.ParseUint(*seedText, 10, 64)
@@ -40,7 +42,15 @@ func main() {
 			*seedText)
 		os.Exit(2)
 	}
+	older, err := olderProgram(*olderFlag)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		os.Exit(2)
+	}
 	plan := NewPlan(seed, *length)
+	if older != "" {
+		plan.AddVersionChanges()
+	}
 	if *show {
 		for _, f := range plan.Faults {
 			fmt.Println(f)
@@ -52,7 +62,7 @@ func main() {
 		return
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	good, err := chaos(ctx, plan, *settle, *root, *dir)
+	good, err := chaos(ctx, plan, *settle, *root, *dir, older)
 	cancel()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
@@ -78,7 +88,8 @@ func (a *progress) countJob() {
 }
 
 // chaos starts the deployment, runs the plan, and reports whether the checker found nothing wrong.
-func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir string) (good bool, err error) {
+func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir, older string,
+) (good bool, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return false, err
@@ -89,7 +100,7 @@ func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir strin
 	fmt.Printf("seed %d: %d faults and %d jobs in %s, at three parties; data in %s\n",
 		plan.Seed, len(plan.Faults), len(plan.Jobs), plan.Length, dir)
 
-	d, err := startDeployment(ctx, dir, filepath.Dir(self))
+	d, err := startDeployment(ctx, dir, filepath.Dir(self), older)
 	defer func() {
 		d.stop()
 		if good {
@@ -110,6 +121,11 @@ func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir strin
 		return false, fmt.Errorf("failed to run the jobs without faults: %w", err)
 	}
 	fmt.Printf("three parties run; without faults each kind of job ended as expected\n\n")
+	if older != "" {
+		if err := d.migrateAll(); err != nil {
+			return false, err
+		}
+	}
 	return d.runPlan(ctx, plan, settle, root, want, reference)
 }
 
@@ -140,7 +156,10 @@ func (d *deployment) runPlan(ctx context.Context, plan Plan, settle time.Duratio
 	}
 
 	var faults, jobs sync.WaitGroup
-	faults.Go(func() { d.injectFaults(deadline, plan, began, &done) })
+	faults.Go(func() {
+		d.injectFaults(deadline, plan, began, &done)
+		d.upgradeAll()
+	})
 	runs := reference
 	for _, j := range plan.Jobs {
 		r := &jobRun{JobPlan: j}
@@ -165,6 +184,7 @@ func (d *deployment) runPlan(ctx context.Context, plan Plan, settle time.Duratio
 	}
 	f.limitViolations = monitor.findings()
 	f.trustViolations = d.trustViolations(ctx)
+	f.wrongVersions = d.wrongVersions(done.faults[faultVersion])
 	v := check(f)
 	writeReport(os.Stdout, plan, f, &done, v, time.Since(began))
 	fmt.Printf("\n%s\n", monitor)
@@ -287,6 +307,8 @@ func (d *deployment) injectFault(ctx context.Context, f Fault) (hit bool, affect
 		return d.parties[strings.TrimSuffix(f.Target, " keys")].rekey() == nil, 0
 	case faultDrain:
 		return d.drainRunners(ctx, d.parties[strings.TrimSuffix(f.Target, " runners")], f.For), 0
+	case faultVersion:
+		return d.changeVersion(f), 0
 	case faultKill:
 		hit = d.processes[f.Target].takeDown(syscall.SIGKILL, f.For)
 	case faultRestart:

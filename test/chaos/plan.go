@@ -21,6 +21,7 @@ const (
 	faultDrain       FaultKind = "drain runners"
 	faultRotate      FaultKind = "new certificate"
 	faultRekey       FaultKind = "new Temporal key"
+	faultVersion     FaultKind = "other version"
 	faultCut         FaultKind = "cut"
 	faultStall       FaultKind = "stall"
 	faultDelay       FaultKind = "delay"
@@ -74,6 +75,7 @@ type Plan struct {
 var (
 	parties = []string{"guest", "host", "third"}
 	links   = []string{"guest-host", "guest-third", "host-third"}
+	parts   = []string{"api", "control", "runner", "transport"} // of a party
 )
 
 // quietPeriod is the time at the start and the end of a run without faults.
@@ -116,8 +118,12 @@ func NewPlan(seed uint64, length time.Duration) Plan {
 		p.Jobs[i].Priority = priority.IntN(10)
 		at += seconds(2, 10)
 	}
-	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
+	p.sortFaults()
 	return p
+}
+
+func (p *Plan) sortFaults() {
+	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
 }
 
 // drawDrains draws the times at which operators drain the runners of a party.
@@ -161,7 +167,7 @@ func drawKeys(seed uint64, length time.Duration) (keys []Fault) {
 func drawFault(r *rand.Rand, at time.Duration, seconds func(least, most float64) time.Duration) Fault {
 	party := parties[r.IntN(len(parties))]
 	link := links[r.IntN(len(links))]
-	process := party + " " + []string{"api", "control", "runner", "transport"}[r.IntN(4)]
+	process := party + " " + parts[r.IntN(len(parts))]
 	f := Fault{At: at}
 	switch n := r.IntN(100); {
 	case n < 30:

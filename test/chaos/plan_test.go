@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -72,7 +73,7 @@ func TestDefaultPlanCoversEverything(t *testing.T) {
 		require.True(t, targets[target], "%s", target)
 	}
 	for _, party := range parties {
-		for _, part := range []string{"api", "control", "runner", "transport"} {
+		for _, part := range parts {
 			require.True(t, targets[party+" "+part], "%s %s", party, part)
 		}
 	}
@@ -81,4 +82,42 @@ func TestDefaultPlanCoversEverything(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, len(p.Faults), 100)
 	require.GreaterOrEqual(t, len(p.Jobs), 60)
+}
+
+// TestVersionChangesCoverEverything checks that make upgrade changes every process to and fro, without
+// changing the other faults.
+func TestVersionChangesCoverEverything(t *testing.T) {
+	without, p := NewPlan(1, 4*time.Minute), NewPlan(1, 4*time.Minute)
+	p.AddVersionChanges()
+	changes := map[string]int{}
+	for i, f := range p.Faults {
+		if i > 0 {
+			require.GreaterOrEqual(t, f.At, p.Faults[i-1].At)
+		}
+		if f.Kind == faultVersion {
+			changes[f.Target]++
+		}
+	}
+	for _, process := range partyProcesses() {
+		require.GreaterOrEqual(t, changes[process+versionSuffix], 2, process)
+	}
+	p.Faults = slices.DeleteFunc(p.Faults, func(f Fault) bool { return f.Kind == faultVersion })
+	require.Equal(t, without, p)
+}
+
+// TestVersions checks which version a process runs.
+func TestVersions(t *testing.T) {
+	v := newVersions("new", "")
+	require.Equal(t, "new", v.first())
+	require.Equal(t, "new", v.of("guest api"))
+
+	v = newVersions("new", "old")
+	require.Equal(t, "old", v.first())
+	require.Equal(t, "old", v.of("guest api"))
+	v.change("guest api")
+	require.Equal(t, "new", v.of("guest api"))
+	require.Equal(t, "old", v.of("host api"))
+	require.Equal(t, []string{"host api"}, v.upgrade([]string{"guest api", "host api"}))
+	v.change("host api")
+	require.Equal(t, "new", v.of("host api"), "after the upgrade all stay")
 }

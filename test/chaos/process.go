@@ -146,6 +146,16 @@ func (p *process) stop(within time.Duration) {
 	}
 }
 
+// program returns the path of the program that runs, or "".
+func (p *process) program() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return ""
+	}
+	return p.cmd.Path
+}
+
 // tail returns the end of the program's log.
 func (p *process) tail() string {
 	b, _ := os.ReadFile(p.log)

@@ -2,7 +2,9 @@
 import AxeBuilder from "@axe-core/playwright";
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Page } from "playwright-core";
+import { basename, join } from "node:path";
+import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Page, type Request } from "playwright-core";
+import { hangs } from "./promise";
 
 const programs = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 
@@ -15,14 +17,18 @@ export async function startBrowser(): Promise<Browser> {
 /** Watched is a page, and what was wrong with it since the last check. */
 export class Watched {
   readonly faults: string[] = [];
+  // What the page loads for the first time since it was opened. A page that polls loads the rest again and again.
   private open = new Set<unknown>();
-  private quietSince = Date.now();
+  private loaded = new Set<string>();
+  private begun = 0;
 
   constructor(
     readonly page: Page,
     readonly origin: string,
   ) {
     page.on("console", (m) => {
+      // Docker has added or removed a network of the machine; the page asks again.
+      if (m.text().includes("net::ERR_NETWORK_CHANGED")) return;
       if (m.type() === "error" || m.type() === "warning") this.faults.push(`console: ${m.text()}`);
     });
     page.on("pageerror", (e) => this.faults.push(`error: ${e.message}`));
@@ -31,30 +37,37 @@ export class Watched {
       if (url.origin !== origin && !["data:", "blob:"].includes(url.protocol)) {
         this.faults.push(`request to ${r.url()}`);
       }
-      if (url.pathname !== "/v2/events") this.open.add(r);
+      if (url.pathname === "/v2/events" || this.loaded.has(url.pathname)) return;
+      this.open.add(r);
+      this.begun++;
     });
-    const closed = (r: unknown) => {
-      this.open.delete(r);
-      this.quietSince = Date.now();
+    const closed = (r: Request) => {
+      if (this.open.delete(r)) this.loaded.add(new URL(r.url()).pathname);
     };
     page.on("requestfinished", closed);
     page.on("requestfailed", closed);
+    page.on("framenavigated", () => this.loaded.clear());
   }
 
   /** go opens a path of the party, and waits until it is loaded. */
   async go(path: string): Promise<void> {
-    await this.page.goto(this.origin + path, { waitUntil: "load" });
+    const open = () => this.page.goto(this.origin + path, { waitUntil: "load" });
+    await open().catch((e: Error) => {
+      if (!e.message.includes("net::ERR_NETWORK_CHANGED")) throw e; // as above
+      return open();
+    });
     await this.settle();
   }
 
-  /** settle waits until the page has a heading, and has not loaded anything for a moment. */
+  /** settle waits until the page has a heading, and has loaded and drawn everything. */
   async settle(): Promise<void> {
-    await this.page.waitForSelector("h1", { timeout: 20_000 });
-    this.quietSince = Date.now();
-    const end = Date.now() + 20_000;
-    while (this.open.size > 0 || Date.now() - this.quietSince < 250) {
-      if (Date.now() > end) throw new Error(`${this.page.url()}: still loading after 20 s`);
-      await this.page.waitForTimeout(50);
+    await this.page.waitForSelector("h1");
+    const end = Date.now() + hangs;
+    for (;;) {
+      const begun = this.begun;
+      const loading = await this.page.evaluate(idle).catch(() => true); // the page was left for another one
+      if (!loading && this.open.size === 0 && this.begun === begun) return;
+      if (Date.now() > end) throw new Error(`${this.page.url()}: still loading after ${hangs / 1000} s`);
     }
   }
 
@@ -103,6 +116,16 @@ export class Watched {
   }
 }
 
+/**
+ * idle runs in a page. It waits until the page has nothing to do, by the page's own clock, so that what the page delays,
+ * at most 300 ms, has begun. It returns whether the page shows that it loads something.
+ */
+async function idle(): Promise<boolean> {
+  await new Promise((resolve) => setTimeout(resolve, 320));
+  await new Promise((resolve) => requestIdleCallback(resolve, { timeout: 5000 }));
+  return document.querySelector("main .loading") !== null;
+}
+
 /** newPage opens a page of a party in a context of its own. */
 export async function newPage(
   browser: Browser,
@@ -116,7 +139,14 @@ export async function newPage(
     reducedMotion: "reduce",
     ...options,
   });
+  // Pages of a newer build than the parties', while the pages are being changed.
+  const folder = process.env.CONSOLE_DIST;
+  if (folder) {
+    await context.route(/\/console\/app\.(js|css)/, (route) =>
+      route.fulfill({ path: join(folder, basename(new URL(route.request().url()).pathname)) }),
+    );
+  }
   const page = await context.newPage();
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(hangs);
   return { context, page, w: new Watched(page, origin) };
 }

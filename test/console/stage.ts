@@ -3,8 +3,10 @@ import { spawn } from "node:child_process";
 import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { hangs } from "./promise";
 
 export interface Stage {
+  pid: number; // of all parties
   files: string;
   open: {
     guest: string;
@@ -15,8 +17,8 @@ export interface Stage {
     tasks: number;
     reason: string;
     jobs: Record<
-      | "running" | "queued" | "failed" | "pending" | "approve" | "reject" | "stop" | "live" | "trained" | "again"
-      | "large",
+      | "running" | "queued" | "failed" | "pending" | "approve" | "like" | "reject" | "stop" | "live" | "trained" | "again"
+      | "large" | "evaluated" | "retried",
       string
     >;
   };
@@ -25,14 +27,15 @@ export interface Stage {
     host: string;
     tokens: Record<"admin" | "viewer" | "operator" | "approver" | "operator_only" | "approver_only", string>;
     jobs: Record<"running" | "pending" | "approve" | "failed", string>;
+    oidc: { issuer: string; user: string; password: string; missing?: string };
   };
 }
 
 /** root is the repository's folder; the tests run in test/console. */
 export const root = join(process.cwd(), "..", "..");
 
-// A cold machine builds nothing here, but it starts two pairs of parties and stores 10,000 jobs.
-const startLimit = 4 * 60_000;
+// Nothing is built here, but two pairs of parties start, and 10,000 jobs are stored, or 100,000 by make console-load.
+const startLimit = 30 * 60_000;
 
 /**
  * startStage starts the parties, and returns when all jobs have reached their states. With STAGE it uses parties that
@@ -42,7 +45,7 @@ export async function startStage(): Promise<{ stage: Stage; stop: () => Promise<
   if (process.env.STAGE) {
     return { stage: JSON.parse(readFileSync(process.env.STAGE, "utf8")) as Stage, stop: async () => {} };
   }
-  const program = spawn(join(root, "bin", "console-stage"), process.env.STAGE_FLAGS?.split(" ") ?? [], {
+  const program = spawn(join(root, "bin", "console-stage"), [...(process.env.DEX ? ["-dex", process.env.DEX] : []), ...(process.env.STAGE_FLAGS?.split(" ") ?? [])], {
     cwd: root,
     stdio: ["pipe", "pipe", "inherit"],
   });
@@ -81,8 +84,17 @@ export async function api<T>(url: string): Promise<T> {
   return body.data;
 }
 
+/** post returns the data of a party's answer to a text of JSON. */
+async function post<T>(url: string, body: string): Promise<T> {
+  const response = await fetch(url, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  const answer = (await response.json()) as { data: T };
+  if (!response.ok) throw new Error(`${url}: HTTP ${response.status}: ${JSON.stringify(answer)}`);
+  return answer.data;
+}
+
 interface Status {
   job_status: string;
+  approval_rule?: string;
   outcome?: string;
   tasks: { task_name: string; status: string }[];
 }
@@ -92,13 +104,30 @@ export function jobStatus(party: string, id: string): Promise<Status> {
   return api<Status>(`${party}/v1/platform/schedule/job/status_all?job_id=${id}`);
 }
 
-/** until calls f until it returns something that is true, and fails after a limit. */
-export async function until<T>(what: string, limit: number, f: () => Promise<T | undefined | false>): Promise<T> {
-  const end = Date.now() + limit;
+/**
+ * submitAgain submits the document of a job of a party without sign-in again, and returns the id of the new job. With
+ * change it submits what that makes of the document's text.
+ */
+export async function submitAgain(party: string, id: string, change = (text: string) => text): Promise<string> {
+  const { document } = await api<{ document: Record<string, unknown> }>(`${party}/v2/job/show?job_id=${id}`);
+  const { job_id: _, ...rest } = document;
+  const { job_id: created } = await post<{ job_id: string }>(
+    `${party}/v2/schedule/job/create_all`, change(JSON.stringify(rest)));
+  return created;
+}
+
+/** approve approves a job at a party without sign-in. */
+export async function approve(party: string, id: string): Promise<void> {
+  await post(`${party}/v1/platform/schedule/job/audit_confirm`, JSON.stringify({ job_id: id, status: "READY" }));
+}
+
+/** until calls f until it returns something that is true. */
+export async function until<T>(what: string, f: () => Promise<T | undefined | false>): Promise<T> {
+  const end = Date.now() + hangs;
   for (;;) {
     const value = await f();
     if (value) return value;
-    if (Date.now() > end) throw new Error(`${what}: not within ${limit} ms`);
+    if (Date.now() > end) throw new Error(`${what}: not within ${hangs / 1000} s`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

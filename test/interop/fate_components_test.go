@@ -160,8 +160,8 @@ func shareRight(t *testing.T, data []byte) float64 {
 	return float64(right) / float64(len(rows)-1)
 }
 
-// TestFATEPipelineWithFATEFlow has FATE's pipeline, with Hutong as its server, run FATE's PSI together with a
-// FATE-Flow, and flow ask about the job.
+// TestFATEPipelineWithFATEFlow has FATE's pipeline, with Hutong as its server, run FATE's PSI and SecureBoost
+// together with a FATE-Flow, predict with the deployed model, and flow ask about the job.
 func TestFATEPipelineWithFATEFlow(t *testing.T) {
 	fateImage(t)
 	client := os.Getenv("HUTONG_FATE_CLIENT")
@@ -181,16 +181,19 @@ func TestFATEPipelineWithFATEFlow(t *testing.T) {
 	ip, port, _ := strings.Cut(env.hutong.api, ":")
 	run("flow", "init", "--ip", ip, "--port", port)
 	script := filepath.Join(testenv.Root(t), "test", "fateclient", "testdata", "fate_components.py")
-	out := run("python", script, hutongNode, fateFlowNode, "interop", "guest", "host", "psi")
+	out := run("python", script, hutongNode, fateFlowNode, "interop", "guest", "host", "partner")
 	_, text, found := strings.Cut(out, "results: ")
 	require.True(t, found, out)
 	var results struct {
-		Job    string
-		Joined map[string]int
+		Job, Prediction            string
+		Joined, Trained, Predicted map[string]int
 	}
 	require.NoError(t, json.Unmarshal([]byte(text), &results), out)
 	require.Equal(t, map[string]int{"output_data": 509}, results.Joined)
+	require.Equal(t, map[string]int{"train_output_data": 509}, results.Trained)
+	require.Equal(t, map[string]int{"test_output_data": 509}, results.Predicted)
 	tasks := run("flow", "task", "query", "-j", results.Job, "-r", "guest", "-p", hutongNode)
-	require.Equal(t, 1, strings.Count(tasks, `"status": "success"`), tasks)
-	env.requireSuccess(t, results.Job, "psi_0")
+	require.Equal(t, 2, strings.Count(tasks, `"status": "success"`), tasks)
+	env.requireSuccess(t, results.Job, "psi_0", "sbt_0")
+	env.requireSuccess(t, results.Prediction, "psi_0", "sbt_0")
 }

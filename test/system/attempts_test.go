@@ -61,6 +61,37 @@ func TestTemporaryFailure(t *testing.T) {
 	s := pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(t, bfia.FailedTemporary, s.Failure.Kind)
 	require.Equal(t, 3, s.Tasks[0].Attempt)
+	requireAttempts(t, &s, bfia.FailedTemporary, pair.host.cfg.NodeID, "host.0")
+
+	// The host knows its own parts, and completely.
+	own := pair.host.awaitJob(jobID, 20*time.Second, isFinished)
+	requireAttempts(t, &own, bfia.FailedTemporary, pair.host.cfg.NodeID, "host.0")
+	text, ok := pair.guest.command("job", "status", jobID)
+	require.False(t, ok, "the job failed")
+	require.Contains(t, text, "s1 attempt 2 ended at ")
+	require.Contains(t, text, pair.host.cfg.NodeID+" (host.0): ")
+}
+
+// requireAttempts checks the history of the first task: its attempts follow each other, and each but the
+// latest ended with a failure of this kind.
+func requireAttempts(t *testing.T, s *bfia.JobStatus, kind bfia.FailureKind, node, role string) {
+	t.Helper()
+	task := s.Tasks[0]
+	require.Len(t, task.Attempts, task.Attempt-1)
+	for i, a := range task.Attempts {
+		require.Equal(t, i+1, a.Attempt)
+		require.Equal(t, bfia.AttemptID(s.JobID, task.Name, a.Attempt), a.TaskID)
+		require.NotNil(t, a.Failure, "attempt %d", a.Attempt)
+		require.Equal(t, kind, a.Failure.Kind)
+		require.NotNil(t, a.StartedAt)
+		require.NotNil(t, a.EndedAt)
+		require.False(t, a.EndedAt.Before(*a.StartedAt))
+		for _, p := range a.Parties {
+			require.True(t, p.State.Terminal(), "%s of attempt %d", p.Role, a.Attempt)
+			failed := p.NodeID == node && bfia.Part{Role: p.Role, Index: p.Index}.Self() == role
+			require.Equal(t, failed, p.Failure != nil && p.Failure.Kind == kind)
+		}
+	}
 }
 
 // TestKilledAgainAndAgain kills each attempt. The job fails and reports that its container was killed.

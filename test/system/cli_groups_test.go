@@ -2,6 +2,8 @@ package system
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"hutong/bfia"
+	"hutong/store"
 )
 
 // commandGroup is a group of commands about one kind of thing, and such a thing at a party.
@@ -39,16 +42,24 @@ func TestCommandGroups(t *testing.T) {
 		party.register(registration, bfia.DeviceProcess)
 	}
 	n.upload("guest.csv", "demo", "rows")
-	jobID := n.submit(editJSON(t, sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil),
-		func(f map[string]any) {
-			f["dag"].(map[string]any)["components"].([]any)[0].(map[string]any)["output"] = []any{
-				map[string]string{"type": "model", "key": "m"}}
-		}))
+	job := editJSON(t, sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil), func(f map[string]any) {
+		f["dag"].(map[string]any)["components"].([]any)[0].(map[string]any)["output"] = []any{
+			map[string]string{"type": "model", "key": "m"}}
+	})
+	jobID := n.submit(job)
 	requireSuccess(t, n.awaitJob(jobID, time.Minute, isFinished))
 	n.mustCommand("model", "keep", jobID)
+	document := filepath.Join(t.TempDir(), "job.json")
+	require.NoError(t, os.WriteFile(document, job, 0o600))
+	n.mustCommand("periodic", "add", document, "--name", "nightly", "--cron", "0 2 * * *", "--timezone",
+		"Asia/Shanghai")
 	n.mustCommand("token", "create", "--name", "visitor", "--roles", "viewer")
 	n.mustCommand("grant", "add", "--partner", hostNode, "--component", "test:1/Sleep", "--dataset",
 		"demo#rows")
+	_, err := n.database().Notice(t.Context(), store.Occurrence{Subject: store.SubjectEnd, ObjectID: jobID,
+		OccurredAt: time.Now()}, []store.Notification{{NotificationID: "ntf_1", Event: "job_ended",
+		Receiver: "duty", JobID: jobID, Content: "{}"}})
+	require.NoError(t, err)
 	idOf := func(group, field, other string) string {
 		var list []map[string]any
 		require.NoError(t, json.Unmarshal([]byte(n.mustCommand(group, "list", "-o", "json")), &list))
@@ -78,6 +89,9 @@ func TestCommandGroups(t *testing.T) {
 			stays: "revoked"},
 		{name: "token", show: []string{token}, shown: token, unknown: []string{"none"}, remove: "delete",
 			stays: "revoked"},
+		{name: "periodic", show: []string{"nightly"}, shown: "nightly", unknown: []string{"none"},
+			remove: "delete"},
+		{name: "notification", show: []string{"ntf_1"}, shown: "ntf_1", unknown: []string{"none"}},
 		{name: "audit", shown: "token.create"},
 	}
 	// Every group that lists things is in the table.

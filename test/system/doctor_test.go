@@ -9,6 +9,7 @@ import (
 	"hutong/bfia"
 	"hutong/internal/doctor"
 	"hutong/internal/party"
+	"hutong/test/testenv"
 )
 
 // TestDoctor examines a healthy party, then one whose partner is down, whose runner drains and whose worker
@@ -16,6 +17,7 @@ import (
 func TestDoctor(t *testing.T) {
 	t.Parallel()
 	pair := newPartyPair(t, func(cfg *party.Config) {
+		cfg.Ops.Listen = testenv.FreeAddress(t)
 		cfg.Jobs.Retention = 24 * time.Hour // as long as Temporal's namespaces of tests keep histories
 	})
 	stop := pair.guest.start()

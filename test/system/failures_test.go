@@ -71,6 +71,40 @@ func TestFailure(t *testing.T) {
 	requireNoContainers(t, pair.guest, jobID, bfia.DeviceProcess)
 }
 
+// TestFailureNamesTheCause checks that the lists and states of a job at both parties name the part that
+// failed, also if the part that lost its partner ends and is reported first.
+func TestFailureNamesTheCause(t *testing.T) {
+	t.Parallel()
+	pair := startSleepPair(t, nil)
+	jobID := pair.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(60)}, map[string]map[string]any{
+		"guest": {"s1": map[string]any{"seconds": 0.5, "exit_code": 69}},
+		"host":  {"s1": map[string]any{"seconds": 4, "exit_code": 3}}}))
+	for _, n := range []*testParty{pair.guest, pair.host} {
+		s := n.awaitJob(jobID, 30*time.Second, isFinished)
+		require.True(t, strings.HasPrefix(s.Reason, "task s1 failed at "+hostNode+" (host.0): exit code 3"),
+			s.Reason)
+		require.Equal(t, bfia.FailedExit, s.Failure.Kind)
+		require.Equal(t, hostNode, s.Failure.NodeID)
+		for _, p := range s.Tasks[0].Parties {
+			if p.NodeID == guestNode {
+				require.Equal(t, bfia.FailedPartner, p.Failure.Kind, "at %s", n.cfg.NodeID)
+			}
+		}
+		var list bfia.JobList
+		require.Eventually(t, func() bool { // the party's own row ends after the scheduler's
+			n.mustRequest(http.MethodGet, bfia.PathPlatformJobList, nil, &list)
+			return len(list.Jobs) == 1 && list.Jobs[0].Outcome == bfia.OutcomeFailed
+		}, time.Minute, 50*time.Millisecond)
+		require.Equal(t, hostNode, list.Jobs[0].Failure.NodeID, "the list at %s", n.cfg.NodeID)
+		require.Equal(t, bfia.FailedExit, list.Jobs[0].Failure.Kind)
+		require.Contains(t, list.Jobs[0].Reason, "failed at "+hostNode)
+		var overview bfia.Overview
+		n.mustRequest(http.MethodGet, bfia.PathOverview, nil, &overview)
+		require.Len(t, overview.Failed, 1)
+		require.Equal(t, hostNode, overview.Failed[0].NodeID, "the overview at %s", n.cfg.NodeID)
+	}
+}
+
 // TestWorkflowTerminated terminates a participant's workflow in Temporal while a container runs. The
 // container is ended, since no workflow owns it any more.
 func TestWorkflowTerminated(t *testing.T) {

@@ -60,10 +60,11 @@ func startFATEPair(t *testing.T) *partyPair {
 // fateTask is a task of a job of the tests.
 type fateTask struct {
 	name, component string
-	provider        string   // FATE's if empty
-	inputs, outputs []string // kind:key
-	parameters      map[string]any
-	root            bool // reads the demo's data
+	provider        string         // FATE's if empty
+	inputs, outputs []string       // kind:key
+	parameters      map[string]any // of all roles
+	guest, host     map[string]any // parameters of one role
+	root            bool           // reads the demo's data
 }
 
 // fateJobOf returns the document of a job.
@@ -91,8 +92,11 @@ func fateJobOf(t *testing.T, arbiter bool, tasks ...fateTask) []byte {
 			common[task.name] = task.parameters
 		}
 		if task.root {
-			guest[task.name] = map[string]string{"dataset_id": "demo#breast_guest"}
-			host[task.name] = map[string]string{"dataset_id": "demo#breast_host"}
+			task.guest = map[string]any{"dataset_id": "demo#breast_guest"}
+			task.host = map[string]any{"dataset_id": "demo#breast_host"}
+		}
+		if task.guest != nil {
+			guest[task.name], host[task.name] = task.guest, task.host
 		}
 	}
 	roles := map[string]any{"guest": []string{guestNode}, "host": []string{hostNode}}
@@ -169,7 +173,7 @@ func TestFATEComponents(t *testing.T) {
 	pair.guest.awaitLog(jobID, "sbt", "metric: ")
 }
 
-// TestFATEFurther runs the rest of FATE's components for two parties, each once.
+// TestFATEFurther runs FATE's components that prepare data, and a cross validation, each once.
 func TestFATEFurther(t *testing.T) {
 	if os.Getenv("HUTONG_FATE_SHORT") != "" {
 		t.Skip("run 'make fate' without SHORT=1")
@@ -177,20 +181,25 @@ func TestFATEFurther(t *testing.T) {
 	pair := startFATEPair(t)
 	data, model := []string{"dataset:d"}, []string{"dataset:d", "model:m"}
 	from := func(keys ...string) []string { return keys }
-	few, standard := map[string]any{"epochs": 2}, map[string]any{"method": "standard"}
+	standard := map[string]any{"method": "standard"}
 	tasks := []fateTask{fatePSI,
 		{name: "scale", component: "feature_scale", inputs: from("dataset:psi.d"), outputs: model,
 			parameters: standard},
 		{name: "scaled", component: "feature_scale_predict", inputs: from("dataset:psi.d", "model:scale.m"),
 			outputs: data},
 		{name: "bin", component: "hetero_feature_binning", inputs: from("dataset:scale.d"), outputs: model,
-			parameters: map[string]any{"method": "quantile"}},
+			parameters: map[string]any{"method": "quantile", "transform_method": "bin_idx"}},
+		{name: "binned", component: "hetero_feature_binning_predict",
+			inputs: from("dataset:scale.d", "model:bin.m"), outputs: data,
+			parameters: map[string]any{"transform_method": "bin_idx"}},
 		{name: "statistics", component: "statistics", inputs: from("dataset:scale.d"),
 			outputs: []string{"model:m"}},
 		{name: "select", component: "hetero_feature_selection",
 			inputs: from("dataset:scale.d", "model:statistics.m"), outputs: model,
 			parameters: map[string]any{"method": []string{"statistics"}, "statistic_param": map[string]any{
 				"metrics": []string{"mean"}, "filter_type": "top_k", "threshold": 3}}},
+		{name: "selected", component: "hetero_feature_selection_predict",
+			inputs: from("dataset:scale.d", "model:select.m"), outputs: data},
 		{name: "correlation", component: "feature_correlation", inputs: from("dataset:scale.d"),
 			outputs: []string{"model:m"}},
 		{name: "split", component: "data_split", inputs: from("dataset:psi.d"),
@@ -198,17 +207,20 @@ func TestFATEFurther(t *testing.T) {
 			parameters: map[string]any{"train_size": 0.6, "validate_size": 0.2, "test_size": 0.2}},
 		{name: "union", component: "union", inputs: from("dataset:split.train", "dataset:split.test"),
 			outputs: data},
-		{name: "linr", component: "coordinated_linr", inputs: from("dataset:scale.d"), outputs: model,
-			parameters: few},
-		{name: "sshe", component: "sshe_linr", inputs: from("dataset:scale.d"), outputs: model,
-			parameters: few},
 		{name: "folds", component: "hetero_secureboost_cv", inputs: from("dataset:psi.d"), outputs: data,
 			parameters: map[string]any{"num_trees": 1, "max_depth": 2,
 				"cv_param": map[string]any{"n_splits": 2}}},
 	}
-	jobID := pair.guest.submit(fateJobOf(t, true, tasks...))
+	jobID := pair.guest.submit(fateJobOf(t, false, tasks...))
 	pair.requireFATESuccess(jobID, 10*time.Minute)
 	g := pair.guest.outputs(jobID)
+	for name, n := range map[string]*testParty{"guest.0": pair.guest, "host.0": pair.host} {
+		outputs := n.outputs(jobID)
+		for _, pair := range [][2]string{{"scale", "scaled"}, {"bin", "binned"}, {"select", "selected"}} {
+			require.Equal(t, n.download(outputs[pair[0]+" "+name+" train_output_data"]),
+				n.download(outputs[pair[1]+" "+name+" test_output_data"]), "%s at %s", pair[1], name)
+		}
+	}
 	require.Len(t, readIDs(t, pair.guest.download(g["scaled guest.0 test_output_data"])), 509)
 	train := readIDs(t, pair.guest.download(g["split guest.0 train_output_data"]))
 	test := readIDs(t, pair.guest.download(g["split guest.0 test_output_data"]))
@@ -259,14 +271,14 @@ func TestFATEFails(t *testing.T) {
 	jobID := pair.guest.submit(fateJobOf(t, false, wrong))
 	status := pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(t, bfia.TaskFailed, status.Tasks[0].State)
-	pair.guest.awaitLog(jobID, "psi", "failed: ")
+	pair.awaitLog(jobID, "psi", "failed: ")
 
 	bad := fateSBT
 	bad.inputs, bad.root, bad.parameters = nil, true, map[string]any{"num_trees": 0}
 	jobID = pair.guest.submit(fateJobOf(t, false, bad))
 	status = pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(t, bfia.TaskFailed, status.Tasks[0].State)
-	pair.guest.awaitLog(jobID, "sbt", "parameter num_trees: ensure this value is greater than 0")
+	pair.awaitLog(jobID, "sbt", "parameter num_trees: ensure this value is greater than 0")
 
 	jobID = pair.guest.submit(fateJobOf(t, false, fatePSI))
 	taskID := pair.guest.awaitJob(jobID, time.Minute, isTaskRunning("psi")).Tasks[0].TaskID
@@ -280,12 +292,19 @@ func TestFATEFails(t *testing.T) {
 }
 
 // awaitLog waits until the log of a task has a text. It may be stored after the callback.
-func (n *testParty) awaitLog(jobID, task, want string) {
-	n.t.Helper()
-	log := ""
-	require.Eventually(n.t, func() bool {
-		log = n.log(jobID, task)
-		return strings.Contains(log, want)
+func (n *testParty) awaitLog(jobID, task, want string) { awaitLogOf(n.t, jobID, task, want, n) }
+
+// awaitLog does the same for the log of either party: that of the one that fails first. The other part is
+// stopped then.
+func (p *partyPair) awaitLog(jobID, task, want string) {
+	awaitLogOf(p.t, jobID, task, want, p.guest, p.host)
+}
+
+func awaitLogOf(t *testing.T, jobID, task, want string, parties ...*testParty) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(parties,
+			func(n *testParty) bool { return strings.Contains(n.log(jobID, task), want) })
 	}, 20*time.Second, 100*time.Millisecond, "the log of %s lacks %q", task, want)
 }
 
@@ -343,7 +362,8 @@ func standaloneAUC(t *testing.T, task fateTask, guest, host string) float64 {
 	python := filepath.Join(fateEnvironment(t), "bin", "python")
 	script := filepath.Join(testenv.Root(t), "providers", "fate", "tests", "standalone.py")
 	dir := t.TempDir()
-	parameters, err := json.Marshal(task.parameters)
+	parameters, err := json.Marshal(map[string]any{"common": task.parameters, "guest": task.guest,
+		"host": task.host})
 	require.NoError(t, err)
 	for name, rows := range map[string]string{"guest.csv": guest, "host.csv": host} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(rows), 0o600))

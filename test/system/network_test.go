@@ -54,7 +54,9 @@ func TestNetworkIsCreatedAgain(t *testing.T) {
 	}
 	first := gateway()
 	require.NotEmpty(t, first)
-	require.True(t, serves(first))
+	// A gate that has just started looks for an unknown caller for some seconds before it refuses it.
+	require.Eventually(t, func() bool { return serves(first) }, 30*time.Second, 200*time.Millisecond,
+		"containers can't reach the party")
 
 	// Another network takes the addresses of the first one.
 	require.NoError(t, cli.NetworkRemove(t.Context(), name))

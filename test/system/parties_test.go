@@ -1,5 +1,3 @@
-// Package system tests whole deployments: parties over real HTTP, a real Temporal server, real databases, and
-// the reference provider as processes and in containers.
 package system
 
 import (
@@ -49,6 +47,9 @@ func TestMain(m *testing.M) {
 	}
 	if len(os.Args) == 2 && os.Args[1] == exchangeContainer {
 		os.Exit(runExchangeContainer())
+	}
+	if len(os.Args) == 4 && os.Args[1] == countStarts {
+		os.Exit(runCounted(os.Args[2], os.Args[3]))
 	}
 	os.Exit(testenv.Main(m))
 }

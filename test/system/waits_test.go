@@ -89,7 +89,7 @@ func testWaitInQueue(t *testing.T) {
 	pair.guest.awaitJob(first, time.Minute, isTaskRunning("s1"))
 	second := pair.guest.submit(sleepFor(t, time.Hour, nil))
 	w := expectedWait{kind: bfia.WaitsForQueue, workflow: workflows.SchedulerJobID(second), memo: true,
-		words: "waits at position 1 of 1 in the queue"}
+		words: "in the queue"}
 	pair.guest.requireShownWait(second, w)
 	pair.host.requireShownWait(second, expectedWait{kind: bfia.WaitsForScheduler, node: guestNode,
 		words: "waits for its scheduler " + guestNode, workflow: workflows.ParticipantJobID(second)})

@@ -55,9 +55,9 @@ func Binary(t testing.TB, name string) string {
 // FreeAddress returns an unused address on 127.0.0.1 that no other caller gets.
 func FreeAddress(t testing.TB) string { return freeAddresses(t, 1) }
 
-// FreeForParty returns an unused address on 127.0.0.1 whose next three ports are free too. A development
+// FreeForParty returns an unused address on 127.0.0.1 whose next four ports are free too. A development
 // deployment uses them for a party's other servers.
-func FreeForParty(t testing.TB) string { return freeAddresses(t, 4) }
+func FreeForParty(t testing.TB) string { return freeAddresses(t, 5) }
 
 func freeAddresses(t testing.TB, n int) string {
 	t.Helper()
@@ -113,11 +113,12 @@ func Temporal(t testing.TB) string {
 	return temporalServer.address
 }
 
-// OwnTemporal starts a Temporal server for one test. dir holds its database, until the test ends.
-func OwnTemporal(t testing.TB) (address, dir string) {
+// OwnTemporal starts a Temporal server for one test, with more flags for 'hutong temporal'. dir holds its
+// database, until the test ends.
+func OwnTemporal(t testing.TB, flags ...string) (address, dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	address, stop, err := startTemporal(Binary(t, "hutong"), dir)
+	address, stop, err := startTemporal(Binary(t, "hutong"), dir, flags...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,8 +126,8 @@ func OwnTemporal(t testing.TB) (address, dir string) {
 	return address, dir
 }
 
-func startTemporal(program, dir string) (address string, stop func(), err error) {
-	cmd := exec.Command(program, "temporal", "--data-dir", dir, "--port", "0")
+func startTemporal(program, dir string, flags ...string) (address string, stop func(), err error) {
+	cmd := exec.Command(program, append([]string{"temporal", "--data-dir", dir, "--port", "0"}, flags...)...)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.StdoutPipe()

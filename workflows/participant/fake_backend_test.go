@@ -29,6 +29,9 @@ type fakeBackend struct {
 	env *testsuite.TestWorkflowEnvironment
 	in  workflows.ParticipantJobInput
 
+	plans flowtest.Timetable
+	news  int // how often the workflow has continued as new
+
 	runs   map[string]container // by "task guest.0"; without an entry it exits with 0 after a second
 	claims func(task string) error
 	errors map[string]error // by activity name
@@ -110,6 +113,11 @@ func newFakeBackend(t flowtest.T, p bfia.Plan) *fakeBackend {
 		requested:     map[string]bool{},
 		partWaits:     map[string]*bfia.Waiting{},
 	}
+	c.register()
+	return c
+}
+
+func (c *fakeBackend) register() {
 	for name, fn := range map[string]any{
 		"RecordJob": c.recordJob, "RecordJobState": c.recordState, "ClaimTask": c.claim,
 		"RecordWaits": c.recordWaits, "RecordTaskWait": c.recordTaskWait,
@@ -122,7 +130,6 @@ func newFakeBackend(t flowtest.T, p bfia.Plan) *fakeBackend {
 	} {
 		c.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
 	}
-	return c
 }
 
 func (c *fakeBackend) play() (workflows.Result, error) {
@@ -135,6 +142,18 @@ func (c *fakeBackend) play() (workflows.Result, error) {
 	})
 	c.env.ExecuteWorkflow(Job, c.in)
 	require.True(c.t, c.env.IsWorkflowCompleted())
+	for {
+		var in workflows.ParticipantJobInput
+		next, again := c.plans.NextRun(c.t, c.env, workflows.ReadyParticipantJobType, &in)
+		if !again {
+			break
+		}
+		c.news++
+		c.env, c.in = next, in
+		c.register()
+		c.env.ExecuteWorkflow(Job, c.in)
+		require.True(c.t, c.env.IsWorkflowCompleted())
+	}
 	c.mu.Lock()
 	c.over = true
 	c.mu.Unlock()
@@ -147,7 +166,13 @@ func (c *fakeBackend) play() (workflows.Result, error) {
 	return r, nil
 }
 
-func (c *fakeBackend) at(after time.Duration, do func()) { c.env.RegisterDelayedCallback(do, after) }
+func (c *fakeBackend) at(after time.Duration, do func()) { c.plans.At(c.env, after, do) }
+
+// continues makes the workflow continue as new as soon as it can after some time, and a moment: the test
+// environment loses a signal that is sent in the same instant. Temporal then asks the workflow again.
+func (c *fakeBackend) continues(after time.Duration) {
+	c.at(after+time.Second/4, func() { c.env.SetContinueAsNewSuggested(true) })
+}
 
 func (c *fakeBackend) start(tasks ...string) {
 	c.env.SignalWorkflow(workflows.SignalStart, nil)

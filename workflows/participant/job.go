@@ -29,11 +29,16 @@ func Job(ctx workflow.Context, in workflows.ParticipantJobInput) (workflows.Resu
 		return workflows.Result{}, err
 	}
 
-	j.createdAt = workflow.Now(ctx)
-	j.readySince = j.createdAt
+	if in.Ready == nil {
+		j.createdAt = workflow.Now(ctx)
+		j.readySince = j.createdAt
+	}
 	workflow.Go(ctx, j.receiveStops) // also those that come before the job is recorded
 	workflow.Go(ctx, j.keepWaits)
-	if j.create(ctx); j.createError != nil {
+	if in.Ready == nil {
+		j.create(ctx)
+	}
+	if j.createError != nil {
 		return workflows.Refused(ctx, j.createError)
 	}
 	j.describe(ctx)
@@ -43,9 +48,13 @@ func Job(ctx workflow.Context, in workflows.ParticipantJobInput) (workflows.Resu
 	workflow.Go(ctx, j.receiveCallbacks)
 	workflow.Go(ctx, j.receiveTaskWaits)
 	workflow.Go(ctx, j.receiveCapacityHints)
-	workflow.Go(ctx, j.reportDecision)
+	if in.Ready == nil {
+		workflow.Go(ctx, j.reportDecision)
+	}
 	workflow.Go(ctx, j.watchScheduler)
-	_ = workflow.Await(ctx, func() bool { return j.stoppedBy != "" })
+	if again := j.awaitStop(ctx); again {
+		return workflows.Result{}, j.continueAsNew(ctx)
+	}
 	if j.undone {
 		return j.undo(ctx)
 	}
@@ -88,6 +97,7 @@ func newJob(ctx workflow.Context, in workflows.ParticipantJobInput) *job {
 		tasks:               map[string]*task{},
 		waits:               workflows.NewWaits(in.Node),
 		reservation:         newReservation(ctx),
+		silence:             silence{asks: 1, ask: firstAsk},
 	}
 	if in.Approval && in.Before == nil {
 		j.state = bfia.JobPending
@@ -102,6 +112,9 @@ func newJob(ctx workflow.Context, in workflows.ParticipantJobInput) *job {
 	}
 	for _, b := range in.Before {
 		j.restorePart(b)
+	}
+	if in.Ready != nil {
+		j.restore(in.Ready)
 	}
 
 	return j
@@ -313,14 +326,17 @@ func (j *job) stopTasks(ctx workflow.Context) (outcome bfia.Outcome, failure *bf
 		}
 		for _, part := range t.parts {
 			failed := part.state == bfia.TaskFailed && part.failure.Kind != bfia.FailedStopped
-			if failed && outcome != workflows.OutcomeFailed {
+			if failed && (outcome != workflows.OutcomeFailed || part.failure.Causes(failure)) {
 				outcome, failure = workflows.OutcomeFailed, part.failure
 			}
 		}
 	}
 
-	// This party knows best what failed here. Otherwise the scheduler knows how the job ended, also if all
-	// tasks succeeded here.
+	// This party knows best what failed here, and the scheduler what failed elsewhere and how the job ended,
+	// also if all tasks succeeded here.
+	if failure.IsConsequence() && j.failure.Causes(failure) {
+		return outcome, j.failure
+	}
 	if j.failure != nil && outcome != workflows.OutcomeFailed {
 		outcome, failure = workflows.OutcomeFailed, j.failure
 		if failure.Kind == bfia.FailedStopped {

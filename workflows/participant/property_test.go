@@ -72,6 +72,9 @@ func TestParticipantProperties(t *testing.T) {
 				}
 			}
 		}
+		if rapid.Bool().Draw(t, "continues") { // as new, if it has not started
+			c.continues(flowtest.DrawSeconds(t, "continues at", 0, 100))
+		}
 		c.at(end, func() { c.stop("") })
 		_, err := c.play()
 		require.NoError(t, err)

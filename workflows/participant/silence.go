@@ -24,8 +24,11 @@ const (
 
 // silence is what a job knows of a scheduler from which it gets no commands.
 type silence struct {
-	heard      int  // counts the commands and answers of the scheduler
-	unanswered bool // the last question
+	heard      int           // counts the commands and answers of the scheduler
+	asks       int           // counts the questions
+	ask        time.Duration // the silence before the next one
+	asking     bool          // a question is under way
+	unanswered bool          // the last question
 }
 
 // schedulerWait is the key of the wait for a scheduler that does not answer.
@@ -40,32 +43,33 @@ func (j *job) watchScheduler(ctx workflow.Context) {
 	}
 
 	over := func() bool { return j.stoppedBy != "" }
-	wait := firstAsk
-	for asks := 1; ; {
+	for {
 		heard := j.silence.heard
-		if workflows.AwaitFor(ctx, wait, over) {
+		if workflows.AwaitFor(ctx, j.silence.ask, over) {
 			return
 		}
 		if j.silence.heard != heard {
-			wait = firstAsk
+			j.silence.ask = firstAsk
 
 			continue
 		}
 
-		id := fmt.Sprintf("ask %s for the job (%d)", j.Scheduler, asks)
+		id := fmt.Sprintf("ask %s for the job (%d)", j.Scheduler, j.silence.asks)
+		j.silence.asking = true
 		f := workflows.SendLocalFirst(workflows.WithoutWaits(ctx), id, askLimit, act.AskScheduler,
 			participant.AskSchedulerInput{Node: j.Scheduler, JobID: j.Plan.JobID})
 		_ = workflow.Await(ctx, func() bool { return f.IsReady() || over() })
+		j.silence.asking = false
 		if over() {
 			return
 		}
 		var answer participant.SchedulerAnswer
 		err := f.Get(ctx, &answer)
 		j.takeAnswer(ctx, answer, err)
-		if asks++; asks > quickAsks {
-			wait = min(2*wait, maxLateAsk)
+		if j.silence.asks++; j.silence.asks > quickAsks {
+			j.silence.ask = min(2*j.silence.ask, maxLateAsk)
 		} else {
-			wait = min(2*wait, maxAsk)
+			j.silence.ask = min(2*j.silence.ask, maxAsk)
 		}
 	}
 }

@@ -25,8 +25,9 @@ const (
 // task is a task at a participant, with this party's parts.
 type task struct {
 	plan            *bfia.PlannedTask
-	id              string // of the attempt; empty until task/start
-	attempt         int    // from 1; 0 until task/start
+	id              string        // of the attempt; empty until task/start
+	attempt         int           // from 1; 0 until task/start
+	lost            *bfia.Failure // why the attempt before ended, as the scheduler reports it
 	parts           []*taskPart
 	parallelIndex   int           // of the job's reservation, in which the attempt runs
 	stopped         *bfia.Failure // why it must not start, or must end
@@ -87,7 +88,7 @@ func (j *job) startAttempt(ctx workflow.Context, t *task, ref bfia.TaskRef) {
 		id := bfia.AttemptSessionID(j.Plan.JobID, ref.TaskID, ref.AttemptNumber(), bfia.SessionPerJob)
 		j.sessions = append(j.sessions, id)
 	}
-	t.id, t.attempt = ref.TaskID, ref.AttemptNumber()
+	t.id, t.attempt, t.lost = ref.TaskID, ref.AttemptNumber(), ref.Lost
 	if j.stoppedBy != "" || t.stopped != nil {
 		j.logger.Info("ignored task/start after a stop", "task_id", ref.TaskID)
 
@@ -186,6 +187,7 @@ func (j *job) runTask(ctx workflow.Context, t *task) {
 func (j *job) claimRunners(ctx workflow.Context, t *task, parts []*taskPart, over func() bool,
 ) (claims []participant.Claim, failure *bfia.Failure) {
 	ref := j.ref(t)
+	ref.Lost = t.lost
 	for wait := claimRetry; !over(); wait = min(2*wait, maxClaimRetry) {
 		in := participant.ClaimTaskInput{
 			Task: ref, Parts: t.plan.Parts, ParallelIndex: t.parallelIndex, At: workflow.Now(ctx)}
@@ -195,6 +197,7 @@ func (j *job) claimRunners(ctx workflow.Context, t *task, parts []*taskPart, ove
 
 			break
 		}
+		ref.Lost = nil // the first claim has recorded it
 		if code, reason, refused := workflows.RefusalCode(err); refused && code != bfia.CodeUnavailable {
 			return nil, &bfia.Failure{Kind: bfia.FailedStart, Message: reason}
 		}

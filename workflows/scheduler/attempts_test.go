@@ -66,6 +66,17 @@ func TestJobRetriesLostTask(t *testing.T) {
 	}
 	assert.Empty(t, f.whys["b"])
 	assert.Equal(t, map[string]int{"b": 3}, f.written)
+	require.Len(t, f.lost["b"], 2)
+	for i, want := range []struct {
+		kind bfia.FailureKind
+		took float64
+	}{{bfia.FailedRunnerLost, 20}, {bfia.FailedKilled, 5}} {
+		before := f.lost["b"][i]
+		assert.Equal(t, want.kind, before.Failure.Kind)
+		assert.Equal(t, flowtest.NodeB, before.Failure.NodeID)
+		assert.Equal(t, "host.0", before.Failure.Role)
+		assert.InDelta(t, want.took, before.EndedAt.Sub(before.StartedAt).Seconds(), 0.9)
+	}
 }
 
 // TestJobGivesUpAfterAttempts checks that attempts are bounded, and that the last one's failure is the job's.

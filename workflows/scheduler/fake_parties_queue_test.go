@@ -11,7 +11,7 @@ import (
 
 func (f *fakeParties) enqueue(_ context.Context, _ scheduler.EnqueueInput) (scheduler.QueueState, error) {
 	defer f.enter()()
-	turn := scheduler.QueueState{MayReserve: true, Position: 1, Total: 1}
+	turn := scheduler.QueueState{MayReserve: true}
 	if f.turn != nil {
 		turn = f.turn()
 	}

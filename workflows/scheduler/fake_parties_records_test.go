@@ -69,6 +69,12 @@ func (f *fakeParties) recordProgress(_ context.Context, p scheduler.Progress) er
 				f.breaks("attempt %d of %s under the id %s", t.Attempt, name, t.TaskID)
 			}
 			if f.written[name] != t.Attempt {
+				if t.Lost == nil || t.Lost.Failure == nil || t.Lost.EndedAt.Before(t.Lost.StartedAt) {
+					f.breaks("attempt %d of %s without what became of the one before: %+v", t.Attempt, name,
+						t.Lost)
+				} else {
+					f.lost[name] = append(f.lost[name], *t.Lost)
+				}
 				f.written[name], f.rows[name] = t.Attempt, bfia.TaskRunning
 				for _, part := range t.Parts {
 					f.partRows[flowtest.PartKey(name, part.Part)] = bfia.TaskReady

@@ -23,9 +23,11 @@ import (
 // and its own rows. It checks the rules of the protocol: the test fails if a state moves backwards, or if
 // anything starts twice or too early.
 type fakeParties struct {
-	t   flowtest.T
-	env *testsuite.TestWorkflowEnvironment
-	in  workflows.SchedulerJobInput
+	t     flowtest.T
+	env   *testsuite.TestWorkflowEnvironment
+	in    workflows.SchedulerJobInput
+	plans flowtest.Timetable
+	news  int // how often the workflow has continued as new
 
 	// How the parties behave. Keys are as in sent: "create A", "start A", "start task A".
 	errors   map[string]error
@@ -46,9 +48,10 @@ type fakeParties struct {
 	polls   []poll
 	polled  []scheduler.PollTaskInput
 	inFlght map[string]bool
-	attempt map[string]int // that the party runs, by "task node"
-	written map[string]int // attempts in the rows, by task
-	most    int            // tasks that ran at once
+	attempt map[string]int                     // that the party runs, by "task node"
+	written map[string]int                     // attempts in the rows, by task
+	lost    map[string][]scheduler.LostAttempt // what became of the attempts before those, by task
+	most    int                                // tasks that ran at once
 	broken  []string
 
 	known    bool // the job has rows
@@ -99,6 +102,7 @@ func newFakeParties(t flowtest.T, p bfia.Plan) *fakeParties {
 		later:    map[string]end{},
 		attempt:  map[string]int{},
 		written:  map[string]int{},
+		lost:     map[string][]scheduler.LostAttempt{},
 		times:    map[string]time.Duration{},
 		granted:  map[string]int{},
 		waitsAt:  map[string]bool{},
@@ -118,6 +122,11 @@ func newFakeParties(t flowtest.T, p bfia.Plan) *fakeParties {
 	}
 	slices.Sort(f.in.Nodes)
 	f.in.Nodes = slices.Compact(f.in.Nodes)
+	f.register()
+	return f
+}
+
+func (f *fakeParties) register() {
 	for name, fn := range map[string]any{
 		"RecordScheduleJob": f.recordJob, "RecordProgress": f.recordProgress,
 		"RecordScheduleWaits": f.recordWaits,
@@ -129,7 +138,6 @@ func newFakeParties(t flowtest.T, p bfia.Plan) *fakeParties {
 	} {
 		f.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
 	}
-	return f
 }
 
 // run runs the job to its end, with one caller of its create update.
@@ -138,6 +146,18 @@ func (f *fakeParties) run() (workflows.Result, error) {
 	f.at(0, f.callCreate)
 	f.env.ExecuteWorkflow(Job, f.in)
 	require.True(f.t, f.env.IsWorkflowCompleted())
+	for {
+		var in workflows.SchedulerJobInput
+		next, again := f.plans.NextRun(f.t, f.env, workflows.QueuedSchedulerJobType, &in)
+		if !again {
+			break
+		}
+		f.news++
+		f.env, f.in = next, in
+		f.register()
+		f.env.ExecuteWorkflow(Job, f.in)
+		require.True(f.t, f.env.IsWorkflowCompleted())
+	}
 	f.mu.Lock()
 	f.over = true
 	f.mu.Unlock()
@@ -151,7 +171,13 @@ func (f *fakeParties) run() (workflows.Result, error) {
 }
 
 // at calls a function at a time after the start of the job. Keep the times seconds apart.
-func (f *fakeParties) at(after time.Duration, do func()) { f.env.RegisterDelayedCallback(do, after) }
+func (f *fakeParties) at(after time.Duration, do func()) { f.plans.At(f.env, after, do) }
+
+// continues makes the workflow continue as new as soon as it can after some time, and a moment: the test
+// environment loses a signal that is sent in the same instant. Temporal then asks the workflow again.
+func (f *fakeParties) continues(after time.Duration) {
+	f.at(after+time.Second/4, func() { f.env.SetContinueAsNewSuggested(true) })
+}
 
 func (f *fakeParties) callCreate() {
 	f.env.UpdateWorkflow(workflows.UpdateCreate, workflows.UpdateCreate, &testsuite.TestUpdateCallback{
@@ -270,6 +296,10 @@ func (f *fakeParties) sendTaskStart(ctx context.Context, in scheduler.SendTaskSt
 		command += fmt.Sprintf(" (attempt %d)", ref.Attempt)
 		if !f.accepted[node].Attempts || f.written[ref.TaskName] != ref.Attempt {
 			f.breaks("%s, while the rows have attempt %d", command, f.written[ref.TaskName])
+		}
+		if lost := f.lost[ref.TaskName]; ref.Lost == nil || len(lost) < ref.Attempt-1 ||
+			ref.Lost.Kind != lost[ref.Attempt-2].Failure.Kind {
+			f.breaks("%s with the failure %v of the attempt before", command, ref.Lost)
 		}
 	}
 	if slices.Contains(f.sent, command) {

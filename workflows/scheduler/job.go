@@ -47,11 +47,15 @@ func Job(ctx workflow.Context, in workflows.SchedulerJobInput) (workflows.Result
 	workflow.Go(ctx, j.watchSilence)
 	workflow.Go(ctx, j.keepWaits)
 
-	if err := j.create(ctx); err != nil {
-		return workflows.Refused(ctx, err)
+	if in.Queued == nil {
+		if err := j.create(ctx); err != nil {
+			return workflows.Refused(ctx, err)
+		}
+		j.awaitApprovals(ctx)
 	}
-	j.awaitApprovals(ctx)
-	j.queue(ctx)
+	if again := j.queue(ctx); again {
+		return workflows.Result{}, j.continueAsNew(ctx)
+	}
 	j.start(ctx)
 	j.walk(ctx)
 
@@ -95,7 +99,8 @@ func newJob(ctx workflow.Context, in workflows.SchedulerJobInput) *job {
 		waits: workflows.NewWaits(in.Node),
 		byID:  map[string]*task{}, byName: map[string]*task{},
 		starts: map[string]int{}, silentAt: map[*task]time.Time{},
-		queueing:  queueing{parallelism: map[string]int{}, silentSince: map[string]time.Time{}},
+		queueing: queueing{parallelism: map[string]int{}, silentSince: map[string]time.Time{},
+			polls: 1, pollWait: workflows.FirstPoll},
 		inFlight:  inFlight{byNode: map[string]int{}},
 		unwritten: newUnwritten(),
 	}
@@ -103,6 +108,9 @@ func newJob(ctx workflow.Context, in workflows.SchedulerJobInput) *job {
 		t := newTask(&in.Plan, &in.Plan.Tasks[i])
 		j.tasks = append(j.tasks, t)
 		j.byID[t.id], j.byName[t.plan.Name] = t, t
+	}
+	if in.Queued != nil {
+		j.restore(in.Queued)
 	}
 
 	return j

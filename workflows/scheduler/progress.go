@@ -38,7 +38,8 @@ func (u *unwritten) take() scheduler.Progress {
 	for _, t := range u.dirtyOrder {
 		tp := scheduler.TaskProgress{TaskID: t.id, State: t.state, Reason: t.reason()}
 		if t.attempt > 1 {
-			tp.Name, tp.Attempt = t.plan.Name, t.attempt
+			tp.Name, tp.Attempt, tp.Lost = t.plan.Name, t.attempt, t.before
+			t.before = nil
 		}
 		for k := range t.parts {
 			if u.dirty[t][k] {

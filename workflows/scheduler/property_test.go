@@ -99,6 +99,9 @@ func TestJobProperties(t *testing.T) {
 				f.callback(part.NodeID, task.Name, role, bfia.TaskReady, "noise")
 			})
 		}
+		if rapid.Bool().Draw(t, "continues") { // as new, if it still waits for approvals
+			f.continues(flowtest.DrawSeconds(t, "continues at", 0, 300))
+		}
 		r, err := f.run()
 		require.NoError(t, err)
 		if !stopped {

@@ -33,14 +33,26 @@ type queueing struct {
 	deniedBy     string               // the party that denied the last one
 	silentSince  map[string]time.Time // parties that do not answer
 	parallelism  map[string]int       // granted, by node
+	releasing    int                  // releases that a party has not answered
+	polls        int                  // of the queue
+	pollWait     time.Duration        // the interval before the next one
 }
 
 // queue waits until the job may leave the queue of this scheduler, and has its reservations: at all parties
-// or at none.
-func (j *job) queue(ctx workflow.Context) {
-	defer j.waits.End(queueWait)
-	wait := workflows.FirstPoll
-	for polls := 1; !j.ending(); wait, polls = workflows.NextPoll(wait, polls), polls+1 {
+// or at none. It returns true if the job waits on and must continue as new.
+func (j *job) queue(ctx workflow.Context) (again bool) {
+	if again = j.awaitTurn(ctx); !again {
+		j.waits.End(queueWait)
+	}
+
+	return again
+}
+
+func (j *job) awaitTurn(ctx workflow.Context) (again bool) {
+	for ; !j.ending(); j.pollWait, j.polls = workflows.NextPoll(j.pollWait, j.polls), j.polls+1 {
+		if j.mustContinueAsNew(ctx) {
+			return true
+		}
 		j.queueChanged = false
 		var state scheduler.QueueState
 		if err := workflows.Record(ctx, "enqueue", act.Enqueue,
@@ -48,7 +60,7 @@ func (j *job) queue(ctx workflow.Context) {
 			j.finish(workflows.OutcomeFailed, &bfia.Failure{Kind: bfia.FailedInternal,
 				Message: "failed to enqueue the job: " + workflows.Reason(err)})
 
-			return
+			return false
 		}
 		if j.deniedBy == "" {
 			j.deniedBy = state.WaitingAt
@@ -58,17 +70,17 @@ func (j *job) queue(ctx workflow.Context) {
 		case state.MayReserve:
 			denied, reason := j.reserve(ctx)
 			if denied == "" {
-				return
+				return false
 			}
 			state.Reason = denied + ": " + reason
 			j.requeue(ctx, denied, reason)
 			if !j.silentSince[denied].IsZero() {
-				wait = workflows.FirstPoll // a party that was unreachable sends no hint when it is back
+				j.pollWait = workflows.FirstPoll // a party that was unreachable sends no hint when it is back
 			}
 		case j.deniedBy != "" && state.OnlyCandidatesAhead:
 			// It keeps its position at that party, but not for long: nobody notifies it once the jobs that
 			// reserve now have started.
-			wait = workflows.FirstPoll
+			j.pollWait = workflows.FirstPoll
 		case j.deniedBy != "":
 			// The party must not hold resources for a job that could not use them.
 			j.release(ctx, []string{j.deniedBy})
@@ -76,13 +88,48 @@ func (j *job) queue(ctx workflow.Context) {
 		}
 
 		j.waits.Begin(ctx, queueWait, bfia.Waiting{Kind: bfia.WaitsForQueue, NodeID: j.deniedBy,
-			Message: fmt.Sprintf("waits at position %d of %d in the queue: %s", state.Position, state.Total,
-				state.Reason)})
+			Message: "waits in the queue: " + state.Reason})
 		j.describe(ctx)
-		if workflows.AwaitFor(ctx, wait, func() bool { return j.queueChanged || j.ending() }) {
-			wait = workflows.FirstPoll / 2 // doubled before the next wait
+		pause := max(j.pollWait, state.Poll)
+		if workflows.AwaitFor(ctx, pause, func() bool { return j.queueChanged || j.ending() }) {
+			j.pollWait = workflows.FirstPoll / 2 // doubled before the next wait
 		}
 	}
+
+	return false
+}
+
+// mustContinueAsNew reports whether the history of a job that waits is long enough, and nothing is under way
+// that only this run of the workflow knows. A job may wait for months.
+func (j *job) mustContinueAsNew(ctx workflow.Context) bool {
+	if !workflow.GetInfo(ctx).GetContinueAsNewSuggested() || !workflows.MayContinueAsNew(ctx) {
+		return false
+	}
+	workflows.DrainSignals(ctx) // the next run does not get those that have arrived
+
+	return !j.ending() && j.notifying == 0 && j.releasing == 0 && j.unwritten.empty() && j.waits.Settled() &&
+		workflow.AllHandlersFinished(ctx)
+}
+
+// continueAsNew returns the error that makes the workflow continue with a new history.
+func (j *job) continueAsNew(ctx workflow.Context) error {
+	next := j.SchedulerJobInput
+	next.Queued = &workflows.QueuedJob{CreatedAt: j.createdAt, Accepted: j.accepted, Generation: j.generation,
+		DeniedBy: j.deniedBy, SilentSince: j.silentSince, Polls: j.polls, Poll: j.pollWait,
+		Waits: j.waits.Save()}
+
+	return workflow.NewContinueAsNewError(ctx, workflows.QueuedSchedulerJobType, next)
+}
+
+// restore sets what the workflow's run before this one has handed over.
+func (j *job) restore(q *workflows.QueuedJob) {
+	j.created, j.createdAt, j.state = true, q.CreatedAt, bfia.JobReady
+	j.accepted = q.Accepted
+	j.generation, j.deniedBy, j.polls, j.pollWait = q.Generation, q.DeniedBy, q.Polls, q.Poll
+	if q.SilentSince != nil {
+		j.silentSince = q.SilentSince
+	}
+	j.waits.Restore(q.Waits)
 }
 
 // requeue records that the job waits for a party, and notifies the jobs that may reserve instead.
@@ -230,12 +277,14 @@ func (j *job) release(ctx workflow.Context, nodes []string) {
 		f := workflows.SendLocalFirst(workflows.WithoutWaits(ctx), id, j.Settings.GiveUpAfter,
 			act.SendRelease,
 			scheduler.SendReleaseInput{Node: node, Request: request})
+		j.releasing++
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			if err := f.Get(ctx, nil); err != nil {
 				j.logger.Warn("failed to release a reservation; the job's end releases it",
 					"party", node, "reason", workflows.Reason(err))
 			}
 			left--
+			j.releasing--
 		})
 	}
 	workflows.AwaitFor(ctx, reserveLimit, func() bool { return left == 0 || j.ending() })

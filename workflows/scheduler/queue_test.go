@@ -163,8 +163,8 @@ func TestJobQueued(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
 	f.accepted = hutongParties()
 	turns := []scheduler.QueueState{
-		{Position: 2, Total: 2, Reason: "1 jobs run at A"},
-		{MayReserve: true, Position: 1, Total: 1},
+		{Reason: "1 jobs run at A"},
+		{MayReserve: true},
 	}
 	f.turn = func() scheduler.QueueState {
 		turn := turns[0]
@@ -197,9 +197,9 @@ func TestJobKeepsItsPosition(t *testing.T) {
 			return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 1}
 		}
 		turns := []scheduler.QueueState{
-			{MayReserve: true, Position: 1, Total: 2},
-			{OnlyCandidatesAhead: c.soon, Position: 1, Total: 2, Reason: "1 jobs run at A"},
-			{MayReserve: true, Position: 1, Total: 1},
+			{MayReserve: true},
+			{OnlyCandidatesAhead: c.soon, Reason: "1 jobs run at A"},
+			{MayReserve: true},
 		}
 		f.turn = func() scheduler.QueueState {
 			turn := turns[0]
@@ -227,8 +227,7 @@ func TestQueuedJobPriorityAndStop(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
 	f.accepted = hutongParties()
 	f.turn = func() scheduler.QueueState {
-		return scheduler.QueueState{Position: 2, Total: 2,
-			Reason: "others"}
+		return scheduler.QueueState{Reason: "others"}
 	}
 	var answered []error
 	f.at(time.Second, func() {
@@ -309,4 +308,26 @@ func TestJobReservesAtUnreachableParty(t *testing.T) {
 		assert.Equal(t, workflows.OutcomeFailed, r.Outcome)
 		assert.Contains(t, r.Reason, "B: did not answer the reservation request")
 	}
+}
+
+// TestJobBehindPollsRarely checks that a job behind many others looks at the queue as often as the state of
+// the queue says, and at once after a notification.
+func TestJobBehindPollsRarely(t *testing.T) {
+	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
+	f.accepted = hutongParties()
+	f.turn = func() scheduler.QueueState {
+		if f.env.Now().Sub(f.began) > time.Hour {
+			return scheduler.QueueState{MayReserve: true}
+		}
+		return scheduler.QueueState{Reason: "others", Poll: 10 * time.Minute}
+	}
+	f.at(25*time.Minute, func() {
+		assert.Len(t, f.queue, 3)
+		f.env.SignalWorkflow(workflows.SignalQueueChanged, nil)
+	})
+	f.at(26*time.Minute, func() { assert.Len(t, f.queue, 4) })
+	r, err := f.run()
+	require.NoError(t, err)
+	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
+	assert.Less(t, f.times["start a A"], 71*time.Minute)
 }

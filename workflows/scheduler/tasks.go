@@ -23,14 +23,17 @@ type task struct {
 	endedAt    time.Time
 	parts      []bfia.TaskState
 	failures   []*bfia.Failure // of parts that FAILED
-	failure    *bfia.Failure   // of the part whose failure made the task FAILED
+	failure    *bfia.Failure   // of the part whose failure is the cause, as far as known
 	stopReason string          // why it must not start, or must end
 	stoppedBy  string
 	polled     bool // a poll runs
 	// waits are what it waits for, by party, as that poll knows them.
 	waits   map[string]*bfia.Waiting
-	reports int           // counts reports, to detect silence
-	lost    *bfia.Failure // the retryable failure of its attempt; nil while that runs
+	reports int                    // counts reports, to detect silence
+	lost    *bfia.Failure          // the retryable failure of its attempt; nil while that runs
+	cause   *bfia.Failure          // the failure of the attempt before; nil in the first one
+	begun   time.Time              // when its attempt started
+	before  *scheduler.LostAttempt // the attempt before, until it is recorded
 }
 
 func newTask(plan *bfia.Plan, p *bfia.PlannedTask) *task {
@@ -74,6 +77,7 @@ func (j *job) runTask(ctx workflow.Context, t *task) {
 		}
 	}
 	t.lost = nil
+	j.awaitCause(ctx, t)
 
 	// The stop that follows fails the parts that run. Those that have not begun stay READY.
 	why := t.stopReason
@@ -96,6 +100,36 @@ func (j *job) runTask(ctx workflow.Context, t *task) {
 	}
 }
 
+// causeWait bounds how long a task that failed since a part lost its partner waits for the partner's failure.
+// A component notifies its partners before it exits, so the other part ends within seconds.
+const causeWait = 15 * time.Second
+
+// changeCause is the version of workflows that wait for the cause of a failure.
+const changeCause = "cause-of-failure"
+
+// awaitCause waits for the failure of another part if the known one only follows from it. The stop that ends
+// the task would end the other part first, and its failure would be lost.
+func (j *job) awaitCause(ctx workflow.Context, t *task) {
+	if t.state != bfia.TaskFailed || !t.failure.IsConsequence() || j.ending() || t.stopReason != "" ||
+		workflow.GetVersion(ctx, changeCause, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return
+	}
+
+	timerCtx, cancel := workflow.WithCancel(ctx)
+	defer cancel()
+	timer := workflow.NewTimer(timerCtx, causeWait)
+	over := func() bool {
+		running := slices.ContainsFunc(t.parts, func(s bfia.TaskState) bool { return !s.Terminal() })
+
+		return timer.IsReady() || !running || !t.failure.IsConsequence() || j.ending() || t.stopReason != ""
+	}
+	for reports := -1; !over() && t.reports != reports; {
+		reports = t.reports
+		j.poll(ctx, t, over)
+	}
+	_ = workflow.Await(ctx, over)
+}
+
 // wants reports whether a task has neither ended nor been stopped.
 func (j *job) wants(t *task) bool {
 	return !t.state.Terminal() && !j.ending() && t.stopReason == ""
@@ -104,6 +138,9 @@ func (j *job) wants(t *task) bool {
 // runAttempt starts a task at its parties and waits for its end, by callbacks, and by polling after a
 // silence.
 func (j *job) runAttempt(ctx workflow.Context, t *task) {
+	if t.begun.IsZero() {
+		t.begun = workflow.Now(ctx)
+	}
 	for k := range t.parts {
 		j.report(t, k, bfia.TaskRunning, nil)
 	}
@@ -140,7 +177,7 @@ func (j *job) startTask(ctx, startCtx workflow.Context, t *task, node string) {
 	ref := bfia.TaskRef{JobID: j.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name, Reuse: j.reuses(t)}
 	id := fmt.Sprintf("start %s at %s", t.plan.Name, node)
 	if attempt > 1 {
-		ref.Attempt = attempt
+		ref.Attempt, ref.Lost = attempt, t.cause
 		id += fmt.Sprintf(" (attempt %d)", attempt)
 	}
 
@@ -169,6 +206,9 @@ func (j *job) startNextAttempt(ctx workflow.Context, t *task) bool {
 		"reason", t.lost.String())
 
 	delete(j.byID, t.id)
+	now := workflow.Now(ctx)
+	t.before = &scheduler.LostAttempt{StartedAt: t.begun, EndedAt: now, Failure: t.lost}
+	t.begun, t.cause = now, t.lost
 	t.attempt++
 	t.id, t.lost = bfia.AttemptID(j.Plan.JobID, t.plan.Name, t.attempt), nil
 	j.byID[t.id] = t
@@ -249,9 +289,9 @@ func (j *job) report(t *task, k int, state bfia.TaskState, failure *bfia.Failure
 
 	if merged := t.state.Next(bfia.MergeTaskStates(t.parts...)); merged != t.state {
 		t.state, j.changed = merged, true
-		if merged == bfia.TaskFailed {
-			t.failure = t.failures[k]
-		}
+	}
+	if t.state == bfia.TaskFailed && t.failures[k].Causes(t.failure) {
+		t.failure = t.failures[k]
 	}
 	j.markDirty(t, k)
 }

@@ -25,9 +25,9 @@ func TestSchedulerWaits(t *testing.T) {
 	f.accepted["A"] = bfia.JobAccepted{Callbacks: true, Attempts: true, Reservations: true}
 	f.turn = func() scheduler.QueueState {
 		if f.env.Now().Sub(f.began) < 2*time.Minute {
-			return scheduler.QueueState{Position: 2, Total: 3, Reason: "1 job runs here"}
+			return scheduler.QueueState{Reason: "1 job runs here"}
 		}
-		return scheduler.QueueState{MayReserve: true, Position: 1, Total: 1}
+		return scheduler.QueueState{MayReserve: true}
 	}
 	f.grant = func(node string, _ int) bfia.Grant {
 		if node == "B" && f.env.Now().Sub(f.began) < 4*time.Minute {
@@ -50,7 +50,7 @@ func TestSchedulerWaits(t *testing.T) {
 	}
 	shown(30*time.Second, "waits for the approval of B: a person there runs 'hutong job approve")
 	f.at(time.Minute, f.audit("B", bfia.JobReady, ""))
-	shown(90*time.Second, "waits at position 2 of 3 in the queue: 1 job runs here")
+	shown(90*time.Second, "waits in the queue: 1 job runs here")
 	shown(3*time.Minute+30*time.Second, "in the queue: B: no free slot")
 	shown(8*time.Minute, "waits for a slot: the reservation at A runs 1 task of the job at a time")
 	f.at(9*time.Minute, func() { f.errors["progress"] = flowtest.ErrDatabase })

@@ -49,7 +49,7 @@ func (k *Driver) inspect(s jobState, now time.Time) progress {
 
 	switch {
 	case status != nil && status.State.Terminated != nil:
-		return progress{ended: true, exit: terminated(pod, status.State.Terminated)}
+		return progress{ended: true, exit: terminated(s.job, pod, status.State.Terminated)}
 	case pod.Status.Phase == corev1.PodFailed:
 		if isEvictedForOwnUse(pod) {
 			exit.Code, exit.Reason = 128+9, "evicted"+podReason(pod)
@@ -118,7 +118,7 @@ func startProblem(w corev1.ContainerStateWaiting,
 }
 
 // terminated returns the exit of a pod's terminated container.
-func terminated(pod *corev1.Pod, t *corev1.ContainerStateTerminated) driver.Exit {
+func terminated(job *batchv1.Job, pod *corev1.Pod, t *corev1.ContainerStateTerminated) driver.Exit {
 	exit := driver.Exit{
 		Code: int(t.ExitCode), StartedAt: t.StartedAt.UTC(), FinishedAt: t.FinishedAt.UTC(),
 		Reason: driver.ExitReason(int(t.ExitCode)),
@@ -148,13 +148,32 @@ func terminated(pod *corev1.Pod, t *corev1.ContainerStateTerminated) driver.Exit
 		return exit
 	}
 
-	exit.Killed = driver.IsKillCode(exit.Code) || exit.Code != 0 && disruption(pod) != nil ||
+	deleted := isDeletedByOthers(job, pod, t.FinishedAt.Time)
+	exit.Killed = driver.IsKillCode(exit.Code) || exit.Code != 0 && (disruption(pod) != nil || deleted) ||
 		t.Reason == "ContainerStatusUnknown"
 	if exit.Code != 0 {
 		exit.Reason += podReason(pod)
+		if deleted && disruption(pod) == nil {
+			exit.Reason += ": its pod was deleted"
+		}
 	}
 
 	return exit
+}
+
+// isDeletedByOthers reports whether a container ended because somebody else than Stop deleted its pod. Its
+// program may then end with any code. Times of the cluster are whole seconds.
+func isDeletedByOthers(job *batchv1.Job, pod *corev1.Pod, finished time.Time) bool {
+	if pod.DeletionTimestamp == nil || job.Annotations[stoppedAnnotation] != "" {
+		return false
+	}
+
+	deleted := pod.DeletionTimestamp.Time
+	if pod.DeletionGracePeriodSeconds != nil { // the timestamp is the end of the grace period
+		deleted = deleted.Add(-time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second)
+	}
+
+	return !finished.Before(deleted)
 }
 
 // isEvictedForOwnUse reports whether the pod was evicted because it exceeded its own limits.

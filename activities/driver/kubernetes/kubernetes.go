@@ -91,6 +91,7 @@ const (
 	labelsAnnotation    = "hutong/labels"  // the spec's labels as JSON
 	secretsAnnotation   = "hutong/secrets" // the prefix of the names of the secrets that hold the environment
 	startedAnnotation   = "hutong/started" // the time of the start, RFC 3339
+	stoppedAnnotation   = "hutong/stopped" // the time of the first Stop of a pod, RFC 3339
 	exitAnnotation      = "hutong/exit"    // JSON of an Exit; written once, and authoritative from then on
 
 	containerName = "task"

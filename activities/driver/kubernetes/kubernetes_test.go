@@ -55,7 +55,7 @@ func newManual(t *testing.T, image string) manual {
 }
 
 func (b manual) job(t *testing.T) *batchv1.Job {
-	jobs, err := k8s.admin.BatchV1().Jobs(b.namespace).List(t.Context(), metav1.ListOptions{})
+	jobs, err := k8s.Admin.BatchV1().Jobs(b.namespace).List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	require.Len(t, jobs.Items, 1)
 	return &jobs.Items[0]
@@ -65,7 +65,7 @@ func (b manual) job(t *testing.T) *batchv1.Job {
 func (b manual) pod(t *testing.T, bound bool) *corev1.Pod {
 	var found *corev1.Pod
 	require.Eventually(t, func() bool {
-		pods, err := k8s.admin.CoreV1().Pods(b.namespace).List(t.Context(), metav1.ListOptions{})
+		pods, err := k8s.Admin.CoreV1().Pods(b.namespace).List(t.Context(), metav1.ListOptions{})
 		if err != nil || len(pods.Items) == 0 {
 			return false
 		}
@@ -197,7 +197,7 @@ func TestKubernetesEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newManual(t, manualImage)
-			require.NoError(t, setPodStatus(k8s.admin, b.pod(t, true), test.status))
+			require.NoError(t, setPodStatus(k8s.Admin, b.pod(t, true), test.status))
 			exit := b.end(t)
 			require.Equal(t, test.code, exit.Code)
 			require.Equal(t, test.oom, exit.OOMKilled)
@@ -229,7 +229,7 @@ func removeManual(t *testing.T, b manual) error {
 
 // forgetPods does the last step of a kubelet for pods that were deleted.
 func forgetPods(t *testing.T, namespace string) {
-	pods, err := k8s.admin.CoreV1().Pods(namespace).List(context.Background(), metav1.ListOptions{})
+	pods, err := k8s.Admin.CoreV1().Pods(namespace).List(context.Background(), metav1.ListOptions{})
 	require.NoError(t, err)
 	for _, pod := range pods.Items {
 		if pod.DeletionTimestamp == nil {
@@ -238,12 +238,12 @@ func forgetPods(t *testing.T, namespace string) {
 		// A kubelet first reports that the container has ended. The Job controller counts nothing else.
 		if pod.Status.Phase != corev1.PodFailed && pod.Status.Phase != corev1.PodSucceeded {
 			failed := status(corev1.PodFailed, corev1.ContainerState{}, "", "")
-			if err := setPodStatus(k8s.admin, &pod, failed); err != nil {
+			if err := setPodStatus(k8s.Admin, &pod, failed); err != nil {
 				require.True(t, apierrors.IsNotFound(err), "%v", err)
 			}
 		}
 		zero := int64(0)
-		err := k8s.admin.CoreV1().
+		err := k8s.Admin.CoreV1().
 			Pods(namespace).
 			Delete(context.Background(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &zero})
 		if err != nil {
@@ -260,7 +260,7 @@ func TestKubernetesNodeLost(t *testing.T) {
 	require.NoError(
 		t,
 		setPodStatus(
-			k8s.admin,
+			k8s.Admin,
 			pod,
 			status(corev1.PodRunning,
 				corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}}, "",
@@ -270,7 +270,7 @@ func TestKubernetesNodeLost(t *testing.T) {
 	grace := int64(1)
 	require.NoError(
 		t,
-		k8s.admin.CoreV1().
+		k8s.Admin.CoreV1().
 			Pods(b.namespace).
 			Delete(t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &grace}),
 	)
@@ -286,7 +286,7 @@ func TestKubernetesPodDeleted(t *testing.T) {
 	b := newManual(t, pendingImage)
 	pod := b.pod(t, false)
 	require.NoError(t,
-		k8s.admin.CoreV1().Pods(b.namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}))
+		k8s.Admin.CoreV1().Pods(b.namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}))
 	exit := b.end(t)
 	require.True(t, exit.Killed)
 	require.Equal(t, driver.StoppedExitCode, exit.Code)
@@ -323,7 +323,7 @@ func TestKubernetesJob(t *testing.T) {
 	}
 	id, err := r.Create(t.Context(), spec)
 	require.NoError(t, err)
-	jobs, err := k8s.admin.BatchV1().Jobs(namespace).List(t.Context(), metav1.ListOptions{})
+	jobs, err := k8s.Admin.BatchV1().Jobs(namespace).List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	require.Len(t, jobs.Items, 1)
 	job := jobs.Items[0]
@@ -354,7 +354,7 @@ func TestKubernetesJob(t *testing.T) {
 
 	requireForeign(t, opts, spec.Name)
 	secrets := func() int {
-		list, err := k8s.admin.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{})
+		list, err := k8s.Admin.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err)
 		return len(list.Items)
 	}

@@ -34,13 +34,13 @@ func TestKubernetesProfile(t *testing.T) {
 		_, err = d.Create(ctx, spec)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, d.Remove(context.WithoutCancel(t.Context()), name)) })
-		jobs, err := k8s.admin.BatchV1().Jobs(namespace).List(ctx, metav1.ListOptions{})
+		jobs, err := k8s.Admin.BatchV1().Jobs(namespace).List(ctx, metav1.ListOptions{})
 		require.NoError(t, err)
 		for _, job := range jobs.Items {
 			if strings.Contains(job.Annotations["hutong/node-id"], name) {
 				pod := &corev1.Pod{ObjectMeta: job.Spec.Template.ObjectMeta, Spec: job.Spec.Template.Spec}
 				pod.Name = strings.ToLower(name)
-				return k8s.admin.CoreV1().Pods(namespace).Create(ctx, pod,
+				return k8s.Admin.CoreV1().Pods(namespace).Create(ctx, pod,
 					metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 			}
 		}
@@ -99,7 +99,7 @@ func TestKubernetesNetworkPolicies(t *testing.T) {
 			require.NoError(t, err)
 		}
 		policy.Namespace = namespace
-		created, err := k8s.admin.NetworkingV1().NetworkPolicies(namespace).Create(t.Context(), &policy,
+		created, err := k8s.Admin.NetworkingV1().NetworkPolicies(namespace).Create(t.Context(), &policy,
 			metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
 		require.NoError(t, err)
 		selector, err := metav1.LabelSelectorAsSelector(&created.Spec.PodSelector)

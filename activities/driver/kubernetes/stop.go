@@ -61,6 +61,10 @@ func (s *stopper) step(ctx context.Context, state jobState) (progress, error) {
 	switch {
 	case stateOf(job) == driver.Created:
 		err = s.recordNeverStarted(ctx, job)
+	case pod != nil && job.Annotations[stoppedAnnotation] == "":
+		// The observer of the end must know that nobody else has deleted the pod.
+		stopped := map[string]any{stoppedAnnotation: time.Now().UTC().Format(time.RFC3339Nano)}
+		err = s.k.patch(ctx, job, stopped, nil)
 	case pod != nil && !s.deleted[pod.UID]:
 		if err = s.k.deletePod(ctx, pod, s.grace); err == nil {
 			s.deleted[pod.UID] = true

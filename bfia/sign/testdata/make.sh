@@ -11,10 +11,15 @@ sign() {
     printf '\n%s' "$(printf 'x-ptp-session-id:session_J\nx-ptp-topic:a b' | openssl dgst "-$hash" -r | cut -d' ' -f1)" \
       >>"canonical.$name.txt"
   fi
+  if [ "$name" = permits ]; then
+    printf '\n%s' "$(printf 'x-mprac-token-set:JG02:DATASET:d1/1/PERMIT' | openssl dgst "-$hash" -r | cut -d' ' -f1)" \
+      >>"canonical.$name.txt"
+  fi
   openssl pkeyutl -sign -rawin -digest "$hash" -inkey "$key.key" -in "canonical.$name.txt" "$@" |
     openssl base64 -A >"signature.$name.txt"
 }
 sign rsa sha256 rsa
 sign rsa sha256 transport
+sign rsa sha256 permits
 sign ecdsa sha256 ecdsa
 sign sm2 sm3 sm2 -pkeyopt distid:1234567812345678

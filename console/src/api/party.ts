@@ -8,6 +8,7 @@ export const partyPaths = {
   upload: "/v2/data/component/upload/file",
   deleteDataset: "/v2/data/delete",
   models: "/v2/models/query",
+  prediction: "/v2/models/prediction",
   keepModel: "/v2/models/keep",
   deleteModel: "/v2/models/delete",
   providers: "/v2/provider/query",
@@ -17,15 +18,29 @@ export const partyPaths = {
   grantRequests: "/v2/grant/requests",
   approveGrant: "/v2/grant/approve",
   denyGrant: "/v2/grant/deny",
+  periodic: "/v2/periodic/query",
+  addPeriodic: "/v2/periodic/add",
+  runPeriodic: "/v2/periodic/run",
+  pausePeriodic: "/v2/periodic/pause",
+  resumePeriodic: "/v2/periodic/resume",
+  deletePeriodic: "/v2/periodic/delete",
   trail: "/v2/audit/query",
   ready: "/readyz",
   version: "/v2/server/fateflow",
   overview: "/v2/overview",
+  notifications: "/v2/notification/query",
+  testNotification: "/v2/notification/test",
+  resendNotification: "/v2/notification/resend",
 } as const;
 
+export type Periodic = Schemas["Periodic"];
+export type PeriodicRun = Schemas["PeriodicRun"];
 export type Dataset = Schemas["Dataset"];
 export type JobUse = Schemas["JobUse"];
 export type Runner = Schemas["Runner"];
+export type Notification = Schemas["Notification"];
+export type NotificationList = Schemas["NotificationList"];
+export type NotificationTestResult = Schemas["NotificationTestResult"];
 export type Capacity = Schemas["RunnerCapacity"];
 
 /** Model is a party's part of a model. */

@@ -1,15 +1,19 @@
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import type { OverviewJob } from "../api/party";
 import { t } from "../i18n";
 import { useResource } from "../resource";
 import { href, jobHref, Link } from "../router";
+import { can } from "../session";
 import { ApprovalView } from "../ui/approval";
 import { Empty, Loaded, Page } from "../ui/basic";
 import { partyName } from "../ui/failure";
 import { JobActions } from "../ui/jobactions";
 import { absolute, Time } from "../ui/time";
 import { loadOverview } from "./overviewdata";
+import { Rules } from "./rules";
 import "./pages.css";
+
+const askEvery = 5000;
 
 // So many jobs are shown with what is decided; that of the others is loaded once it is opened.
 const opened = 5;
@@ -17,6 +21,17 @@ const opened = 5;
 /** Approvals lists the jobs that await the approval of this party, each with what its approver decides on. */
 export function Approvals() {
   const overview = useResource("overview", loadOverview, () => true);
+  const [decided, setDecided] = useState(0);
+  function done() {
+    overview.reload();
+    setDecided((n) => n + 1);
+  }
+  // Events are for viewers; others ask from time to time.
+  useEffect(() => {
+    if (can("viewer")) return;
+    const timer = setInterval(() => document.hidden || overview.reload(), askEvery);
+    return () => clearInterval(timer);
+  }, []);
   return (
     <Page title={t("nav.approvals")}>
       <Loaded resource={overview}>
@@ -28,18 +43,23 @@ export function Approvals() {
               </Empty>
             )}
             {o.approvals.map((j, i) => (
-              <Awaiting key={j.job_id} job={j} node={o.node_id} open={i < opened} done={overview.reload} />
+              <Awaiting key={j.job_id} job={j} node={o.node_id} open={i < opened} done={done} />
             ))}
             {o.approval_count > o.approvals.length && (
               <p>
-                <Link to={href("jobs", { state: "pending" })}>
-                  {t("overview.moreApprovals", { n: o.approval_count - o.approvals.length })}
-                </Link>
+                {can("viewer") ? (
+                  <Link to={href("jobs", { state: "pending" })}>
+                    {t("overview.moreApprovals", { n: o.approval_count - o.approvals.length })}
+                  </Link>
+                ) : (
+                  t("overview.moreApprovals", { n: o.approval_count - o.approvals.length })
+                )}
               </p>
             )}
           </>
         )}
       </Loaded>
+      <Rules loads={decided} />
     </Page>
   );
 }
@@ -50,7 +70,7 @@ function Awaiting({ job: j, node, open, done }: { job: OverviewJob; node: string
     <section class="section">
       <div class="section-head">
         <h2>
-          <Link to={jobHref(j.job_id)}>{j.job_id}</Link> <span class="muted">{j.flow_id}</span>
+          {can("viewer") ? <Link to={jobHref(j.job_id)}>{j.job_id}</Link> : j.job_id} <span class="muted">{j.flow_id}</span>
         </h2>
         <JobActions
           job={{

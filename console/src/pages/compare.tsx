@@ -7,7 +7,7 @@ import { current, href, jobHref, Link, navigate } from "../router";
 import { ofKinds, useResource } from "../resource";
 import { can } from "../session";
 import { Loaded, Page } from "../ui/basic";
-import { format } from "../ui/report";
+import { format } from "../ui/charts";
 import { StateBadge, stateOf } from "../ui/state";
 import { Duration, Time } from "../ui/time";
 import { loadRuns, most, places, type Run } from "./comparedata";

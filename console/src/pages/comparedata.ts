@@ -5,7 +5,7 @@ import { paths } from "../api/paths";
 import type { JobList, JobSummary, Output } from "../api/types";
 import { can } from "../session";
 import { shown } from "../ui/params";
-import { parseReport } from "../ui/report";
+import { parseReport } from "../ui/charts";
 
 /** most is how many jobs fit beside each other. */
 export const most = 6;
@@ -64,12 +64,12 @@ async function loadMetrics(id: string, abort: AbortSignal): Promise<Map<string, 
   const reports = outputs.filter((o) => o.type !== "dataset" && o.type !== "model" && o.bytes <= largest);
   const read = await Promise.all(reports.map((o) => readReport(o, abort)));
   reports.forEach((o, i) => {
-    const { numbers, curves } = parseReport(read[i]);
+    const { numbers, charts } = parseReport(read[i]);
     const place = `${o.task_name} · ${o.role}`;
     for (const [name, value] of numbers) metrics.set(`${place} · ${name}`, value);
-    for (const c of curves) {
-      const last = c.points[c.points.length - 1];
-      if (last && steps.test(c.x)) metrics.set(`${place} · ${c.name}`, last[1]);
+    for (const c of charts) {
+      if (c.kind !== "line" || !steps.test(c.x)) continue;
+      for (const s of c.series) metrics.set(`${place} · ${s.name}`, s.points.at(-1)![1]);
     }
   });
   return metrics;

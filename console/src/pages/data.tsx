@@ -1,14 +1,15 @@
 import { useRef, useState } from "preact/hooks";
 import { get, post } from "../api/client";
-import { partyPaths, type Dataset, type Model } from "../api/party";
+import { partyPaths, type Dataset, type Model, type Provider } from "../api/party";
 import { upload, type Uploading } from "../api/upload";
 import { t } from "../i18n";
-import { jobHref, Link } from "../router";
+import { href, jobHref, Link } from "../router";
 import { ofKinds, useResource } from "../resource";
 import { can } from "../session";
-import { Ask, Dialog, Empty, Loaded, Page, Section } from "../ui/basic";
+import { Dialog, Empty, Loaded, NotDone, Page, Section } from "../ui/basic";
 import { bytes, count, iso } from "../ui/format";
 import { JobLinks } from "../ui/joblinks";
+import { ActionTable, type Action, type Column } from "../ui/table";
 import { Time } from "../ui/time";
 import "./pages.css";
 
@@ -24,6 +25,11 @@ export function Data() {
     "models",
     async (abort) => (sees ? get<Model[]>(partyPaths.models, {}, abort) : []),
     ofKinds("data", "job"),
+  );
+  // What can apply a model; a list of models without it is better than none.
+  const providers = useResource(
+    "providers",
+    async (abort) => (sees && can("operator") ? get<Provider[]>(partyPaths.providers, {}, abort) : []),
   );
   const [uploading, setUploading] = useState(false);
   return (
@@ -45,7 +51,7 @@ export function Data() {
             <Loaded resource={datasets}>{(list) => <Datasets list={list} reload={datasets.reload} />}</Loaded>
           </Section>
           <Section title={t("data.models")} aside={<Count list={models.data} />}>
-            <Loaded resource={models}>{(list) => <Models list={list} reload={models.reload} />}</Loaded>
+            <Loaded resource={models}>{(list) => <Models list={list} providers={providers.data ?? []} reload={models.reload} />}</Loaded>
           </Section>
         </>
       )}
@@ -66,81 +72,61 @@ function Datasets({ list, reload }: { list: Dataset[]; reload: () => void }) {
     );
   }
   return (
-    <table class="stack">
-      <thead>
-        <tr>
-          <th scope="col">{t("data.dataset")}</th>
-          <th scope="col" class="number">{t("data.rows")}</th>
-          <th scope="col" class="number">{t("data.size")}</th>
-          <th scope="col">{t("data.columns")}</th>
-          <th scope="col">{t("data.uploaded")}</th>
-          <th scope="col">
-            <span class="sr">{t("jobs.actions")}</span>
-          </th>
-        </tr>
-      </thead>
-      <tbody>
-        {list.map((d) => (
-          <DatasetRow key={`${d.namespace}#${d.name}`} dataset={d} reload={reload} />
-        ))}
-      </tbody>
-    </table>
+    <ActionTable
+      rows={list}
+      id={idOf}
+      columns={datasetColumns()}
+      actions={(d) => (can("data") ? [deleteDataset(d)] : [])}
+      done={reload}
+    />
   );
 }
 
-function DatasetRow({ dataset: d, reload }: { dataset: Dataset; reload: () => void }) {
-  const [asking, setAsking] = useState(false);
-  const id = `${d.namespace}#${d.name}`;
+function idOf(d: Dataset): string {
+  return `${d.namespace}#${d.name}`;
+}
+
+function datasetColumns(): Column<Dataset>[] {
+  return [
+    { title: t("data.dataset"), cell: idOf },
+    { title: t("data.rows"), number: true, cell: (d) => count(d.count) },
+    { title: t("data.size"), number: true, cell: (d) => bytes(d.bytes) },
+    { title: t("data.columns"), cell: (d) => <Columns dataset={d} /> },
+    { title: t("data.uploaded"), cell: (d) => <Time at={iso(d.update_time)} /> },
+  ];
+}
+
+/** Columns shows the columns of a dataset, and the jobs that use it, once they are asked for. */
+function Columns({ dataset: d }: { dataset: Dataset }) {
   return (
-    <tr>
-      <th scope="row">{id}</th>
-      <td class="number" data-label={t("data.rows")}>{count(d.count)}</td>
-      <td class="number" data-label={t("data.size")}>{bytes(d.bytes)}</td>
-      <td data-label={t("data.columns")}>
-        <details>
-          <summary>
-            {t("data.columnCount", { n: d.columns.length })}
-            {d.jobs && <span class="muted"> · {t("data.jobCount", { n: d.jobs.length })}</span>}
-          </summary>
-          <div class="more-of">
-            <ul class="columns">
-              {d.columns.map((c) => (
-                <li key={c.name}>
-                  {c.name} <span class="muted">{c.type}</span>
-                </li>
-              ))}
-            </ul>
-            <h3>{t("data.usedBy")}</h3>
-            <JobLinks jobs={d.jobs} />
-          </div>
-        </details>
-      </td>
-      <td data-label={t("data.uploaded")}>
-        <Time at={iso(d.update_time)} />
-      </td>
-      <td class="row-actions">
-        {can("data") && (
-          <button type="button" class="small" onClick={() => setAsking(true)}>
-            {t("delete")}
-            <span class="sr"> {id}</span>
-          </button>
-        )}
-        {asking && (
-          <Ask
-            title={t("data.deleteTitle", { id })}
-            text={t("data.deleteText")}
-            button={t("delete")}
-            danger
-            close={() => setAsking(false)}
-            do={async () => {
-              await post(partyPaths.deleteDataset, { namespace: d.namespace, name: d.name });
-              reload();
-            }}
-          />
-        )}
-      </td>
-    </tr>
+    <details>
+      <summary>
+        {t("data.columnCount", { n: d.columns.length })}
+        {d.jobs && <span class="muted"> · {t("data.jobCount", { n: d.jobs.length })}</span>}
+      </summary>
+      <div class="more-of">
+        <ul class="columns">
+          {d.columns.map((c) => (
+            <li key={c.name}>
+              {c.name} <span class="muted">{c.type}</span>
+            </li>
+          ))}
+        </ul>
+        <h3>{t("data.usedBy")}</h3>
+        <JobLinks jobs={d.jobs} />
+      </div>
+    </details>
   );
+}
+
+function deleteDataset(d: Dataset): Action {
+  return {
+    button: t("delete"),
+    title: t("data.deleteTitle", { id: idOf(d) }),
+    text: t("data.deleteText"),
+    danger: true,
+    do: () => post(partyPaths.deleteDataset, { namespace: d.namespace, name: d.name }),
+  };
 }
 
 /** fileBase returns the name of a file as a dataset's name can be. */
@@ -277,12 +263,7 @@ function Upload({ close, done }: { close: () => void; done: () => void }) {
               : t("data.storing")}
           </p>
         )}
-        {error && (
-          <div class="error" role="alert">
-            <strong>{t("error.action")}</strong>
-            <p>{error}</p>
-          </div>
-        )}
+        <NotDone error={error} />
         <div class="buttons">
           <button type="button" onClick={leave}>
             {t("cancel")}
@@ -299,7 +280,7 @@ function Upload({ close, done }: { close: () => void; done: () => void }) {
 // The party checks the rest; these characters separate the parts of a dataset's id.
 const idPattern = "[^#@\\/\\s]+";
 
-function Models({ list, reload }: { list: Model[]; reload: () => void }) {
+function Models({ list, providers, reload }: { list: Model[]; providers: Provider[]; reload: () => void }) {
   if (list.length === 0) {
     return (
       <Empty title={t("data.noModels")}>
@@ -308,74 +289,71 @@ function Models({ list, reload }: { list: Model[]; reload: () => void }) {
     );
   }
   return (
-    <table class="stack">
-      <thead>
-        <tr>
-          <th scope="col">{t("data.model")}</th>
-          <th scope="col">{t("data.component")}</th>
-          <th scope="col">{t("data.trainedOn")}</th>
-          <th scope="col" class="number">{t("data.size")}</th>
-          <th scope="col">{t("jobs.time")}</th>
-          <th scope="col">
-            <span class="sr">{t("jobs.actions")}</span>
-          </th>
-        </tr>
-      </thead>
-      <tbody>
-        {list.map((m) => (
-          <ModelRow key={m.model + m.role} model={m} reload={reload} />
-        ))}
-      </tbody>
-    </table>
+    <ActionTable
+      rows={list}
+      id={(m) => m.model + m.role}
+      name={(m) => m.model}
+      columns={modelColumns()}
+      actions={(m) => (can("data") ? modelActions(m) : [])}
+      aside={(m) =>
+        canPredict(m, providers) && (
+          <Link to={href("submit", { model: m.model })}>
+            {t("data.predict")}
+            <span class="sr"> {m.model}</span>
+          </Link>
+        )
+      }
+      done={reload}
+    />
   );
 }
 
-function ModelRow({ model: m, reload }: { model: Model; reload: () => void }) {
-  const [act, setAct] = useState<"keep" | "delete">();
-  return (
-    <tr>
-      <th scope="row">
-        {m.imported ? m.model : <Link to={jobHref(m.job_id)}>{m.model}</Link>}{" "}
-        {m.kept && <span class="tag tag-good">{t("data.kept")}</span>}{" "}
-        {m.imported && <span class="tag">{t("data.imported")}</span>}
-      </th>
-      <td data-label={t("data.component")}>
-        {m.component} <span class="muted">{m.role}</span>
-      </td>
-      <td data-label={t("data.trainedOn")}>{m.datasets?.map((d) => d.replace(/@.*/, "")).join(", ") || t("none")}</td>
-      <td class="number" data-label={t("data.size")}>{bytes(m.bytes)}</td>
-      <td data-label={t("jobs.time")}>
-        <Time at={m.created_at} />
-      </td>
-      <td class="row-actions">
-        {can("data") && (
-          <span class="job-actions">
-            {!m.kept && (
-              <button type="button" class="small" onClick={() => setAct("keep")}>
-                {t("data.keep")}
-                <span class="sr"> {m.model}</span>
-              </button>
-            )}
-            <button type="button" class="small" onClick={() => setAct("delete")}>
-              {t("delete")}
-              <span class="sr"> {m.model}</span>
-            </button>
-          </span>
-        )}
-        {act && (
-          <Ask
-            title={t(act === "keep" ? "data.keepTitle" : "data.deleteTitle", { id: m.model })}
-            text={t(act === "keep" ? "data.keepText" : "data.deleteModelText")}
-            button={t(act === "keep" ? "data.keep" : "delete")}
-            danger={act === "delete"}
-            close={() => setAct(undefined)}
-            do={async () => {
-              await post(act === "keep" ? partyPaths.keepModel : partyPaths.deleteModel, { model: m.model });
-              reload();
-            }}
-          />
-        )}
-      </td>
-    </tr>
+/** canPredict returns whether a component of the model's provider applies it. */
+function canPredict(m: Model, providers: Provider[]): boolean {
+  return providers.some(
+    (p) => `${p.name}:${p.version}` === m.provider && p.components_description[`${m.component}_predict`] !== undefined,
   );
+}
+
+function modelColumns(): Column<Model>[] {
+  return [
+    {
+      title: t("data.model"),
+      cell: (m) => (
+        <>
+          {m.imported ? m.model : <Link to={jobHref(m.job_id)}>{m.model}</Link>}{" "}
+          {m.kept && <span class="tag tag-good">{t("data.kept")}</span>}{" "}
+          {m.imported && <span class="tag">{t("data.imported")}</span>}
+        </>
+      ),
+    },
+    {
+      title: t("data.component"),
+      cell: (m) => (
+        <>
+          {m.component} <span class="muted">{m.role}</span>
+        </>
+      ),
+    },
+    { title: t("data.trainedOn"), cell: (m) => m.datasets?.map((d) => d.replace(/@.*/, "")).join(", ") || t("none") },
+    { title: t("data.size"), number: true, cell: (m) => bytes(m.bytes) },
+    { title: t("jobs.time"), cell: (m) => <Time at={m.created_at} /> },
+  ];
+}
+
+function modelActions(m: Model): Action[] {
+  const keep: Action = {
+    button: t("data.keep"),
+    title: t("data.keepTitle", { id: m.model }),
+    text: t("data.keepText"),
+    do: () => post(partyPaths.keepModel, { model: m.model }),
+  };
+  const remove: Action = {
+    button: t("delete"),
+    title: t("data.deleteTitle", { id: m.model }),
+    text: t("data.deleteModelText"),
+    danger: true,
+    do: () => post(partyPaths.deleteModel, { model: m.model }),
+  };
+  return m.kept ? [remove] : [keep, remove];
 }

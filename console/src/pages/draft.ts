@@ -1,5 +1,5 @@
 // A job as the form of submission has it, and the document that is made of it.
-import type { Component, Param, Provider } from "../api/party";
+import type { Component, Param, Port, Provider } from "../api/party";
 import type { JobDocument, PortRef } from "../api/document";
 import { parse, text } from "../ui/params";
 
@@ -14,6 +14,16 @@ export interface TaskDraft {
   params: Record<string, string>;
 }
 
+/** resourceNames are the resources of a container, as documents name them, in the order of the form. */
+export const resourceNames = ["cpu", "memory", "disk", "gpu"] as const;
+
+export type ResourceName = (typeof resourceNames)[number];
+
+/** Resources are what each container of a part gets: cores, GiB, GPUs. An empty text leaves it to the runner. */
+export type Resources = Record<ResourceName, string>;
+
+export const noResources: Resources = { cpu: "", memory: "", disk: "", gpu: "" };
+
 export interface Draft {
   flow: string;
   /** The parties of each role. */
@@ -22,16 +32,32 @@ export interface Draft {
   tasks: TaskDraft[];
   /** The datasets of tasks without inputs: by task, role and index. */
   datasets: Record<string, string>;
+  /** What is typed for the parameters of one part, by task, role and index, and by name. It counts before the task's. */
+  own: Record<string, Record<string, string>>;
+  /** What is typed for the resources of parts, by role and index, and of all parts. */
+  resources: Record<string, Resources>;
   /** The document of the earlier job, of which the form keeps what it does not show. */
   base?: JobDocument;
 }
 
-export function datasetKey(task: string, role: string, index: number): string {
+/** partKey names the part of a task that a party plays. */
+export function partKey(task: string, role: string, index: number): string {
   return `${task}\n${role}\n${index}`;
 }
 
+/** allParts names the resources of every part. */
+export const allParts = "common";
+
+/** resourcesKey names the resources of the part that a party plays in all tasks. */
+export function resourcesKey(role: string, index: number): string {
+  return `${role}.${index}`;
+}
+
+/** modelParam is the parameter that names the model of an earlier job. */
+export const modelParam = "model_id";
+
 export function emptyDraft(own: string): Draft {
-  return { flow: "", roles: { guest: [own], host: [] }, initiatorRole: "guest", tasks: [], datasets: {} };
+  return { flow: "", roles: { guest: [own], host: [] }, initiatorRole: "guest", tasks: [], datasets: {}, own: {}, resources: {} };
 }
 
 /** findComponent returns the description of a task's component, if the provider is registered here. */
@@ -55,14 +81,21 @@ export function taskOf(provider: Provider, c: Component, others: TaskDraft[]): T
     provider: provider.name,
     version: provider.version,
     component: c.componentName,
-    // Each input gets the nearest earlier output that fits.
-    input: c.inputData.flatMap((port) => {
-      const source = [...others].reverse().flatMap((o) => sourcesOf(o, kindOf(port.category)))[0];
-      return source ? [source] : [];
-    }),
+    input: nearest(c.inputData, others),
     output: c.outputData.map((o) => ({ type: o.category, key: o.name })),
     params: {},
   };
+}
+
+/** nearest gives each input the nearest earlier output that fits, and two inputs different ones if there are two. */
+function nearest(ports: Port[], others: TaskDraft[]): PortRef[] {
+  const chosen: PortRef[] = [];
+  for (const port of ports) {
+    const sources = [...others].reverse().flatMap((o) => sourcesOf(o, kindOf(port.category)));
+    const source = sources.find((s) => !chosen.some((c) => c.key === s.key)) ?? sources[0];
+    if (source) chosen.push(source);
+  }
+  return chosen;
 }
 
 /** sourcesOf returns the outputs of a task that can be inputs of a kind. */
@@ -79,25 +112,36 @@ export function rename(draft: Draft, from: string, to: string): Draft {
     name: x.name === from ? to : x.name,
     input: x.input.map((i) => (i.key.startsWith(`${from}.`) ? { ...i, key: to + i.key.slice(from.length) } : i)),
   }));
-  const datasets = Object.fromEntries(
-    Object.entries(draft.datasets).map(([k, v]) => [k.startsWith(`${from}\n`) ? to + k.slice(from.length) : k, v]),
-  );
-  return { ...draft, tasks, datasets };
+  const moved = <T,>(byPart: Record<string, T>): Record<string, T> =>
+    Object.fromEntries(Object.entries(byPart).map(([k, v]) => [k.startsWith(`${from}\n`) ? to + k.slice(from.length) : k, v]));
+  return { ...draft, tasks, datasets: moved(draft.datasets), own: moved(draft.own) };
 }
 
 type ByTask = Record<string, Record<string, unknown>>;
 type ByRole = Record<string, Record<string, ByTask>>;
 
+/** ofIndex returns what a role's entries say of one index. A key may name several, such as 0|1. */
+function ofIndex<T extends object>(entries: Record<string, T> | undefined, index: number): T | undefined {
+  const found = Object.entries(entries ?? {}).filter(([key]) => key.split("|").includes(String(index)));
+  return found.length ? Object.assign({}, ...found.map(([, value]) => value)) as T : undefined;
+}
+
 /** draftOf returns the form of a document. */
 export function draftOf(doc: JobDocument): Draft {
   const { common = {}, ...byRole } = doc.config.task_params as { common?: ByTask } & ByRole;
-  const datasets: Record<string, string> = {};
-  for (const [role, parts] of Object.entries(byRole as ByRole)) {
-    for (const [index, tasks] of Object.entries(parts)) {
-      for (const [task, params] of Object.entries(tasks)) {
-        if (typeof params.dataset_id === "string") datasets[datasetKey(task, role, Number(index))] = params.dataset_id;
+  const datasets: Draft["datasets"] = {};
+  const own: Draft["own"] = {};
+  const resources: Draft["resources"] = { [allParts]: typedResources(doc.config.job_params.common) };
+  for (const [role, nodes] of Object.entries(doc.config.role)) {
+    nodes.forEach((_, index) => {
+      for (const [task, { dataset_id, ...params }] of Object.entries(ofIndex((byRole as ByRole)[role], index) ?? {})) {
+        if (typeof dataset_id === "string") datasets[partKey(task, role, index)] = dataset_id;
+        if (Object.keys(params).length > 0) own[partKey(task, role, index)] = typedParams(params);
       }
-    }
+      resources[resourcesKey(role, index)] = typedResources(
+        ofIndex(doc.config.job_params[role] as Record<string, object> | undefined, index),
+      );
+    });
   }
   return {
     flow: doc.flow_id ?? "",
@@ -110,11 +154,57 @@ export function draftOf(doc: JobDocument): Draft {
       component: c.componentName,
       input: c.input ?? [],
       output: c.output ?? [],
-      params: Object.fromEntries(Object.entries((common as ByTask)[c.name] ?? {}).map(([k, v]) => [k, text(v)])),
+      params: typedParams((common as ByTask)[c.name] ?? {}),
     })),
     datasets,
+    own,
+    resources,
     base: doc,
   };
+}
+
+function typedParams(params: Record<string, unknown>): Record<string, string> {
+  return Object.fromEntries(Object.entries(params).map(([k, v]) => [k, text(v)]));
+}
+
+type JobParams = { resources?: Record<string, number | null> | null };
+
+/** typedAmount returns an amount as it is typed. -1 is none, as 0 is except for GPUs: a part may have fewer than the others. */
+function typedAmount(name: ResourceName, n: number | null | undefined): string {
+  return typeof n === "number" && (n > 0 || (n === 0 && name === "gpu")) ? String(n) : "";
+}
+
+/** typedResources returns the resources of job parameters as they are typed. */
+function typedResources(params: unknown): Resources {
+  const given = (params as JobParams | undefined)?.resources ?? {};
+  return Object.fromEntries(resourceNames.map((name) => [name, typedAmount(name, given[name])])) as Resources;
+}
+
+/** withResources returns job parameters with the typed resources. It keeps what the form does not show. */
+function withResources(params: object | undefined, typed: Resources | undefined): object {
+  const all = { ...params } as JobParams;
+  const resources = { ...all.resources };
+  for (const name of resourceNames) {
+    const amount = typed?.[name].trim() ?? "";
+    if (amount !== "") resources[name] = Number.isNaN(Number(amount)) ? (amount as unknown as number) : Number(amount);
+    else if (typedAmount(name, resources[name]) !== "") delete resources[name];
+  }
+  if (Object.keys(resources).length > 0) all.resources = resources;
+  else delete all.resources;
+  return all;
+}
+
+/** valuesOf returns what typed texts mean. A text that the earlier job gave as such stays so, also if it is empty. */
+function valuesOf(
+  typed: Record<string, string>, before: Record<string, unknown> | undefined, c: Component | undefined,
+): Record<string, unknown> {
+  const params: Record<string, unknown> = {};
+  for (const [name, t] of Object.entries(typed)) {
+    const earlier = before?.[name];
+    if (earlier !== undefined && text(earlier) === t) params[name] = earlier;
+    else if (t.trim() !== "") params[name] = valueOf(c?.inputParam.find((p) => p.name === name), t);
+  }
+  return params;
 }
 
 /** valueOf returns what a typed text means. For a parameter without a description JSON counts, else the text. */
@@ -133,39 +223,37 @@ function valueOf(param: Param | undefined, typed: string): unknown {
 /** documentOf returns the document of a form. */
 export function documentOf(draft: Draft, providers: Provider[], own: string): JobDocument {
   const base = draft.base ? structuredClone(draft.base) : undefined;
-  const names = new Set(draft.tasks.map((x) => x.name));
   const before = (base?.config.task_params ?? {}) as { common?: ByTask } & ByRole;
   const common: ByTask = {};
   for (const task of draft.tasks) {
-    const described = findComponent(providers, task);
-    const params: Record<string, unknown> = {};
-    for (const [name, typed] of Object.entries(task.params)) {
-      // A text that the earlier job gave as such stays so, also if it is empty.
-      const earlier = before.common?.[task.name]?.[name];
-      if (earlier !== undefined && text(earlier) === typed) params[name] = earlier;
-      else if (typed.trim() !== "") params[name] = valueOf(described?.inputParam.find((p) => p.name === name), typed);
-    }
+    const params = valuesOf(task.params, before.common?.[task.name], findComponent(providers, task));
     if (Object.keys(params).length > 0) common[task.name] = params;
   }
   const task_params: Record<string, unknown> = { common };
-  const job_params: Record<string, unknown> = { common: base?.config.job_params.common ?? {} };
+  const job_params: Record<string, unknown> = {
+    common: withResources(base?.config.job_params.common as object | undefined, draft.resources[allParts]),
+  };
   for (const [role, nodes] of Object.entries(draft.roles)) {
     const parts: Record<string, ByTask> = {};
-    const resources: Record<string, unknown> = {};
+    const ofJob: Record<string, object> = {};
     nodes.forEach((_, index) => {
+      const earlier = ofIndex(before[role], index);
       const tasks: ByTask = {};
-      for (const name of names) {
-        const { dataset_id: _, ...rest } = before[role]?.[index]?.[name] ?? {};
-        const dataset = draft.datasets[datasetKey(name, role, index)];
-        if (dataset) rest.dataset_id = dataset;
-        if (Object.keys(rest).length > 0) tasks[name] = rest;
+      for (const task of draft.tasks) {
+        const key = partKey(task.name, role, index);
+        const params = valuesOf(draft.own[key] ?? {}, earlier?.[task.name], findComponent(providers, task));
+        if (draft.datasets[key]) params.dataset_id = draft.datasets[key];
+        if (Object.keys(params).length > 0) tasks[task.name] = params;
       }
       if (Object.keys(tasks).length > 0) parts[index] = tasks;
-      const part = (base?.config.job_params[role] as Record<string, unknown> | undefined)?.[index];
-      if (part) resources[index] = part;
+      const params = withResources(
+        ofIndex(base?.config.job_params[role] as Record<string, object> | undefined, index),
+        draft.resources[resourcesKey(role, index)],
+      );
+      if (Object.keys(params).length > 0) ofJob[index] = params;
     });
     if (Object.keys(parts).length > 0) task_params[role] = parts;
-    if (Object.keys(resources).length > 0) job_params[role] = resources;
+    if (Object.keys(ofJob).length > 0) job_params[role] = ofJob;
   }
   const { job_id: _, old_job_id: __, ...rest } = base ?? ({} as Partial<JobDocument>);
   return {

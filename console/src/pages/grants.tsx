@@ -1,10 +1,10 @@
-import { useState } from "preact/hooks";
 import { get, post } from "../api/client";
 import { partyPaths, type Grant, type GrantRequest } from "../api/party";
 import { known, t } from "../i18n";
 import { ofKinds, useResource } from "../resource";
-import { Ask, Loaded, Section } from "../ui/basic";
+import { Loaded, Section } from "../ui/basic";
 import { count } from "../ui/format";
+import { ActionTable, type Action, type Column } from "../ui/table";
 import { absolute, Time } from "../ui/time";
 
 /** Grants shows what partners may compute on which datasets, and who has asked for it. */
@@ -27,25 +27,14 @@ export function Grants() {
             list.length === 0 ? (
               <p class="muted">{t("grants.noRequests")}</p>
             ) : (
-              <table class="stack">
-                <thead>
-                  <tr>
-                    <th scope="col">{t("grants.dataset")}</th>
-                    <th scope="col">{t("grants.partner")}</th>
-                    <th scope="col">{t("grants.components")}</th>
-                    <th scope="col">{t("grants.bounds")}</th>
-                    <th scope="col">{t("grants.state")}</th>
-                    <th scope="col">
-                      <span class="sr">{t("jobs.actions")}</span>
-                    </th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {[...list].reverse().map((r) => (
-                    <RequestRow key={r.audit_id + r.partner} request={r} reload={reload} />
-                  ))}
-                </tbody>
-              </table>
+              <ActionTable
+                rows={[...list].reverse()}
+                id={(r) => r.audit_id + r.partner}
+                name={(r) => r.dataset}
+                columns={requestColumns()}
+                actions={(r) => (!r.sent && isOpen(r) ? [decide(r, "approve"), decide(r, "refuse")] : [])}
+                done={reload}
+              />
             )
           }
         </Loaded>
@@ -56,25 +45,14 @@ export function Grants() {
             list.length === 0 ? (
               <p class="muted">{t("grants.none")}</p>
             ) : (
-              <table class="stack">
-                <thead>
-                  <tr>
-                    <th scope="col">{t("grants.dataset")}</th>
-                    <th scope="col">{t("grants.partner")}</th>
-                    <th scope="col">{t("grants.components")}</th>
-                    <th scope="col">{t("grants.bounds")}</th>
-                    <th scope="col">{t("grants.made")}</th>
-                    <th scope="col">
-                      <span class="sr">{t("jobs.actions")}</span>
-                    </th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {[...list].reverse().map((g) => (
-                    <GrantRow key={g.grant_id} grant={g} reload={reload} />
-                  ))}
-                </tbody>
-              </table>
+              <ActionTable
+                rows={[...list].reverse()}
+                id={(g) => g.grant_id}
+                name={(g) => g.dataset}
+                columns={grantColumns()}
+                actions={(g) => (g.revoked_at || isSpent(g) ? [] : [revoke(g)])}
+                done={reload}
+              />
             )
           }
         </Loaded>
@@ -102,101 +80,85 @@ function isOpen(r: GrantRequest): boolean {
   return r.state === "APPLIED";
 }
 
-function RequestRow({ request: r, reload }: { request: GrantRequest; reload: () => void }) {
-  const [act, setAct] = useState<"approve" | "refuse">();
-  return (
-    <tr>
-      <th scope="row">{r.dataset}</th>
-      <td data-label={t("grants.partner")}>
-        {r.partner} <span class="muted">{t(r.sent ? "grants.sent" : "grants.received")}</span>
-      </td>
-      <td data-label={t("grants.components")}>{r.components.join(", ")}</td>
-      <td data-label={t("grants.bounds")}>{bounds(r.until, r.times)}</td>
-      <td data-label={t("grants.state")}>
-        <span>
+function requestColumns(): Column<GrantRequest>[] {
+  return [
+    { title: t("grants.dataset"), cell: (r) => r.dataset },
+    {
+      title: t("grants.partner"),
+      cell: (r) => (
+        <>
+          {r.partner} <span class="muted">{t(r.sent ? "grants.sent" : "grants.received")}</span>
+        </>
+      ),
+    },
+    { title: t("grants.components"), cell: (r) => r.components.join(", ") },
+    { title: t("grants.bounds"), cell: (r) => bounds(r.until, r.times) },
+    {
+      title: t("grants.state"),
+      cell: (r) => (
+        <>
           <span class={`tag ${isOpen(r) ? "tag-wait" : ""}`}>{known("grants.state", r.state)}</span>{" "}
           <span class="muted">
             <Time at={r.updated_at} />
           </span>
-        </span>
-      </td>
-      <td class="row-actions">
-        {!r.sent && isOpen(r) && (
-          <span class="job-actions">
-            <button type="button" class="small primary" onClick={() => setAct("approve")}>
-              {t("action.approve")}
-              <span class="sr"> {r.dataset}</span>
-            </button>
-            <button type="button" class="small" onClick={() => setAct("refuse")}>
-              {t("action.refuse")}
-              <span class="sr"> {r.dataset}</span>
-            </button>
-          </span>
-        )}
-        {act && (
-          <Ask
-            title={t(`grants.${act}Title`, { id: r.dataset, partner: r.partner })}
-            text={t(`grants.${act}Text`, { components: r.components.join(", "), bounds: bounds(r.until, r.times) })}
-            button={t(`action.${act}`)}
-            danger={act === "refuse"}
-            close={() => setAct(undefined)}
-            do={async () => {
-              const ref = { audit_id: r.audit_id, partner: r.partner };
-              await post(act === "approve" ? partyPaths.approveGrant : partyPaths.denyGrant, ref);
-              reload();
-            }}
-          />
-        )}
-      </td>
-    </tr>
-  );
+        </>
+      ),
+    },
+  ];
 }
 
-function GrantRow({ grant: g, reload }: { grant: Grant; reload: () => void }) {
-  const [asking, setAsking] = useState(false);
-  const over = g.until !== null && Date.parse(g.until) < Date.now();
-  const spent = g.times > 0 && g.used >= g.times;
-  return (
-    <tr>
-      <th scope="row">{g.dataset}</th>
-      <td data-label={t("grants.partner")}>{g.partner}</td>
-      <td data-label={t("grants.components")}>{g.component}</td>
-      <td data-label={t("grants.bounds")}>
-        <span>
+function decide(r: GrantRequest, act: "approve" | "refuse"): Action {
+  return {
+    button: t(`action.${act}`),
+    title: t(`grants.${act}Title`, { id: r.dataset, partner: r.partner }),
+    text: t(`grants.${act}Text`, { components: r.components.join(", "), bounds: bounds(r.until, r.times) }),
+    primary: act === "approve",
+    danger: act === "refuse",
+    do: () =>
+      post(act === "approve" ? partyPaths.approveGrant : partyPaths.denyGrant, { audit_id: r.audit_id, partner: r.partner }),
+  };
+}
+
+/** isSpent returns whether a grant has ended, by time or by use. */
+function isSpent(g: Grant): boolean {
+  return (g.until !== null && Date.parse(g.until) < Date.now()) || (g.times > 0 && g.used >= g.times);
+}
+
+function grantColumns(): Column<Grant>[] {
+  return [
+    { title: t("grants.dataset"), cell: (g) => g.dataset },
+    { title: t("grants.partner"), cell: (g) => g.partner },
+    { title: t("grants.components"), cell: (g) => g.component },
+    {
+      title: t("grants.bounds"),
+      cell: (g) => (
+        <>
           {bounds(g.until, g.times, g.used)}{" "}
           {g.revoked_at ? (
             <span class="tag tag-bad">{t("grants.revoked")}</span>
           ) : (
-            (over || spent) && <span class="tag">{t("grants.over")}</span>
+            isSpent(g) && <span class="tag">{t("grants.over")}</span>
           )}
-        </span>
-      </td>
-      <td data-label={t("grants.made")}>
-        <span>
+        </>
+      ),
+    },
+    {
+      title: t("grants.made"),
+      cell: (g) => (
+        <>
           <Time at={g.created_at} /> <span class="muted">{g.created_by}</span>
-        </span>
-      </td>
-      <td class="row-actions">
-        {!g.revoked_at && !over && !spent && (
-          <button type="button" class="small" onClick={() => setAsking(true)}>
-            {t("grants.revoke")}
-            <span class="sr"> {g.dataset}</span>
-          </button>
-        )}
-        {asking && (
-          <Ask
-            title={t("grants.revokeTitle", { id: g.dataset, partner: g.partner })}
-            text={t("grants.revokeText")}
-            button={t("grants.revoke")}
-            danger
-            close={() => setAsking(false)}
-            do={async () => {
-              await post(partyPaths.revokeGrant, { grant_id: g.grant_id });
-              reload();
-            }}
-          />
-        )}
-      </td>
-    </tr>
-  );
+        </>
+      ),
+    },
+  ];
+}
+
+function revoke(g: Grant): Action {
+  return {
+    button: t("grants.revoke"),
+    title: t("grants.revokeTitle", { id: g.dataset, partner: g.partner }),
+    text: t("grants.revokeText"),
+    danger: true,
+    do: () => post(partyPaths.revokeGrant, { grant_id: g.grant_id }),
+  };
 }

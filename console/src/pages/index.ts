@@ -7,6 +7,7 @@ import { Data } from "./data";
 import { Jobs } from "./jobs";
 import { Operation } from "./operation";
 import { Overview } from "./overview";
+import { Periodic } from "./periodic";
 import { Providers } from "./providers";
 import { Submit } from "./submit";
 import { Compare } from "./compare";
@@ -36,6 +37,7 @@ export function allowed(p: PageEntry): boolean {
 export const pages: PageEntry[] = [
   { path: "/console/", view: Overview, roles: ["viewer"], nav: "nav.overview" },
   { path: "/console/jobs", view: Jobs, roles: ["viewer"], nav: "nav.jobs" },
+  { path: "/console/periodic", view: Periodic, roles: ["viewer"], nav: "nav.periodic" },
   { path: "/console/approvals", view: Approvals, roles: ["approver"], nav: "nav.approvals" },
   { path: "/console/data", view: Data, roles: ["viewer", "data"], nav: "nav.data" },
   { path: "/console/providers", view: Providers, roles: ["viewer"], nav: "nav.providers" },

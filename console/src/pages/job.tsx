@@ -1,3 +1,4 @@
+import { Fragment } from "preact";
 import { useMemo, useState } from "preact/hooks";
 import { get, post } from "../api/client";
 import { paths } from "../api/paths";
@@ -47,7 +48,10 @@ export function Job({ params }: PageProps) {
             <JobActions job={{ ...job, state: stateOf(job), waiting: job.waiting }} done={status.reload} />
             <Resubmit job={job} view={view.data} />
             {can("operator") && view.data && (
-              <Link to={href("submit", { from: id })}>{t("action.change")}</Link>
+              <>
+                <Link to={href("submit", { from: id })}>{t("action.change")}</Link>
+                <Link to={href("periodic", { from: id })}>{t("action.repeat")}</Link>
+              </>
             )}
             <Link to={href("compare", { flow: job.flow_id, job: id })}>{t("action.compare")}</Link>
           </>
@@ -56,6 +60,20 @@ export function Job({ params }: PageProps) {
     >
       <p class="crumbs">
         <Link to={href("jobs")}>{t("nav.jobs")}</Link> / {id} <Copy text={id} />
+        {view.data?.periodic && (
+          <>
+            {" "}
+            {t("job.periodic")} <Link to={href("periodic")}>{view.data.periodic}</Link>
+          </>
+        )}
+        {view.data?.workflows?.map((w) => (
+          <Fragment key={w.workflow_id}>
+            {" · "}
+            <a href={w.url} target="_blank" rel="noopener" title={w.workflow_id}>
+              {t(`job.workflow.${w.side}`)}
+            </a>
+          </Fragment>
+        ))}
       </p>
       {job && can("approver") && awaitsOwn({ state: stateOf(job), waiting: job.waiting }) && (
         <Section title={t("approval.title")}>

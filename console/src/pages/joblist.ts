@@ -1,4 +1,5 @@
-// The list of jobs, page by page: the party filters by state, flow, partner and time; the rest is filtered here.
+// The list of jobs, page by page: the party filters, so that few jobs of very many are loaded. What it can't know, such
+// as the words of this language for a failure, is filtered here.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get } from "../api/client";
 import { paths } from "../api/paths";
@@ -52,12 +53,18 @@ function serverQuery(f: Filter): Record<string, string> {
   }
   if (f.flow) query.flow_id = f.flow;
   if (f.partner) query.partner = f.partner;
+  if (f.role) query.role = f.role;
+  // The party looks for one text. Each word must be in the job, and the longest one leaves the fewest.
+  const word = words(f).sort((a, b) => b.length - a.length)[0];
+  if (word && /^[\x21-\x7e]+$/.test(word)) query.text = word;
   if (f.time) {
     // To the minute, so that the query is the same for a while.
     query.since = new Date(Math.floor((Date.now() - times[f.time]) / 60e3) * 60e3).toISOString();
   }
   return query;
 }
+
+const words = (f: Filter) => f.text.toLowerCase().split(/\s+/).filter(Boolean);
 
 function matches(job: JobSummary, f: Filter): boolean {
   if (f.states.length > 0 && !f.states.includes(stateOf(job))) return false;
@@ -67,7 +74,7 @@ function matches(job: JobSummary, f: Filter): boolean {
     job.job_id, job.flow_id, job.initiator, job.scheduler, ...job.parties,
     failureText(job.failure, job.reason), job.reason, waitingText(job.waiting),
   ].join("\n").toLowerCase();
-  return f.text.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+  return words(f).every((word) => text.includes(word));
 }
 
 const firstPage = 100;
@@ -94,8 +101,8 @@ interface Loaded {
 
 /** useJobs loads the jobs that match a filter, as far as loadMore has asked, and keeps them up to date. */
 export function useJobs(filter: Filter): LoadedJobs {
-  const { states: wanted, flow, partner, time } = filter;
-  const key = JSON.stringify([wanted, flow, partner, time]);
+  const { states: wanted, flow, partner, role, text, time } = filter;
+  const key = JSON.stringify([wanted, flow, partner, role, text, time]);
   const [loaded, setLoaded] = useState<Loaded>({ key });
   const [loadingMore, setLoadingMore] = useState(false);
   const run = useRef<(more: boolean) => void>(() => {});

@@ -1,22 +1,23 @@
-import { useState } from "preact/hooks";
 import { get, open, post } from "../api/client";
 import { paths } from "../api/paths";
 import { partyPaths, type Capacity, type Partner, type Runner } from "../api/party";
 import { known, t, type Key } from "../i18n";
 import { ofKinds, useResource } from "../resource";
 import { can, ownNode } from "../session";
-import { Ask, Empty, Loaded, Page } from "../ui/basic";
+import { Empty, Loaded, Page } from "../ui/basic";
 import { count } from "../ui/format";
+import { ActionTable, type Action, type Column } from "../ui/table";
 import { chosenTab, Tabs } from "../ui/tabs";
 import { absolute, duration, Time } from "../ui/time";
 import { contacts } from "./contacts";
 import { Grants } from "./grants";
+import { Notifications } from "./notifications";
 import "./pages.css";
 import { TrailView } from "./trail";
 
 /** Operation shows the runners, partners, grants and the audit trail of this party. */
 export function Operation() {
-  const tabs = can("viewer") ? ["runners", "partners"] : [];
+  const tabs = can("viewer") ? ["runners", "partners", "notifications"] : [];
   if (can("admin")) tabs.push("grants");
   if (can("auditor")) tabs.push("trail");
   tabs.push("version");
@@ -31,6 +32,7 @@ export function Operation() {
       />
       {tab === "runners" && <Runners />}
       {tab === "partners" && <Partners />}
+      {tab === "notifications" && <Notifications />}
       {tab === "grants" && <Grants />}
       {tab === "trail" && <TrailView />}
       {tab === "version" && <Version />}
@@ -48,25 +50,13 @@ function Runners() {
             <p>{t("runners.emptyText")}</p>
           </Empty>
         ) : (
-          <table class="stack">
-            <thead>
-              <tr>
-                <th scope="col">{t("runners.runner")}</th>
-                <th scope="col">{t("runners.state")}</th>
-                <th scope="col">{t("runners.inUse")}</th>
-                <th scope="col">{t("runners.labels")}</th>
-                <th scope="col">{t("runners.heartbeat")}</th>
-                <th scope="col">
-                  <span class="sr">{t("jobs.actions")}</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {list.map((r) => (
-                <RunnerRow key={r.runner_id} runner={r} reload={runners.reload} />
-              ))}
-            </tbody>
-          </table>
+          <ActionTable
+            rows={list}
+            id={(r) => r.runner_id}
+            columns={runnerColumns()}
+            actions={(r) => (can("runner-admin") && r.state !== "deregistered" ? [drain(r)] : [])}
+            done={runners.reload}
+          />
         )
       }
     </Loaded>
@@ -80,59 +70,63 @@ const runnerTags: Record<string, string> = {
 // A clock that is further off than this is shown.
 const skew = 1;
 
-function RunnerRow({ runner: r, reload }: { runner: Runner; reload: () => void }) {
-  const [asking, setAsking] = useState(false);
-  const act = r.draining ? "undrain" : "drain";
-  return (
-    <tr>
-      <th scope="row">
-        {r.runner_id} <span class="muted">{r.devices.join(", ")}</span>
-      </th>
-      <td data-label={t("runners.state")}>
-        <span class={`tag ${runnerTags[r.state] ?? ""}`}>{known("runner", r.state)}</span>
-        <div class="muted">{t("runners.running", { n: r.running })}</div>
-      </td>
-      <td data-label={t("runners.inUse")}>
-        <CapacityBars used={r.used} total={r.total} />
-      </td>
-      <td data-label={t("runners.labels")}>
-        {Object.entries(r.labels).map(([k, v]) => (
-          <span key={k} class="tag">
-            {k}={v}
-          </span>
-        ))}
-        {Object.keys(r.labels).length === 0 && <span class="muted">{t("none")}</span>}
-      </td>
-      <td data-label={t("runners.heartbeat")}>
-        <span>
+function runnerColumns(): Column<Runner>[] {
+  return [
+    {
+      title: t("runners.runner"),
+      cell: (r) => (
+        <>
+          {r.runner_id} <span class="muted">{r.devices.join(", ")}</span>
+        </>
+      ),
+    },
+    {
+      title: t("runners.state"),
+      cell: (r) => (
+        <>
+          <span class={`tag ${runnerTags[r.state] ?? ""}`}>{known("runner", r.state)}</span>
+          <div class="muted">{t("runners.running", { n: r.running })}</div>
+        </>
+      ),
+    },
+    { title: t("runners.inUse"), cell: (r) => <CapacityBars used={r.used} total={r.total} /> },
+    {
+      title: t("runners.labels"),
+      cell: (r) => {
+        const labels = Object.entries(r.labels);
+        return labels.length === 0 ? (
+          <span class="muted">{t("none")}</span>
+        ) : (
+          labels.map(([k, v]) => (
+            <span key={k} class="tag">
+              {k}={v}
+            </span>
+          ))
+        );
+      },
+    },
+    {
+      title: t("runners.heartbeat"),
+      cell: (r) => (
+        <>
           <Time at={r.heartbeat_at} />
           {Math.abs(r.clock_skew) > skew && (
             <div class="invalid">{t("runners.skew", { s: r.clock_skew.toFixed(1) })}</div>
           )}
-        </span>
-      </td>
-      <td class="row-actions">
-        {can("runner-admin") && r.state !== "deregistered" && (
-          <button type="button" class="small" onClick={() => setAsking(true)}>
-            {t(`runners.${act}`)}
-            <span class="sr"> {r.runner_id}</span>
-          </button>
-        )}
-        {asking && (
-          <Ask
-            title={t(`runners.${act}Title`, { id: r.runner_id })}
-            text={t(`runners.${act}Text`)}
-            button={t(`runners.${act}`)}
-            close={() => setAsking(false)}
-            do={async () => {
-              await post(partyPaths.drain, { runner_id: r.runner_id, draining: !r.draining });
-              reload();
-            }}
-          />
-        )}
-      </td>
-    </tr>
-  );
+        </>
+      ),
+    },
+  ];
+}
+
+function drain(r: Runner): Action {
+  const act = r.draining ? "undrain" : "drain";
+  return {
+    button: t(`runners.${act}`),
+    title: t(`runners.${act}Title`, { id: r.runner_id }),
+    text: t(`runners.${act}Text`),
+    do: () => post(partyPaths.drain, { runner_id: r.runner_id, draining: !r.draining }),
+  };
 }
 
 /** CapacityBars shows how much of each resource jobs have reserved. */
@@ -177,62 +171,53 @@ function Partners() {
             <p>{t("partners.emptyText")}</p>
           </Empty>
         ) : (
-          <table class="stack">
-            <thead>
-              <tr>
-                <th scope="col">{t("partners.partner")}</th>
-                <th scope="col">{t("partners.contract")}</th>
-                <th scope="col">{t("partners.route")}</th>
-                {seen && <th scope="col">{t("partners.contact")}</th>}
-                <th scope="col">{t("partners.certificate")}</th>
-              </tr>
-            </thead>
-            <tbody>
-              {list.map((p) => (
-                <tr key={p.node_id + p.state}>
-                  <th scope="row">
-                    {p.node_id}
-                    {(p.name || p.institution) && (
-                      <div class="muted">{[p.name, p.institution].filter(Boolean).join(", ")}</div>
-                    )}
-                  </th>
-                  <td data-label={t("partners.contract")}>
-                    <span>
-                      <span class={`tag ${p.state === "APPROVED" ? "tag-good" : "tag-wait"}`}>
-                        {known("contract", p.state)}
-                      </span>{" "}
-                      <span class="muted">
-                        {known("partners.source", p.source)}
-                        {p.contract_end && ` · ${t("partners.until", { time: absolute(p.contract_end) })}`}
-                      </span>
-                    </span>
-                  </td>
-                  <td data-label={t("partners.route")}>
-                    <span>
-                      <span class="mono">{p.address ?? t("none")}</span> <span class="muted">{p.auth}</span>
-                      {p.transport_address && (
-                        <div class="mono muted">
-                          {p.transport_address} ({t("partners.transport")})
-                        </div>
-                      )}
-                    </span>
-                  </td>
-                  {seen && (
-                    <td data-label={t("partners.contact")}>
-                      <Time at={seen.get(p.node_id)} />
-                    </td>
-                  )}
-                  <td data-label={t("partners.certificate")}>
-                    <Expiry end={p.certificate_end} />
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
+          <ActionTable rows={list} id={(p) => p.node_id + p.state} columns={partnerColumns(seen)} />
         )
       }
     </Loaded>
   );
+}
+
+function partnerColumns(seen: Map<string, string | null> | undefined): Column<Partner>[] {
+  const contact: Column<Partner> = { title: t("partners.contact"), cell: (p) => <Time at={seen?.get(p.node_id)} /> };
+  return [
+    {
+      title: t("partners.partner"),
+      cell: (p) => (
+        <>
+          {p.node_id}
+          {(p.name || p.institution) && <div class="muted">{[p.name, p.institution].filter(Boolean).join(", ")}</div>}
+        </>
+      ),
+    },
+    {
+      title: t("partners.contract"),
+      cell: (p) => (
+        <>
+          <span class={`tag ${p.state === "APPROVED" ? "tag-good" : "tag-wait"}`}>{known("contract", p.state)}</span>{" "}
+          <span class="muted">
+            {known("partners.source", p.source)}
+            {p.contract_end && ` · ${t("partners.until", { time: absolute(p.contract_end) })}`}
+          </span>
+        </>
+      ),
+    },
+    {
+      title: t("partners.route"),
+      cell: (p) => (
+        <>
+          <span class="mono">{p.address ?? t("none")}</span> <span class="muted">{p.auth}</span>
+          {p.transport_address && (
+            <div class="mono muted">
+              {p.transport_address} ({t("partners.transport")})
+            </div>
+          )}
+        </>
+      ),
+    },
+    ...(seen ? [contact] : []),
+    { title: t("partners.certificate"), cell: (p) => <Expiry end={p.certificate_end} /> },
+  ];
 }
 
 // A certificate that ends within this time should be renewed now.

@@ -6,6 +6,7 @@ import { Empty, Loaded, Page, Section } from "../ui/basic";
 import { count, iso } from "../ui/format";
 import { JobLinks } from "../ui/joblinks";
 import { isOptional, shown } from "../ui/params";
+import { ActionTable } from "../ui/table";
 import { Time } from "../ui/time";
 import "./pages.css";
 
@@ -117,33 +118,37 @@ function Ports({ list }: { list: Port[] }) {
 
 function Parameters({ list }: { list: Param[] }) {
   return (
-    <table class="stack">
-      <thead>
-        <tr>
-          <th scope="col">{t("providers.parameter")}</th>
-          <th scope="col">{t("providers.type")}</th>
-          <th scope="col">{t("providers.default")}</th>
-          <th scope="col">{t("providers.valid")}</th>
-          <th scope="col">{t("providers.description")}</th>
-        </tr>
-      </thead>
-      <tbody>
-        {list.map((p) => (
-          <tr key={p.name}>
-            <th scope="row" class="mono">{p.name}</th>
-            <td data-label={t("providers.type")}>
+    <ActionTable
+      rows={list}
+      id={(p) => p.name}
+      columns={[
+        { title: t("providers.parameter"), cell: (p) => <span class="mono">{p.name}</span> },
+        {
+          title: t("providers.type"),
+          cell: (p) => (
+            <>
               {p.type} {!isOptional(p) && <span class="tag">{t("providers.required")}</span>}
-            </td>
-            <td data-label={t("providers.default")} class="mono">{shown(p.defaultValue)}</td>
-            <td data-label={t("providers.valid")} class="mono">
+            </>
+          ),
+        },
+        { title: t("providers.default"), cell: (p) => <span class="mono">{shown(p.defaultValue)}</span> },
+        {
+          title: t("providers.valid"),
+          cell: (p) => (
+            <span class="mono">
               {p.bindingData?.length ? p.bindingData.map((b) => shown(b.value)).join(", ") : (p.validator ?? "")}
-            </td>
-            <td data-label={t("providers.description")}>
+            </span>
+          ),
+        },
+        {
+          title: t("providers.description"),
+          cell: (p) => (
+            <>
               {p.title && <strong>{p.title}</strong>} {p.description}
-            </td>
-          </tr>
-        ))}
-      </tbody>
-    </table>
+            </>
+          ),
+        },
+      ]}
+    />
   );
 }

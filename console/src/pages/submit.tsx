@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { get, post } from "../api/client";
-import type { CheckResult, JobDocument } from "../api/document";
-import { partyPaths, type Dataset, type Partner, type Provider } from "../api/party";
+import type { CheckResult, JobDocument, Warning } from "../api/document";
+import { partyPaths, type Dataset, type Model, type Partner, type Provider } from "../api/party";
 import { paths } from "../api/paths";
 import type { JobList } from "../api/types";
 import { t } from "../i18n";
@@ -9,29 +9,34 @@ import { current, jobHref, Link, navigate, setQuery } from "../router";
 import { useResource } from "../resource";
 import { can, ownNode } from "../session";
 import { Copy, ErrorBox, Loaded, Page } from "../ui/basic";
-import { parse } from "../ui/params";
-import { documentOf, draftOf, emptyDraft, findComponent, type Draft } from "./draft";
-import { Roles, Tasks } from "./draftform";
+import { documentOf, draftOf, emptyDraft, type Draft } from "./draft";
+import { problemsOf, remarksOf, type Problem } from "./draftcheck";
+import { ResourcesForm, Roles, Tasks } from "./draftform";
 import "./pages.css";
 
 interface Known {
   providers: Provider[];
   datasets: Dataset[];
+  models: Model[];
   partners: Partner[];
   jobs: JobList["jobs"];
 }
 
-/** Submit makes a job of the components' own descriptions, checks it and sends it. */
+/**
+ * Submit makes a job of the components' own descriptions, checks it and sends it. It starts with an earlier job, if the address names
+ * one in from, or with a job that applies the model of that name.
+ */
 export function Submit() {
   const known = useResource("submit", async (abort): Promise<Known> => {
-    if (!can("viewer")) return { providers: [], datasets: [], partners: [], jobs: [] };
-    const [providers, datasets, partners, list] = await Promise.all([
+    if (!can("viewer")) return { providers: [], datasets: [], models: [], partners: [], jobs: [] };
+    const [providers, datasets, models, partners, list] = await Promise.all([
       get<Provider[]>(partyPaths.providers, {}, abort),
       get<Dataset[]>(partyPaths.datasets, {}, abort),
+      get<Model[]>(partyPaths.models, {}, abort),
       get<Partner[]>(paths.partners, {}, abort),
       get<JobList>(paths.jobs, { limit: 100 }, abort),
     ]);
-    return { providers, datasets, partners, jobs: list.jobs };
+    return { providers, datasets, models, partners, jobs: list.jobs };
   });
   return (
     <Page title={t("submit.title")}>
@@ -47,6 +52,7 @@ export function Submit() {
 /** Typed sends a typed document: to choose parts of it takes the role viewer. */
 function Typed() {
   const [document, setDocument] = useState("");
+  const [answer, setAnswer] = useState<Answer>();
   return (
     <>
       <p class="stale">{t("app.partial", { role: "viewer" })}</p>
@@ -60,20 +66,24 @@ function Typed() {
           onInput={(e) => setDocument(e.currentTarget.value)}
         />
       </label>
-      <Send document={document} problems={[]} />
+      <Send document={document} problems={[]} answer={answer} setAnswer={setAnswer} />
     </>
   );
 }
 
 function Form({ known }: { known: Known }) {
   const from = current.value.query.get("from") ?? "";
+  const model = current.value.query.get("model") ?? "";
   const [draft, setDraft] = useState<Draft>(() => emptyDraft(ownNode.value));
   const [error, setError] = useState<Error>();
 
   useEffect(() => {
-    if (!from) return;
+    if (!from && !model) return;
     const abort = new AbortController();
-    get<{ document: JobDocument }>(paths.document, { job_id: from }, abort.signal)
+    const made = model
+      ? get<{ document: JobDocument }>(partyPaths.prediction, { model }, abort.signal)
+      : get<{ document: JobDocument }>(paths.document, { job_id: from }, abort.signal);
+    made
       .then(({ document }) => {
         setDraft(draftOf(document));
         setError(undefined);
@@ -82,12 +92,20 @@ function Form({ known }: { known: Known }) {
         if (!abort.signal.aborted) setError(e instanceof Error ? e : new Error(String(e)));
       });
     return () => abort.abort();
-  }, [from]);
+  }, [from, model]);
 
   // What is typed into the document itself; while there is any, the form rests.
   const [typed, setTyped] = useState<string>();
   const made = useMemo(() => JSON.stringify(documentOf(draft, known.providers, ownNode.value), null, 2), [draft, known]);
   const document = typed ?? made;
+  const problems = useMemo(() => (typed === undefined ? problemsOf(draft, known) : []), [typed, draft, known]);
+  const [answer, setAnswer] = useState<Answer>();
+  // What the parties said of another document is not said beside the fields.
+  const fresh = answer?.document === document ? answer : undefined;
+  const remarks = useMemo(
+    () => remarksOf(problems, fresh?.result ? warningsOf(fresh.result) : [], refusalOf(fresh), draft),
+    [problems, fresh, draft],
+  );
   const parties = [ownNode.value, ...known.partners.filter((p) => p.state === "APPROVED").map((p) => p.node_id)];
 
   return (
@@ -103,7 +121,7 @@ function Form({ known }: { known: Known }) {
                 const id = e.currentTarget.value;
                 setTyped(undefined);
                 if (!id) setDraft(emptyDraft(ownNode.value));
-                setQuery({ from: id });
+                setQuery({ from: id, model: "" });
               }}
             >
               <option value="">{t("submit.nothing")}</option>
@@ -124,17 +142,29 @@ function Form({ known }: { known: Known }) {
             />
           </label>
         </div>
+        {model && !error && <p class="note">{t("submit.predicts", { model })}</p>}
         {error && <ErrorBox error={error} />}
       </section>
       {typed === undefined ? (
         <>
           <section class="step">
             <h2>{t("submit.parties")}</h2>
-            <Roles draft={draft} change={setDraft} parties={parties} />
+            <Roles draft={draft} change={setDraft} remarks={remarks} parties={parties} />
           </section>
           <section class="step">
             <h2>{t("submit.tasks")}</h2>
-            <Tasks draft={draft} change={setDraft} providers={known.providers} datasets={known.datasets} />
+            <Tasks
+              draft={draft}
+              change={setDraft}
+              remarks={remarks}
+              providers={known.providers}
+              datasets={known.datasets}
+              models={known.models}
+            />
+          </section>
+          <section class="step">
+            <h2>{t("submit.resources")}</h2>
+            <ResourcesForm draft={draft} change={setDraft} remarks={remarks} />
           </section>
         </>
       ) : (
@@ -161,38 +191,38 @@ function Form({ known }: { known: Known }) {
             onInput={(e) => setTyped(e.currentTarget.value)}
           />
         </details>
-        <Send document={document} problems={typed === undefined ? problemsOf(draft, known.providers) : []} />
+        <Send document={document} problems={problems} answer={fresh} setAnswer={setAnswer} />
       </section>
     </>
   );
 }
 
-/** problemsOf returns what is wrong with the form, as far as it is known before the party checks it. */
-function problemsOf(draft: Draft, providers: Provider[]): string[] {
-  const found: string[] = [];
-  if (draft.tasks.length === 0) found.push(t("submit.noTasks"));
-  const names = draft.tasks.map((x) => x.name);
-  for (const task of draft.tasks) {
-    if (names.indexOf(task.name) !== names.lastIndexOf(task.name)) found.push(t("submit.nameTwice", { task: task.name }));
-    const c = findComponent(providers, task);
-    for (const p of c?.inputParam ?? []) {
-      const typed = task.params[p.name] ?? "";
-      // Without a text the default counts, if there is one.
-      if (typed === "" && p.defaultValue !== undefined && p.defaultValue !== null) continue;
-      const { error } = parse(p, typed);
-      if (error) found.push(`${task.name}, ${p.name}: ${error}`);
-    }
-  }
-  return [...new Set(found)];
-}
-
+/** Answer is what the parties said of a document, or why it could not be checked. */
 type Answer = { document: string; result?: CheckResult; error?: string };
 
+/** warningsOf returns what this party and its partners warn of, each once. */
+function warningsOf(result: CheckResult): Warning[] {
+  const all = [...(result.warnings ?? []), ...(result.parties ?? []).flatMap((p) => p.warnings ?? [])];
+  const same = (a: Warning, b: Warning) =>
+    a.message === b.message && a.task === b.task && a.role === b.role && a.parameter === b.parameter && a.field === b.field;
+  return all.filter((w, i) => all.findIndex((x) => same(x, w)) === i);
+}
+
+/** refusalOf returns why a document would be refused. */
+function refusalOf(answer: Answer | undefined): string | undefined {
+  return answer?.error ?? answer?.result?.parties?.find((p) => !p.accepts)?.reason;
+}
+
 /** Send checks a document and then sends it. It sends only what has been checked as it is. */
-function Send({ document, problems }: { document: string; problems: string[] }) {
-  const [answer, setAnswer] = useState<Answer>();
+function Send(props: {
+  document: string;
+  problems: Problem[];
+  answer: Answer | undefined;
+  setAnswer: (answer: Answer) => void;
+}) {
+  const { document, problems, setAnswer } = props;
   const [busy, setBusy] = useState(false);
-  const fresh = answer?.document === document ? answer : undefined;
+  const fresh = props.answer?.document === document ? props.answer : undefined;
   const parties = fresh?.result?.parties ?? [];
   const accepted = fresh?.result !== undefined && parties.every((p) => p.accepts);
 
@@ -215,11 +245,19 @@ function Send({ document, problems }: { document: string; problems: string[] }) 
   return (
     <>
       {problems.length > 0 && (
-        <ul class="error">
-          {problems.map((p) => (
-            <li key={p}>{p}</li>
-          ))}
-        </ul>
+        <div class="error">
+          <strong>{t("submit.problems", { n: problems.length })}</strong>
+          <ul>
+            {problems.map((p) => (
+              <li key={p.id + p.text}>
+                <button type="button" class="link" onClick={() => focusField(p.id)}>
+                  {p.label}
+                </button>{" "}
+                {p.text}
+              </li>
+            ))}
+          </ul>
+        </div>
       )}
       <div aria-live="polite">
         {fresh?.error && (
@@ -237,7 +275,7 @@ function Send({ document, problems }: { document: string; problems: string[] }) 
                   {p.node_id}: {p.accepts ? t("submit.accepts") : (p.reason ?? t("submit.refuses"))}
                 </li>
               ))}
-              {(fresh.result.warnings ?? []).map((w, i) => (
+              {warningsOf(fresh.result).map((w, i) => (
                 <li key={i}>
                   <span class="tag tag-wait">{t("submit.warning")}</span>{" "}
                   {[w.task, w.role, w.parameter ?? w.field].filter(Boolean).join(" · ")} {w.message}
@@ -261,4 +299,14 @@ function Send({ document, problems }: { document: string; problems: string[] }) 
       </p>
     </>
   );
+}
+
+/** focusField leads to a field, also within a part of the form that is closed. */
+function focusField(id: string) {
+  const field = globalThis.document.getElementById(id);
+  for (let e = field?.parentElement; e; e = e.parentElement) {
+    if (e instanceof HTMLDetailsElement) e.open = true;
+  }
+  field?.focus();
+  field?.scrollIntoView({ block: "center" });
 }

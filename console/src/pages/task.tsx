@@ -8,10 +8,11 @@ import { ofJob, useResource } from "../resource";
 import { can, ownNode } from "../session";
 import { Empty, Loaded, Page, Section } from "../ui/basic";
 import { partState } from "../ui/dag";
-import { FailureCard, partyName, WaitingList } from "../ui/failure";
+import { FailureCard, WaitingList } from "../ui/failure";
+import { ModelOf } from "../ui/model";
 import { Report } from "../ui/report";
+import { AttemptTable } from "../ui/attempts";
 import { StateBadge, tasksOf } from "../ui/state";
-import { Duration } from "../ui/time";
 import type { PageProps } from ".";
 
 /** Task shows one task: its parts, its log, its outputs and what its reports hold. */
@@ -41,35 +42,11 @@ function Content({ job, task }: { job: string; task: TaskStatus }) {
         <FailureCard key={`${p.role}.${p.index}`} failure={p.failure} reason={p.reason} />
       ))}
       {task.waiting && <WaitingList waiting={[task.waiting]} />}
-      <Section title={t("task.parts")} aside={<span class="muted">{`${task.component}, ${task.provider}`}</span>}>
-        <div class="scroll" tabIndex={0} role="region" aria-label={t("task.parts")}>
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">{t("job.part")}</th>
-                <th scope="col">{t("jobs.state")}</th>
-                <th scope="col">{t("job.duration")}</th>
-                <th scope="col">{t("jobs.reason")}</th>
-              </tr>
-            </thead>
-            <tbody>
-              {task.parties.map((p) => (
-                <tr key={`${p.role}.${p.index}`}>
-                  <td>
-                    {p.role}.{p.index} {partyName(p.node_id)}
-                  </td>
-                  <td>
-                    <StateBadge state={partState(p)} />
-                  </td>
-                  <td>
-                    <Duration from={p.started_at} to={p.ended_at} />
-                  </td>
-                  <td translate={false}>{p.reason || p.waiting?.message || p.progress}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+      <Section
+        title={t(task.attempt ? "attempt.title" : "task.parts")}
+        aside={<span class="muted">{`${task.component}, ${task.provider}`}</span>}
+      >
+        <AttemptTable job={job} task={task} />
       </Section>
       {task.task_id && own.length > 0 && can("logs") && <Log job={job} task={task} roles={own.map((p) => `${p.role}.${p.index}`)} />}
       {own.length === 0 && <p class="muted">{t("task.notOwn")}</p>}
@@ -213,6 +190,7 @@ function Outputs({ job, task }: { job: string; task: TaskStatus }) {
                     )}
                   </h3>
                   {o.type === "report" && can("data") && <ReportOf output={o} />}
+                  {o.type === "model" && can("data") && <ModelOf output={o} />}
                 </div>
               ))}
             </>
@@ -231,7 +209,8 @@ function ReportOf({ output: o }: { output: Output }) {
     const response = await open(address(paths.download, { namespace: o.namespace, name: o.name }), { signal: abort });
     return { report: (await response.json()) as unknown };
   });
-  return <Loaded resource={report}>{(data) => <Report report={data.report} />}</Loaded>;
+  const file = [o.task_name, o.role, o.output || o.key].join("-");
+  return <Loaded resource={report}>{(data) => <Report report={data.report} file={file} />}</Loaded>;
 }
 
 function bytes(n: number): string {

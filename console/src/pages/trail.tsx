@@ -7,6 +7,7 @@ import { current, jobHref, Link, setQuery } from "../router";
 import { useResource } from "../resource";
 import { Loaded } from "../ui/basic";
 import { count } from "../ui/format";
+import { ActionTable, type Column } from "../ui/table";
 import { absolute } from "../ui/time";
 
 const page = 200;
@@ -71,23 +72,7 @@ export function TrailView() {
             <p class="muted">
               {t("trail.head", { seq: count(head.seq) })} <span class="hash">{head.hash}</span>
             </p>
-            <table class="stack">
-              <thead>
-                <tr>
-                  <th scope="col" class="number">{t("trail.seq")}</th>
-                  <th scope="col">{t("trail.time")}</th>
-                  <th scope="col">{t("trail.principal")}</th>
-                  <th scope="col">{t("trail.act")}</th>
-                  <th scope="col">{t("trail.object")}</th>
-                  <th scope="col">{t("trail.outcome")}</th>
-                </tr>
-              </thead>
-              <tbody>
-                {entries.map((e) => (
-                  <EntryRow key={e.seq} entry={e} />
-                ))}
-              </tbody>
-            </table>
+            <ActionTable rows={entries} id={(e) => String(e.seq)} columns={columns()} />
             {entries.length === limit && (
               <button type="button" onClick={() => setLimit(Math.min(5000, limit * 4))} disabled={limit >= 5000}>
                 {t("more")}
@@ -115,36 +100,38 @@ function VerdictNote({ verdict: v }: { verdict: Verdict }) {
   );
 }
 
-function EntryRow({ entry: e }: { entry: Entry }) {
-  const who = e.name || e.node || e.run?.job_id || t("trail.nobody");
-  return (
-    <tr>
-      <td class="number" data-label={t("trail.seq")}>
-        {e.seq}
-      </td>
-      <td data-label={t("trail.time")}>{absolute(e.time)}</td>
-      <td data-label={t("trail.principal")} title={[e.proof, e.credential].filter(Boolean).join(" ")}>
+function columns(): Column<Entry>[] {
+  return [
+    { title: t("trail.seq"), cell: (e) => e.seq },
+    { title: t("trail.time"), cell: (e) => absolute(e.time) },
+    {
+      title: t("trail.principal"),
+      hint: (e) => [e.proof, e.credential].filter(Boolean).join(" "),
+      cell: (e) => (
         <span>
-          {who} <span class="muted">{[e.kind, e.address].filter(Boolean).join(" · ")}</span>
+          {e.name || e.node || e.run?.job_id || t("trail.nobody")}{" "}
+          <span class="muted">{[e.kind, e.address].filter(Boolean).join(" · ")}</span>
         </span>
-      </td>
-      <td data-label={t("trail.act")}>{e.act}</td>
-      <td data-label={t("trail.object")}>
+      ),
+    },
+    { title: t("trail.act"), cell: (e) => e.act },
+    {
+      title: t("trail.object"),
+      cell: (e) => (
         <span>
           <span class="muted">{e.object?.kind}</span>{" "}
-          {e.object?.kind === "job" && e.object.id ? (
-            <Link to={jobHref(e.object.id)}>{e.object.id}</Link>
-          ) : (
-            e.object?.id
-          )}
+          {e.object?.kind === "job" && e.object.id ? <Link to={jobHref(e.object.id)}>{e.object.id}</Link> : e.object?.id}
         </span>
-      </td>
-      <td data-label={t("trail.outcome")}>
+      ),
+    },
+    {
+      title: t("trail.outcome"),
+      cell: (e) => (
         <span>
           <span class={`tag ${e.outcome === "allowed" ? "" : "tag-bad"}`}>{known("trail.outcome", e.outcome)}</span>{" "}
           {e.count > 1 && <span class="muted">× {count(e.count)}</span>} {e.reason}
         </span>
-      </td>
-    </tr>
-  );
+      ),
+    },
+  ];
 }

@@ -5,7 +5,9 @@ import type { Approval } from "../api/types";
 import { known, t } from "../i18n";
 import { ofJob, useResource } from "../resource";
 import { jobHref, Link } from "../router";
+import { can } from "../session";
 import { Loaded } from "./basic";
+import { DifferenceTable, Near, parameterTexts } from "./rules";
 
 /** ApprovalView shows what a job reads of this party, who gets which outputs, and what differs from the last one. */
 export function ApprovalView({ id }: { id: string }) {
@@ -42,6 +44,15 @@ export function ApprovalView({ id }: { id: string }) {
           </dl>
           <h3>{t("approval.differences")}</h3>
           <Differences approval={a} />
+          {a.near_rule && <Near rule={a.near_rule} />}
+          {a.rule && (
+            <>
+              <h3>{t("rule.approved")}</h3>
+              <p>
+                {a.rule.note || a.rule.rule_id} <span class="muted">{a.rule.created_by}</span>
+              </p>
+            </>
+          )}
         </div>
       )}
     </Loaded>
@@ -50,11 +61,13 @@ export function ApprovalView({ id }: { id: string }) {
 
 function Read({ read: r }: { read: Approval["reads"][number] }) {
   const named = r.named_columns.length > 0;
+  const parameters = parameterTexts(r.parameters);
   return (
     <>
       <p>
         <strong>{r.task_name}</strong> <span class="muted">{`${r.role} · ${r.component}, ${r.provider}`}</span>
       </p>
+      {!r.dataset && !r.model && r.derived.length === 0 && <p class="muted">{t("approval.partReadsNothing")}</p>}
       <dl class="approval-list">
         {r.dataset && (
           <div>
@@ -89,6 +102,12 @@ function Read({ read: r }: { read: Approval["reads"][number] }) {
             <dd>{r.derived.join(", ")}</dd>
           </div>
         )}
+        {parameters.length > 0 && (
+          <div>
+            <dt>{t("rule.parameters")}</dt>
+            <dd>{parameters.join(", ")}</dd>
+          </div>
+        )}
         {r.images.map((i) => (
           <div key={i.device}>
             <dt>
@@ -112,7 +131,7 @@ function Read({ read: r }: { read: Approval["reads"][number] }) {
 
 function Differences({ approval: a }: { approval: Approval }) {
   if (!a.previous) return <p>{a.flow_id ? t("approval.noEarlier", { flow: a.flow_id }) : t("approval.noFlow")}</p>;
-  const previous = <Link to={jobHref(a.previous)}>{a.previous}</Link>;
+  const previous = can("viewer") ? <Link to={jobHref(a.previous)}>{a.previous}</Link> : a.previous;
   if (a.differences.length === 0) {
     return (
       <p>
@@ -125,30 +144,16 @@ function Differences({ approval: a }: { approval: Approval }) {
       <p>
         {t("approval.differsFrom")} {previous}
       </p>
-      <div class="scroll">
-        <table class="approval-differences">
-          <thead>
-            <tr>
-              <th scope="col">{t("approval.where")}</th>
-              <th scope="col">{t("approval.field")}</th>
-              <th scope="col">{t("approval.now")}</th>
-              <th scope="col">{t("approval.was")}</th>
-            </tr>
-          </thead>
-          <tbody>
-            {a.differences.map((d) => (
-              <tr key={[d.task_name, d.role, d.field, d.parameter].join(" ")}>
-                <td>{[d.task_name, d.role].filter(Boolean).join(", ")}</td>
-                <th scope="row">
-                  {known("approval.field", d.field)} {d.parameter}
-                </th>
-                <td>{d.now || t("none")}</td>
-                <td>{d.was || t("none")}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <DifferenceTable
+        now={t("approval.now")}
+        was={t("approval.was")}
+        rows={a.differences.map((d) => ({
+          where: [d.task_name, d.role],
+          field: `${known("approval.field", d.field)} ${d.parameter ?? ""}`,
+          now: d.now,
+          was: d.was,
+        }))}
+      />
     </>
   );
 }

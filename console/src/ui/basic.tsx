@@ -124,14 +124,30 @@ export function Dialog(props: { title: string; close: () => void; children: Comp
   const ref = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const dialog = ref.current;
+    const before = document.activeElement;
     dialog?.showModal();
-    return () => dialog?.close();
+    return () => {
+      dialog?.close();
+      // A dialog that has left the page does not give the focus back.
+      if (document.activeElement === document.body && before instanceof HTMLElement) before.focus();
+    };
   }, []);
   return (
     <dialog ref={ref} onClose={props.close} aria-label={props.title}>
       <h2>{props.title}</h2>
       {props.children}
     </dialog>
+  );
+}
+
+/** NotDone says why something was not done. */
+export function NotDone({ error }: { error: string | undefined }) {
+  if (!error) return null;
+  return (
+    <div class="error" role="alert">
+      <strong>{t("error.action")}</strong>
+      <p>{error}</p>
+    </div>
   );
 }
 
@@ -166,12 +182,7 @@ export function Ask(props: {
       <form onSubmit={(e) => void go(e)}>
         <p>{props.text}</p>
         {props.children}
-        {error && (
-          <div class="error" role="alert">
-            <strong>{t("error.action")}</strong>
-            <p>{error}</p>
-          </div>
-        )}
+        <NotDone error={error} />
         <div class="buttons">
           <button type="button" onClick={props.close}>
             {t("cancel")}

@@ -6,6 +6,7 @@ import type { Waiting } from "../api/types";
 import { t } from "../i18n";
 import { can, ownNode } from "../session";
 import { Ask } from "./basic";
+import { LikeForm, type Like } from "./rules";
 import { ended, type State } from "./state";
 
 interface Job {
@@ -61,6 +62,8 @@ export function JobActions({ job, done, small }: { job: Job; done: () => void; s
 function JobDialog({ act, id, close, done }: { act: Act; id: string; close: () => void; done: () => void }) {
   const [reason, setReason] = useState("");
   const [priority, setPriority] = useState(5);
+  const [like, setLike] = useState<Like>();
+  const [added, setAdded] = useState(false);
 
   async function go() {
     const ref = { job_id: id };
@@ -72,6 +75,13 @@ function JobDialog({ act, id, close, done }: { act: Act; id: string; close: () =
         await post(paths.priority, { ...ref, priority });
         break;
       case "approve":
+        // The rule first: if it can't be made, nothing is approved, and the dialog shows why.
+        if (like && !added) {
+          if (!like.scope) throw new Error(t("rule.noScope"));
+          const until = new Date(`${like.until}T23:59:59`).toISOString();
+          await post(paths.addRule, { scope: like.scope, until, note: like.note, ...ref });
+          setAdded(true);
+        }
         await post(paths.audit, { ...ref, status: "READY" });
         break;
       case "refuse":
@@ -102,6 +112,7 @@ function JobDialog({ act, id, close, done }: { act: Act; id: string; close: () =
           />
         </label>
       )}
+      {act === "approve" && <LikeForm id={id} {...(like ? { like } : {})} set={setLike} />}
       {act === "refuse" && (
         <label class="field">
           {t("action.reason")}

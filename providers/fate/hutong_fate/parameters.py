@@ -6,8 +6,8 @@ from typing import Dict
 
 from .errors import TaskError
 
-# What the scheduler adds to the parameters of a task: the address of its dataset.
-ADDRESS = ("dataset_id", "namespace", "name")
+# What the scheduler adds to the parameters of a task: the address of its dataset, and the name of its model.
+ADDRESS = ("dataset_id", "namespace", "name", "model_id")
 # Parameters of this provider: the names of columns of the datasets.
 COLUMNS = ("id", "label", "weight")
 _WORDS = {"True": True, "False": False, "None": None, "true": True, "false": False, "null": None, "": None}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import uuid
 from dataclasses import dataclass, field
 from typing import Dict, List, Mapping, Optional
 
@@ -21,6 +22,10 @@ _PLAIN = {
 }
 # A task can't run without these. Others are optional, or needed by some components only.
 _REQUIRED = ("config.task_id", "config.session_id", "config.self_role", "system.storage", "system.transport")
+
+# Hutong's ids of tasks are UUIDs of version 5: of job/task, and of job/task/attempt from the second attempt on.
+_TASKS = uuid.UUID("6f1d6a2e-5c1e-4d5a-9a68-0c8a4b6d9f11")
+_ATTEMPTS = 5
 
 STAGES = {"_predict": "predict", "_cv": "cross_validation"}
 
@@ -77,6 +82,26 @@ class Task:
             if self.component.endswith(suffix):
                 return self.component[: -len(suffix)], stage
         return self.component, ""
+
+    def model_addresses(self) -> tuple:
+        """Returns the input that the parameter model_id is for, and where the model may be.
+
+        Hutong names the model of an earlier job by job:task.output, and gives it to the task as an input. A FATE-Flow
+        in the same job passes the parameter on without the input. The model is stored as its job's task
+        stored it, under the id of the attempt that went well.
+        """
+        port = "input_model" if self.fate_component()[1] == "predict" else "warm_start_model"
+        text = str(self.parameters.get("model_id", "")).strip('" ')
+        if not text or port in self.inputs:
+            return port, []
+        job, _, rest = text.partition(":")
+        name, _, output = rest.partition(".")
+        if not job or not name or "/" in rest or not self.self_role:
+            raise TaskError(f"parameter model_id: {text[:80]!r} is not of the form job:task.output")
+        party, output = self.self_role, output or "output_model"
+        namespace = f"{party.role}-{party.node_id}-model-{output}"
+        names = [f"{job}/{name}"] + [f"{job}/{name}/{attempt}" for attempt in range(2, _ATTEMPTS + 1)]
+        return port, [Address(namespace, str(uuid.uuid5(_TASKS, n))) for n in reversed(names)]
 
     def check(self) -> None:
         """Fails if a variable is missing, or if FATE can't run such a task."""

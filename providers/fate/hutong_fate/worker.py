@@ -136,6 +136,17 @@ def log_config(path: Path) -> dict:
     }
 
 
+def unpack(path: Path, folder: Path) -> None:
+    """Unpacks the folder of a model. Debian 12's Python 3.11.2 has no extraction filter that does this."""
+    folder.mkdir()
+    with tarfile.open(path) as archive:
+        for member in archive:
+            inside = (folder / member.name).resolve().is_relative_to(folder.resolve())
+            if not inside or not (member.isfile() or member.isdir()):
+                raise TaskError("the model's archive has an entry that is no file or folder below it")
+            archive.extract(member, folder, set_attrs=False)
+
+
 class Run:
     """One task in its folder."""
 
@@ -235,8 +246,10 @@ class Run:
         type_name = "json_model"
         if metadata.get("file_type") == "tar.gz":
             type_name, folder = "model_directory", path.with_name("model")
-            with tarfile.open(path) as archive:
-                archive.extractall(folder, filter="data")
+            try:
+                unpack(path, folder)
+            except TaskError as err:
+                raise TaskError(f"input {name}: {err}") from None
             path = folder
         extra = (metadata.get("metadata") or {}).get("model") or {}
         return {

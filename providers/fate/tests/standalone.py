@@ -2,7 +2,8 @@
 
     standalone.py COMPONENT PARAMETERS FOLDER
 
-The folder has guest.csv and host.csv, the outputs of a PSI. The guest's scores go to scores.csv.
+PARAMETERS is an object with the parameters of all roles, "common", and with those of "guest" and "host" alone.
+The folder has guest.csv and host.csv, such as the outputs of a PSI. The guest's scores go to scores.csv.
 """
 
 import json
@@ -69,9 +70,11 @@ def run_and_exit(*args) -> None:
 
 
 def main(component: str, parameters: str, folder: str) -> int:
-    roles = ["guest", "host"] + (["arbiter"] if component.startswith("coordinated") else [])
+    roles = ["guest", "host"] + (["arbiter"] if component.startswith(("coordinated", "homo")) else [])
+    given = json.loads(parameters)
+    own = {r: {**(given.get("common") or {}), **(given.get(r) or {})} for r in roles}
     forks = multiprocessing.get_context("spawn")
-    processes = {r: forks.Process(target=run_and_exit, args=(component, json.loads(parameters), Path(folder).resolve(), r, roles))
+    processes = {r: forks.Process(target=run_and_exit, args=(component, own[r], Path(folder).resolve(), r, roles))
                  for r in roles}
     for p in processes.values():
         p.start()

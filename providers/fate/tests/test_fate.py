@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import secrets
+import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -116,6 +118,40 @@ class TestFATE(unittest.TestCase):
             self.assertEqual(rows[0], ["sid", "id", "x"])
             for sid, ident, x in rows[1:]:
                 self.assertEqual((ident, float(x)), (f"r{int(sid[1:]) // 2}", int(sid[1:]) / 4))
+
+    def test_model_of_an_earlier_job(self):
+        """Runs the program as a FATE-Flow does that got model_id from Hutong: without the model as an input."""
+        with tempfile.TemporaryDirectory() as name:
+            root = Path(name)
+            store = storage.open_storage("file://" + name)
+            rows = root / "rows.csv"
+            rows.write_text("id,x\n" + "".join(f"r{i},{i / 4}\n" for i in range(20)))
+            storage.store_object(store, task.Address("demo", "rows"), rows, data_type="dense", file_type="csv", count=20,
+                                 description="", columns=[{"name": "id", "type": "string"}])
+            trained = "adb07590-3426-54e0-be8e-0efa1ddabbba"  # of the task sbt_0 of the job 20260101
+
+            def run(component, task_id, port, more):
+                output = "train_output_data" if port == "train_data" else "test_output_data"
+                variables = {
+                    "runtime.component.name": component,
+                    "runtime.component.input." + port: '{"namespace": "demo", "name": "rows"}',
+                    "runtime.component.output." + output: f'{{"namespace": "guest-A-data-d", "name": "{task_id}"}}',
+                    "config.task_id": task_id, "config.session_id": "s", "config.self_role": "guest.0",
+                    "config.node_id.guest.0": "A", "system.storage": "file://" + name,
+                    "system.transport": "127.0.0.1:1", **more,
+                }
+                made = subprocess.run([sys.executable, "-m", "hutong_fate"], env={**os.environ, **variables},
+                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+                self.assertEqual(made.returncode, 0, made.stdout)
+                return (root / "guest-A-data-d" / task_id / "data_0").read_text()
+
+            model = f'{{"namespace": "guest-A-model-output_model", "name": "{trained}"}}'
+            first = run("feature_scale", trained, "train_data", {
+                "runtime.component.parameter.method": "standard", "runtime.component.output.output_model": model})
+            again = run("feature_scale_predict", "t2", "test_data", {
+                "runtime.component.parameter.model_id": "20260101:sbt_0.output_model"})
+            self.assertEqual(first, again)
+            self.assertNotEqual(first, rows.read_text())
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Tests of the parts that need no FATE: python -m unittest discover tests."""
 
+import io
 import json
+import tarfile
 import tempfile
 import unittest
 import urllib.request
 from pathlib import Path
 
-from hutong_fate import control, metrics, parameters, privacy, registration, storage, tables, task
+from hutong_fate import control, metrics, parameters, privacy, registration, storage, tables, task, worker
 from hutong_fate.errors import TaskError
 
 ENVIRON = {
@@ -54,6 +56,20 @@ class TestTask(unittest.TestCase):
         ):
             with self.subTest(changed), self.assertRaisesRegex(TaskError, words):
                 task.from_environ({**ENVIRON, **changed}).check()
+
+    def test_model_of_an_earlier_job(self):
+        named = {**ENVIRON, "runtime.component.parameter.model_id": "20260101:sbt_0.output_model"}
+        port, addresses = task.from_environ(named).model_addresses()
+        self.assertEqual((port, len(addresses)), ("input_model", 5))
+        self.assertEqual({a.namespace for a in addresses}, {"guest-A-model-output_model"})
+        # TestTaskIDsOfProviders of Hutong has the same.
+        self.assertEqual([a.name for a in addresses[-2:]],
+                         ["592fd355-42c9-57d1-9ea2-856ae55465a8", "adb07590-3426-54e0-be8e-0efa1ddabbba"])
+        given = {**named, "runtime.component.input.input_model": '{"name": "t1", "namespace": "n"}'}
+        self.assertEqual(task.from_environ(given).model_addresses()[1], [])
+        self.assertEqual(task.from_environ(ENVIRON).model_addresses()[1], [])
+        with self.assertRaisesRegex(TaskError, "model_id"):
+            task.from_environ({**ENVIRON, "runtime.component.parameter.model_id": "x"}).model_addresses()
 
     def test_cores(self):
         self.assertEqual(task.from_environ({**ENVIRON, "config.n_threads": "3.5"}).cores(), 3)
@@ -230,6 +246,29 @@ class TestStorage(unittest.TestCase):
         with self.assertRaises(TaskError) as refused:
             storage.open_storage("http://h?password=secret")
         self.assertNotIn("secret", str(refused.exception))
+
+
+class TestUnpack(unittest.TestCase):
+    def archive(self, *members):
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(lambda: __import__("shutil").rmtree(folder))
+        with tarfile.open(folder / "data_0", "w:gz") as archive:
+            for name, kind in members:
+                member = tarfile.TarInfo(name)
+                member.type, member.size, member.linkname = kind, 1 if kind == tarfile.REGTYPE else 0, "/etc"
+                archive.addfile(member, io.BytesIO(b"m"))
+        return folder / "data_0"
+
+    def test_folder(self):
+        path = self.archive(("checkpoint", tarfile.DIRTYPE), ("checkpoint/model.bin", tarfile.REGTYPE))
+        worker.unpack(path, path.with_name("model"))
+        self.assertEqual((path.parent / "model" / "checkpoint" / "model.bin").read_bytes(), b"m")
+
+    def test_refusals(self):
+        for member in (("../x", tarfile.REGTYPE), ("/tmp/x", tarfile.REGTYPE), ("link", tarfile.SYMTYPE)):
+            path = self.archive(member)
+            with self.subTest(member), self.assertRaisesRegex(TaskError, "archive"):
+                worker.unpack(path, path.with_name("model"))
 
 
 class TestRegistration(unittest.TestCase):

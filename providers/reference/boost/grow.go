@@ -141,6 +141,7 @@ func splitLevel(
 	// The splits that each source makes, and the nodes that they split.
 	cuts := make([][]split, len(sources))
 	cutNodes := make([][]*growingNode, len(sources))
+	gains := map[*growingNode]float64{}
 	for _, g := range level {
 		best := candidate{source: -1, gain: t.MinGain}
 		for s, features := range g.hists {
@@ -155,6 +156,7 @@ func splitLevel(
 			s := best.source
 			cuts[s] = append(cuts[s], split{best.feature, best.bin, g.rows})
 			cutNodes[s] = append(cutNodes[s], g)
+			gains[g] = best.gain
 		}
 	}
 
@@ -184,6 +186,7 @@ func splitLevel(
 		left.sibling = right
 		tree.Nodes = append(tree.Nodes, Node{}, Node{})
 		node := &tree.Nodes[g.index]
+		answer.rule.Gain = gains[g]
 		node.Rule, node.Left, node.Right = &answer.rule, left.index, right.index
 
 		for i, row := range g.rows {

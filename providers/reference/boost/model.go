@@ -30,12 +30,14 @@ type Node struct {
 }
 
 // Rule decides which rows go left: those whose feature is at most the threshold. For a host's rule, only the
-// number of the split is set.
+// number of the split is set. Gain is how much the split improves the objective. The guest computes it for
+// the rules of all parties.
 type Rule struct {
 	Owner     string   `json:"owner"` // guest.0
 	Feature   string   `json:"feature,omitempty"`
 	Threshold *float64 `json:"threshold,omitempty"`
 	Split     *int     `json:"split,omitempty"` // position in the owner's HostModel.Splits
+	Gain      float64  `json:"gain,omitempty"`
 }
 
 // HostModel holds a host's part of a trained model: the meaning of the split numbers in the guest's model.

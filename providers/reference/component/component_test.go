@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -194,6 +195,47 @@ func unchunk(b []byte) []byte {
 		}
 		out, b = append(out, rest[:n]...), rest[n+2:]
 	}
+}
+
+// TestStoreIsAway checks that the first request waits for a store that does not answer yet.
+func TestStoreIsAway(t *testing.T) {
+	server := s3server(t)
+	front, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = front.Close() }()
+	go func() {
+		for n := 1; ; n++ {
+			c, err := front.Accept()
+			if err != nil {
+				return
+			}
+			if n <= 3 {
+				_ = c.Close()
+				continue
+			}
+			back, err := net.Dial("tcp", server)
+			if err != nil {
+				_ = c.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(back, c); _ = back.Close() }()
+			go func() { _, _ = io.Copy(c, back); _ = c.Close() }()
+		}
+	}()
+	s, err := OpenStore("s3://" + front.Addr().String() + "?username=admin&password=password")
+	require.NoError(t, err)
+	require.NoError(t, s.Write(t.Context(), "ns/name/data_0", []byte("x")))
+	b, err := s.Read(t.Context(), "ns/name/data_0")
+	require.NoError(t, err)
+	require.Equal(t, "x", string(b))
+
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	require.NoError(t, front.Close())
+	s, err = OpenStore("s3://" + front.Addr().String() + "?username=admin&password=password")
+	require.NoError(t, err)
+	_, err = s.Read(ctx, "ns/name/data_0")
+	require.Error(t, err)
 }
 
 // TestStores runs the same checks on both kinds of store.

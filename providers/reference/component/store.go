@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -102,7 +103,33 @@ type s3Store struct {
 	bucket string
 }
 
+// storeWait bounds how long a store that can't be reached is asked again. A runner that restarts is away for
+// seconds, and with it the address at which its containers reach the store.
+const storeWait = 30 * time.Second
+
+// locate asks for the bucket's location, as the client does before its first request to a bucket. The client
+// repeats all requests that get no answer, except this one.
+func (s s3Store) locate(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, storeWait)
+	defer cancel()
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		_, err := s.client.GetBucketLocation(ctx, s.bucket)
+		var answer minio.ErrorResponse
+		if err == nil || errors.As(err, &answer) { // its next request gets the same answer
+			return nil
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 func (s s3Store) Read(ctx context.Context, key string) ([]byte, error) {
+	if err := s.locate(ctx); err != nil {
+		return nil, err
+	}
 	object, err := s.client.GetObject(ctx, s.bucket, key, minio.GetObjectOptions{})
 	if err != nil {
 		return nil, err
@@ -114,6 +141,9 @@ func (s s3Store) Read(ctx context.Context, key string) ([]byte, error) {
 // Write creates a missing bucket, as FATE's containers do. At a party without data of its own, nobody else
 // has created it.
 func (s s3Store) Write(ctx context.Context, key string, data []byte) error {
+	if err := s.locate(ctx); err != nil {
+		return err
+	}
 	put := func() error {
 		_, err := s.client.PutObject(
 			ctx, s.bucket, key, bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{},

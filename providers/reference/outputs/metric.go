@@ -5,11 +5,15 @@ import (
 	"slices"
 )
 
-// Point is a point of the KS curve: for each label, the share of rows that score at least the threshold.
+// Point says what predicting label 1 from a threshold up would achieve. The points are those of the KS and
+// ROC curves. Precision by TPR is the precision-recall curve, TPR by Share the gain, and TPR/Share by Share
+// the lift.
 type Point struct {
 	Threshold float64 `json:"threshold"`
-	TPR       float64 `json:"tpr"`
-	FPR       float64 `json:"fpr"`
+	TPR       float64 `json:"tpr"`       // share of the rows of label 1 that score at least the threshold
+	FPR       float64 `json:"fpr"`       // the same of label 0
+	Share     float64 `json:"share"`     // the same of all rows
+	Precision float64 `json:"precision"` // share of label 1 among these rows
 }
 
 // Metrics measures how well scores separate the labels.
@@ -17,6 +21,7 @@ type Metrics struct {
 	AUC         float64
 	KS          float64
 	KSThreshold float64 // the score at which KS is reached
+	Ones, Zeros int     // rows of each label
 	Curve       []Point // from the highest score down
 }
 
@@ -35,7 +40,7 @@ func Measure(labels []uint8, scores []float64) Metrics {
 	}
 
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(scores[b], scores[a]) })
-	m := Metrics{}
+	m := Metrics{Ones: int(ones), Zeros: int(zeros)}
 	var tp, fp float64
 	for i := 0; i < len(order); {
 		score := scores[order[i]]
@@ -49,7 +54,8 @@ func Measure(labels []uint8, scores []float64) Metrics {
 		}
 
 		m.AUC += (fp - fpBefore) * (tp + tpBefore) / 2
-		point := Point{score, tp / ones, fp / zeros}
+		point := Point{Threshold: score, TPR: tp / ones, FPR: fp / zeros,
+			Share: (tp + fp) / (ones + zeros), Precision: tp / (tp + fp)}
 		m.Curve = append(m.Curve, point)
 		if d := point.TPR - point.FPR; d > m.KS {
 			m.KS, m.KSThreshold = d, score

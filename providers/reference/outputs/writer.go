@@ -24,13 +24,17 @@ type Loss struct {
 }
 
 // Metric is the format of the reports train-auc and train-ks. Value is null if the job did not request that
-// metric.
+// metric. The report of KS has the curve, and with it what the curve needs to be drawn: AUC, if requested,
+// and the number of rows of each label.
 type Metric struct {
 	Component string   `json:"component"`
 	Role      string   `json:"role"`
 	Metric    string   `json:"metric"` // auc or ks
 	Value     *float64 `json:"value"`
 	Threshold *float64 `json:"threshold,omitempty"` // of KS: the score at which it is reached
+	AUC       *float64 `json:"auc,omitempty"`
+	Ones      *int     `json:"ones,omitempty"`
+	Zeros     *int     `json:"zeros,omitempty"`
 	Curve     []Point  `json:"curve,omitempty"`
 }
 
@@ -102,6 +106,7 @@ func (w *Writer) measure(what string, labels []uint8, probabilities []float64, m
 	}
 	if slices.Contains(metrics, "ks") {
 		ksReport.Value, ksReport.Threshold, ksReport.Curve = &m.KS, &m.KSThreshold, downsample(m.Curve)
+		ksReport.AUC, ksReport.Ones, ksReport.Zeros = aucReport.Value, &m.Ones, &m.Zeros
 	}
 	w.JSON(what+"-auc", "report", "AUC", aucReport)
 	w.JSON(what+"-ks", "report", "KS and its curve", ksReport)

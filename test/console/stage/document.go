@@ -15,6 +15,7 @@ import (
 type object = map[string]any
 
 // followProvider is the registration of the component Follow; see [follow]. Join is the same with two inputs.
+// Evaluation writes a report; see [evaluate].
 func followProvider(files string) (object, error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -33,10 +34,12 @@ func followProvider(files string) (object, error) {
 			"inputData":  ports,
 			"outputData": []object{{"name": "out", "category": "dataset"}}, "result": []object{}}
 	}
+	evaluation := describe("Evaluation")
+	evaluation["outputData"] = []object{{"name": "report", "category": "report"}}
 	return object{"name": "stage", "version": "1.0.0", "device": bfia.DeviceProcess, "protocol": "bfia",
 		"metadata": object{"command": []string{program, followCommand, files}},
 		"components_description": object{"Follow": describe("Follow", "in"),
-			"Join": describe("Join", "left", "right")}}, nil
+			"Join": describe("Join", "left", "right"), "Evaluation": evaluation}}, nil
 }
 
 var (
@@ -103,6 +106,15 @@ func followJob(flow string, tasks ...followTask) object {
 			"job_params": object{"common": object{"sync_type": "callback"}},
 			"task_params": object{"common": object{}, "guest": object{"0": params["guest"]},
 				"host": object{"0": params["host"]}}}}
+}
+
+// evaluationJob is a job of one task of component Evaluation.
+func evaluationJob(flow string) object {
+	job := followJob(flow, followTask{name: "evaluate"})
+	component := job["dag"].(object)["components"].([]object)[0]
+	component["componentName"] = "Evaluation"
+	component["output"] = []object{{"type": "report", "key": "report"}}
+	return job
 }
 
 // largeJob is a job of n tasks in layers, each of which reads from two tasks of the layer before. The first

@@ -15,6 +15,9 @@ import (
 // followCommand makes this program the component Follow of a provider of the process driver.
 const followCommand = "follow"
 
+// componentName is the variable of the environment that names the component.
+const componentName = "runtime.component.name"
+
 // fileParameter is the variable of the environment that names a part's file.
 const fileParameter = "runtime.component.parameter.file"
 

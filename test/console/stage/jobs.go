@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"hutong/internal/identity"
 	"hutong/internal/party"
 	"hutong/store"
+	"hutong/test/testenv/apiclient"
 )
 
 // openPair is the pair without sign-in. Its jobs are named by what the tests do with them.
@@ -27,17 +29,20 @@ type openPair struct {
 	HostNode  string `json:"host_node"`
 	Stored    int    `json:"stored"` // ended jobs besides those below
 	Jobs      struct {
-		Running string `json:"running"` // its tasks follow running.guest and running.host
-		Queued  string `json:"queued"`
-		Failed  string `json:"failed"`  // at the host
-		Pending string `json:"pending"` // until the end
-		Approve string `json:"approve"` // PENDING, for a test to approve
-		Reject  string `json:"reject"`
-		Stop    string `json:"stop"` // runs, for a test to stop
-		Live    string `json:"live"` // two tasks, which follow live1 and live2 at both parties
-		Trained string `json:"trained"`
-		Again   string `json:"again"` // trained a second time
-		Large   string `json:"large"` // of many tasks
+		Running   string `json:"running"` // its tasks follow running.guest and running.host
+		Queued    string `json:"queued"`
+		Failed    string `json:"failed"`  // at the host
+		Pending   string `json:"pending"` // until the end
+		Approve   string `json:"approve"` // PENDING, for a test to approve
+		Like      string `json:"like"`    // the same, together with the like
+		Reject    string `json:"reject"`
+		Stop      string `json:"stop"` // runs, for a test to stop
+		Live      string `json:"live"` // two tasks, which follow live1 and live2 at both parties
+		Trained   string `json:"trained"`
+		Again     string `json:"again"`     // trained a second time
+		Large     string `json:"large"`     // of many tasks
+		Evaluated string `json:"evaluated"` // with a report in FATE's form
+		Retried   string `json:"retried"`   // ended after three attempts
 	} `json:"jobs"`
 	Tasks  int    `json:"tasks"`  // of the large job
 	Reason string `json:"reason"` // part of what the failed job logs at the host
@@ -45,8 +50,10 @@ type openPair struct {
 
 // strictPair is the pair with TLS and tokens.
 type strictPair struct {
-	Guest  string `json:"guest"`
-	Host   string `json:"host"`
+	Guest string `json:"guest"`
+	Host  string `json:"host"`
+	// OIDC is the OpenID provider of the guest.
+	OIDC   oidcLogin `json:"oidc"`
 	Tokens struct {
 		Admin    string `json:"admin"`    // of the guest
 		Viewer   string `json:"viewer"`   // of the guest
@@ -71,7 +78,7 @@ const jobLimit = 3 * time.Minute
 const wrongColumn = "customer_no"
 
 func (b *builder) build(ctx context.Context) (*stage, error) {
-	s := &stage{Files: filepath.Join(b.dir, "files")}
+	s := &stage{PID: os.Getpid(), Files: filepath.Join(b.dir, "files")}
 	if err := os.MkdirAll(s.Files, 0o700); err != nil {
 		return nil, err
 	}
@@ -163,6 +170,10 @@ func (b *builder) openJobs(ctx context.Context, pair partyPair, open *openPair) 
 	}
 	live := followJob("live", followTask{name: "first", guest: "live1", host: "live1"},
 		followTask{name: "second", after: []string{"first"}, guest: "live2", host: "live2"})
+	text := "level=error msg=\"the licence server does not answer\"\nexit 75\n" // at each attempt
+	if err := os.WriteFile(filepath.Join(b.dir, "files", "retried"), []byte(text), 0o600); err != nil {
+		return err
+	}
 	jobs := &open.Jobs
 	work, workCtx := errgroup.WithContext(ctx)
 	for _, j := range []submission{
@@ -177,9 +188,13 @@ func (b *builder) openJobs(ctx context.Context, pair partyPair, open *openPair) 
 		{&jobs.Stop, one(limitedFlow, "stop"), runs},
 		{&jobs.Live, live, runs},
 		{&jobs.Large, largeJob(b.tasks, "large"), runs},
+		{&jobs.Evaluated, evaluationJob("evaluation"), hasOutcome(bfia.OutcomeSuccess)},
+		{&jobs.Retried, followJob("retried", followTask{name: "prepare", host: "retried"}),
+			hasOutcome(bfia.OutcomeFailed)},
 		{&jobs.Queued, one(limitedFlow, "queued"), queued},
 		{&jobs.Pending, trained, nil},
 		{&jobs.Approve, one("to-approve", "approve"), nil},
+		{&jobs.Like, one("to-approve-like", "like"), nil},
 		{&jobs.Reject, one("to-reject", "reject"), nil},
 	} {
 		if err := pair.run(ctx, j); err != nil {
@@ -191,7 +206,7 @@ func (b *builder) openJobs(ctx context.Context, pair partyPair, open *openPair) 
 
 // strictJobs makes the tokens and the jobs of the strict pair.
 func (b *builder) strictJobs(ctx context.Context, pair partyPair, strict *strictPair) error {
-	strict.Guest, strict.Host = pair.guest.url, pair.host.url
+	strict.Guest, strict.Host, strict.OIDC = pair.guest.url, pair.host.url, b.oidc
 	var err error
 	tokens := &strict.Tokens
 	for _, t := range []struct {
@@ -244,7 +259,16 @@ type submission struct {
 // With reaches nil it leaves the approval open.
 func (pair partyPair) run(ctx context.Context, j submission) error {
 	var created bfia.JobCreated
-	err := pair.guest.call(ctx, http.MethodPost, bfia.PathPlatformCreateAll, j.document, &created)
+	// A busy machine may not create a job in time; then nothing is left of it.
+	err := poll(ctx, jobLimit, "the creation of a job", func() (bool, error) {
+		err := pair.guest.call(ctx, http.MethodPost, bfia.PathPlatformCreateAll, j.document, &created)
+		var answer *apiclient.Error
+		if errors.As(err, &answer) && slices.Contains([]bfia.Code{bfia.CodePartnerDown, bfia.CodeUnavailable,
+			bfia.CodeTooMany}, answer.Code) {
+			return false, nil
+		}
+		return err == nil, err
+	})
 	if err != nil {
 		return fmt.Errorf("failed to submit a job: %w", err)
 	}

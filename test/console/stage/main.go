@@ -31,6 +31,8 @@ func main() {
 	switch {
 	case len(os.Args) > 2 && os.Args[1] == "supervise":
 		os.Exit(process.Supervise(os.Args[2:])) // the process driver starts this program as its supervisor
+	case len(os.Args) == 3 && os.Args[1] == followCommand && os.Getenv(componentName) == "Evaluation":
+		os.Exit(evaluate())
 	case len(os.Args) == 3 && os.Args[1] == followCommand:
 		os.Exit(follow(os.Args[2]))
 	}
@@ -38,6 +40,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "bin", "the folder of hutong and provider")
 	flag.IntVar(&o.stored, "stored", 10_000, "the number of ended jobs in the store of the open guest")
 	flag.IntVar(&o.tasks, "tasks", 1000, "the number of tasks of the large job")
+	flag.StringVar(&o.dex, "dex", "", "the OpenID provider of the strict guest; see test/testenv/dex")
 	flag.BoolVar(&o.verbose, "v", false, "print the log of the parties")
 	flag.Parse()
 
@@ -51,6 +54,7 @@ func main() {
 
 type options struct {
 	bin     string
+	dex     string
 	stored  int
 	tasks   int
 	verbose bool
@@ -58,6 +62,7 @@ type options struct {
 
 // stage is what the tests learn of the parties.
 type stage struct {
+	PID int `json:"pid"`
 	// Files is the folder of the files that the tasks of component Follow read; see [follow].
 	Files  string     `json:"files"`
 	Open   openPair   `json:"open"`

@@ -41,6 +41,8 @@ type builder struct {
 	temporal string
 	logger   *slog.Logger
 	running  []*party.Party
+	oidc     oidcLogin
+	stopDex  func()
 }
 
 // stageParty is a running party, and its client with all rights.
@@ -59,6 +61,9 @@ func (b *builder) stopParties() {
 	for _, p := range b.running {
 		p.Stop(ctx)
 	}
+	if b.stopDex != nil {
+		b.stopDex()
+	}
 }
 
 // pair starts a guest and a host. The host approves jobs by hand. In the mode strict both serve TLS.
@@ -74,6 +79,11 @@ func (b *builder) pair(ctx context.Context, name string, mode party.SecurityMode
 			return partyPair{}, err
 		}
 		configs = append(configs, cfg)
+	}
+	if mode == party.SecurityStrict {
+		if err := b.addProvider(ctx, configs[0]); err != nil {
+			return partyPair{}, err
+		}
 	}
 	var parties []*stageParty
 	for i, cfg := range configs {
@@ -106,12 +116,14 @@ func (b *builder) config(name, node string, mode party.SecurityMode, authority *
 		return nil, err
 	}
 	cfg.Temporal.Address = b.temporal
+	cfg.Temporal.UIURL = "https://temporal.bank.example"
 	cfg.Temporal.Namespace = strings.ToLower("console-" + name + "-" + node)
 	cfg.Runner.Docker.Enabled = party.SwitchOff
 	cfg.Runner.Process.Allow = []string{filepath.Join(b.bin, "provider"), program}
 	cfg.Runner.StopGrace = 2 * time.Second
 	cfg.Runner.Slots = 16
 	cfg.Jobs.MaxJobsPerFlow = 2
+	cfg.Limits.EventStreams = 500 // without sign-in all pages are of one client; load.ts opens 200 of them
 	if node == hostNode {
 		cfg.Jobs.Approval = party.ApprovalManual
 		cfg.Jobs.ShareFailure = bfia.ShareLog

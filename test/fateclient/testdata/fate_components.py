@@ -1,8 +1,8 @@
 """Trains, deploys, predicts and validates FATE's own components with FATE's pipeline, in DAGs of kind fate.
 
-fate_components.py GUEST HOST NAMESPACE GUEST_DATASET HOST_DATASET [psi]
+fate_components.py GUEST HOST NAMESPACE GUEST_DATASET HOST_DATASET [partner]
 
-With psi it only joins the rows.
+With partner it only joins the rows, trains and predicts.
 """
 import json
 import os
@@ -27,16 +27,34 @@ def rows(pipeline, task):
     return {port: len(frame) for port, frame in pipeline.get_task_info(task).get_output_data().items()}
 
 
+def predict_with(pipeline):
+    """Deploys a trained pipeline, and predicts with it."""
+    pipeline.deploy([pipeline.psi_0, pipeline.sbt_0])
+    deployed = pipeline.get_deployed_pipeline()
+    read = reader("reader_1")
+    deployed.psi_0.input_data = read.outputs["output_data"]
+    predicting = FateFlowPipeline()
+    predicting.add_tasks([read, deployed])
+    predicting.compile()
+    predicting.predict()
+    return predicting
+
+
 results = {}
 
 pipeline = FateFlowPipeline().set_parties(guest=guest, host=host)
 read = reader("reader_0")
 psi = PSI("psi_0", input_data=read.outputs["output_data"])
-if sys.argv[6:] == ["psi"]:
-    pipeline.add_tasks([read, psi])
+if sys.argv[6:] == ["partner"]:
+    boost = HeteroSecureBoost("sbt_0", num_trees=2, max_depth=3, train_data=psi.outputs["output_data"])
+    pipeline.add_tasks([read, psi, boost])
     pipeline.compile()
     pipeline.fit()
-    print("results:", json.dumps({"job": pipeline.model_info.job_id, "joined": rows(pipeline, "psi_0")}))
+    results = {"job": pipeline.model_info.job_id, "joined": rows(pipeline, "psi_0"),
+               "trained": rows(pipeline, "sbt_0")}
+    predicting = predict_with(pipeline)
+    results.update({"prediction": predicting.model_info.job_id, "predicted": rows(predicting, "sbt_0")})
+    print("results:", json.dumps(results))
     sys.exit()
 
 boost = HeteroSecureBoost("sbt_0", num_trees=2, max_depth=3, train_data=psi.outputs["output_data"],
@@ -59,14 +77,7 @@ with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "pipeline.pkl")
     pipeline.dump_model(path)
     pipeline = FateFlowPipeline.load_model(path)
-pipeline.deploy([pipeline.psi_0, pipeline.sbt_0])
-deployed = pipeline.get_deployed_pipeline()
-read = reader("reader_1")
-deployed.psi_0.input_data = read.outputs["output_data"]
-predicting = FateFlowPipeline()
-predicting.add_tasks([read, deployed])
-predicting.compile()
-predicting.predict()
+predicting = predict_with(pipeline)
 results["predict"] = {"joined": rows(predicting, "psi_0"), "predictions": rows(predicting, "sbt_0")}
 frame = predicting.get_task_info("sbt_0").get_output_data()["test_output_data"]
 results["columns"] = sorted(frame.columns)

@@ -45,6 +45,8 @@ type Server struct {
 	// SiteAuthentication has the server demand FATE-Flow's site authentication of other parties, and prove
 	// itself to them by it, in its own protocol.
 	SiteAuthentication bool
+	// Components has the server run FATE's own components, from the environment that components.sh has made.
+	Components bool
 }
 
 // Install creates the folder. It copies the package, since settings and routes are files in it.
@@ -132,8 +134,11 @@ func (h *Server) URL() string { return "http://" + h.Address }
 
 // Command returns the server's program, its arguments, and the additions to its environment.
 func (h *Server) Command() (program string, args, env []string) {
-	python := filepath.Join(h.Dir, "python")
-	return filepath.Join(h.Cache, "venv", "bin", "python"),
+	python, environment := filepath.Join(h.Dir, "python"), "venv"
+	if h.Components {
+		environment = "own"
+	}
+	return filepath.Join(h.Cache, environment, "bin", "python"),
 		[]string{filepath.Join(python, "fate_flow", "fate_flow_server.py")},
 		[]string{"PYTHONPATH=" + python, "PYTHONUNBUFFERED=1"}
 }

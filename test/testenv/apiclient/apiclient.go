@@ -9,6 +9,8 @@ import (
 	"io"
 	"mime/multipart"
 	"net/http"
+	"strconv"
+	"time"
 
 	"hutong/bfia"
 )
@@ -48,6 +50,8 @@ type Error struct {
 	Status int
 	Code   bfia.Code
 	Text   string
+	// RetryAfter is when the party says to try again, or 0.
+	RetryAfter time.Duration
 }
 
 func (e *Error) Error() string {
@@ -102,7 +106,9 @@ func (c Client) Call(ctx context.Context, method, url string, body []byte, data 
 		return err
 	}
 	if a.Status != http.StatusOK || !a.OK() {
-		return &Error{URL: url, Status: a.Status, Code: a.Code, Text: a.Text()}
+		seconds, _ := strconv.Atoi(a.Header.Get("Retry-After")) // 0 without one
+		return &Error{URL: url, Status: a.Status, Code: a.Code, Text: a.Text(),
+			RetryAfter: time.Duration(seconds) * time.Second}
 	}
 	if data == nil {
 		return nil

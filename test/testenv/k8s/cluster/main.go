@@ -1,10 +1,13 @@
 // Cluster is a Kubernetes control plane for tests in one process: a real API server with etcd, the real Job
 // controller and the real garbage collector. It has no node and no scheduler, which a test replaces.
 //
-//	cluster DIR
+//	cluster DIR [ADDRESS]
 //
 // It stores all its data in DIR. When it is ready it writes an administrator's kubeconfig there, and then the
 // file ready. It listens on free ports of 127.0.0.1 and exits when its standard input is closed.
+//
+// With ADDRESS, an address of this machine, the API server listens there on a free port, and no controller
+// runs: the cluster has nodes, a scheduler and all controllers of Kubernetes, as processes of their own.
 package main
 
 import (
@@ -39,13 +42,17 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1]); err != nil {
+	address := ""
+	if len(os.Args) > 2 {
+		address = os.Args[2]
+	}
+	if err := run(os.Args[1], address); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(dir string) error {
+func run(dir, address string) error {
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
@@ -54,25 +61,31 @@ func run(dir string) error {
 	if err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
-	port, err := freePort()
+	whole := address != ""
+	if !whole {
+		address = "127.0.0.1"
+	}
+	port, err := freePort(address)
 	if err != nil {
 		return err
 	}
 	admin := rand.Text()
 	failed := make(chan error, 1)
-	if err := startAPI(dir, store, port, admin, failed); err != nil {
+	if err := startAPI(dir, store, address, port, admin, failed); err != nil {
 		return fmt.Errorf("kube-apiserver: %w", err)
 	}
 	ca := filepath.Join(dir, "apiserver.crt")
 	config := &rest.Config{
-		Host: fmt.Sprintf("https://127.0.0.1:%d", port), BearerToken: admin, QPS: 1000, Burst: 2000,
+		Host: fmt.Sprintf("https://%s:%d", address, port), BearerToken: admin, QPS: 1000, Burst: 2000,
 		TLSClientConfig: rest.TLSClientConfig{CAFile: ca},
 	}
 	if err := awaitReady(config, failed); err != nil {
 		return err
 	}
-	if err := startControllers(context.Background(), config); err != nil {
-		return fmt.Errorf("controllers: %w", err)
+	if !whole {
+		if err := startControllers(context.Background(), config); err != nil {
+			return fmt.Errorf("controllers: %w", err)
+		}
 	}
 	file := filepath.Join(dir, "kubeconfig")
 	if err := clientcmd.WriteToFile(kubeconfig(config.Host, ca, admin), file); err != nil {
@@ -99,7 +112,7 @@ func startEtcd(dir string) (address string, err error) {
 	return "http://" + e.Clients[0].Addr().String(), nil
 }
 
-func startAPI(dir, store string, port int, admin string, failed chan<- error) error {
+func startAPI(dir, store, address string, port int, admin string, failed chan<- error) error {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return err
@@ -115,12 +128,14 @@ func startAPI(dir, store string, port int, admin string, failed chan<- error) er
 	}
 	c := apiserver.NewAPIServerCommand()
 	c.SetArgs([]string{
-		"--etcd-servers=" + store, "--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port),
+		"--etcd-servers=" + store, "--bind-address=" + address, fmt.Sprintf("--secure-port=%d", port),
 		"--cert-dir=" + dir, "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC",
 		"--token-auth-file=" + tokens, "--anonymous-auth=false",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + keyFile, "--service-account-signing-key-file=" + keyFile,
 		"--kubelet-preferred-address-types=InternalIP", "--profiling=false",
+		// A pod leaves a node that is lost after these seconds instead of five minutes.
+		"--default-not-ready-toleration-seconds=5", "--default-unreachable-toleration-seconds=5",
 	})
 	go func() { failed <- c.Execute() }()
 	return nil
@@ -187,8 +202,8 @@ func kubeconfig(host, ca, token string) clientcmdapi.Config {
 	return c
 }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freePort(address string) (int, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		return 0, err
 	}

@@ -1,4 +1,4 @@
-package fateclient
+package fateflow
 
 import (
 	"bytes"
@@ -7,39 +7,39 @@ import (
 	"hutong/bfia"
 )
 
-// text is a string, or a number as it was written: in YAML, ids and versions often lack their quotes.
-type text string
+// Text is a string, or a number as it was written: in YAML, ids and versions often lack their quotes.
+type Text string
 
 // UnmarshalJSON reads a string or a number.
-func (t *text) UnmarshalJSON(b []byte) error {
+func (t *Text) UnmarshalJSON(b []byte) error {
 	var s string
 	var n json.Number
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.UseNumber()
 	switch {
 	case json.Unmarshal(b, &s) == nil:
-		*t = text(s)
+		*t = Text(s)
 	case len(b) > 0 && b[0] != '"' && dec.Decode(&n) == nil:
-		*t = text(n)
+		*t = Text(n)
 	default:
 		return bfia.Errorf(bfia.CodeBadRequest, "body: must be a string or a number")
 	}
 	return nil
 }
 
-// texts is a list of [text], or a single one.
-type texts []string
+// Texts is a list of [Text], or a single one.
+type Texts []string
 
 // UnmarshalJSON reads a list or a single value.
-func (t *texts) UnmarshalJSON(b []byte) error {
-	list := make([]text, 1)
+func (t *Texts) UnmarshalJSON(b []byte) error {
+	list := make([]Text, 1)
 	var err error
 	if len(b) > 0 && b[0] == '[' {
 		err = bfia.ListOf(&list)(b)
 	} else {
 		err = bfia.DecodeJSON(b, &list[0])
 	}
-	*t = make(texts, 0, len(list))
+	*t = make(Texts, 0, len(list))
 	for _, one := range list {
 		*t = append(*t, string(one))
 	}
