@@ -22,7 +22,7 @@ need chromium chromium fonts-dejavu-core
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages+=(postgresql)
 python3.11 -c 'import ensurepip, venv' 2>/dev/null && python311=yes || python311=
 if [ "${#packages[@]}" -gt 0 ] || [ -z "$python311" ] || ! command -v docker >/dev/null; then
-  apt-get update -qq
+  apt-get -o DPkg::Lock::Timeout=300 update -qq
   available() { apt-cache show "$1" >/dev/null 2>&1; }
   # Newer Debian releases package the docker command separately, and have no Python 3.11.
   if available docker-cli; then need docker docker-cli; fi
@@ -30,7 +30,7 @@ if [ "${#packages[@]}" -gt 0 ] || [ -z "$python311" ] || ! command -v docker >/d
 fi
 if [ "${#packages[@]}" -gt 0 ]; then
   echo "installing ${packages[*]}"
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 fi
 if [ -z "$python311" ]; then
   echo "Python 3.11 is missing: this Debian release has no package of it. Only 'make interop', 'make fate-client' and"

@@ -58,10 +58,16 @@ func TestDockerLimits(t *testing.T) {
 	t.Parallel()
 	d := newFixture(t)
 	ctx := t.Context()
-	spec := dockerSpec("eat", "200000000", "exit", "0")
+	dir := drivertest.TempDir(t)
+	spec := dockerSpec()
+	started := d.Share(d.Driver, &spec, dir) + "/started"
+	spec.Command = append(spec.Command, "wait", started, "eat", "200000000", "exit", "0")
 	spec.Resources = bfia.Resources{CPUMilli: 500, Memory: 32 << 20}
 	spec.Env = map[string]string{"config.token": "secret"}
 	drivertest.Launch(t, ctx, d.Driver, spec)
+	// Docker Engine watches a container's memory only from the end of its start: what is exceeded earlier is a
+	// kill of unknown cause to it.
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "started"), nil, 0o644))
 	exit := drivertest.Await(t, ctx, d.Driver, spec.Name)
 	require.Equal(t, 137, exit.Code)
 	require.True(t, exit.OOMKilled)

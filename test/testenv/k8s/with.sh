@@ -32,8 +32,8 @@ command -v mount >/dev/null || packages+=(mount)
 command -v ps >/dev/null || packages+=(procps)
 [ -x /usr/lib/cni/bridge ] || packages+=(containernetworking-plugins)
 if [ "${#packages[@]}" -gt 0 ]; then
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+  apt-get -o DPkg::Lock::Timeout=300 update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 fi
 "$here/install.sh" "$cache" node
 node=$cache/bin/k8s-node
