@@ -112,7 +112,8 @@ func main() {
 	if o.stored <= fewStored {
 		wrong = errors.Join(wrong, fmt.Errorf("-stored %d: must be above %d", o.stored, fewStored))
 	}
-	for flag, sizes := range map[*string]*[]int{many: &o.many, tasks: &o.tasks, jobs: &o.jobs, parties: &o.parties} {
+	for flag, sizes := range map[*string]*[]int{many: &o.many, tasks: &o.tasks, jobs: &o.jobs,
+		parties: &o.parties} {
 		for _, text := range strings.Split(*flag, ",") {
 			n, err := strconv.Atoi(text)
 			if err != nil || n < 2 {

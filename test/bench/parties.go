@@ -84,8 +84,8 @@ func measureWideJobs(ctx context.Context, o options, into *report) error {
 	return nil
 }
 
-// measureManyPartners compares jobs of two parties at a party that has 1,000 partners, of which some are silent,
-// with those at a party that has one. Some jobs are submitted for silent partners, too.
+// measureManyPartners compares jobs of two parties at a party that has 1,000 partners, of which some are
+// silent, with those at a party that has one. Some jobs are submitted for silent partners, too.
 func measureManyPartners(ctx context.Context, o options, into *report) error {
 	few, err := startFederation(ctx, o, 1)
 	defer few.stop()
@@ -127,7 +127,8 @@ func measureManyPartners(ctx context.Context, o options, into *report) error {
 		baseline: formatDuration(median(one.total) / jobs),
 		ratio:    float64(median(all.total)) / float64(median(one.total)),
 		target:   atMost(1.2),
-		notes:    []string{fmt.Sprintf("meanwhile %d jobs are submitted for silent partners", jobs/silentShare)},
+		notes: []string{fmt.Sprintf("meanwhile %d jobs are submitted for silent partners",
+			jobs/silentShare)},
 	})
 	runs := time.Duration(jobs * len(one.total))
 	c.add(figure{
@@ -200,8 +201,9 @@ func startFederation(ctx context.Context, o options, partners int) (f *federatio
 			return f, err
 		}
 	}
+	ready := f.deployment.urls[f.deployment.guest] + bfia.PathReady
 	if err := await(ctx, f.deployment.guest, func() error {
-		return apiclient.Call(ctx, http.MethodGet, f.deployment.urls[f.deployment.guest]+bfia.PathReady, nil, nil)
+		return apiclient.Call(ctx, http.MethodGet, ready, nil, nil)
 	}); err != nil {
 		return f, err
 	}

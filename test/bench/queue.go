@@ -79,7 +79,8 @@ func (o options) queueCosts(ctx context.Context, waiting int) (costs queueCosts,
 		return costs, err
 	}
 	defer d.stop()
-	err = d.registerProgram(ctx, "hold", 1, holdProgram, "-f", "/dev/null", "--pid="+strconv.Itoa(os.Getpid()))
+	untilExit := "--pid=" + strconv.Itoa(os.Getpid())
+	err = d.registerProgram(ctx, "hold", 1, holdProgram, "-f", "/dev/null", untilExit)
 	if err != nil {
 		return costs, err
 	}

@@ -13,9 +13,9 @@ import (
 	"hutong/test/testenv/apiclient"
 )
 
-// simulatedPartners are parties that speak the protocol and run nothing: they accept every job, and report that
-// a task has succeeded as soon as it is started. They share one address; the header x-target-node-id tells them
-// apart.
+// simulatedPartners are parties that speak the protocol and run nothing: they accept every job, and report
+// that a task has succeeded as soon as it is started. They share one address; the header x-target-node-id
+// names the one that a request is for.
 type simulatedPartners struct {
 	url       string
 	scheduler string // the URL of the party that schedules
@@ -28,9 +28,9 @@ type simulatedPartners struct {
 	cancel context.CancelFunc
 }
 
-// startSimulatedPartners starts parties whose jobs a party schedules. Those that are silent accept connections
-// and do not answer.
-func startSimulatedPartners(scheduler, node string, isSilent func(node string) bool) (*simulatedPartners, error) {
+// startSimulatedPartners starts parties whose jobs a party schedules. Those that are silent accept
+// connections and do not answer.
+func startSimulatedPartners(scheduler, node string, isSilent func(string) bool) (*simulatedPartners, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -81,7 +81,8 @@ func (p *simulatedPartners) startTask(w http.ResponseWriter, r *http.Request) {
 	writeData(w, struct{}{})
 	from := r.Header.Get("x-target-node-id")
 	p.reports.Go(func() {
-		body, err := json.Marshal(bfia.TaskReport{TaskID: task.TaskID, Status: bfia.TaskSuccess, Role: "host"})
+		report := bfia.TaskReport{TaskID: task.TaskID, Status: bfia.TaskSuccess, Role: "host"}
+		body, err := json.Marshal(report)
 		if err != nil {
 			return
 		}
@@ -92,7 +93,8 @@ func (p *simulatedPartners) startTask(w http.ResponseWriter, r *http.Request) {
 			for name := range h {
 				pairs = append(pairs, name, h.Get(name))
 			}
-			a, err := apiclient.Send(p.ctx, http.MethodPost, p.scheduler+bfia.PathTaskCallback, body, pairs...)
+			url := p.scheduler + bfia.PathTaskCallback
+			a, err := apiclient.Send(p.ctx, http.MethodPost, url, body, pairs...)
 			if err == nil && a.Status == http.StatusOK {
 				return
 			}
