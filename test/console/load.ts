@@ -68,6 +68,7 @@ export function testLoad(browser: Browser, stage: Stage): void {
       let events = 0;
       let reads = 0;
       let reading = 0;
+      let tries = 0;
       let opened = 0;
       const pages = Array.from({ length: openPages }, () => follow(guest, end.signal, {
         opened: () => opened++, event: () => events++, begin: () => reading++, read: () => reads++, rest: () => reading-- }));
@@ -76,7 +77,9 @@ export function testLoad(browser: Browser, stage: Stage): void {
       const samples: Memory[] = [];
       const stop = Date.now() + measured;
       for (let n = 0; Date.now() < stop || n < leastJobs; n++) {
-        const job = await startLive(stage, `load-${n}-`, jobLimit);
+        // A party that has too much to do refuses a job: try again.
+        const job = await until("a job that starts", async () => startLive(stage, `load-${tries++}-`, jobLimit)
+          .catch((e: Error) => { if (/HTTP (429|502|503)/.test(e.message)) return undefined; throw e; }), jobLimit);
         job.end(1);
         job.end(2);
         await until(`the end of job ${job.id}`, async () => (await jobStatus(guest, job.id)).job_status === "FINISHED", jobLimit);
