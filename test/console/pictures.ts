@@ -12,7 +12,6 @@ export function takePictures(browser: Browser, stage: Stage, folder: string): vo
     { name: "job", path: `/console/jobs/${jobs.trained}`, party: guest },
     { name: "failure", path: `/console/jobs/${jobs.failed}`, party: guest },
     { name: "failure.zh", path: `/console/jobs/${jobs.failed}`, party: guest, locale: "zh-CN" },
-    { name: "approval", path: "/console/approvals", party: host },
   ];
   for (const p of pictures) {
     test(`console-${p.name}.png`, async () => {
