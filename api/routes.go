@@ -43,6 +43,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathComponentFile, s.uploadFile, clientWith(identity.Data)},
 		{http.MethodPost, bfia.PathDataFile, s.uploadFile, clientWith(identity.Data)},
 		{http.MethodGet, bfia.PathDataQuery, s.queryDatasets, clientWith(identity.Viewer)},
+		{http.MethodGet, bfia.PathDataPartners, s.queryPartnerData, clientWith(identity.Viewer)},
 		{http.MethodPost, bfia.PathDataDelete, s.deleteDataset, clientWith(identity.Data)},
 		{http.MethodGet, bfia.PathModelQuery, s.queryModels, clientWith(identity.Viewer)},
 		{http.MethodGet, bfia.PathModelPrediction, s.predictWithModel, clientWith(identity.Viewer)},

@@ -115,6 +115,7 @@ func (s *Server) viewTask(ctx context.Context, record *store.JobRecord, c bfia.C
 	if err != nil {
 		return task, bfia.PrefixPlace("task "+c.Name, err)
 	}
+	task.Title, task.Description = description.Title, string(description.Description)
 	for _, p := range record.Registry.Entries(c.Provider, c.Version, c.ComponentName) {
 		var metadata bfia.Metadata
 		if err := json.Unmarshal(p.Metadata, &metadata); err != nil {
@@ -149,10 +150,24 @@ func (s *Server) viewTask(ctx context.Context, record *store.JobRecord, c bfia.C
 		task.Parts = append(task.Parts, view)
 		parties = append(parties, fmt.Sprintf("%s (%s)", part.NodeID, part.Self()))
 	}
-	for _, out := range c.Output {
-		task.Outputs = append(task.Outputs, bfia.OutputView{Type: out.Type, Key: out.Key, Parties: parties})
-	}
+	task.Outputs = append(task.Outputs, outputsOf(c, description, parties)...)
 	return task, nil
+}
+
+// outputsOf returns the outputs of a task with the provider's texts on them. parties get them.
+func outputsOf(c bfia.Component, description *bfia.Description, parties []string) []bfia.OutputView {
+	views := make([]bfia.OutputView, len(c.Output))
+	// Without a port for an output the job fails, but it can still be shown.
+	ports, _ := bfia.BindOutputs(c, description)
+	for i, out := range c.Output {
+		views[i] = bfia.OutputView{Type: out.Type, Key: out.Key, Parties: parties}
+		for _, port := range description.OutputData {
+			if i < len(ports) && port.Name == ports[i].Port {
+				views[i].Description = string(port.Description)
+			}
+		}
+	}
+	return views
 }
 
 // viewPart returns the parameters, the model and the dataset of a part.

@@ -27,6 +27,7 @@ import (
 var notActs = []string{
 	"GET " + bfia.PathModelQuery, "GET " + bfia.PathModelPrediction, "GET " + bfia.PathPeriodicQuery,
 	"GET " + bfia.PathProviderQuery, "GET " + bfia.PathDataQuery, "POST " + bfia.PathPlatformCheck,
+	"GET " + bfia.PathDataPartners,
 	"GET " + bfia.PathPlatformStatusAll, "GET " + bfia.PathPlatformJobList, "GET " + bfia.PathJobShow,
 	"GET " + bfia.PathJobAccount,
 	"GET " + bfia.PathJobDocument, "GET " + bfia.PathRunnerQuery, "GET " + bfia.PathHealth,

@@ -17,8 +17,8 @@ type Approval struct {
 	// Reads are this party's parts: what each runs, and what it reads of the party's datasets and models and
 	// of what other tasks made of them. That may be nothing.
 	Reads []ApprovalRead `json:"reads"`
-	// Learns are the outputs that each part of the job gets.
-	Learns []ApprovalLearn `json:"learns"`
+	// Makes are the outputs of the job's tasks, with the parties that get them.
+	Makes []ApprovalMade `json:"makes"`
 	// Previous is the job of this flow and initiator that this party approved last before this one, or empty.
 	Previous string `json:"previous"`
 	// Differences are what differs from it. Datasets are compared by name: a party keeps no earlier columns.
@@ -41,6 +41,7 @@ type ApprovalRead struct {
 	Role      string      `json:"role"` // guest.0
 	Component string      `json:"component"`
 	Provider  string      `json:"provider"` // name:version
+	Title     string      `json:"title,omitempty"`
 	Images    []ImageView `json:"images"`
 	// Parameters are those of the part.
 	Parameters map[string]json.RawMessage `json:"parameters,omitempty"`
@@ -56,17 +57,30 @@ type ApprovalRead struct {
 	Derived []string `json:"derived"`
 }
 
-// ApprovalLearn is what one part of a job gets: each party stores the outputs of its own parts.
-type ApprovalLearn struct {
-	Party   string           `json:"party"` // JG0100001100000010 (guest.0)
-	Outputs []ApprovalOutput `json:"outputs"`
+// ApprovalMade is what a task makes for the same parties. Each of them stores the outputs of its own parts.
+type ApprovalMade struct {
+	Task      string `json:"task_name"`
+	Component string `json:"component"`
+	Provider  string `json:"provider"` // name:version
+	// Title and Description are the provider's own texts on the component.
+	Title       string `json:"title,omitempty"`
+	Description string `json:"description,omitempty"`
+	// Own and OwnModels are the datasets and models of this party that the outputs are made of, directly or
+	// by way of earlier tasks.
+	Own       []string         `json:"own"`
+	OwnModels []string         `json:"own_models"`
+	Parties   []string         `json:"parties"` // JG0100001100000010 (guest.0)
+	Outputs   []ApprovalOutput `json:"outputs"`
 }
 
 // ApprovalOutput is an output of a task.
 type ApprovalOutput struct {
-	Type string `json:"type"`
+	Type string `json:"type"` // as the job's document has it
 	Key  string `json:"key"`
-	Task string `json:"task_name"`
+	// Kind is dataset, model, or metric for all else.
+	Kind string `json:"kind"`
+	// Description is the provider's own text on the output.
+	Description string `json:"description,omitempty"`
 }
 
 // ApprovalDifference is one difference between a job and the one that was approved before.
@@ -85,23 +99,20 @@ type ApprovalDifference struct {
 // approved last, or nil.
 func ApprovalOf(view, before *JobView) Approval {
 	a := Approval{JobID: view.JobID, FlowID: view.FlowID, NodeID: view.Self, Reads: []ApprovalRead{},
-		Learns: []ApprovalLearn{}, Differences: []ApprovalDifference{}}
-	sources := ownSources(view)
+		Makes: []ApprovalMade{}, Differences: []ApprovalDifference{}}
+	datasets := ownSources(view, datasetOf)
+	models := ownSources(view, modelOf)
 	for _, t := range view.Tasks {
 		var derived []string
 		for _, up := range t.DependsOn {
-			derived = append(derived, sources(up)...)
+			derived = append(derived, datasets(up)...)
 		}
 		for _, p := range t.Parts {
 			if p.NodeID == view.Self {
 				a.Reads = append(a.Reads, readOf(t, p, sorted(derived)))
 			}
 		}
-		for _, out := range t.Outputs {
-			for _, party := range out.Parties {
-				a.learns(party, ApprovalOutput{Type: out.Type, Key: out.Key, Task: t.Name})
-			}
-		}
+		a.Makes = append(a.Makes, madeBy(t, datasets(t.Name), models(t.Name))...)
 	}
 	if before != nil {
 		a.Previous, a.Differences = before.JobID, differences(before, view)
@@ -110,9 +121,13 @@ func ApprovalOf(view, before *JobView) Approval {
 	return a
 }
 
-// ownSources returns a function that returns the datasets of this party from which the outputs of a task are
-// made, at any depth. The tasks of a job are in any order.
-func ownSources(view *JobView) func(task string) []string {
+func datasetOf(p PartView) string { return p.Dataset.text() }
+
+func modelOf(p PartView) string { return p.Model.text() }
+
+// ownSources returns a function that returns what of this party the outputs of a task are made of, at any
+// depth: what source names of a part, such as its dataset. The tasks of a job are in any order.
+func ownSources(view *JobView, source func(PartView) string) func(task string) []string {
 	tasks := map[string]TaskView{}
 	for _, t := range view.Tasks {
 		tasks[t.Name] = t
@@ -126,8 +141,8 @@ func ownSources(view *JobView) func(task string) []string {
 		known[name] = nil // a job with a cycle is refused, yet this must end
 		var list []string
 		for _, p := range tasks[name].Parts {
-			if p.NodeID == view.Self && p.Dataset != nil {
-				list = append(list, p.Dataset.text())
+			if name := source(p); p.NodeID == view.Self && name != "" {
+				list = append(list, name)
 			}
 		}
 		for _, up := range tasks[name].DependsOn {
@@ -148,9 +163,8 @@ func sorted(list []string) []string {
 
 func readOf(t TaskView, p PartView, derived []string) ApprovalRead {
 	read := ApprovalRead{Task: t.Name, Role: p.Role, Component: t.Component, Provider: t.Provider,
-		Images: t.Images, Parameters: p.Parameters, Dataset: p.Dataset.text(), Columns: []string{},
-		Named: []string{},
-		Model: p.Model.text(), Derived: derived}
+		Title: t.Title, Images: t.Images, Parameters: p.Parameters, Dataset: p.Dataset.text(),
+		Columns: []string{}, Named: []string{}, Model: p.Model.text(), Derived: derived}
 	if d := p.Dataset; d != nil {
 		read.Rows = d.Rows
 		for _, c := range d.Columns {
@@ -161,13 +175,22 @@ func readOf(t TaskView, p PartView, derived []string) ApprovalRead {
 	return read
 }
 
-func (a *Approval) learns(party string, output ApprovalOutput) {
-	i := slices.IndexFunc(a.Learns, func(l ApprovalLearn) bool { return l.Party == party })
-	if i < 0 {
-		a.Learns = append(a.Learns, ApprovalLearn{Party: party})
-		i = len(a.Learns) - 1
+// madeBy returns what a task makes, one element for each group of parties, of datasets and models of this
+// party.
+func madeBy(t TaskView, datasets, models []string) []ApprovalMade {
+	var made []ApprovalMade
+	for _, out := range t.Outputs {
+		i := slices.IndexFunc(made, func(m ApprovalMade) bool { return slices.Equal(m.Parties, out.Parties) })
+		if i < 0 {
+			i = len(made)
+			made = append(made, ApprovalMade{Task: t.Name, Component: t.Component, Provider: t.Provider,
+				Title: t.Title, Description: t.Description, Own: datasets, OwnModels: models,
+				Parties: out.Parties})
+		}
+		made[i].Outputs = append(made[i].Outputs, ApprovalOutput{Type: out.Type, Key: out.Key,
+			Kind: string(familyOf(out.Type)), Description: out.Description})
 	}
-	a.Learns[i].Outputs = append(a.Learns[i].Outputs, output)
+	return made
 }
 
 // namedColumns returns the columns that parameters name, in the order of the dataset.

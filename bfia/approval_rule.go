@@ -119,7 +119,7 @@ func ScopeOf(view *JobView, owner, scheduler string) ApprovalScope {
 		}
 	}
 	scope.Parties = sorted(scope.Parties)
-	sources := ownSources(view)
+	sources := ownSources(view, datasetOf)
 	for _, t := range view.Tasks {
 		provider, version, _ := strings.Cut(t.Provider, ":")
 		var derived []string

@@ -25,8 +25,9 @@ func approvalJob(id string) *JobView {
 				Parts: []PartView{party("guest.0", "A", PartView{}), party("host.0", "B", PartView{
 					Parameters: map[string]json.RawMessage{"rate": []byte(`0.5`)}})},
 				Outputs: []OutputView{{Type: "model", Key: "m", Parties: both}}},
-			{Name: "psi", Component: "Intersection", Provider: "p:1",
-				Images: []ImageView{{Device: "docker", Image: "p:1", ImageIDs: []string{"sha256:34"}}},
+			{Name: "psi", Component: "Intersection", Provider: "p:1", Title: "PSI",
+				Description: "finds the rows\nthat \"both\" have",
+				Images:      []ImageView{{Device: "docker", Image: "p:1", ImageIDs: []string{"sha256:34"}}},
 				Parts: []PartView{
 					party("guest.0", "A", PartView{Dataset: &DatasetView{Namespace: "n", Name: "theirs"}}),
 					party("host.0", "B", PartView{
@@ -34,7 +35,7 @@ func approvalJob(id string) *JobView {
 							"id": []byte(`"phone, mail"`), "keep": []byte(`{"columns": ["age", "nothing"]}`)},
 						Dataset: &DatasetView{Namespace: "n", Name: "ours", Rows: 7, Columns: []ColumnView{
 							{Name: "phone"}, {Name: "age"}, {Name: "debt"}}}})},
-				Outputs: []OutputView{{Type: "dataset", Key: "ids", Parties: both}}},
+				Outputs: []OutputView{{Type: "dataset", Key: "ids", Parties: both, Description: "own rows"}}},
 			{Name: "score", Component: "Score", Provider: "q:2",
 				Images: []ImageView{{Device: "docker", Image: "q:2", ImageIDs: []string{}}},
 				Parts: []PartView{
@@ -55,11 +56,18 @@ func TestApprovalOf(t *testing.T) {
 	require.Equal(t, []string{"phone", "age", "debt"}, a.Reads[1].Columns)
 	require.Equal(t, []string{"phone", "age"}, a.Reads[1].Named)
 	require.Equal(t, "j0:train.m", a.Reads[2].Model)
-	require.Equal(t, []ApprovalLearn{
-		{"A (guest.0)", []ApprovalOutput{{"model", "m", "train"}, {"dataset", "ids", "psi"}}},
-		{"B (host.0)", []ApprovalOutput{{"model", "m", "train"}, {"dataset", "ids", "psi"},
-			{"report", "r", "score"}}},
-	}, a.Learns)
+	both := []string{"A (guest.0)", "B (host.0)"}
+	require.Equal(t, []ApprovalMade{
+		{Task: "train", Component: "LR", Provider: "p:1", Own: []string{"n#ours"}, OwnModels: []string{},
+			Parties: both, Outputs: []ApprovalOutput{{"model", "m", "model", ""}}},
+		{Task: "psi", Component: "Intersection", Provider: "p:1", Title: "PSI",
+			Description: "finds the rows\nthat \"both\" have", Own: []string{"n#ours"},
+			OwnModels: []string{}, Parties: both,
+			Outputs: []ApprovalOutput{{"dataset", "ids", "dataset", "own rows"}}},
+		{Task: "score", Component: "Score", Provider: "q:2", Own: []string{},
+			OwnModels: []string{"j0:train.m"},
+			Parties:   []string{"B (host.0)"}, Outputs: []ApprovalOutput{{"report", "r", "metric", ""}}},
+	}, a.Makes)
 	require.Equal(t, []string{
 		"Task train (host.0) reads what earlier tasks make of n#ours",
 		"  by LR of p:1, which runs the command python3 lr.py (process)",
@@ -72,8 +80,18 @@ func TestApprovalOf(t *testing.T) {
 		"  by Score of q:2, which runs q:2 (docker, no id yet: the first container of the job resolves it)",
 		"Task check (host.0) reads nothing of B",
 		"  by Check of q:2",
-		"A (guest.0) gets model m of task train, dataset ids of task psi",
-		"B (host.0) gets model m of task train, dataset ids of task psi, report r of task score",
+		"Task train makes for A (guest.0), B (host.0), each for its own part:",
+		"  model m: what a training has learned from data, to predict with",
+		"  from n#ours of B",
+		"  by LR of p:1",
+		"Task psi makes for A (guest.0), B (host.0), each for its own part:",
+		`  dataset ids: rows of data, described as "own rows"`,
+		"  from n#ours of B",
+		`  by Intersection of p:1, titled "PSI", described as "finds the rows that \"both\" have"`,
+		"Task score makes for B (host.0):",
+		"  report r: figures on data or a model, such as counts, measures or curves",
+		"  from model j0:train.m of B",
+		"  by Score of q:2",
 		"B has approved no earlier job of flow f of this initiator",
 	}, a.Text)
 
@@ -158,6 +176,14 @@ func tasksOf(a Approval) []string {
 		names = append(names, r.Task)
 	}
 	return names
+}
+
+// TestQuoted checks that a provider's text is one line of limited length, in quotes.
+func TestQuoted(t *testing.T) {
+	require.Equal(t, `"交集 rows"`, quoted(" 交集\n\trows "))
+	require.Equal(t, `"a\"\x1b"`, quoted("a\"\x1b"))
+	require.Equal(t, `"`+strings.Repeat("字", shownDescription)+`…"`,
+		quoted(strings.Repeat("字", shownDescription+1)))
 }
 
 // TestParametersText checks that an approver sees each parameter, a long one by its beginning.

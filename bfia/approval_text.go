@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -29,12 +30,8 @@ func (a *Approval) sentences() []string {
 	if len(a.Reads) == 0 {
 		line("No task runs at %s", a.NodeID)
 	}
-	for _, l := range a.Learns {
-		outputs := make([]string, len(l.Outputs))
-		for i, o := range l.Outputs {
-			outputs[i] = fmt.Sprintf("%s %s of task %s", o.Type, o.Key, o.Task)
-		}
-		line("%s gets %s", l.Party, strings.Join(outputs, ", "))
+	for _, m := range a.Makes {
+		text = append(text, m.sentences(a.NodeID)...)
 	}
 	switch {
 	case a.FlowID == "":
@@ -51,6 +48,58 @@ func (a *Approval) sentences() []string {
 		}
 	}
 	return text
+}
+
+// kindTexts are what the kinds of outputs hold, for people who know none of the components.
+var kindTexts = map[family]string{
+	familyData:   "rows of data",
+	familyModel:  "what a training has learned from data, to predict with",
+	familyMetric: "figures on data or a model, such as counts, measures or curves",
+}
+
+// sentences describes what a task makes and who gets it. node is this party.
+func (m ApprovalMade) sentences(node string) []string {
+	text := []string{}
+	line := func(format string, args ...any) { text = append(text, fmt.Sprintf(format, args...)) }
+	parties := strings.Join(m.Parties, ", ")
+	if len(m.Parties) > 1 {
+		parties += ", each for its own part"
+	}
+	line("Task %s makes for %s:", m.Task, parties)
+	for _, o := range m.Outputs {
+		described := ""
+		if o.Description != "" {
+			described = ", described as " + quoted(o.Description)
+		}
+		line("  %s %s: %s%s", o.Type, o.Key, kindTexts[family(o.Kind)], described)
+	}
+	from := slices.Clone(m.Own)
+	for _, model := range m.OwnModels {
+		from = append(from, "model "+model)
+	}
+	if len(from) > 0 {
+		line("  from %s of %s", strings.Join(from, ", "), node)
+	}
+	by := "  by " + m.Component + " of " + m.Provider
+	if m.Title != "" {
+		by += ", titled " + quoted(m.Title)
+	}
+	if m.Description != "" {
+		by += ", described as " + quoted(m.Description)
+	}
+	return append(text, by)
+}
+
+// shownDescription bounds the characters of a provider's text in a sentence.
+const shownDescription = 400
+
+// quoted returns a provider's text as one line in quotes, so that nobody takes it for what Hutong says.
+func quoted(text string) string {
+	characters := []rune(strings.Join(strings.Fields(text), " "))
+	if len(characters) > shownDescription {
+		characters = append(characters[:shownDescription], '…')
+	}
+	return strconv.Quote(string(characters))
 }
 
 // what describes the data that a part reads, or returns "".

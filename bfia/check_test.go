@@ -157,8 +157,9 @@ func TestMissingDataset(t *testing.T) {
 		"add it, with the value namespace#name"
 	desc := &Description{ComponentName: "psi", InputParam: []InputParam{
 		inputParam(t, `{"name":"id","type":"string"}`), inputParam(t, `{"name":"label","type":"string"}`)},
-		InputData:  []DataPort{{"train", "dataset"}, {"validate", "dataset"}},
-		OutputData: []DataPort{{"out", "dataset"}}}
+		InputData: []DataPort{{Name: "train", Category: "dataset"},
+			{Name: "validate", Category: "dataset"}},
+		OutputData: []DataPort{{Name: "out", Category: "dataset"}}}
 	meant := func(name string) []string {
 		return []string{"parameter " + name + " is not in the component's description; did you mean dataset_id?"}
 	}

@@ -34,7 +34,7 @@ func planOf(components []Component) (*Plan, error) {
 		ComponentName: "any",
 		RoleList:      []string{"guest"},
 		InputData:     inputs,
-		OutputData:    []DataPort{{"out", "dataset"}},
+		OutputData:    []DataPort{{Name: "out", Category: "dataset"}},
 	}
 	doc := &Document{
 		DAG:    DAG{Components: components},

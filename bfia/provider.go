@@ -122,6 +122,7 @@ func ParseRegistration(body []byte) (*Registration, error) {
 type Description struct {
 	ComponentName string          `json:"componentName"`
 	Title         string          `json:"title"`
+	Description   freeText        `json:"description"`
 	Provider      string          `json:"provider"`
 	Version       string          `json:"version"`
 	RoleList      []string        `json:"roleList"`
@@ -154,8 +155,21 @@ func (p InputParam) Required() bool {
 
 // DataPort describes one input or output (part 2, 6.3 and 6.4).
 type DataPort struct {
-	Name     string `json:"name"`
-	Category string `json:"category"`
+	Name        string   `json:"name"`
+	Description freeText `json:"description"`
+	Category    string   `json:"category"`
+}
+
+// freeText is a text for people. What is no text is ignored: nothing depends on it, and descriptions are not
+// refused for it.
+type freeText string
+
+func (t *freeText) UnmarshalJSON(b []byte) error {
+	var text string
+	if json.Unmarshal(b, &text) == nil {
+		*t = freeText(text)
+	}
+	return nil
 }
 
 // flexBool is true, false, "true" or "false": the specification's examples use all four.
@@ -191,6 +205,7 @@ func ParseDescription(name string, raw []byte) (*Description, error) {
 		Required("inputData", ListOf(&d.InputData)),
 		Required("outputData", ListOf(&d.OutputData)),
 		Required("result", &d.Result),
+		Optional("description", &d.Description),
 		Optional("imageUrl", &d.ImageURL))
 	if err != nil {
 		return nil, err

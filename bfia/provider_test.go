@@ -16,18 +16,9 @@ func TestParseRegistrationVector(t *testing.T) {
 	d, err := ParseDescription("HeteroSecureBoost", r.Description["HeteroSecureBoost"])
 	require.NoError(t, err)
 	require.Equal(t, []string{"guest", "host"}, d.RoleList)
-	require.Equal(t, []DataPort{{"train_data", "dataset"}}, d.InputData)
-	require.Equal(
-		t,
-		[]DataPort{
-			{"train_data", "dataset"},
-			{"model", "model"},
-			{"train-loss", "report"},
-			{"train-auc", "report"},
-			{"train-ks", "report"},
-		},
-		d.OutputData,
-	)
+	require.Equal(t, "dataset train_data", DescribePorts(d.InputData))
+	require.Equal(t, "dataset train_data, model model, report train-loss, report train-auc, report train-ks",
+		DescribePorts(d.OutputData))
 	for _, p := range d.InputParam {
 		require.False(t, p.Required(), p.Name)
 	}

@@ -15,7 +15,8 @@ const (
 	PathDataFile          = "/v2/data/component/upload/file"
 	PathDataDownload      = "/v2/data/download"
 	PathDataQuery         = "/v2/data/query"
-	PathModelQuery        = "/v2/models/query" // Hutong's addition, as are the next five
+	PathDataPartners      = "/v2/data/partners" // Hutong's addition
+	PathModelQuery        = "/v2/models/query"  // Hutong's addition, as are the next five
 	PathModelPrediction   = "/v2/models/prediction"
 	PathModelKeep         = "/v2/models/keep"
 	PathModelDelete       = "/v2/models/delete"

@@ -34,6 +34,9 @@ type TaskView struct {
 	Name      string `json:"task_name"`
 	Component string `json:"component"`
 	Provider  string `json:"provider"` // name:version
+	// Title and Description are the provider's own texts on the component.
+	Title       string `json:"title,omitempty"`
+	Description string `json:"description,omitempty"`
 	// Images are what this party runs for the component, by device.
 	Images    []ImageView  `json:"images"`
 	DependsOn []string     `json:"depends_on"`
@@ -95,7 +98,9 @@ type ColumnView struct {
 
 // OutputView is an output of a task, with the parties that get it: each stores that of its own part.
 type OutputView struct {
-	Type    string   `json:"type"`
-	Key     string   `json:"key"`
-	Parties []string `json:"parties"` // JG0100001100000010 (guest.0)
+	Type string `json:"type"`
+	Key  string `json:"key"`
+	// Description is the provider's own text on the output.
+	Description string   `json:"description,omitempty"`
+	Parties     []string `json:"parties"` // JG0100001100000010 (guest.0)
 }

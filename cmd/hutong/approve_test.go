@@ -45,7 +45,7 @@ func jobToApprove() *bfia.JobView {
 					Dataset: &bfia.DatasetView{Namespace: "n", Name: "ours", Rows: 7,
 						Columns: []bfia.ColumnView{{Name: "phone", Type: "string"},
 							{Name: "age", Type: "int64"}}}}},
-			Outputs: []bfia.OutputView{{Type: "dataset", Key: "ids",
+			Outputs: []bfia.OutputView{{Type: "dataset", Key: "ids", Description: "交集 the rows",
 				Parties: []string{"A (guest.0)", "B (host.0)"}}}}}}
 }
 
@@ -59,7 +59,8 @@ func TestApproverSeesJob(t *testing.T) {
 	status, words, _ := p.run(t, "job", "show", "j", "--approval")
 	assert.Equal(t, exitOK, status)
 	assert.Contains(t, words, "Task psi (host.0) reads dataset n#ours (7 rows) with all its columns: phone, age\n")
-	assert.Contains(t, words, "A (guest.0) gets dataset ids of task psi\n")
+	assert.Contains(t, words, "Task psi makes for A (guest.0), B (host.0), each for its own part:\n"+
+		"  dataset ids: rows of data, described as \"交集 the rows\"\n")
 	for _, text := range []string{
 		"submitted by A, scheduled by A", "parties: guest.0 A, host.0 B (this party is B)",
 		"waits for the approval of B: a person there runs 'hutong job approve j' or 'hutong job reject j', for 2m",

@@ -47,6 +47,27 @@ export function testActions(browser: Browser, stage: Stage): void {
       await context.close();
     });
 
+    test("read in words what a job makes, and who gets it", async () => {
+      const { context, page, w } = await newPage(browser, host);
+      await w.go("/console/approvals");
+      const section = page.locator("section").filter({ has: page.getByRole("heading", { name: jobs.pending }) });
+      const made = section.getByRole("listitem").filter({ hasText: "Other parties that get it" });
+      const psi = made.filter({ hasText: "intersect_rsa_1" });
+      await psi.getByText("RSA blind-signature PSI").waitFor();
+      const text = await psi.innerText();
+      for (const part of [
+        "Finds the rows that the guest and all hosts have in common", // of the component
+        "Made of your party's\ndemo#breast_host",
+        "Your party gets it as\nhost.0",
+        `Other parties that get it\n${stage.open.guest_node} (guest.0)`,
+        "Dataset train_data\nRows of data.", "one's own rows of the intersection",
+        "Report report0\nFigures on data or a model", "counts of the intersection",
+      ]) assert.ok(text.includes(part), `${part}, in:\n${text}`);
+      await made.filter({ hasText: "hetero_secureboost_1" }).getByText("What a training has learned from data, to predict with.").waitFor();
+      w.check("what a job makes");
+      await context.close();
+    });
+
     test("approve a job and the like, and remove the rule", async () => {
       const { context, page, w } = await newPage(browser, host);
       await w.go("/console/approvals");

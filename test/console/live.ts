@@ -29,12 +29,12 @@ async function shown(page: Page, text: string, selector = "main"): Promise<numbe
 }
 
 /** startLive starts a job of two tasks, first and second, that end when the files of say ask them to. */
-export async function startLive(stage: Stage, name: string): Promise<{ id: string; end: (task: 1 | 2) => void }> {
+export async function startLive(stage: Stage, name: string, limit = hangs): Promise<{ id: string; end: (task: 1 | 2) => void }> {
   const { guest, host, jobs } = stage.open;
   const id = await submitAgain(guest, jobs.live, (text) => text.replace(/"live(\d?)"/g, `"${name}$1"`));
-  await until(`job ${id} at the host`, async () => (await jobStatus(host, id).catch(() => undefined))?.job_status === "PENDING");
+  await until(`job ${id} at the host`, async () => (await jobStatus(host, id).catch(() => undefined))?.job_status === "PENDING", limit);
   await approve(host, id);
-  await until(`the start of job ${id}`, async () => (await jobStatus(guest, id)).tasks[0]?.status === "RUNNING");
+  await until(`the start of job ${id}`, async () => (await jobStatus(guest, id)).tasks[0]?.status === "RUNNING", limit);
   return { id, end: (task) => say(stage, `${name}${task}`, "exit 0") };
 }
 

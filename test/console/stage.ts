@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { hangs } from "./promise";
 
 export interface Stage {
-  pid: number; // of all parties
+  memory: string; // the address that says how much memory the process of all parties has
   files: string;
   open: {
     guest: string;
@@ -121,13 +121,13 @@ export async function approve(party: string, id: string): Promise<void> {
   await post(`${party}/v1/platform/schedule/job/audit_confirm`, JSON.stringify({ job_id: id, status: "READY" }));
 }
 
-/** until calls f until it returns something that is true. */
-export async function until<T>(what: string, f: () => Promise<T | undefined | false>): Promise<T> {
-  const end = Date.now() + hangs;
+/** until calls f until it returns something that is true. limit ends what would never end. */
+export async function until<T>(what: string, f: () => Promise<T | undefined | false>, limit = hangs): Promise<T> {
+  const end = Date.now() + limit;
   for (;;) {
     const value = await f();
     if (value) return value;
-    if (Date.now() > end) throw new Error(`${what}: not within ${hangs / 1000} s`);
+    if (Date.now() > end) throw new Error(`${what}: not within ${limit / 1000} s`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

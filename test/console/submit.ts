@@ -73,6 +73,36 @@ export function testSubmit(browser: Browser, stage: Stage): void {
       await context.close();
     });
 
+    test("suggests what earlier jobs used of a partner, and own columns", async () => {
+      const { context, page, w } = await newPage(browser, guest);
+      await w.go(submitPage);
+      await page.getByRole("group", { name: "host", exact: true }).getByLabel(host_node).check();
+      await add(page, "Intersection");
+      const form = task(page, "intersection_1");
+      const suggested = async (field: Locator) => {
+        const list = await field.getAttribute("list");
+        const options = page.locator(`datalist[id="${list}"] option`);
+        return options.evaluateAll((all) => all.map((o) => [(o as HTMLOptionElement).value, (o as HTMLOptionElement).label] as const));
+      };
+      const ofHost = form.getByLabel("Dataset of host.0");
+      const datasets = new Map(await suggested(ofHost));
+      assert.match(datasets.get("demo#breast_host") ?? "", /^flow .+, \d+ \w+ \d{4}/);
+      assert.match(datasets.get("demo#customers") ?? "", /^flow monthly-risk-model, .*, Failed$/);
+      assert.ok(!datasets.has("demo#breast_guest"), "that is this party's");
+      assert.match(await about(ofHost), /earlier jobs named, last demo#\w+ \(flow .*\)\. It may have them no longer/);
+      const ofGuest = form.getByLabel("Dataset of guest.0");
+      assert.deepEqual((await suggested(ofGuest)).map(([name]) => name), ["demo#breast_guest"]);
+      const id = form.getByLabel(/ id$/);
+      assert.deepEqual((await suggested(id)).map(([name]) => name), ["id"], "the column that earlier jobs used");
+      await ofGuest.fill("demo#breast_guest");
+      const columns = new Map(await suggested(id));
+      assert.match(columns.get("id") ?? "", new RegExp(`^demo#breast_guest; ${host_node}, flow `));
+      assert.equal(columns.get("y"), "demo#breast_guest");
+      await w.checkAccess("a form with suggestions");
+      w.check("suggestions");
+      await context.close();
+    });
+
     test("sends resources, and parameters of one part", async () => {
       const { context, page, w } = await newPage(browser, guest);
       await w.go(submitPage);

@@ -6,6 +6,7 @@ type Schemas = components["schemas"];
 export const partyPaths = {
   datasets: "/v2/data/query",
   upload: "/v2/data/component/upload/file",
+  partnerData: "/v2/data/partners",
   deleteDataset: "/v2/data/delete",
   models: "/v2/models/query",
   prediction: "/v2/models/prediction",
@@ -36,6 +37,7 @@ export const partyPaths = {
 export type Periodic = Schemas["Periodic"];
 export type PeriodicRun = Schemas["PeriodicRun"];
 export type Dataset = Schemas["Dataset"];
+export type PartnerData = Schemas["PartnerData"];
 export type JobUse = Schemas["JobUse"];
 export type Runner = Schemas["Runner"];
 export type Notification = Schemas["Notification"];

@@ -295,6 +295,11 @@ export const partyEn = {
   "submit.undescribed": "{provider} is not registered at this party, so its parameters are not described.",
   "submit.uploaded": "an uploaded dataset of each party",
   "submit.datasetOf": "Dataset of {role}",
+  "submit.partnerDataset": "Only this partner knows its datasets: ask it for the name. It decides on the job with what is named here.",
+  "submit.partnerDatasets":
+    "Only this partner knows its datasets. Suggested are those that earlier jobs named, last {dataset} ({job}). It may have them no longer: the check asks it.",
+  "submit.ofFlow": "flow {flow}",
+  "submit.ofJob": "job {job}",
   "submit.moreParams": "{n} advanced parameters",
   "submit.default": "default: {value}",
   "submit.document": "Document",

@@ -296,6 +296,11 @@ export const partyZh: Record<keyof typeof partyEn, string> = {
   "submit.undescribed": "{provider} 未在本方注册，因此没有参数说明。",
   "submit.uploaded": "各方上传的数据集",
   "submit.datasetOf": "{role} 的数据集",
+  "submit.partnerDataset": "只有该合作方知道自己有哪些数据集，请向其询问名称。它依据此处写明的数据集决定是否接受作业。",
+  "submit.partnerDatasets":
+    "只有该合作方知道自己有哪些数据集。可选的是以前的作业写明的数据集，最近一个是 {dataset}（{job}）。它可能已不存在：检查时会向该合作方询问。",
+  "submit.ofFlow": "流程 {flow}",
+  "submit.ofJob": "作业 {job}",
   "submit.moreParams": "{n} 个高级参数",
   "submit.default": "默认：{value}",
   "submit.document": "文档",

@@ -1,10 +1,11 @@
-import type { Dataset, Model, Provider } from "../api/party";
+import type { Dataset, Model, PartnerData, Provider } from "../api/party";
 import { t } from "../i18n";
 import { ownNode } from "../session";
 import { Field } from "../ui/field";
 import { allParts, noResources, resourceNames, resourcesKey, taskOf, type Draft } from "./draft";
 import { fieldId, type Remarks } from "./draftcheck";
-import { TaskForm } from "./taskform";
+import { datasetsOf, jobOf } from "./suggest";
+import { partnerDatasets, TaskForm } from "./taskform";
 
 interface Props {
   draft: Draft;
@@ -112,8 +113,10 @@ export function ResourcesForm({ draft, change, remarks }: Props) {
 }
 
 /** Tasks lets tasks be added, connected and given parameters. */
-export function Tasks(props: Props & { providers: Provider[]; datasets: Dataset[]; models: Model[] }) {
-  const { draft, change, providers, datasets } = props;
+export function Tasks(
+  props: Props & { providers: Provider[]; datasets: Dataset[]; models: Model[]; partnerData: PartnerData[] },
+) {
+  const { draft, change, providers, datasets, partnerData } = props;
   const options = providers.flatMap((p) => Object.values(p.components_description).map((c) => ({ p, c })));
   return (
     <>
@@ -122,6 +125,13 @@ export function Tasks(props: Props & { providers: Provider[]; datasets: Dataset[
           <option key={`${d.namespace}#${d.name}`} value={`${d.namespace}#${d.name}`} />
         ))}
       </datalist>
+      {[...new Set(partnerData.map((d) => d.node_id))].map((node) => (
+        <datalist key={node} id={partnerDatasets(node)}>
+          {datasetsOf(partnerData, node).map((d) => (
+            <option key={d.dataset} value={d.dataset} label={jobOf(d)} />
+          ))}
+        </datalist>
+      ))}
       {draft.tasks.map((task, i) => (
         <TaskForm key={i} index={i} task={task} {...props} />
       ))}

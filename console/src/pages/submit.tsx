@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { get, post } from "../api/client";
 import type { CheckResult, JobDocument, Warning } from "../api/document";
-import { partyPaths, type Dataset, type Model, type Partner, type Provider } from "../api/party";
+import { partyPaths, type Dataset, type Model, type Partner, type PartnerData, type Provider } from "../api/party";
 import { paths } from "../api/paths";
 import type { JobList } from "../api/types";
 import { t } from "../i18n";
@@ -19,6 +19,7 @@ interface Known {
   datasets: Dataset[];
   models: Model[];
   partners: Partner[];
+  partnerData: PartnerData[];
   jobs: JobList["jobs"];
 }
 
@@ -28,15 +29,16 @@ interface Known {
  */
 export function Submit() {
   const known = useResource("submit", async (abort): Promise<Known> => {
-    if (!can("viewer")) return { providers: [], datasets: [], models: [], partners: [], jobs: [] };
-    const [providers, datasets, models, partners, list] = await Promise.all([
+    if (!can("viewer")) return { providers: [], datasets: [], models: [], partners: [], partnerData: [], jobs: [] };
+    const [providers, datasets, models, partners, partnerData, list] = await Promise.all([
       get<Provider[]>(partyPaths.providers, {}, abort),
       get<Dataset[]>(partyPaths.datasets, {}, abort),
       get<Model[]>(partyPaths.models, {}, abort),
       get<Partner[]>(paths.partners, {}, abort),
+      get<PartnerData[]>(partyPaths.partnerData, {}, abort),
       get<JobList>(paths.jobs, { limit: 100 }, abort),
     ]);
-    return { providers, datasets, models, partners, jobs: list.jobs };
+    return { providers, datasets, models, partners, partnerData, jobs: list.jobs };
   });
   return (
     <Page title={t("submit.title")}>
@@ -160,6 +162,7 @@ function Form({ known }: { known: Known }) {
               providers={known.providers}
               datasets={known.datasets}
               models={known.models}
+              partnerData={known.partnerData}
             />
           </section>
           <section class="step">

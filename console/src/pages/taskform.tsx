@@ -1,5 +1,5 @@
 // The form of one task of a job, made of the description of its component.
-import type { Model, Param, Port, Provider } from "../api/party";
+import type { Dataset, Model, Param, PartnerData, Port, Provider } from "../api/party";
 import type { PortRef } from "../api/document";
 import { t } from "../i18n";
 import { ownNode } from "../session";
@@ -7,6 +7,7 @@ import { Field, type Remark } from "../ui/field";
 import { choices, isObject, isOptional, shown } from "../ui/params";
 import { findComponent, kindOf, modelParam, partKey, rename, sourcesOf, type Draft, type TaskDraft } from "./draft";
 import { fieldId, partsOf, readsDataset, type Remarks } from "./draftcheck";
+import { columns, datasetsOf, jobOf, type Suggestion } from "./suggest";
 
 interface Props {
   draft: Draft;
@@ -15,7 +16,14 @@ interface Props {
   index: number;
   task: TaskDraft;
   providers: Provider[];
+  datasets: Dataset[];
   models: Model[];
+  partnerData: PartnerData[];
+}
+
+/** partnerDatasets is the id of the list of datasets that earlier jobs read of a partner. */
+export function partnerDatasets(node: string): string {
+  return `datasets-of-${node}`;
 }
 
 export function TaskForm(props: Props) {
@@ -37,6 +45,7 @@ export function TaskForm(props: Props) {
       typed={task.params[p.name] ?? ""}
       set={(v) => setParam(p.name, v)}
       remark={remarks.get(fieldId(task.name, p.name))}
+      suggestions={columns(p, task, partsOf(draft, providers, task).map((x) => x.node), draft, props)}
     />
   );
   return (
@@ -157,19 +166,32 @@ function modelsFor(models: Model[], task: TaskDraft): Model[] {
 }
 
 /** Datasets names the dataset that each part reads. */
-function Datasets({ draft, change, remarks, task, providers }: Props) {
+function Datasets({ draft, change, remarks, task, providers, partnerData }: Props) {
   return (
     <>
       {partsOf(draft, providers, task).map(({ role, index, node }) => {
         const id = fieldId(task.name, "dataset", role, index);
         const key = partKey(task.name, role, index);
+        const own = node === ownNode.value;
+        const earlier = datasetsOf(partnerData, node);
+        const help = own
+          ? t("failure.own")
+          : earlier[0]
+            ? t("submit.partnerDatasets", { dataset: earlier[0].dataset, job: jobOf(earlier[0]) })
+            : t("submit.partnerDataset");
         return (
-          <Field key={key} id={id} label={t("submit.datasetOf", { role: `${role}.${index}` })} remark={remarks.get(id)} help={node}>
+          <Field
+            key={key}
+            id={id}
+            label={t("submit.datasetOf", { role: `${role}.${index}` })}
+            remark={remarks.get(id)}
+            help={`${node}: ${help}`}
+          >
             {(shared) => (
               <input
                 {...shared}
                 value={draft.datasets[key] ?? ""}
-                list={node === ownNode.value ? "own-datasets" : undefined}
+                list={own ? "own-datasets" : earlier.length > 0 ? partnerDatasets(node) : undefined}
                 placeholder="namespace#name"
                 onInput={(e) => change({ ...draft, datasets: { ...draft.datasets, [key]: e.currentTarget.value.trim() } })}
               />
@@ -182,7 +204,8 @@ function Datasets({ draft, change, remarks, task, providers }: Props) {
 }
 
 /** OwnParams lets one part have other parameters than the task's. */
-function OwnParams({ draft, change, remarks, task, providers, list }: Props & { list: Param[] }) {
+function OwnParams(props: Props & { list: Param[] }) {
+  const { draft, change, remarks, task, providers, list } = props;
   const parts = partsOf(draft, providers, task);
   const count = parts.reduce((n, p) => n + Object.keys(draft.own[partKey(task.name, p.role, p.index)] ?? {}).length, 0);
   const wrong = parts.some((p) => list.some((x) => remarks.has(fieldId(task.name, x.name, p.role, p.index))));
@@ -212,6 +235,7 @@ function OwnParams({ draft, change, remarks, task, providers, list }: Props & { 
                     standard={task.params[p.name]}
                     set={(v) => set({ ...own, [p.name]: v })}
                     remark={remarks.get(id)}
+                    suggestions={columns(p, task, [node], draft, props)}
                   />
                 );
               })}
@@ -268,8 +292,10 @@ function ParamField(props: {
   standard?: string | undefined;
   set: (typed: string) => void;
   remark: Remark | undefined;
+  suggestions: Suggestion[];
 }) {
-  const { param: p, typed, set } = props;
+  const { param: p, typed, set, suggestions } = props;
+  const listId = `${props.id}-list`;
   const options = choices(p);
   const standard = props.standard || shown(p.defaultValue);
   return (
@@ -301,7 +327,22 @@ function ParamField(props: {
         ) : isObject(p) ? (
           <textarea {...shared} rows={2} class="mono" value={typed} placeholder={standard} onInput={(e) => set(e.currentTarget.value)} />
         ) : (
-          <input {...shared} value={typed} placeholder={standard} onInput={(e) => set(e.currentTarget.value)} />
+          <>
+            <input
+              {...shared}
+              value={typed}
+              placeholder={standard}
+              list={suggestions.length > 0 ? listId : undefined}
+              onInput={(e) => set(e.currentTarget.value)}
+            />
+            {suggestions.length > 0 && (
+              <datalist id={listId}>
+                {suggestions.map((s) => (
+                  <option key={s.value} value={s.value} label={s.from} />
+                ))}
+              </datalist>
+            )}
+          </>
         )
       }
     </Field>

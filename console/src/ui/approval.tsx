@@ -29,19 +29,15 @@ export function ApprovalView({ id }: { id: string }) {
               </li>
             ))}
           </ul>
-          <h3>{t("approval.learns")}</h3>
-          <dl class="approval-list">
-            {a.learns.map((l) => (
-              <div key={l.party}>
-                <dt>{l.party}</dt>
-                <dd>
-                  {l.outputs
-                    .map((o) => t("approval.output", { type: o.type, key: o.key, task: o.task_name }))
-                    .join("; ")}
-                </dd>
-              </div>
+          <h3>{t("approval.makes")}</h3>
+          <p class="help">{t(a.makes.length ? "approval.makesHelp" : "approval.makesNothing")}</p>
+          <ul class="approval-reads">
+            {a.makes.map((m, i) => (
+              <li key={i}>
+                <Made made={m} node={a.node_id} />
+              </li>
             ))}
-          </dl>
+          </ul>
           <h3>{t("approval.differences")}</h3>
           <Differences approval={a} />
           {a.near_rule && <Near rule={a.near_rule} />}
@@ -66,6 +62,7 @@ function Read({ read: r }: { read: Approval["reads"][number] }) {
     <>
       <p>
         <strong>{r.task_name}</strong> <span class="muted">{`${r.role} · ${r.component}, ${r.provider}`}</span>
+        {r.title && <span class="muted" translate={false}>{` · ${r.title}`}</span>}
       </p>
       {!r.dataset && !r.model && r.derived.length === 0 && <p class="muted">{t("approval.partReadsNothing")}</p>}
       <dl class="approval-list">
@@ -121,6 +118,56 @@ function Read({ read: r }: { read: Approval["reads"][number] }) {
                 </code>
               ))}
               {i.image_ids?.length === 0 && <span class="muted"> {t("approval.unresolved")}</span>}
+            </dd>
+          </div>
+        ))}
+      </dl>
+    </>
+  );
+}
+
+/** Made shows in words what a task makes, of which data of this party, and who gets it. */
+function Made({ made: m, node }: { made: Approval["makes"][number]; node: string }) {
+  const isOwn = (party: string) => party === node || party.startsWith(`${node} `);
+  const from = [...m.own, ...m.own_models.map((model) => t("approval.ownModel", { model }))];
+  const others = m.parties.filter((p) => !isOwn(p));
+  const roles = m.parties.filter(isOwn).map((p) => /\((.*)\)$/.exec(p)?.[1] ?? p);
+  return (
+    <>
+      <p>
+        <strong>{m.task_name}</strong> <span class="muted">{`${m.component}, ${m.provider}`}</span>
+        {m.title && <span class="muted" translate={false}>{` · ${m.title}`}</span>}
+      </p>
+      {m.description && (
+        <p class="approval-quote" translate={false}>
+          {m.description}
+        </p>
+      )}
+      <dl class="approval-list">
+        <div>
+          <dt>{t("approval.own")}</dt>
+          <dd>{from.join(", ") || t("approval.ownNothing")}</dd>
+        </div>
+        <div>
+          <dt>{t("approval.getsOwn")}</dt>
+          <dd>{roles.join(", ") || t("approval.nobody")}</dd>
+        </div>
+        <div>
+          <dt>{t("approval.getsOther")}</dt>
+          <dd>{others.length > 0 ? <strong>{others.join(", ")}</strong> : t("approval.nobody")}</dd>
+        </div>
+        {m.outputs.map((o) => (
+          <div key={o.key}>
+            <dt>
+              <span class="tag">{t(`approval.kind.${o.kind}`)}</span> <span class="mono">{o.key}</span>
+            </dt>
+            <dd>
+              {t(`approval.holds.${o.kind}`)}
+              {o.description && (
+                <span class="approval-quote" translate={false}>
+                  {o.description}
+                </span>
+              )}
             </dd>
           </div>
         ))}

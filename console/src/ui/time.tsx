@@ -44,6 +44,11 @@ export function absolute(at: string | number): string {
   });
 }
 
+/** day returns the day of a time, in the zone of the browser. */
+export function day(at: string): string {
+  return new Date(at).toLocaleDateString(language.value === "zh" ? "zh-CN" : "en-GB", { dateStyle: "medium" });
+}
+
 /** Time shows how long ago something was; its title is the time itself. */
 export function Time({ at }: { at: string | null | undefined }) {
   if (!at) return <span class="muted">{t("time.never")}</span>;

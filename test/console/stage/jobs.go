@@ -78,7 +78,7 @@ const jobLimit = 3 * time.Minute
 const wrongColumn = "customer_no"
 
 func (b *builder) build(ctx context.Context) (*stage, error) {
-	s := &stage{PID: os.Getpid(), Files: filepath.Join(b.dir, "files")}
+	s := &stage{Files: filepath.Join(b.dir, "files")}
 	if err := os.MkdirAll(s.Files, 0o700); err != nil {
 		return nil, err
 	}

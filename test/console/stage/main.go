@@ -62,7 +62,8 @@ type options struct {
 
 // stage is what the tests learn of the parties.
 type stage struct {
-	PID int `json:"pid"`
+	// Memory is the address of [serveMemory].
+	Memory string `json:"memory"`
 	// Files is the folder of the files that the tasks of component Follow read; see [follow].
 	Files  string     `json:"files"`
 	Open   openPair   `json:"open"`
@@ -94,6 +95,12 @@ func run(ctx context.Context, o options, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	url, stopMemory, err := serveMemory()
+	if err != nil {
+		return err
+	}
+	defer stopMemory()
+	built.Memory = url
 	if err := json.NewEncoder(out).Encode(built); err != nil {
 		return err
 	}

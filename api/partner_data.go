@@ -1,0 +1,53 @@
+package api
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/gofiber/fiber/v2"
+
+	"hutong/bfia"
+	"hutong/store"
+)
+
+// partnerDataJobs bounds the jobs in which datasets of partners are looked up.
+const partnerDataJobs = 200
+
+// queryPartnerData lists the datasets that partners, or one, gave to the newest jobs of this party, each
+// once. It asks no partner: it is for those who type such a name again.
+func (s *Server) queryPartnerData(c *fiber.Ctx) error {
+	get, err := s.params(c)
+	if err != nil {
+		return err
+	}
+	node := get("node_id")
+	jobs, err := s.store.Jobs(c.UserContext(), store.JobFilter{Partner: node, Limit: partnerDataJobs})
+	if err != nil {
+		return err
+	}
+	list := []bfia.PartnerData{}
+	for _, j := range jobs {
+		if j.State == bfia.JobRejected {
+			continue
+		}
+		record, err := s.store.JobRecord(c.UserContext(), j.JobID)
+		if bfia.CodeOf(err) == bfia.CodeNotFound { // the job was removed meanwhile
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		used, err := bfia.PartnerDataOf(record.Document, record.Registry.Describe, s.Node)
+		if err != nil {
+			return fmt.Errorf("failed to read the datasets of job %s: %w", j.JobID, err)
+		}
+		for _, data := range used {
+			if node != "" && data.NodeID != node || slices.ContainsFunc(list, data.Same) {
+				continue
+			}
+			data.CreatedAt, data.Outcome = j.CreatedAt, j.Outcome
+			list = append(list, data)
+		}
+	}
+	return ok(c, list)
+}
