@@ -164,10 +164,11 @@ func remoteProxy(address string, keys Keys, pool http.RoundTripper, logger *slog
 			pr.SetURL(target)
 			pr.Out.Host = target.Host
 		},
-		Transport:     keys.Sender(identity.Principal{}, pool),
-		FlushInterval: -1,
-		BufferPool:    buffers{},
-		ErrorLog:      slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		Transport:      keys.Sender(identity.Principal{}, pool),
+		ModifyResponse: keepGRPCStatus,
+		FlushInterval:  -1,
+		BufferPool:     buffers{},
+		ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() != nil {
 				return // the container is gone, or the gate stops
@@ -177,6 +178,18 @@ func remoteProxy(address string, keys Keys, pool http.RoundTripper, logger *slog
 			refuseChannel(w, r, http.StatusServiceUnavailable, "the transport does not answer; try again")
 		},
 	}
+}
+
+// keepGRPCStatus makes the status of a call that failed before its answer a trailer. It came in the headers of
+// an answer that had nothing else. Once the proxy has flushed them, clients look for it in trailers only.
+func keepGRPCStatus(r *http.Response) error {
+	for _, name := range []string{"Grpc-Status", "Grpc-Message"} {
+		if value := r.Header.Get(name); value != "" {
+			r.Header.Del(name)
+			r.Header.Set(http.TrailerPrefix+name, value)
+		}
+	}
+	return nil
 }
 
 // startedWriter records whether an answer was started.
