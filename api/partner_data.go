@@ -1,7 +1,6 @@
 package api
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/gofiber/fiber/v2"
@@ -10,8 +9,9 @@ import (
 	"hutong/store"
 )
 
-// partnerDataJobs bounds the jobs in which datasets of partners are looked up.
-const partnerDataJobs = 200
+// partnerDataJobs bounds the jobs in which datasets of partners are looked up: each costs the read of its
+// record.
+const partnerDataJobs = 50
 
 // queryPartnerData lists the datasets that partners, or one, gave to the newest jobs of this party, each
 // once. It asks no partner: it is for those who type such a name again.
@@ -38,8 +38,9 @@ func (s *Server) queryPartnerData(c *fiber.Ctx) error {
 			return err
 		}
 		used, err := bfia.PartnerDataOf(record.Document, record.Registry.Describe, s.Node)
-		if err != nil {
-			return fmt.Errorf("failed to read the datasets of job %s: %w", j.JobID, err)
+		if err != nil { // one job must not hide the others
+			s.logger.Warn("failed to read the datasets of partners in a job", "job_id", j.JobID, "error", err)
+			continue
 		}
 		for _, data := range used {
 			if node != "" && data.NodeID != node || slices.ContainsFunc(list, data.Same) {

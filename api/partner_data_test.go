@@ -47,6 +47,17 @@ func TestPartnerData(t *testing.T) {
 
 	require.Equal(t, list, query("?node_id="+other))
 	require.Equal(t, []bfia.PartnerData{}, query("?node_id="+guest), "this party is no partner of itself")
+
+	rehearsal := strings.ReplaceAll(edited(t, "j5", []string{other}, "config", "role", "host"), "testspace#",
+		"rehearsal.testspace#")
+	p.good(post(bfia.PathCreate, strings.ReplaceAll(rehearsal, "rehearsal.testspace#test_host",
+		"rehearsal.shop#orders")).from(guest))
+	list = query("")
+	require.Len(t, list, 2)
+	require.Equal(t, "shop#orders", list[0].Dataset, "not the synthetic one")
+	require.Equal(t, "j5", list[0].JobID)
+
 	require.NoError(t, p.store.UpdateJob(t.Context(), "j2", bfia.JobRejected, "no", time.Now()))
+	require.NoError(t, p.store.UpdateJob(t.Context(), "j5", bfia.JobRejected, "no", time.Now()))
 	require.Len(t, query(""), 1, "a refused job says nothing of a dataset")
 }

@@ -36,7 +36,8 @@ const (
 )
 
 // PartnerDataOf returns the datasets that a job reads of other parties than node, in the order of its tasks,
-// without the job's creation and outcome.
+// without the job's creation and outcome. Of a rehearsal it returns those for which the synthetic ones
+// were made.
 func PartnerDataOf(d *Document, describe Describe, node string) ([]PartnerData, error) {
 	var list []PartnerData
 	parameters := map[string][]PartnerParameter{}
@@ -61,8 +62,11 @@ func PartnerDataOf(d *Document, describe Describe, node string) ([]PartnerData, 
 			if address == nil {
 				continue
 			}
-			data := PartnerData{NodeID: part.NodeID, Dataset: address.Namespace + "#" + address.Name,
-				JobID: d.JobID, FlowID: d.FlowID}
+			if real, synthetic := address.Rehearsed(); synthetic {
+				address = &real
+			}
+			data := PartnerData{NodeID: part.NodeID, Dataset: address.String(), JobID: d.JobID,
+				FlowID: d.FlowID}
 			if !slices.ContainsFunc(list, data.Same) {
 				list = append(list, data)
 			}

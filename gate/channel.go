@@ -180,8 +180,8 @@ func remoteProxy(address string, keys Keys, pool http.RoundTripper, logger *slog
 	}
 }
 
-// keepGRPCStatus makes the status of a call that failed before its answer a trailer. It came in the headers of
-// an answer that had nothing else. Once the proxy has flushed them, clients look for it in trailers only.
+// keepGRPCStatus makes the status of a call that failed before its answer a trailer. It came in the headers
+// of an answer that had nothing else. Once the proxy has flushed them, clients look for it in trailers only.
 func keepGRPCStatus(r *http.Response) error {
 	for _, name := range []string{"Grpc-Status", "Grpc-Message"} {
 		if value := r.Header.Get(name); value != "" {

@@ -110,7 +110,8 @@ func TestEarlyAnswerOfRemoteTransport(t *testing.T) {
 	defer cancel()
 	body, end := io.Pipe()
 	go func() { _, _ = end.Write([]byte("{}")) }()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, front.server.URL+"/v1/interconn/chan/pop", body)
+	url := front.server.URL + "/v1/interconn/chan/pop"
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, body)
 	require.NoError(t, err)
 	r.Header.Set("x-ptp-session-id", bfia.SessionID(jobID))
 	answer, err := from("127.0.0.2").Do(r)

@@ -63,8 +63,11 @@ func TestEndedJobsCostNothing(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
 		job, tasks := partyJob("first")
-		job.State = bfia.JobFinished
+		job.State, job.EndedAt = bfia.JobFinished, &at
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
+		scheduled := store.ScheduleJob{JobID: "first", State: bfia.JobFinished, InitiatorRole: "guest",
+			InitiatorNode: "A", SyncType: "poll", CreatedAt: at, EndedAt: &at}
+		require.NoError(t, s.CreateScheduleJob(ctx, scheduled, nil, nil))
 		longAgo := at.Add(-time.Hour)
 		reads := map[string]func() error{
 			"the metrics": func() error {
@@ -75,6 +78,10 @@ func TestEndedJobsCostNothing(t *testing.T) {
 				_, err := s.UnfinishedJobs(ctx, time.Now(), "", 100)
 				return err
 			},
+			"lost jobs of the scheduler": func() error {
+				_, err := s.UnfinishedScheduleJobs(ctx, time.Now(), "", 100)
+				return err
+			},
 			"expired jobs": func() error {
 				expired, err := s.ExpiredJobs(ctx, longAgo, "", 100)
 				require.LessOrEqual(t, len(expired), 1, "the one to remove")
@@ -82,13 +89,24 @@ func TestEndedJobsCostNothing(t *testing.T) {
 			},
 			"a job to remove": func() error { return s.ClaimJobRemoval(ctx, "first") },
 		}
+		multiplyEnded := func(n int) {
+			both := "flow_id, state, initiator_node, reason, outcome, waiting, created_at, ended_at, "
+			party := both + "roles, scheduler_node, party_nodes, old_job_id"
+			scheduler := both + "initiator_role, participant_nodes, sync_type, priority, parallelism, wait_node, " +
+				"wait_reason"
+			insertCopies(t, address, "t_job", party, party, n)
+			insertCopies(t, address, "t_schedule_job", scheduler, scheduler, n)
+			if !strings.HasPrefix(address, "sqlite") { // a party's SQLite has no statistics
+				analyze(t, address)
+			}
+		}
 		const few, many = 200, 10_000
-		multiply(t, address, few)
+		multiplyEnded(few)
 		took := map[string]time.Duration{}
 		for name, read := range reads {
 			took[name] = best(t, read)
 		}
-		multiply(t, address, many)
+		multiplyEnded(many)
 		for name, read := range reads {
 			requireAtMost(t, 5*took[name]+2*time.Millisecond, name, read)
 		}
@@ -132,9 +150,30 @@ func multiply(t *testing.T, address string, n int) {
 	copyJobs(t, address, "t_job", columns, strings.Replace(columns, "flow_id", "'flow' || (i % 100)", 1), n)
 }
 
-// copyJobs copies the row of the job "first" until there are n copies. values are those of the columns of
-// copy i.
+// copyJobs copies the row of the job "first" until there are n copies, and updates the statistics. values are
+// those of the columns of copy i.
 func copyJobs(t *testing.T, address, table, columns, values string, n int) {
+	t.Helper()
+	insertCopies(t, address, table, columns, values, n)
+	analyze(t, address)
+}
+
+func insertCopies(t *testing.T, address, table, columns, values string, n int) {
+	t.Helper()
+	number := "substr('0000' || i, length('0000' || i) - 4)"
+	execute(t, address, fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+		INSERT INTO %[2]s (job_id, %[3]s) SELECT 'job' || %[4]s, %[5]s FROM n, %[2]s WHERE job_id = 'first'
+		ON CONFLICT (job_id) DO NOTHING`, n-1, table, columns, number, values))
+}
+
+// analyze updates the statistics by which a database plans its queries.
+func analyze(t *testing.T, address string) {
+	t.Helper()
+	execute(t, address, "ANALYZE")
+}
+
+// execute executes a statement on a connection of its own.
+func execute(t *testing.T, address, statement string) {
 	t.Helper()
 	u, err := url.Parse(address)
 	require.NoError(t, err)
@@ -151,14 +190,6 @@ func copyJobs(t *testing.T, address, table, columns, values string, n int) {
 		db = sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(u.String())))
 	}
 	defer func() { require.NoError(t, db.Close()) }()
-	number := "substr('0000' || i, length('0000' || i) - 4)"
-	_, err = db.ExecContext(
-		t.Context(),
-		fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
-		INSERT INTO %[2]s (job_id, %[3]s) SELECT 'job' || %[4]s, %[5]s FROM n, %[2]s WHERE job_id = 'first'
-		ON CONFLICT (job_id) DO NOTHING`, n-1, table, columns, number, values),
-	)
-	require.NoError(t, err)
-	_, err = db.ExecContext(t.Context(), "ANALYZE")
+	_, err = db.ExecContext(t.Context(), statement)
 	require.NoError(t, err)
 }

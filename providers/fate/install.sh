@@ -30,8 +30,8 @@ if ! "$python" -c 'import torch, ensurepip, venv' 2>/dev/null; then
     exit 1
   fi
   echo "installing Debian's python3-torch"
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-torch python3-venv >/dev/null
+  apt-get -o DPkg::Lock::Timeout=300 update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends python3-torch python3-venv >/dev/null
   check_version
   if ! "$python" -c 'import torch, ensurepip, venv'; then
     echo "$python does not find the torch and venv of Debian's packages; leave PYTHON unset, or install them for it" >&2

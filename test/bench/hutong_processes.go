@@ -78,7 +78,7 @@ func (p *processes) run(ctx context.Context, token string, args ...string) error
 	return nil
 }
 
-// cpu returns the processor time of all processes of hutong so far.
+// cpu returns the processor time of all processes so far, with that of the Temporal server.
 func (p *processes) cpu() (total time.Duration) {
 	for _, cmd := range p.started {
 		total += cpuOf(cmd.Process.Pid)

@@ -115,7 +115,10 @@ func main() {
 			fmt.Errorf("-ended %d: must be a multiple of 1000 above %d", o.ended, storedFew))
 	}
 	if o.waiting <= fewWaiting {
-		wrong = fmt.Errorf("-waiting %d: must be above %d", o.waiting, fewWaiting)
+		wrong = errors.Join(wrong, fmt.Errorf("-waiting %d: must be above %d", o.waiting, fewWaiting))
+	}
+	if o.partners <= 100 {
+		wrong = errors.Join(wrong, fmt.Errorf("-partners %d: must be above 100", o.partners))
 	}
 	if o.stored <= fewStored {
 		wrong = errors.Join(wrong, fmt.Errorf("-stored %d: must be above %d", o.stored, fewStored))
@@ -131,6 +134,16 @@ func main() {
 		}
 	}
 	chosen, err := selectSections(*only)
+	databases := 0 // sections that need an empty one
+	for _, s := range chosen {
+		if s.name == "read" || s.name == "stored" {
+			databases++
+		}
+	}
+	if o.database != "" && databases > 1 {
+		wrong = errors.Join(wrong,
+			errors.New("-database: read and stored need an empty one each; choose with -only"))
+	}
 	if err = errors.Join(wrong, err); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)

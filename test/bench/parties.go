@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -21,7 +22,7 @@ import (
 	"hutong/test/testenv/ports"
 )
 
-// silentShare is how many partners there are for each that does not answer.
+// silentShare is the number of partners of which one does not answer.
 const silentShare = 20
 
 // measureParties measures a job's cost by its number of parties, and whether partners that have no part in a
@@ -35,8 +36,7 @@ func measureParties(ctx context.Context, o options, into *report) error {
 
 // measureWideJobs measures jobs of two tasks that each run at all parties.
 func measureWideJobs(ctx context.Context, o options, into *report) error {
-	most := o.parties[len(o.parties)-1]
-	f, err := startFederation(ctx, o, most-1)
+	f, err := startFederation(ctx, o, slices.Max(o.parties)-1, false)
 	defer f.stop()
 	if err != nil {
 		return err
@@ -87,12 +87,12 @@ func measureWideJobs(ctx context.Context, o options, into *report) error {
 // measureManyPartners compares jobs of two parties at a party that has 1,000 partners, of which some are
 // silent, with those at a party that has one. Some jobs are submitted for silent partners, too.
 func measureManyPartners(ctx context.Context, o options, into *report) error {
-	few, err := startFederation(ctx, o, 1)
+	few, err := startFederation(ctx, o, 1, false)
 	defer few.stop()
 	if err != nil {
 		return err
 	}
-	many, err := startFederation(ctx, o, o.partners)
+	many, err := startFederation(ctx, o, o.partners, true)
 	defer many.stop()
 	if err != nil {
 		return err
@@ -101,14 +101,11 @@ func measureManyPartners(ctx context.Context, o options, into *report) error {
 	var one, all samples
 	var cpuOne, cpuAll time.Duration
 	for i := range o.rounds + 2 {
-		began := few.cpu()
-		took, err := few.runMany(ctx, jobs, false)
+		took, cpu, err := few.runMany(ctx, jobs)
 		if err != nil {
 			return err
 		}
-		cpu := few.cpu() - began
-		began = many.cpu()
-		tookAll, err := many.runMany(ctx, jobs, true)
+		tookAll, cpuMany, err := many.runMany(ctx, jobs)
 		if err != nil {
 			return err
 		}
@@ -116,7 +113,7 @@ func measureManyPartners(ctx context.Context, o options, into *report) error {
 			one.add(took, nil)
 			all.add(tookAll, nil)
 			cpuOne += cpu
-			cpuAll += many.cpu() - began
+			cpuAll += cpuMany
 		}
 	}
 	c := into.addSection(fmt.Sprintf("Jobs of 2 parties, with %d partners of which every %dth is silent",
@@ -146,13 +143,15 @@ type federation struct {
 	processes
 	deployment *deployment // the guest is Hutong; there is no host
 	partners   *simulatedPartners
-	count      int // of partners
+	count      int  // of partners
+	silent     bool // some of them never answer
 	next       atomic.Int64
 }
 
-// startFederation starts a party with a number of partners. The caller must stop it, even after an error.
-func startFederation(ctx context.Context, o options, partners int) (f *federation, err error) {
-	f = &federation{count: partners}
+// startFederation starts a party with a number of partners, of which some may be silent. The caller must stop
+// it, even after an error.
+func startFederation(ctx context.Context, o options, partners int, silent bool) (f *federation, err error) {
+	f = &federation{count: partners, silent: silent}
 	if f.processes, err = startProcesses(ctx, o.hutong); err != nil {
 		return f, err
 	}
@@ -220,10 +219,10 @@ func (f *federation) stop() {
 // partner returns the node id of the i-th partner.
 func (f *federation) partner(i int) string { return fmt.Sprintf("%sP%04d", f.deployment.guest, i) }
 
-// isSilent reports whether a partner never answers. Among few partners none is.
+// isSilent reports whether a partner never answers.
 func (f *federation) isSilent(node string) bool {
 	i, err := strconv.Atoi(strings.TrimPrefix(node, f.deployment.guest+"P"))
-	return err == nil && f.count > 100 && i%silentShare == silentShare-1
+	return err == nil && f.silent && i%silentShare == silentShare-1
 }
 
 // document returns a job of two tasks between the party and n partners from the i-th on.
@@ -248,12 +247,12 @@ func (f *federation) document(i, n int) ([]byte, error) {
 	return json.Marshal(document)
 }
 
-// runMany runs jobs with one partner each, another one every time, and returns how long they take together.
-// Meanwhile it may submit jobs for silent partners; these must be refused.
-func (f *federation) runMany(ctx context.Context, jobs int, silent bool) (time.Duration, error) {
-	began := time.Now()
+// runMany runs jobs with one partner each, another one every time, and returns how long they take together,
+// and the CPU time. Meanwhile it submits jobs for silent partners, if there are any; these must be refused.
+func (f *federation) runMany(ctx context.Context, jobs int) (took, cpu time.Duration, err error) {
+	began, before := time.Now(), f.cpu()
 	var waste chan error
-	if silent {
+	if f.silent {
 		waste = make(chan error, 1)
 		go func() {
 			waste <- forEachParallel(jobs/silentShare, jobs, func(i int) error {
@@ -264,14 +263,17 @@ func (f *federation) runMany(ctx context.Context, jobs int, silent bool) (time.D
 				err = apiclient.Call(ctx, http.MethodPost,
 					f.deployment.urls[f.deployment.guest]+bfia.PathPlatformCreateAll, document, nil)
 				var refused *apiclient.Error
-				if errors.As(err, &refused) && refused.Code == bfia.CodePartnerDown {
+				switch {
+				case err == nil:
+					return errors.New("a job of a silent partner was accepted")
+				case errors.As(err, &refused) && refused.Code == bfia.CodePartnerDown:
 					return nil
 				}
-				return fmt.Errorf("a job of a silent partner: %w", err)
+				return fmt.Errorf("failed to submit a job of a silent partner: %w", err)
 			})
 		}()
 	}
-	err := forEachParallel(jobs, 8, func(int) error {
+	err = forEachParallel(jobs, 8, func(int) error {
 		i := int(f.next.Add(1)) % f.count
 		for f.isSilent(f.partner(i)) {
 			i = int(f.next.Add(1)) % f.count
@@ -283,9 +285,9 @@ func (f *federation) runMany(ctx context.Context, jobs int, silent bool) (time.D
 		_, err = f.deployment.runJob(ctx, document)
 		return err
 	})
-	took := time.Since(began)
-	if silent {
+	took, cpu = time.Since(began), f.cpu()-before
+	if f.silent {
 		err = errors.Join(err, <-waste)
 	}
-	return took, err
+	return took, cpu, err
 }

@@ -132,7 +132,7 @@ func (o options) queueCosts(ctx context.Context, waiting int) (costs queueCosts,
 	}
 	costs.ready = time.Since(began)
 	if _, err := q.replaceOne(ctx); err != nil {
-		return costs, fmt.Errorf("after the restart: %w", err)
+		return costs, fmt.Errorf("failed to replace a job after the restart: %w", err)
 	}
 	costs.restart = time.Since(began)
 	return costs, nil

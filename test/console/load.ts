@@ -143,15 +143,19 @@ async function follow(party: string, end: AbortSignal, on: Record<"opened" | "ev
   const read = async () => {
     busy = true;
     on.begin();
-    do {
-      await new Promise((resolve) => setTimeout(resolve, gather));
-      wanted = false;
-      const response = await fetch(`${party}/v1/platform/schedule/job/query_job_list?limit=100`, { signal: end });
-      await response.arrayBuffer();
-      on.read();
-    } while (wanted);
-    busy = false;
-    on.rest();
+    try {
+      do {
+        await new Promise((resolve) => setTimeout(resolve, gather));
+        wanted = false;
+        const response = await fetch(`${party}/v1/platform/schedule/job/query_job_list?limit=100`, { signal: end });
+        await response.arrayBuffer();
+        if (!response.ok) throw new Error(`jobs: HTTP ${response.status}`);
+        on.read();
+      } while (wanted);
+    } finally {
+      busy = false;
+      on.rest();
+    }
   };
   let failed: unknown;
   try {

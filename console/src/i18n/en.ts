@@ -215,9 +215,9 @@ export const en = {
   "approval.makesHelp":
     "Each party keeps what its own part of a task makes. Texts in quotes are the provider's own: nobody has verified them.",
   "approval.makesNothing": "It makes nothing that a party keeps.",
-  "approval.own": "Made of your party's",
+  "approval.own": "Made of own data",
   "approval.ownModel": "model {model}",
-  "approval.ownNothing": "none of its datasets and models",
+  "approval.ownNothing": "no dataset and no model of your party",
   "approval.getsOwn": "Your party gets it as",
   "approval.getsOther": "Other parties that get it",
   "approval.nobody": "nobody",

@@ -35,7 +35,8 @@ export function Submit() {
       get<Dataset[]>(partyPaths.datasets, {}, abort),
       get<Model[]>(partyPaths.models, {}, abort),
       get<Partner[]>(paths.partners, {}, abort),
-      get<PartnerData[]>(partyPaths.partnerData, {}, abort),
+      // These are suggestions only: the form does without them, as at an older process of the party.
+      get<PartnerData[]>(partyPaths.partnerData, {}, abort).catch((): PartnerData[] => []),
       get<JobList>(paths.jobs, { limit: 100 }, abort),
     ]);
     return { providers, datasets, models, partners, partnerData, jobs: list.jobs };

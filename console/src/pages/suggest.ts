@@ -27,7 +27,7 @@ export function datasetsOf(partnerData: PartnerData[], node: string): PartnerDat
 /** namesColumn returns whether a typed parameter names columns, as far as its description says so. */
 export function namesColumn(p: Param): boolean {
   if (choices(p) || isObject(p)) return false;
-  return /column|列|字段/i.test([p.name, p.title, p.description, p.groupTag].join(" "));
+  return /\bcolumns?\b|列名|数据列|特征列|字段/i.test([p.name, p.title, p.description, p.groupTag].join(" "));
 }
 
 /**

@@ -30,9 +30,9 @@ export function ApprovalView({ id }: { id: string }) {
             ))}
           </ul>
           <h3>{t("approval.makes")}</h3>
-          <p class="help">{t(a.makes.length ? "approval.makesHelp" : "approval.makesNothing")}</p>
+          <p class="help">{t(a.makes?.length ? "approval.makesHelp" : "approval.makesNothing")}</p>
           <ul class="approval-reads">
-            {a.makes.map((m, i) => (
+            {a.makes?.map((m, i) => (
               <li key={i}>
                 <Made made={m} node={a.node_id} />
               </li>
@@ -62,7 +62,7 @@ function Read({ read: r }: { read: Approval["reads"][number] }) {
     <>
       <p>
         <strong>{r.task_name}</strong> <span class="muted">{`${r.role} · ${r.component}, ${r.provider}`}</span>
-        {r.title && <span class="muted" translate={false}>{` · ${r.title}`}</span>}
+        {r.title && <Quote text={r.title} inline />}
       </p>
       {!r.dataset && !r.model && r.derived.length === 0 && <p class="muted">{t("approval.partReadsNothing")}</p>}
       <dl class="approval-list">
@@ -126,6 +126,19 @@ function Read({ read: r }: { read: Approval["reads"][number] }) {
   );
 }
 
+// A provider's text must not push what Hutong says off the page.
+const quoted = 400;
+
+/** Quote shows a text that a provider wrote, so that nobody takes it for one of Hutong. */
+function Quote({ text, inline }: { text: string; inline?: boolean }) {
+  const characters = [...text];
+  return (
+    <span class={inline ? "approval-quote inline" : "approval-quote"} translate={false}>
+      <bdi>{characters.length > quoted ? `${characters.slice(0, quoted).join("")}…` : text}</bdi>
+    </span>
+  );
+}
+
 /** Made shows in words what a task makes, of which data of this party, and who gets it. */
 function Made({ made: m, node }: { made: Approval["makes"][number]; node: string }) {
   const isOwn = (party: string) => party === node || party.startsWith(`${node} `);
@@ -136,13 +149,9 @@ function Made({ made: m, node }: { made: Approval["makes"][number]; node: string
     <>
       <p>
         <strong>{m.task_name}</strong> <span class="muted">{`${m.component}, ${m.provider}`}</span>
-        {m.title && <span class="muted" translate={false}>{` · ${m.title}`}</span>}
+        {m.title && <Quote text={m.title} inline />}
       </p>
-      {m.description && (
-        <p class="approval-quote" translate={false}>
-          {m.description}
-        </p>
-      )}
+      {m.description && <Quote text={m.description} />}
       <dl class="approval-list">
         <div>
           <dt>{t("approval.own")}</dt>
@@ -163,11 +172,7 @@ function Made({ made: m, node }: { made: Approval["makes"][number]; node: string
             </dt>
             <dd>
               {t(`approval.holds.${o.kind}`)}
-              {o.description && (
-                <span class="approval-quote" translate={false}>
-                  {o.description}
-                </span>
-              )}
+              {o.description && <Quote text={o.description} />}
             </dd>
           </div>
         ))}
