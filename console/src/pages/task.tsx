@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { get, open, address, save, saveBlob } from "../api/client";
 import { paths } from "../api/paths";
 import type { JobStatus, Output, TaskStatus } from "../api/types";
-import { t } from "../i18n";
+import { known, t } from "../i18n";
 import { current, href, jobHref, Link, setQuery } from "../router";
 import { ofJob, useResource } from "../resource";
 import { can, ownNode } from "../session";
@@ -182,7 +182,7 @@ function Outputs({ job, task }: { job: string; task: TaskStatus }) {
               {own.map((o) => (
                 <div class="output" key={`${o.namespace}#${o.name}`}>
                   <h3>
-                    {o.output || o.key} <span class="muted">{`${o.type} · ${o.role} · ${bytes(o.bytes)}`}</span>{" "}
+                    {o.output || o.key} <span class="muted">{`${known("output", o.type)} · ${o.role} · ${bytes(o.bytes)}`}</span>{" "}
                     {can("data") && (
                       <button type="button" class="small" onClick={() => void save(paths.download, { namespace: o.namespace, name: o.name }, `${o.task_name}-${o.output || o.key}`)}>
                         {t("download")}
