@@ -57,7 +57,7 @@ export function testActions(browser: Browser, stage: Stage): void {
       const text = await psi.innerText();
       for (const part of [
         "Finds the rows that the guest and all hosts have in common", // of the component
-        "Made of your party's\ndemo#breast_host",
+        "Made of own data\ndemo#breast_host",
         "Your party gets it as\nhost.0",
         `Other parties that get it\n${stage.open.guest_node} (guest.0)`,
         "Dataset train_data\nRows of data.", "one's own rows of the intersection",
