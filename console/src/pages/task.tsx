@@ -182,7 +182,8 @@ function Outputs({ job, task }: { job: string; task: TaskStatus }) {
               {own.map((o) => (
                 <div class="output" key={`${o.namespace}#${o.name}`}>
                   <h3>
-                    {o.output || o.key} <span class="muted">{`${known("output", o.type)} · ${o.role} · ${bytes(o.bytes)}`}</span>{" "}
+                    <span translate={false}>{o.output || o.key}</span>{" "}
+                    <span class="muted">{`${known("output", o.type)} · ${o.role} · ${bytes(o.bytes)}`}</span>{" "}
                     {can("data") && (
                       <button type="button" class="small" onClick={() => void save(paths.download, { namespace: o.namespace, name: o.name }, `${o.task_name}-${o.output || o.key}`)}>
                         {t("download")}
