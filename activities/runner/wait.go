@@ -148,10 +148,10 @@ func (r *Runner) stillOwned(ctx context.Context, req activities.PartRequest) (bo
 	return job.WorkflowExecutionInfo.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING, nil
 }
 
-// logEndTimeout bounds the wait for the end of a log after the container's exit, since the last bytes;
-// logEndLimit bounds it in total.
+// logEndTimeout bounds the wait for the end of a log after the container's exit, since the last bytes: on a
+// busy machine Docker Engine may pause for long. logEndLimit bounds it in total.
 const (
-	logEndTimeout = 10 * time.Second
+	logEndTimeout = 30 * time.Second
 	logEndLimit   = 5 * time.Minute
 )
 

@@ -58,7 +58,7 @@ func TestMain(m *testing.M) {
 	os.Exit(testenv.Main(m))
 }
 
-// runMoreAtOnce has more tests run at once than there are cores, since they mostly wait, unless the flag
+// runMoreAtOnce has one test more than there are cores run at once, since they mostly wait, unless the flag
 // -parallel says how many.
 func runMoreAtOnce() {
 	flag.Parse()
@@ -67,7 +67,7 @@ func runMoreAtOnce() {
 	if chosen {
 		return
 	}
-	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+	if err := flag.Set("test.parallel", strconv.Itoa(runtime.GOMAXPROCS(0)+1)); err != nil {
 		panic(err)
 	}
 }
