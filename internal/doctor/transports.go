@@ -45,7 +45,8 @@ func judgeTransports(all []store.Transport, probe func(address string) error) Ch
 	}
 	switch {
 	case len(live) == 0:
-		return warning("start hutong transport", "no transport of this party is online; known are %d", len(all))
+		return warning("start hutong transport", "no transport of this party is online; known are %d",
+			len(all))
 	case len(problems) > 0:
 		return warning("start each transport, or another one with its spool; set its transport.advertise "+
 			"to an address that all machines of the party reach", "%s", strings.Join(problems, "; "))
