@@ -19,6 +19,7 @@ import (
 const (
 	channelPath = "/v1/interconn/chan/"
 	grpcChannel = "/org.ppc.ptp.PrivateTransferTransport/"
+	streamPath  = channelPath + "transport"
 	headerToken = wire.HeaderToken
 	// grpcForbidden and grpcUnavailable are codes of gRPC.
 	grpcForbidden, grpcUnavailable = "7", "14"
@@ -168,9 +169,10 @@ func NewRemote(keys Keys, logger *slog.Logger, onFailure func()) *Remote {
 
 // To returns a handler that passes calls on to the transport at a URL, whose path precedes theirs.
 func (m *Remote) To(target *url.URL) http.Handler {
-	forHTTP1, forHTTP2 := m.proxy(target, m.one), m.proxy(target, m.two)
+	forHTTP1, forHTTP2 := m.proxy(target, m.one, false), m.proxy(target, m.two, true)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor >= 2 {
+		// Over HTTP/1, the answer to a stream that ends early may be lost.
+		if r.ProtoMajor >= 2 || r.URL.Path == streamPath {
 			forHTTP2.ServeHTTP(w, r)
 			return
 		}
@@ -178,20 +180,21 @@ func (m *Remote) To(target *url.URL) http.Handler {
 	})
 }
 
-func (m *Remote) proxy(target *url.URL, pool http.RoundTripper) http.Handler {
+func (m *Remote) proxy(target *url.URL, pool http.RoundTripper, overHTTP2 bool) http.Handler {
 	return &httputil.ReverseProxy{
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(target)
 			pr.Out.Host = target.Host
-			if pr.In.ProtoMajor >= 2 && pr.Out.Body != nil {
+			if overHTTP2 && pr.Out.Body != nil {
 				// The proxy's own body ignores Close, which ends the read of a body whose call was answered.
 				pr.Out.Body = pr.In.Body
 			}
 		},
-		Transport:     pool,
-		FlushInterval: -1,
-		BufferPool:    buffers{},
-		ErrorLog:      slog.NewLogLogger(m.logger.Handler(), slog.LevelDebug),
+		Transport:      pool,
+		ModifyResponse: keepGRPCStatus,
+		FlushInterval:  -1,
+		BufferPool:     buffers{},
+		ErrorLog:       slog.NewLogLogger(m.logger.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() != nil {
 				return // the caller is gone, or this process stops
@@ -204,6 +207,18 @@ func (m *Remote) proxy(target *url.URL, pool http.RoundTripper) http.Handler {
 			RefuseUnavailable(w, r, "the transport does not answer; try again")
 		},
 	}
+}
+
+// keepGRPCStatus makes the status of a call that failed before its answer a trailer. It came in the headers of
+// an answer that had nothing else. Once the proxy has flushed them, clients look for it in trailers only.
+func keepGRPCStatus(r *http.Response) error {
+	for _, name := range []string{"Grpc-Status", "Grpc-Message"} {
+		if value := r.Header.Get(name); value != "" {
+			r.Header.Del(name)
+			r.Header.Set(http.TrailerPrefix+name, value)
+		}
+	}
+	return nil
 }
 
 // RefuseUnavailable refuses a call of the transport with a retryable answer, in the encoding of the call.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"hutong/internal/httpguard"
 	"hutong/transport/queue"
@@ -59,24 +60,48 @@ func (t *Transport) findElsewhere(x *exchange) (http.Handler, error) {
 // relay passes a call on. Its body streams through this process, as fast as the other transport accepts it.
 func (t *Transport) relay(x *exchange, to http.Handler) {
 	t.counters.relayed.Add(1)
-	if x.r.URL.Path == pathStream {
-		_ = x.rc.EnableFullDuplex()
-	}
 	ctx, cancel := context.WithCancel(x.r.Context())
 	defer cancel()
 	defer context.AfterFunc(t.ctx, cancel)()
+	r := x.r.WithContext(ctx)
 	// The rest of a body that was refused must not hold the connection, nor a stream that was ended.
-	rest := x.minRate.grace
-	if x.r.URL.Path == pathStream {
-		rest = -1
+	defer x.setReadTimeout(x.minRate.grace)
+	if x.r.URL.Path == pathStream && x.r.ProtoMajor < 2 {
+		_ = x.rc.EnableFullDuplex()
+		body := &interruptible{Reader: x.r.Body, interrupt: func() { x.setReadTimeout(-1) }}
+		r.Body = body
+		defer func() { _ = body.Close() }()
 	}
-	defer x.setReadTimeout(rest)
 
 	w := &relayedAnswer{ResponseWriter: x.w}
-	to.ServeHTTP(w, x.r.WithContext(ctx))
+	to.ServeHTTP(w, r)
 	if !w.started && t.ctx.Err() != nil {
 		x.refuse(http.StatusServiceUnavailable, queue.ErrClosed)
 	}
+}
+
+// interruptible is the body of a stream over HTTP/1. Its Close ends a Read, for which the body's own waits.
+type interruptible struct {
+	io.Reader
+	interrupt func()
+	ended     atomic.Bool // nothing more is read
+}
+
+// Read implements [io.Reader].
+func (b *interruptible) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil {
+		b.ended.Store(true)
+	}
+	return n, err
+}
+
+// Close implements [io.Closer].
+func (b *interruptible) Close() error {
+	if !b.ended.Load() {
+		b.interrupt()
+	}
+	return nil
 }
 
 // relayedAnswer records whether an answer was started.
