@@ -125,7 +125,7 @@ var acts = map[string]string{
 // [Server.recordAct]). An act that turns out to change nothing writes none. Refusals and failures are written
 // here.
 func (s *Server) serveAct(c *fiber.Ctx, r route, p identity.Principal) error {
-	ctx := identity.With(s.ctx, p)
+	ctx := r.access.scope(identity.With(s.ctx, p), p)
 	var pending *audit.Pending
 	if act := acts[r.method+" "+r.path]; act != "" {
 		pending = audit.NewPending(p, act, func() string { return s.requestDigest(c) })

@@ -11,6 +11,7 @@ type ModelView struct {
 	JobID     string   `json:"job_id"`
 	Task      string   `json:"task_name"`
 	Output    string   `json:"output"`
+	Project   string   `json:"project,omitempty"` // empty: default
 	Role      string   `json:"role"` // guest.0
 	Component string   `json:"component"`
 	Provider  string   `json:"provider"` // name:version

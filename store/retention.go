@@ -51,6 +51,9 @@ func markRemoving(ctx context.Context, tx bun.Tx, jobID string) error {
 // another job reuses or may reuse.
 func (s *Store) ClaimJobRemoval(ctx context.Context, jobID string) error {
 	return wrap(s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if err := checkJobProject(ctx, tx, jobID); err != nil {
+			return err
+		}
 		// The mark comes first: it locks the row against jobs that reuse the outputs.
 		if err := markRemoving(ctx, tx, jobID); err != nil {
 			return err
@@ -73,7 +76,7 @@ func (s *Store) ClaimJobRemoval(ctx context.Context, jobID string) error {
 			return bfia.Errorf(bfia.CodeNotFound, "job_id: job %q is not known", jobID)
 		}
 
-		users, err := jobUses(ctx, tx, "t_job", false, `j.job_id <> ? AND NOT j.removing AND (
+		users, err := jobUses(WithoutProjects(ctx), tx, "t_job", false, `j.job_id <> ? AND NOT j.removing AND (
 			j.old_job_id = ? AND j.state NOT IN (?) OR EXISTS (SELECT 1 FROM t_task AS t
 				WHERE t.job_id = j.job_id AND t.reused_job_id = ?))`,
 			jobID, jobID, bun.List(terminalJobs), jobID)
@@ -125,7 +128,7 @@ func (s *Store) RemoveJob(ctx context.Context, jobID string) error {
 				return err
 			}
 		}
-		return nil
+		return forgetDefaultProject(ctx, tx, jobID)
 	}), "remove job %s", jobID)
 }
 

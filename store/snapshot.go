@@ -60,7 +60,8 @@ func (s *Store) countJobs(ctx context.Context, model any) (map[bfia.JobState]int
 		State bfia.JobState
 		Jobs  int
 	}
-	err := s.r.NewSelect().Model(model).ColumnExpr("state, COUNT(*) AS jobs").Group("state").Scan(ctx, &rows)
+	err := jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Model(model)).
+		ColumnExpr("state, COUNT(*) AS jobs").Group("state").Scan(ctx, &rows)
 	counts := map[bfia.JobState]int{}
 	for _, r := range rows {
 		counts[r.State] = r.Jobs
