@@ -46,7 +46,6 @@ func memberWith(roles ...identity.Role) access {
 	return access{kind: identity.KindClient, roles: roles, projects: true}
 }
 
-
 // scope returns a context that knows what a caller may reach by an endpoint.
 func (a access) scope(ctx context.Context, p identity.Principal) context.Context {
 	if !a.projects {

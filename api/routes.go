@@ -141,6 +141,12 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathDatasetTerminate, s.receiveGrantTermination, anyPartner},
 		{http.MethodGet, bfia.PathDatasetQuery, s.grantRequestState, anyPartner},
 
+		// Projects.
+		{http.MethodGet, bfia.PathProjectQuery, s.queryProjects, memberWith(identity.Viewer)},
+		{http.MethodPost, bfia.PathProjectCreate, s.createProject, clientWith(identity.Admin)},
+		{http.MethodPost, bfia.PathProjectSet, s.setProject, clientWith(identity.Admin)},
+		{http.MethodPost, bfia.PathProjectRemove, s.removeProject, clientWith(identity.Admin)},
+
 		// Operation.
 		{http.MethodGet, bfia.PathRunnerQuery, s.queryRunners, memberWith(identity.Viewer)},
 		{http.MethodPost, bfia.PathRunnerDrain, s.drainRunner, clientWith(identity.RunnerAdmin)},

@@ -70,6 +70,10 @@ var acts = map[string]string{
 	"POST " + bfia.PathPeriodicRun:    audit.RunPeriodic,
 	"POST " + bfia.PathPeriodicDelete: audit.DeletePeriodic,
 
+	"POST " + bfia.PathProjectCreate: audit.CreateProject,
+	"POST " + bfia.PathProjectSet:    audit.SetProject,
+	"POST " + bfia.PathProjectRemove: audit.RemoveProject,
+
 	"POST " + bfia.PathPartnerInvite:     audit.InvitePartner,
 	"POST " + bfia.PathPartnerApply:      audit.ApplyToPartner,
 	"POST " + bfia.PathPartnerAccept:     audit.AcceptPartner,

@@ -12,7 +12,7 @@ type ModelView struct {
 	Task      string   `json:"task_name"`
 	Output    string   `json:"output"`
 	Project   string   `json:"project,omitempty"` // empty: default
-	Role      string   `json:"role"` // guest.0
+	Role      string   `json:"role"`              // guest.0
 	Component string   `json:"component"`
 	Provider  string   `json:"provider"` // name:version
 	Images    []string `json:"images"`

@@ -2,6 +2,14 @@ package bfia
 
 import "time"
 
+// The paths of projects. They are Hutong's addition.
+const (
+	PathProjectCreate = "/v2/project/create"
+	PathProjectSet    = "/v2/project/set"
+	PathProjectRemove = "/v2/project/remove"
+	PathProjectQuery  = "/v2/project/query"
+)
+
 // Project is a department of one party, with its own datasets, models and jobs. Partners don't see projects.
 type Project struct {
 	Name string `json:"name"`

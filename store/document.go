@@ -206,8 +206,12 @@ func (s *Store) DeleteDocument(ctx context.Context, jobID string) error {
 
 // DeleteUnusedDocument deletes the document of a job that this party neither schedules nor takes part in.
 func (s *Store) DeleteUnusedDocument(ctx context.Context, jobID string) error {
-	_, err := s.w.NewDelete().Model((*document)(nil)).Where("job_id = ?", jobID).
-		Where("NOT EXISTS (SELECT 1 FROM t_job WHERE job_id = ?)", jobID).
-		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job WHERE job_id = ?)", jobID).Exec(ctx)
-	return wrap(err, "delete the unused document of job %s", jobID)
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if _, err := tx.NewDelete().Model((*document)(nil)).Where("job_id = ?", jobID).
+			Where("NOT EXISTS (SELECT 1 FROM t_job WHERE job_id = ?)", jobID).
+			Where("NOT EXISTS (SELECT 1 FROM t_schedule_job WHERE job_id = ?)", jobID).Exec(ctx); err != nil {
+			return err
+		}
+		return unassignUnusedJob(ctx, tx, jobID)
+	}), "delete the unused document of job %s", jobID)
 }

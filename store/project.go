@@ -286,12 +286,17 @@ func (s *Store) assignJob(ctx context.Context, tx bun.Tx, jobID, project string)
 
 // unassignUnusedJob deletes the project of a job that was not created.
 func unassignUnusedJob(ctx context.Context, tx bun.Tx, jobID string) error {
-	_, err := tx.NewDelete().Model((*jobProjectRow)(nil)).Where("job_id = ?", jobID).
+	_, err := unusedJobProjects(tx.NewDelete()).Where("jp.job_id = ?", jobID).Exec(ctx)
+	return err
+}
+
+// unusedJobProjects selects the projects of jobs of which nothing else is recorded.
+func unusedJobProjects(q *bun.DeleteQuery) *bun.DeleteQuery {
+	return q.Model((*jobProjectRow)(nil)).
 		Where("NOT EXISTS (SELECT 1 FROM t_job_document AS d WHERE d.job_id = jp.job_id)").
 		Where("NOT EXISTS (SELECT 1 FROM t_submission AS s WHERE s.job_id = jp.job_id)").
 		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = jp.job_id)").
-		Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = jp.job_id)").Exec(ctx)
-	return err
+		Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = jp.job_id)")
 }
 
 // forgetDefaultProject deletes the row of a removed job of default, which says nothing more. That of another

@@ -7,6 +7,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"hutong/bfia"
+	"hutong/internal/identity"
 )
 
 // terminalJobs are the final states of a job.
@@ -140,6 +141,14 @@ func (s *Store) RemoveUnusedDocuments(ctx context.Context, before time.Time) (in
 		Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = d.job_id)").
 		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = d.job_id)").Exec(ctx))
 	return n, wrap(err, "remove unused documents")
+}
+
+// RemoveUnusedJobProjects deletes the projects of jobs of default that were recorded before a time, if nothing
+// of the jobs is left. Those of other projects stay: the accounts of the jobs do too.
+func (s *Store) RemoveUnusedJobProjects(ctx context.Context, before time.Time) (int, error) {
+	n, err := affected(unusedJobProjects(s.w.NewDelete()).
+		Where("jp.project = ? AND jp.created_at < ?", identity.DefaultProject, normalizeTime(before)).Exec(ctx))
+	return n, wrap(err, "remove the projects of jobs that were not created")
 }
 
 // RemoveUnusedJobClients deletes the records of clients who submitted jobs before a time that were not

@@ -94,7 +94,7 @@ func TestGroupsAreAlike(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 11, groups)
+	require.Equal(t, 12, groups)
 }
 
 // exampleWord matches the arguments in a line for a shell, with their quotes.

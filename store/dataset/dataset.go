@@ -36,10 +36,10 @@ func New(blobs blob.Store, rows *store.Store) *Datasets { return &Datasets{blobs
 type IngestRequest struct {
 	Namespace, Name string
 	// Project is the project of the dataset. Empty: that which it has, or default if it is new.
-	Project string
-	Head            bool // the first line names the columns
-	Partitions      int  // 1 to MaxPartitions; 0 is 1
-	ExtendSID       bool // add a first column "sid"
+	Project    string
+	Head       bool // the first line names the columns
+	Partitions int  // 1 to MaxPartitions; 0 is 1
+	ExtendSID  bool // add a first column "sid"
 	// Encoding is the encoding of the file, such as gbk. Empty: UTF-8. The dataset is UTF-8.
 	Encoding string
 	// Meta has delimiter, label_name, match_id_name (default: the first column) and header. It may have
