@@ -91,8 +91,8 @@ func withProjects(t *testing.T, change ...func(*Config)) *party {
 		started, err := p.store.StartTask(t.Context(), secretJob, task, id, 1, time.Now())
 		require.NoError(t, err)
 		for _, part := range started {
-			require.NoError(t, p.store.SetTaskContainer(t.Context(), part.Key(), 1, "secret-"+part.Role+id,
-				"runner"))
+			require.NoError(t, p.store.SetTaskContainer(t.Context(), part.Key(), 1, "runner",
+				"secret-"+part.Role+id, "id-"+part.Role+id))
 		}
 	}
 	p.putLog("secret-guestsecrettask", 0, "2026-11-23T04:00:06Z ERROR secret")
@@ -288,6 +288,8 @@ func reusing(t *testing.T, x namedThings) any {
 // things of another project. The answers are those for things that do not exist, and change nothing.
 func TestOtherProject(t *testing.T) {
 	p := withProjects(t)
+	p.good(p.submitting(rolesIn("a"), job(t, "ours"), ""))
+	p.good(post(bfia.PathCreate, job(t, "ours")))
 	state := p.stateOfSecrets()
 	secret, unknown := secretThings(p), unknownThings()
 	hide := func(x namedThings, answer string) string {
@@ -422,6 +424,7 @@ func TestWholePartyRoutes(t *testing.T) {
 // replaced, and the refusal says only that the name is taken.
 func TestNamesOfOtherProjects(t *testing.T) {
 	p := withProjects(t)
+	p.endJob(secretJob)
 	state := p.stateOfSecrets()
 	archive := p.good(get(bfia.PathModelExport + "?model=" + secretJob + ":" + second)).Body
 	refused := []call{uploading(t, rolesIn("a"), "secretspace", "secret_guest", "")}
@@ -480,10 +483,8 @@ func TestProjectOfSubmission(t *testing.T) {
 // TestProjectOfPartnersJob checks that a job of a partner belongs to the project of what it reads here, and
 // that it reads things of one project only. The refusal names the datasets and no project.
 func TestProjectOfPartnersJob(t *testing.T) {
-	p := withProjects(t, func(c *Config) { c.Schedulers = nil })
-	document := strings.ReplaceAll(withHost(t, "theirs"), `"node_id": "`+guest, `"node_id": "`+host)
-	mine := strings.Replace(document, "testspace#test_guest", secretDataset, 1)
-	p.good(post(bfia.PathCreate, mine).from(host))
+	p := withProjects(t)
+	p.good(post(bfia.PathCreate, secretDocument(t, "theirs")).from(host))
 	project, recorded, err := p.store.JobProject(t.Context(), "theirs")
 	require.NoError(t, err)
 	require.True(t, recorded)
@@ -491,9 +492,10 @@ func TestProjectOfPartnersJob(t *testing.T) {
 	p.bad(get(bfia.PathPlatformStatusAll+"?job_id=theirs").as(rolesIn("a")), 404, bfia.CodeNotFound)
 	status := p.good(get(bfia.PathPlatformStatusAll + "?job_id=theirs").as(rolesIn("b")))
 	require.Contains(t, string(status.Body), `"project":"b"`)
+	status = p.good(get(bfia.PathJobDocument + "?job_id=theirs").as(rolesIn("b")))
+	require.NotContains(t, string(status.Body), `"project"`)
 
-	mixed := strings.Replace(strings.Replace(job(t, "mixed"), "testspace#test_guest", secretDataset, 1),
-		`"node_id": "`+guest, `"node_id": "`+host, 1)
+	mixed := job(t, "mixed", "testspace#test_guest", secretDataset)
 	got := p.bad(post(bfia.PathCreate, mixed).from(host), 403, bfia.CodeForbidden, secretDataset,
 		"testspace#test_host", "config.task_params.guest.0", "config.task_params.host.0")
 	require.NotContains(t, got.Text(), "project b")
