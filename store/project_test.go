@@ -37,7 +37,7 @@ func TestContextOfProjects(t *testing.T) {
 			require.NoError(t, s.PutOutputs(ctx, []store.Output{{JobID: id, TaskName: "t", Role: "guest",
 				Type: "dataset", Key: "k", TaskID: "id-" + id, Namespace: "o", Name: id}}))
 			require.NoError(t, s.PutModels(ctx, []store.Model{{JobID: id, TaskName: "t", Role: "guest", Key: "k",
-				Namespace: "m", Name: id}}))
+				Document: []byte(`{}`), Namespace: "m", Name: id}}))
 			require.NoError(t, s.RecordUsage(ctx, store.Usage{JobID: id, Name: "t", Role: "guest", Attempt: 1}))
 		}
 
