@@ -123,8 +123,9 @@ func parseModel(text string) (bfia.ModelRef, error) {
 
 func viewModel(m store.Model) bfia.ModelView {
 	return bfia.ModelView{Model: m.Ref().String(), JobID: m.JobID, Task: m.TaskName, Output: m.Key,
-		Project: shownProject(m.Project), Role: m.Part().Self(), Component: m.Component, Provider: m.Provider + ":" + m.Version,
-		Images: m.Images, Datasets: m.Datasets, Bytes: m.Bytes, SHA256: m.SHA256, Kept: m.Kept,
+		Project: shownProject(m.Project), Role: m.Part().Self(), Component: m.Component,
+		Provider: m.Provider + ":" + m.Version,
+		Images:   m.Images, Datasets: m.Datasets, Bytes: m.Bytes, SHA256: m.SHA256, Kept: m.Kept,
 		Imported: m.Imported, CreatedAt: m.CreatedAt}
 }
 

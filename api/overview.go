@@ -47,7 +47,8 @@ func (s *Server) overview(c *fiber.Ctx) error {
 	if view.Queued, err = s.store.QueueLength(ctx); err != nil {
 		return err
 	}
-	for _, add := range []func(context.Context, *bfia.Overview) error{s.addFailed, s.addRunners, s.addSilentPartners, s.addContacts} {
+	for _, add := range []func(context.Context, *bfia.Overview) error{s.addFailed, s.addRunners,
+		s.addSilentPartners, s.addContacts} {
 		if err := add(ctx, &view); err != nil {
 			return err
 		}

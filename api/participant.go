@@ -134,8 +134,9 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 	return accepted(bfia.JobReady, reuses), nil
 }
 
-// putRecord stores the record of a job that this party accepts, and its project, counts a new one for its grants, and lets the
-// approval rules decide on it. It returns the id of the rule that has approved the job, or "".
+// putRecord stores the record of a job that this party accepts, and its project, counts a new one for its
+// grants, and lets the approval rules decide on it. It returns the id of the rule that has approved the job,
+// or "".
 func (s *Server) putRecord(ctx context.Context, record *store.JobRecord, plan *bfia.Plan, from origin,
 	project string, known *store.Job) (ruleID string, err error) {
 	doc := record.Document

@@ -101,7 +101,8 @@ func (s *Server) checkPeriodic(ctx context.Context, doc *bfia.Document, at time.
 	if doc, err = bfia.ParseDocument(text); err != nil {
 		return nil, bfia.PrefixPlace("document", err)
 	}
-	warnings, err := s.checkSubmission(store.WithProjects(ctx, identity.DefaultProject), doc.WithJobID(bfia.NewJobID(time.Now(), s.jobSalt)))
+	ctx = store.WithProjects(ctx, identity.DefaultProject)
+	warnings, err := s.checkSubmission(ctx, doc.WithJobID(bfia.NewJobID(time.Now(), s.jobSalt)))
 	if err != nil {
 		return nil, bfia.PrefixPlace("document", err)
 	}

@@ -26,8 +26,9 @@ const rolesHeader = "roles"
 
 // clientByHeader is a client with the roles that a header names, or an administrator.
 func clientByHeader(c *fiber.Ctx) (identity.Principal, error) {
-	p := identity.Principal{Kind: identity.KindClient, Name: "admin", Proof: identity.ByToken, Credential: "t-1",
-		Roles: []identity.Role{identity.Admin}}
+	p := identity.Principal{Kind: identity.KindClient, Name: "admin", Proof: identity.ByToken,
+		Credential: "t-1",
+		Roles:      []identity.Role{identity.Admin}}
 	if text := c.Get(rolesHeader); text != "" {
 		var err error
 		p.Name, p.Credential = text, "t-"+text
@@ -175,7 +176,8 @@ func ofModel() attack {
 }
 
 func ofData(more string) attack {
-	return byQuery("namespace=%s&name=%s"+more, func(x namedThings) []any { return []any{x.namespace, x.name} })
+	return byQuery("namespace=%s&name=%s"+more,
+		func(x namedThings) []any { return []any{x.namespace, x.name} })
 }
 
 func ofPart() attack {
@@ -237,16 +239,20 @@ var attacks = map[string][]attack{
 	"GET " + bfia.PathJobDocument:        {ofJob("")},
 	"GET " + bfia.PathJobApproval:        {ofJob("")},
 
-	"POST " + fateclient.PathJobSubmit: {{body: reading}, {conflicts: true}},
-	"POST " + fateclient.PathJobRerun:  {withBody("job_id")}, "POST " + fateclient.PathJobStop: {withBody("job_id")},
-	"POST " + fateclient.PathJobClean: {withBody("job_id")}, "POST " + fateclient.PathQueueClean: {{quiet: true}},
-	"POST " + fateclient.PathJobNotes: {withBody("job_id", "notes")},
+	"POST " + fateclient.PathJobSubmit:  {{body: reading}, {conflicts: true}},
+	"POST " + fateclient.PathJobRerun:   {withBody("job_id")},
+	"POST " + fateclient.PathJobStop:    {withBody("job_id")},
+	"POST " + fateclient.PathJobClean:   {withBody("job_id")},
+	"POST " + fateclient.PathQueueClean: {{quiet: true}},
+	"POST " + fateclient.PathJobNotes:   {withBody("job_id", "notes")},
 	"GET " + fateclient.PathJobQuery: {list(""), ofJob(""),
 		byQuery("job_id=%s", func(x namedThings) []any { return []any{x.upload} })},
-	"GET " + fateclient.PathJobList: {list(""), list("job_id=secret")}, "GET " + fateclient.PathJobDependency: {ofJob("")},
-	"GET " + fateclient.PathJobData:   {ofJob("")},
-	"GET " + fateclient.PathTaskQuery: {ofJob(""), ofTask()}, "GET " + fateclient.PathTaskList: {list(""), list("job_id=" + secretJob)},
-	"GET " + fateclient.PathMetricQuery: {ofPart()}, "GET " + fateclient.PathMetricKeys: {ofPart()},
+	"GET " + fateclient.PathJobList:       {list(""), list("job_id=secret")},
+	"GET " + fateclient.PathJobDependency: {ofJob("")},
+	"GET " + fateclient.PathJobData:       {ofJob("")},
+	"GET " + fateclient.PathTaskQuery:     {ofJob(""), ofTask()},
+	"GET " + fateclient.PathTaskList:      {list(""), list("job_id=" + secretJob)},
+	"GET " + fateclient.PathMetricQuery:   {ofPart()}, "GET " + fateclient.PathMetricKeys: {ofPart()},
 	"GET " + fateclient.PathModelQuery: {ofPart()}, "GET " + fateclient.PathModelDownload: {ofPart()},
 	"GET " + fateclient.PathDataTable: {ofPart()}, "GET " + fateclient.PathDataDisplay: {ofPart()},
 	"GET " + fateclient.PathDataDownload: {ofPart()},
@@ -387,7 +393,8 @@ func (p *party) stateOfSecrets() string {
 	p.t.Helper()
 	var text strings.Builder
 	for _, path := range []string{bfia.PathPlatformStatusAll + "?job_id=" + secretJob,
-		bfia.PathJobOutputs + "?job_id=" + secretJob, bfia.PathModelQuery + "?model=" + secretJob + ":" + second,
+		bfia.PathJobOutputs + "?job_id=" + secretJob,
+		bfia.PathModelQuery + "?model=" + secretJob + ":" + second,
 		bfia.PathDataQuery, bfia.PathPlatformJobList, bfia.PathProjectQuery} {
 		text.Write(p.good(get(path)).Body)
 	}
@@ -405,7 +412,8 @@ func TestWholePartyRoutes(t *testing.T) {
 			r.access.kind != identity.KindClient {
 			continue
 		}
-		got := p.send(p.attacking(t, r, attack{}, namedThings{}).as(rolesIn("a", "b", identity.DefaultProject)))
+		roles := rolesIn("a", "b", identity.DefaultProject)
+		got := p.send(p.attacking(t, r, attack{}, namedThings{}).as(roles))
 		require.Equal(t, bfia.CodeForbidden, got.Code, "%s %s: %s", r.method, r.path, got.Body)
 	}
 }
@@ -421,7 +429,8 @@ func TestNamesOfOtherProjects(t *testing.T) {
 	refused[0].path = bfia.PathComponentFile
 	refused = append(refused, uploading(t, rolesIn("a"), "secretspace", "secret_guest", ""),
 		post(bfia.PathModelImport, archive).with("Content-Type", "application/zip").as(rolesIn("a")))
-	for _, path := range []string{bfia.PathPlatformCreateAll, bfia.PathV2CreateAll, fateclient.PathJobSubmit} {
+	for _, path := range []string{bfia.PathPlatformCreateAll, bfia.PathV2CreateAll,
+		fateclient.PathJobSubmit} {
 		refused = append(refused, post(path, job(t, secretJob)).as(rolesIn("a")))
 	}
 	for _, c := range refused {
@@ -433,7 +442,8 @@ func TestNamesOfOtherProjects(t *testing.T) {
 	require.Equal(t, state, p.stateOfSecrets())
 
 	// The same document under the same id is no way in either.
-	p.bad(p.submitting(rolesIn("a"), secretDocument(t, secretJob), ""), 404, bfia.CodeNotFound, "has no dataset")
+	p.bad(p.submitting(rolesIn("a"), secretDocument(t, secretJob), ""), 404, bfia.CodeNotFound,
+		"has no dataset")
 	require.Equal(t, state, p.stateOfSecrets())
 }
 
@@ -517,9 +527,11 @@ func TestProjects(t *testing.T) {
 	p := withProjects(t)
 	p.bad(post(bfia.PathProjectCreate, bfia.SetProject{Name: "Risk"}), 400, bfia.CodeBadRequest, "name: ")
 	p.bad(post(bfia.PathProjectCreate, bfia.SetProject{Name: "a"}), 409, bfia.CodeConflict, "exists already")
-	p.bad(post(bfia.PathProjectCreate, bfia.SetProject{Name: identity.DefaultProject}), 409, bfia.CodeConflict)
+	p.bad(post(bfia.PathProjectCreate, bfia.SetProject{Name: identity.DefaultProject}), 409,
+		bfia.CodeConflict)
 	p.bad(post(bfia.PathProjectSet, bfia.SetProject{Name: "none"}), 404, bfia.CodeNotFound)
-	p.bad(post(bfia.PathProjectRemove, bfia.ProjectRef{Name: "b"}), 409, bfia.CodeConflict, "2 datasets", "1 jobs")
+	p.bad(post(bfia.PathProjectRemove, bfia.ProjectRef{Name: "b"}), 409, bfia.CodeConflict,
+		"2 datasets", "1 jobs")
 	text := "Credit"
 	p.good(post(bfia.PathProjectCreate, bfia.SetProject{Name: "c"}))
 	p.good(post(bfia.PathProjectSet, bfia.SetProject{Name: "c", Description: &text}))

@@ -88,7 +88,8 @@ func checkProjectName(name string) error {
 		return bfia.Wrap(bfia.CodeBadRequest, err, "name: %v", err)
 	}
 	if name == identity.DefaultProject {
-		return bfia.Errorf(bfia.CodeConflict, "name: each party has the project %s, which has no settings", name)
+		return bfia.Errorf(bfia.CodeConflict, "name: each party has the project %s, which has no settings",
+			name)
 	}
 	return nil
 }

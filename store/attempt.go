@@ -99,8 +99,9 @@ func (s *Store) EarlierAttemptByTaskID(ctx context.Context, taskID string) ([]Ea
 
 func (s *Store) earlierAttempts(ctx context.Context, where string, args ...any) ([]EarlierAttempt, error) {
 	var attempts []EarlierAttempt
-	err := jobsOf(ctx, "e.job_id").of(s.r.NewSelect().Model(&attempts)).Where(where, args...).Order("attempt", "role",
-		"role_index").Scan(ctx)
+	err := jobsOf(ctx, "e.job_id").of(s.r.NewSelect().Model(&attempts)).Where(where, args...).
+		Order("attempt", "role",
+			"role_index").Scan(ctx)
 	return attempts, wrap(err, "read earlier attempts of %v", args)
 }
 

@@ -135,7 +135,8 @@ func (s *Store) CheckDataName(ctx context.Context, namespace, name, project stri
 func (s *Store) DataTable(ctx context.Context, namespace, name string) (DataTable, error) {
 	var row dataTableRow
 	err := selectOne(ctx, rowsOf(ctx, "d.project").of(s.r.NewSelect().
-		Where("namespace = ? AND name = ?", namespace, name)), &row, "dataset %q in namespace %q", name, namespace)
+		Where("namespace = ? AND name = ?", namespace, name)), &row,
+		"dataset %q in namespace %q", name, namespace)
 	return row.table(), err
 }
 

@@ -304,7 +304,7 @@ func (s *Store) ClaimModelRemoval(ctx context.Context, ref bfia.ModelRef) ([]Mod
 		if err := checkTrainingEnded(ctx, tx, parts[0]); err != nil {
 			return err
 		}
-		ctx = WithoutProjects(ctx) // whoever uses it
+		ctx = WithoutProjects(ctx) // a job of any project may use it
 		users, err := jobsWithModel(ctx, tx, parts, true)
 		if err != nil {
 			return err

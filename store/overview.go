@@ -134,7 +134,8 @@ func (s *Store) ApprovedJob(ctx context.Context, before, flowID, initiator strin
 		return "", false, nil
 	}
 	approvals := func() *bun.SelectQuery {
-		return jobsOf(ctx, "a.object_id").of(s.r.NewSelect().Model((*auditRow)(nil))).Where("a.object_kind = ?", audit.Job).
+		return jobsOf(ctx, "a.object_id").of(s.r.NewSelect().Model((*auditRow)(nil))).
+			Where("a.object_kind = ?", audit.Job).
 			Where("a.act = ? AND a.outcome = ?", audit.Approve, audit.Allowed)
 	}
 	var ids []string

@@ -28,7 +28,8 @@ func TestContextOfProjects(t *testing.T) {
 		}
 		for _, project := range []string{identity.DefaultProject, "b"} {
 			id := "j-" + project
-			require.NoError(t, s.PutDataTable(ctx, store.DataTable{Namespace: "n", Name: id, Project: project}))
+			require.NoError(t, s.PutDataTable(ctx,
+				store.DataTable{Namespace: "n", Name: id, Project: project}))
 			require.NoError(t, s.PutProjectJobRecord(ctx, id, []byte(`{}`), store.NewRegistry(nil), project))
 			require.NoError(t, s.CreateJob(ctx, store.Job{JobID: id, FlowID: "f"}, []store.Task{
 				{Name: "t", Role: "guest", Dataset: "n#" + id, RequireDataset: true}}))
@@ -36,9 +37,11 @@ func TestContextOfProjects(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, s.PutOutputs(ctx, []store.Output{{JobID: id, TaskName: "t", Role: "guest",
 				Type: "dataset", Key: "k", TaskID: "id-" + id, Namespace: "o", Name: id}}))
-			require.NoError(t, s.PutModels(ctx, []store.Model{{JobID: id, TaskName: "t", Role: "guest", Key: "k",
+			require.NoError(t, s.PutModels(ctx, []store.Model{{JobID: id, TaskName: "t", Role: "guest",
+				Key:      "k",
 				Document: []byte(`{}`), Namespace: "m", Name: id}}))
-			require.NoError(t, s.RecordUsage(ctx, store.Usage{JobID: id, Name: "t", Role: "guest", Attempt: 1}))
+			require.NoError(t, s.RecordUsage(ctx, store.Usage{JobID: id, Name: "t", Role: "guest",
+				Attempt: 1}))
 		}
 
 		for _, c := range []struct {
@@ -131,11 +134,12 @@ func requireVisible(t *testing.T, s *store.Store, ctx context.Context, id string
 		require.Equal(t, bfia.CodeNotFound, bfia.CodeOf(s.ClaimJobRemoval(ctx, id)))
 		_, err := s.DeleteDataTable(ctx, "n", id)
 		require.Equal(t, bfia.CodeNotFound, bfia.CodeOf(err))
-		require.Equal(t, bfia.CodeNotFound, bfia.CodeOf(s.KeepModel(ctx, bfia.ModelRef{JobID: id, Task: "t"})))
+		err = s.KeepModel(ctx, bfia.ModelRef{JobID: id, Task: "t"})
+		require.Equal(t, bfia.CodeNotFound, bfia.CodeOf(err))
 	}
 }
 
-// TestProjectOfJob checks that a job belongs to one project, whoever comes first, and reads what the project
+// TestProjectOfJob checks that a job belongs to one project, that of its first submission, and reads what the project
 // has, also if a dataset is replaced by one of another project between its acceptance and its creation.
 func TestProjectOfJob(t *testing.T) {
 	t.Parallel()

@@ -152,11 +152,12 @@ func (s *Store) RemoveUnusedDocuments(ctx context.Context, before time.Time) (in
 	return n, wrap(err, "remove unused documents")
 }
 
-// RemoveUnusedJobProjects deletes the projects of jobs of default that were recorded before a time, if nothing
-// of the jobs is left. Those of other projects stay: the accounts of the jobs do too.
+// RemoveUnusedJobProjects deletes the projects of jobs of default that were recorded before a time, if
+// nothing of the jobs is left. Those of other projects stay: the accounts of the jobs do too.
 func (s *Store) RemoveUnusedJobProjects(ctx context.Context, before time.Time) (int, error) {
 	n, err := affected(unusedJobProjects(s.w.NewDelete()).
-		Where("jp.project = ? AND jp.created_at < ?", identity.DefaultProject, normalizeTime(before)).Exec(ctx))
+		Where("jp.project = ? AND jp.created_at < ?", identity.DefaultProject,
+			normalizeTime(before)).Exec(ctx))
 	return n, wrap(err, "remove the projects of jobs that were not created")
 }
 

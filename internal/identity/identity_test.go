@@ -37,7 +37,8 @@ func TestParseRoles(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []Role{Viewer.In("risk"), Data}, roles)
 	for text, want := range map[string]string{
-		"admin@risk": "is about the whole party", "root@risk": "is not a role", "viewer@": "is no name of a project",
+		"admin@risk": "is about the whole party", "root@risk": "is not a role",
+		"viewer@":     "is no name of a project",
 		"viewer@Risk": "is no name of a project", "viewer@a@b": "is no name of a project",
 	} {
 		_, err := ParseRoles(text)
