@@ -139,8 +139,8 @@ func requireVisible(t *testing.T, s *store.Store, ctx context.Context, id string
 	}
 }
 
-// TestProjectOfJob checks that a job belongs to one project, that of its first submission, and reads what the project
-// has, also if a dataset is replaced by one of another project between its acceptance and its creation.
+// TestProjectOfJob checks that a job belongs to one project, that of its first submission, and reads only
+// what that project has.
 func TestProjectOfJob(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
