@@ -25,10 +25,11 @@ import (
 	"hutong/workflows/scheduler"
 )
 
-// histories returns the saved histories of all workflows, which test/system records from a real server.
+// histories returns the saved histories of all workflows, which test/system has recorded from a real server:
+// those of jobs that have accepted [workflows.UpdateCreateCompact], and those of jobs of older workers.
 func histories(t *testing.T) []string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join("testdata", "histories", "*.json"))
+	files, err := filepath.Glob(filepath.Join("testdata", "*", "*.json"))
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
 
@@ -51,6 +52,8 @@ func replay(t *testing.T, text []byte, with ...interceptor.WorkerInterceptor) er
 	}
 	r.RegisterWorkflowWithOptions(housekeeping.Run,
 		workflow.RegisterOptions{Name: workflows.HousekeepingType})
+	r.RegisterWorkflowWithOptions(housekeeping.Mark,
+		workflow.RegisterOptions{Name: workflows.RestoreMarkType})
 	r.RegisterWorkflowWithOptions(periodic.Job, workflow.RegisterOptions{Name: workflows.PeriodicJobType})
 
 	return r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), history)
@@ -106,6 +109,7 @@ func TestReplayOfOlderWorker(t *testing.T) {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		if bytes.Contains(text, []byte(`"PeriodicJob"`)) || bytes.Contains(text, []byte(`"Housekeeping"`)) ||
+			bytes.Contains(text, []byte(`"RestoreMark"`)) ||
 			bytes.Contains(text, []byte(`"suggestContinueAsNew":true`)) {
 			continue
 		}

@@ -62,6 +62,9 @@ func (j *job) recordProgress(ctx workflow.Context) {
 			return
 		}
 
+		if j.compact {
+			workflows.DrainSignals(ctx) // what follows from a change, such as the next task, is one write with it
+		}
 		p := j.take()
 		p.JobID, p.At = j.Plan.JobID, workflow.Now(ctx)
 		j.writing = true
