@@ -34,6 +34,7 @@ type deployment struct {
 	dir         string
 	temporal    string // address of the Temporal server
 	pprof       string
+	args        []string
 	process     *exec.Cmd
 	exited      chan struct{}
 	log         bytes.Buffer
@@ -43,8 +44,7 @@ type deployment struct {
 func startDeployment(ctx context.Context, o options, slots int, flags ...string) (_ *deployment, err error) {
 	// The node ids are unique to this run, since they name Docker networks.
 	id := strings.ToUpper(rand.Text()[:8])
-	d := &deployment{guest: "BENCH" + id + "G", host: "BENCH" + id + "H", urls: map[string]string{},
-		exited: make(chan struct{})}
+	d := &deployment{guest: "BENCH" + id + "G", host: "BENCH" + id + "H", urls: map[string]string{}}
 	if d.dir, err = os.MkdirTemp("", "hutong-bench-"); err != nil {
 		return nil, err
 	}
@@ -53,8 +53,8 @@ func startDeployment(ctx context.Context, o options, slots int, flags ...string)
 			d.stop()
 		}
 	}()
-	args := []string{"dev", "--data-dir", d.dir, "--slots", strconv.Itoa(slots), "--allow", o.provider,
-		"--allow", exitProgram, "--allow", sleepProgram}
+	d.args = []string{"dev", "--data-dir", d.dir, "--slots", strconv.Itoa(slots), "--allow", o.provider,
+		"--allow", exitProgram, "--allow", sleepProgram, "--allow", holdProgram}
 	const each = 5 // a party also uses the four ports after its own
 	first, err := ports.Free("127.0.0.1", 2*each+3)
 	if err != nil {
@@ -63,29 +63,43 @@ func startDeployment(ctx context.Context, o options, slots int, flags ...string)
 	for i, node := range []string{d.guest, d.host} {
 		address := "127.0.0.1:" + strconv.Itoa(first+each*i)
 		d.urls[node] = "http://" + address
-		args = append(args, "--party", node+"="+address)
+		d.args = append(d.args, "--party", node+"="+address)
 	}
 	temporal := first + 2*each
 	d.temporal = "127.0.0.1:" + strconv.Itoa(temporal)
-	args = append(args, "--temporal-port", strconv.Itoa(temporal), "--ui-port", strconv.Itoa(temporal+1))
+	d.args = append(d.args, "--temporal-port", strconv.Itoa(temporal), "--ui-port", strconv.Itoa(temporal+1))
 	if o.profile != "" {
 		d.pprof = "127.0.0.1:" + strconv.Itoa(temporal+2)
-		args = append(args, "--pprof", d.pprof)
+		d.args = append(d.args, "--pprof", d.pprof)
 	}
-	d.process = exec.Command(o.hutong, append(args, flags...)...)
+	d.args = append(d.args, flags...)
+	if err := d.start(ctx, o); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// start starts the deployment's process, and waits until both parties are ready.
+func (d *deployment) start(ctx context.Context, o options) error {
+	d.process, d.exited = exec.Command(o.hutong, d.args...), make(chan struct{})
 	d.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	d.process.Stdout, d.process.Stderr = &d.log, &d.log
 	if o.verbose {
 		d.process.Stderr = os.Stderr
 	}
 	if err := d.process.Start(); err != nil {
-		return nil, err
+		close(d.exited)
+		return err
 	}
-	go func() { _ = d.process.Wait(); close(d.exited) }()
-	if err := d.ready(ctx); err != nil {
-		return nil, err
-	}
-	return d, nil
+	process, exited := d.process, d.exited
+	go func() { _ = process.Wait(); close(exited) }()
+	return d.ready(ctx)
+}
+
+// kill kills the deployment's process, as a crash does.
+func (d *deployment) kill() {
+	_ = d.process.Process.Kill()
+	<-d.exited
 }
 
 func (d *deployment) ready(ctx context.Context) error {
@@ -110,8 +124,11 @@ func (d *deployment) ready(ctx context.Context) error {
 }
 
 // cpu returns the processor time of the hutong process, without the processes that it started.
-func (d *deployment) cpu() time.Duration {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.process.Process.Pid))
+func (d *deployment) cpu() time.Duration { return cpuOf(d.process.Process.Pid) }
+
+// cpuOf returns the processor time of a process, or 0 if it has ended.
+func cpuOf(pid int) time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}

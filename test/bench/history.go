@@ -21,10 +21,13 @@ type historyCost struct {
 	bytes                                int64 // of the largest history
 }
 
-// historyOf reads the histories of a job's workflows at both parties.
+// historyOf reads the histories of a job's workflows at the parties that are Hutong.
 func (d *deployment) historyOf(ctx context.Context, jobID string) (h historyCost, err error) {
 	scheduler, participant := workflows.SchedulerJobID(jobID), workflows.ParticipantJobID(jobID)
 	for node, ids := range map[string][]string{d.guest: {scheduler, participant}, d.host: {participant}} {
+		if node == "" {
+			continue
+		}
 		c, err := d.dial(node)
 		if err != nil {
 			return h, err

@@ -10,8 +10,10 @@
 //   - process: the same job with processes instead of containers;
 //   - temporal: jobs of processes that end at once, against workflows with as many empty activities;
 //   - submit: requests for new jobs by 1, 8 and 64 clients;
+//   - queue: a job's end, the start of the next, and a restart, with 10,000 waiting jobs and with 100;
 //   - read: a job's status and a page of the list of jobs, with 10,000 jobs in the store and with 200;
 //   - dags, jobs: how the time of a task and of a job and the memory grow with their number;
+//   - parties: jobs of 100 parties against jobs of 10, and 1,000 partners against one;
 //   - security: the reference job between parties with all security on, against parties with all of it off;
 //   - peer: the reference job on FATE-Flow 2.2.0; not measured by default;
 //   - fate: a job of FATE's own components on FATE-Flow 2.2.0; not measured by default.
@@ -41,7 +43,9 @@ type options struct {
 	runs, rounds     int
 	many             []int // jobs at once
 	tasks, jobs      []int // sizes of DAGs, numbers of jobs
-	stored           int
+	parties          []int // of one job
+	partners         int   // of a party
+	stored, waiting  int
 	hutong, provider string
 	profile          string
 	database         string
@@ -63,9 +67,11 @@ var sections = []section{
 	{"process", true, measureProcesses},
 	{"temporal", true, measureTemporal},
 	{"submit", true, measureSubmission},
+	{"queue", true, measureQueue},
 	{"read", true, measureReads},
 	{"dags", true, measureDAGs},
 	{"jobs", true, measureJobs},
+	{"parties", true, measureParties},
 	{"security", true, measureSecurity},
 	{"peer", false, measurePeer},
 	{"fate", false, measureFATE},
@@ -76,11 +82,14 @@ func main() {
 	only := flag.String("only", "", "sections to measure, separated by commas: "+sectionNames())
 	many := flag.String("many", "20,100", "numbers of jobs at once that run containers")
 	tasks := flag.String("tasks", "10,100,1000", "numbers of tasks of the DAGs")
+	parties := flag.String("parties", "10,100", "numbers of parties of one job")
+	flag.IntVar(&o.partners, "partners", 1000, "partners of a party")
 	jobs := flag.String("jobs", "10,100,1000", "numbers of jobs at once that run processes")
 	flag.IntVar(&o.runs, "runs", 11, "measurements of one job, whose median counts")
 	flag.IntVar(&o.rounds, "rounds", 2,
 		"measurements of up to 20 jobs at once, whose median counts; more jobs are measured once")
 	flag.IntVar(&o.stored, "stored", 10_000, "jobs in the store while reads are measured")
+	flag.IntVar(&o.waiting, "waiting", 10_000, "jobs that wait while the queue is measured")
 	flag.StringVar(&o.database, "database", "",
 		"URL of an empty PostgreSQL database whose reads are measured too: postgres://...")
 	flag.StringVar(&o.hutong, "hutong", "",
@@ -93,13 +102,18 @@ func main() {
 	flag.BoolVar(&o.verbose, "verbose", false, "print every measurement and the log of hutong")
 	flag.Parse()
 	if *quick {
-		o.runs, o.rounds, o.stored, *many, *tasks, *jobs = 3, 1, 1000, "5", "10,50", "5,20"
+		o.runs, o.rounds, o.stored, o.waiting, o.partners = 3, 1, 1000, 200, 200
+		*many, *tasks, *jobs, *parties = "5", "10,50", "5,20", "3,20"
 	}
 	var wrong error
-	if o.stored <= fewStored {
-		wrong = fmt.Errorf("-stored %d: must be above %d", o.stored, fewStored)
+	if o.waiting <= fewWaiting {
+		wrong = fmt.Errorf("-waiting %d: must be above %d", o.waiting, fewWaiting)
 	}
-	for flag, sizes := range map[*string]*[]int{many: &o.many, tasks: &o.tasks, jobs: &o.jobs} {
+	if o.stored <= fewStored {
+		wrong = errors.Join(wrong, fmt.Errorf("-stored %d: must be above %d", o.stored, fewStored))
+	}
+	for flag, sizes := range map[*string]*[]int{many: &o.many, tasks: &o.tasks, jobs: &o.jobs,
+		parties: &o.parties} {
 		for _, text := range strings.Split(*flag, ",") {
 			n, err := strconv.Atoi(text)
 			if err != nil || n < 2 {

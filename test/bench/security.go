@@ -7,14 +7,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -85,12 +83,10 @@ func spreadOf(on, off samples) string {
 
 // securityPairs are two pairs of parties at one Temporal server.
 type securityPairs struct {
-	dir       string
-	temporal  string
+	processes
 	authority *certs.Authority
 	caFile    string
 	pairs     map[bool]*deployment // by whether security is on
-	started   []*exec.Cmd
 }
 
 // securityParty is one party of a pair.
@@ -102,31 +98,11 @@ type securityParty struct {
 // startSecurity starts the Temporal server and both pairs.
 func startSecurity(ctx context.Context, o options) (s *securityPairs, err error) {
 	s = &securityPairs{pairs: map[bool]*deployment{}}
-	if s.dir, err = os.MkdirTemp("", "hutong-bench-"); err != nil {
+	if s.processes, err = startProcesses(ctx, o.hutong); err != nil {
 		return s, err
 	}
 	if s.authority, s.caFile, err = certs.OpenAuthority(filepath.Join(s.dir, "authority"),
 		"bench"); err != nil {
-		return s, err
-	}
-	if s.temporal, err = ports.Address(); err != nil {
-		return s, err
-	}
-	_, port, err := net.SplitHostPort(s.temporal)
-	if err != nil {
-		return s, err
-	}
-	if err := s.start(o.hutong, "temporal", "--data-dir", filepath.Join(s.dir, "temporal"), "--port",
-		port); err != nil {
-		return s, err
-	}
-	if err := await(ctx, "Temporal", func() error {
-		c, err := net.DialTimeout("tcp", s.temporal, time.Second)
-		if err == nil {
-			err = c.Close()
-		}
-		return err
-	}); err != nil {
 		return s, err
 	}
 
@@ -140,40 +116,6 @@ func startSecurity(ctx context.Context, o options) (s *securityPairs, err error)
 		}
 	}
 	return s, nil
-}
-
-// start starts a process of hutong, whose log goes to the folder.
-func (s *securityPairs) start(program string, args ...string) error {
-	log, err := os.Create(filepath.Join(s.dir, fmt.Sprintf("%02d-%s.log", len(s.started), args[0])))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = log.Close() }()
-	cmd := exec.Command(program, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	s.started = append(s.started, cmd)
-	return nil
-}
-
-// await tries until there is no error, for a minute.
-func await(ctx context.Context, what string, try func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	for {
-		err := try()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w", what, err)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
 }
 
 // startPair starts the parties of a deployment and prepares the jobs.
@@ -234,7 +176,7 @@ func (s *securityPairs) startParty(ctx context.Context, o options, d *deployment
 	scheme := "http"
 	if on {
 		scheme = "https"
-		if err := s.secure(o, p, other, settings); err != nil {
+		if err := s.secure(p, other, settings); err != nil {
 			return err
 		}
 	} else {
@@ -253,7 +195,7 @@ func (s *securityPairs) startParty(ctx context.Context, o options, d *deployment
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		return err
 	}
-	if err := s.run(ctx, "", o.hutong, "migrate", "-c", file); err != nil {
+	if err := s.run(ctx, "", "migrate", "-c", file); err != nil {
 		return err
 	}
 
@@ -270,7 +212,7 @@ func (s *securityPairs) startParty(ctx context.Context, o options, d *deployment
 				TLSClientConfig: &tls.Config{RootCAs: pool}}}}
 	}
 	for _, role := range []string{"api", "worker", "transport"} {
-		if err := s.start(o.hutong, role, "-c", file); err != nil {
+		if err := s.start(role, "-c", file); err != nil {
 			return err
 		}
 	}
@@ -280,18 +222,18 @@ func (s *securityPairs) startParty(ctx context.Context, o options, d *deployment
 		return err
 	}
 	if on {
-		return s.run(ctx, d.clients[p.node].Token, o.hutong, "grant", "add", "--url", d.urls[p.node],
+		return s.run(ctx, d.clients[p.node].Token, "grant", "add", "--url", d.urls[p.node],
 			"--ca-file", s.caFile, "--partner", other.node, "--component", "*", "--dataset", "*")
 	}
 	return nil
 }
 
 // secure adds to a party's settings all that it can demand.
-func (s *securityPairs) secure(o options, p, other *securityParty, settings map[string]any) error {
+func (s *securityPairs) secure(p, other *securityParty, settings map[string]any) error {
 	forPartners, forClients := filepath.Join(p.dir, "partners.pem"), filepath.Join(p.dir, "clients.pem")
 	err := errors.Join(s.authority.IssueFile(forPartners, certs.Leaf{Node: p.node}),
 		s.authority.IssueFile(forClients, certs.Leaf{Hosts: []string{"127.0.0.1"}}),
-		s.run(context.Background(), "", o.hutong, "key", "create", "--use", filepath.Join(p.dir, "keys")))
+		s.run(context.Background(), "", "key", "create", "--use", filepath.Join(p.dir, "keys")))
 	settings["security"] = map[string]any{"mode": "strict"}
 	settings["tls"] = map[string]any{"cert_file": forClients, "key_file": forClients}
 	settings["partners"] = map[string]any{"listen": p.partners,
@@ -302,16 +244,6 @@ func (s *securityPairs) secure(o options, p, other *securityParty, settings map[
 	settings["routes"] = map[string]any{other.node: map[string]any{"url": "https://" + other.partners,
 		"transport_url": "https://" + other.toTransports}}
 	return err
-}
-
-// run runs a command that must succeed, with a token or "".
-func (s *securityPairs) run(ctx context.Context, token, program string, args ...string) error {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(os.Environ(), "HUTONG_TOKEN="+token)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("hutong %s: %w: %s", strings.Join(args, " "), err, out)
-	}
-	return nil
 }
 
 // timeJob runs the reference job with a provider, and returns the time from its submission to its end.
@@ -325,15 +257,4 @@ func (d *deployment) timeJob(ctx context.Context, provider string) (time.Duratio
 		return 0, err
 	}
 	return t.finished.Sub(t.submitted), d.awaitHost(ctx, t)
-}
-
-// stop stops all processes in the reverse order of the starts, and removes the folder.
-func (s *securityPairs) stop() {
-	for _, cmd := range slices.Backward(s.started) {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		kill := time.AfterFunc(40*time.Second, func() { _ = cmd.Process.Kill() })
-		_ = cmd.Wait()
-		kill.Stop()
-	}
-	_ = os.RemoveAll(s.dir)
 }

@@ -65,8 +65,8 @@ func TestDockerLimits(t *testing.T) {
 	spec.Resources = bfia.Resources{CPUMilli: 500, Memory: 32 << 20}
 	spec.Env = map[string]string{"config.token": "secret"}
 	drivertest.Launch(t, ctx, d.Driver, spec)
-	// Docker Engine watches a container's memory only from the end of its start: what is exceeded earlier is a
-	// kill of unknown cause to it.
+	// Docker Engine watches a container's memory only from the end of its start: an earlier kill has no known
+	// cause.
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "started"), nil, 0o644))
 	exit := drivertest.Await(t, ctx, d.Driver, spec.Name)
 	require.Equal(t, 137, exit.Code)

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"hutong/test/testenv/ports"
+)
+
+// processes are the processes of parties that run as in production, each role apart, and of their Temporal
+// server.
+type processes struct {
+	hutong   string // the program
+	dir      string
+	temporal string // the address of the server
+	started  []*exec.Cmd
+}
+
+// startProcesses starts a Temporal server in a new folder. The caller must stop the processes, even after an
+// error.
+func startProcesses(ctx context.Context, hutong string) (p processes, err error) {
+	p.hutong = hutong
+	if p.dir, err = os.MkdirTemp("", "hutong-bench-"); err != nil {
+		return p, err
+	}
+	if p.temporal, err = ports.Address(); err != nil {
+		return p, err
+	}
+	_, port, err := net.SplitHostPort(p.temporal)
+	if err != nil {
+		return p, err
+	}
+	err = p.start("temporal", "--data-dir", filepath.Join(p.dir, "temporal"), "--port", port)
+	if err != nil {
+		return p, err
+	}
+	return p, await(ctx, "Temporal", func() error {
+		c, err := net.DialTimeout("tcp", p.temporal, time.Second)
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	})
+}
+
+// start starts a process of hutong, whose log goes to the folder.
+func (p *processes) start(args ...string) error {
+	log, err := os.Create(filepath.Join(p.dir, fmt.Sprintf("%02d-%s.log", len(p.started), args[0])))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	cmd := exec.Command(p.hutong, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.started = append(p.started, cmd)
+	return nil
+}
+
+// run runs a command of hutong that must succeed, with a token or "".
+func (p *processes) run(ctx context.Context, token string, args ...string) error {
+	cmd := exec.CommandContext(ctx, p.hutong, args...)
+	cmd.Env = append(os.Environ(), "HUTONG_TOKEN="+token)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("hutong %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// cpu returns the processor time of all processes of hutong so far.
+func (p *processes) cpu() (total time.Duration) {
+	for _, cmd := range p.started {
+		total += cpuOf(cmd.Process.Pid)
+	}
+	return total
+}
+
+// stop stops all processes in the reverse order of the starts, and removes the folder.
+func (p *processes) stop() {
+	for _, cmd := range slices.Backward(p.started) {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		kill := time.AfterFunc(40*time.Second, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait()
+		kill.Stop()
+	}
+	_ = os.RemoveAll(p.dir)
+}
+
+// await tries until there is no error, for a minute.
+func await(ctx context.Context, what string, try func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w", what, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
