@@ -49,8 +49,8 @@ const (
 	SignalQueueChanged = "queue-changed"
 )
 
-// Updates and signals of a job at a participant, which also has [UpdateCreate] and [UpdateCreateCompact] (they
-// return once the job is created here), [SignalStop] and [SignalTaskWait].
+// Updates and signals of a job at a participant. It also has [UpdateCreate] and [UpdateCreateCompact], which
+// return once the job is created here, [SignalStop] and [SignalTaskWait].
 const (
 	// UpdateAudit approves or rejects a job: an [Audit]. It returns once that is recorded.
 	UpdateAudit = "audit"

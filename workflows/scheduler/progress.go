@@ -63,7 +63,8 @@ func (j *job) recordProgress(ctx workflow.Context) {
 		}
 
 		if j.compact {
-			workflows.DrainSignals(ctx) // what follows from a change, such as the next task, is one write with it
+			// What follows from a change, such as the start of the next task, is written with it.
+			workflows.DrainSignals(ctx)
 		}
 		p := j.take()
 		p.JobID, p.At = j.Plan.JobID, workflow.Now(ctx)
