@@ -45,7 +45,8 @@ func TestClaimAfterProviderIsRegisteredAgain(t *testing.T) {
 func TestClaimStartsTheJob(t *testing.T) {
 	for starts, want := range map[bool]bfia.JobState{false: bfia.JobReady, true: bfia.JobRunning} {
 		h := newTestParty(t, storetest.SQLite(t), testDriver{Driver: emptyDriver{}}, nil, nil)
-		_, err := h.participant.ClaimTask(t.Context(), participant.ClaimTaskInput{Task: h.taskRef("b"),
+		h.claimTaskA()
+		_, err := h.participant.ClaimTask(t.Context(), participant.ClaimTaskInput{Task: h.taskRef("a"),
 			Parts: []bfia.Part{guestA}, StartsJob: starts, At: time.Now()})
 		require.NoError(t, err)
 		job, err := h.db.Job(t.Context(), jobID)
