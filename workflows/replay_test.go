@@ -122,7 +122,8 @@ func TestOlderWorkerLeavesCompactJobs(t *testing.T) {
 		jobs++
 		require.NoError(t, replayHistory(firstTasks(t, text, "", false)), file)
 		require.Error(t, replayHistory(firstTasks(t, text, "unknown", false)), file)
-		if bytes.Contains(text, []byte(`"ParticipantJob"`)) {
+		// The first workflow task of these has no other timer than that of the silence of the scheduler.
+		if strings.Contains(file, "TestReferenceJob-process-ParticipantJob") {
 			require.NoError(t, replayHistory(firstTasks(t, text, "", true)), file)
 			require.Error(t, replayHistory(firstTasks(t, text, "unknown", true)), file)
 		}
@@ -163,10 +164,11 @@ func firstTasks(t *testing.T, text []byte, update string, fateFlow bool) *events
 			a.AcceptedRequestSequencingEventId -= left
 		}
 		first.Events = append(first.Events, e)
-		if e.EventType == enums.EVENT_TYPE_WORKFLOW_TASK_STARTED {
-			if tasks++; tasks == 3 {
-				break
-			}
+		if e.EventType == enums.EVENT_TYPE_WORKFLOW_TASK_COMPLETED {
+			tasks++
+		}
+		if e.EventType == enums.EVENT_TYPE_WORKFLOW_TASK_STARTED && tasks == 2 {
+			break
 		}
 	}
 
