@@ -110,7 +110,7 @@ func TestReplayDetectsChange(t *testing.T) {
 
 // TestOlderWorkerLeavesCompactJobs checks that a worker that does not know [workflows.UpdateCreateCompact]
 // cannot continue a job that has accepted it, once its first workflow task is replayed: also not one without
-// a timer, as of a FATE-Flow. Another name stands for what the worker does not know.
+// a timer, as of a FATE-Flow. The worker gets the update under another name.
 func TestOlderWorkerLeavesCompactJobs(t *testing.T) {
 	jobs := 0
 	for _, file := range histories(t) {

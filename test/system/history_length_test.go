@@ -13,7 +13,7 @@ import (
 
 // The bounds of the reference job at two parties: of the workflow tasks in the histories of its three
 // workflows, and of the events that belong to no workflow task and no timer. The first is the worst case, in
-// which nothing comes together, with a little room. The second is the usual number, 84, with room for records
+// which nothing comes together, and two more. The second is the usual number, 84, and some more for records
 // that are written apart.
 const (
 	maxWorkflowTasks = 25
