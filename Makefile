@@ -37,13 +37,19 @@ SHORT       ?=
 BENCH_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image archive image-test interop fate fate-client fate-interop chaos upgrade bench bench-peer bench-fate pictures console check-console console-test console-load console-stage clean FORCE
+.PHONY: help setup prepare build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image archive image-test interop fate fate-client fate-interop chaos upgrade bench bench-peer bench-fate pictures console check-console console-test console-load console-stage clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what the tests use, on Debian, as root: Docker, PostgreSQL, a C compiler, Python
 	test/testenv/setup.sh
+
+prepare: ## install what test, interop, fate-client and fate install, beforehand
+	test/testenv/k8s/install.sh "$(CACHE)"
+	test/interop/fateflow/install.sh "$(CACHE)"
+	test/fateclient/install.sh "$(CACHE)"
+	providers/fate/install.sh "$(CACHE)/fate"
 
 build: bin/hutong bin/provider ## build bin/hutong and bin/provider (the first build takes some minutes)
 

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -13,7 +14,7 @@ import (
 
 // JobCounts returns how many jobs are in each state.
 func (s *Store) JobCounts(ctx context.Context) (map[bfia.JobState]int, error) {
-	return s.countJobs(ctx, (*Job)(nil))
+	return s.countJobs(ctx, (*Job)(nil), append(slices.Clone(openJobs), terminalJobs...))
 }
 
 // QueueLength returns how many jobs wait in this scheduler's queue.
@@ -66,7 +67,7 @@ func (s *Store) preferScheduler(ctx context.Context, jobs []Job) error {
 // WaitingJobs returns the open jobs of which a row of this party records a wait of a kind, oldest first, with
 // all their waits.
 func (s *Store) WaitingJobs(ctx context.Context, kind bfia.WaitingKind) ([]Job, error) {
-	open := bun.List([]bfia.JobState{bfia.JobPending, bfia.JobReady, bfia.JobRunning})
+	open := bun.List(openJobs)
 	pattern := "%" + likeEscape.Replace(`"kind":`+encode(kind)) + "%"
 	var jobs []Job
 	if err := s.r.NewSelect().Model(&jobs).Where("state IN (?) AND waiting LIKE ? ESCAPE '!'", open, pattern).

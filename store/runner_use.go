@@ -52,10 +52,11 @@ func (s *Store) RunnerUses(ctx context.Context) ([]RunnerUse, error) {
 	}
 	if err := s.r.NewSelect().Model((*Task)(nil)).ColumnExpr("runner_id, COUNT(*) AS parts").
 		Where("state = ? AND container_id <> '' AND exit_code IS NULL", bfia.TaskRunning).
-		// The jobs whose containers may run: otherwise the tasks of all jobs would be read.
-		Where("job_id IN (SELECT job_id FROM t_job WHERE state IN (?) UNION SELECT job_id FROM t_job "+
+		// The jobs whose containers may run: otherwise the tasks of all jobs would be read. With UNION,
+		// SQLite would read all jobs in their order.
+		Where("job_id IN (SELECT job_id FROM t_job WHERE state IN (?) UNION ALL SELECT job_id FROM t_job "+
 			"WHERE ended_at >= ?)",
-			bun.List([]bfia.JobState{bfia.JobPending, bfia.JobReady, bfia.JobRunning}),
+			bun.List(openJobs),
 			normalizeTime(time.Now().Add(-endedContainers))).Group("runner_id").
 		Scan(ctx, &parts); err != nil {
 		return nil, wrap(err, "count the containers of runners")

@@ -56,6 +56,45 @@ func TestPageOfManyJobs(t *testing.T) {
 	})
 }
 
+// TestEndedJobsCostNothing checks that what a party reads again and again takes as long with 10,000 ended jobs
+// as with a few hundred.
+func TestEndedJobsCostNothing(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		job, tasks := partyJob("first")
+		job.State = bfia.JobFinished
+		require.NoError(t, s.CreateJob(ctx, job, tasks))
+		longAgo := at.Add(-time.Hour)
+		reads := map[string]func() error{
+			"the metrics": func() error {
+				_, err := s.Snapshot(ctx, "guest")
+				return err
+			},
+			"lost jobs": func() error {
+				_, err := s.UnfinishedJobs(ctx, time.Now(), "", 100)
+				return err
+			},
+			"expired jobs": func() error {
+				expired, err := s.ExpiredJobs(ctx, longAgo, "", 100)
+				require.LessOrEqual(t, len(expired), 1, "the one to remove")
+				return err
+			},
+			"a job to remove": func() error { return s.ClaimJobRemoval(ctx, "first") },
+		}
+		const few, many = 200, 10_000
+		multiply(t, address, few)
+		took := map[string]time.Duration{}
+		for name, read := range reads {
+			took[name] = best(t, read)
+		}
+		multiply(t, address, many)
+		for name, read := range reads {
+			requireAtMost(t, 5*took[name]+2*time.Millisecond, name, read)
+		}
+	})
+}
+
 // best returns the shortest time of several runs, since the machine may be busy.
 func best(t *testing.T, f func() error) time.Duration {
 	t.Helper()

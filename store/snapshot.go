@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/uptrace/bun"
+
 	"hutong/bfia"
 )
 
@@ -11,7 +13,7 @@ import (
 type Snapshot struct {
 	// Time is the time by the database's clock.
 	Time time.Time
-	// Jobs counts the jobs on each side by state.
+	// Jobs counts the jobs on each side that have not ended, by state.
 	Jobs map[Side]map[bfia.JobState]int
 	// Queued is the length of the scheduler's queue, and QueuedSince when the job that waits longest entered
 	// it; zero if the queue is empty.
@@ -37,7 +39,7 @@ func (s *Store) Snapshot(ctx context.Context, node string) (Snapshot, error) {
 		return snap, err
 	}
 	for side, model := range map[Side]any{SideScheduler: (*ScheduleJob)(nil), SideParticipant: (*Job)(nil)} {
-		if snap.Jobs[side], err = s.countJobs(ctx, model); err != nil {
+		if snap.Jobs[side], err = s.countJobs(ctx, model, openJobs); err != nil {
 			return snap, err
 		}
 	}
@@ -54,13 +56,15 @@ func (s *Store) Snapshot(ctx context.Context, node string) (Snapshot, error) {
 	return snap, err
 }
 
-// countJobs counts the rows of jobs on one side by state.
-func (s *Store) countJobs(ctx context.Context, model any) (map[bfia.JobState]int, error) {
+// countJobs counts the rows of jobs on one side in each of the states.
+func (s *Store) countJobs(ctx context.Context, model any, states []bfia.JobState) (map[bfia.JobState]int,
+	error) {
 	var rows []struct {
 		State bfia.JobState
 		Jobs  int
 	}
-	err := s.r.NewSelect().Model(model).ColumnExpr("state, COUNT(*) AS jobs").Group("state").Scan(ctx, &rows)
+	err := s.r.NewSelect().Model(model).ColumnExpr("state, COUNT(*) AS jobs").
+		Where("state IN (?)", bun.List(states)).Group("state").Scan(ctx, &rows)
 	counts := map[bfia.JobState]int{}
 	for _, r := range rows {
 		counts[r.State] = r.Jobs

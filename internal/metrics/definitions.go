@@ -192,9 +192,9 @@ var (
 		Labels: []Label{{Name: "cause", Values: failureKinds}}}
 
 	jobs = Definition{Name: "hutong_jobs", Kind: Gauge,
-		Help: "Jobs by state, on each side. From the rows.",
+		Help: "Jobs that have not ended, by state, on each side. From the rows.",
 		Labels: []Label{sideLabel, {Name: "state", Values: texts(bfia.JobPending, bfia.JobReady,
-			bfia.JobRunning, bfia.JobRejected, bfia.JobFinished)}}}
+			bfia.JobRunning)}}}
 	queueLength = Definition{Name: "hutong_queue_length", Kind: Gauge,
 		Help: "Jobs in the scheduler's queue. From the rows."}
 	queueOldest = Definition{Name: "hutong_queue_oldest_seconds", Kind: Gauge,

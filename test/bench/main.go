@@ -12,6 +12,7 @@
 //   - submit: requests for new jobs by 1, 8 and 64 clients;
 //   - queue: a job's end, the start of the next, and a restart, with 10,000 waiting jobs and with 100;
 //   - read: a job's status and a page of the list of jobs, with 10,000 jobs in the store and with 200;
+//   - stored: what the store does again and again, with 100,000 ended jobs and with 1,000;
 //   - dags, jobs: how the time of a task and of a job and the memory grow with their number;
 //   - parties: jobs of 100 parties against jobs of 10, and 1,000 partners against one;
 //   - security: the reference job between parties with all security on, against parties with all of it off;
@@ -46,6 +47,7 @@ type options struct {
 	parties          []int // of one job
 	partners         int   // of a party
 	stored, waiting  int
+	ended            int
 	hutong, provider string
 	profile          string
 	database         string
@@ -69,6 +71,7 @@ var sections = []section{
 	{"submit", true, measureSubmission},
 	{"queue", true, measureQueue},
 	{"read", true, measureReads},
+	{"stored", true, measureStored},
 	{"dags", true, measureDAGs},
 	{"jobs", true, measureJobs},
 	{"parties", true, measureParties},
@@ -89,6 +92,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 2,
 		"measurements of up to 20 jobs at once, whose median counts; more jobs are measured once")
 	flag.IntVar(&o.stored, "stored", 10_000, "jobs in the store while reads are measured")
+	flag.IntVar(&o.ended, "ended", 100_000, "ended jobs in the store while the store alone is measured")
 	flag.IntVar(&o.waiting, "waiting", 10_000, "jobs that wait while the queue is measured")
 	flag.StringVar(&o.database, "database", "",
 		"URL of an empty PostgreSQL database whose reads are measured too: postgres://...")
@@ -102,10 +106,14 @@ func main() {
 	flag.BoolVar(&o.verbose, "verbose", false, "print every measurement and the log of hutong")
 	flag.Parse()
 	if *quick {
-		o.runs, o.rounds, o.stored, o.waiting, o.partners = 3, 1, 1000, 200, 200
+		o.runs, o.rounds, o.stored, o.waiting, o.partners, o.ended = 3, 1, 1000, 200, 200, 3000
 		*many, *tasks, *jobs, *parties = "5", "10,50", "5,20", "3,20"
 	}
 	var wrong error
+	if o.ended <= storedFew || o.ended%1000 != 0 {
+		wrong = errors.Join(wrong,
+			fmt.Errorf("-ended %d: must be a multiple of 1000 above %d", o.ended, storedFew))
+	}
 	if o.waiting <= fewWaiting {
 		wrong = fmt.Errorf("-waiting %d: must be above %d", o.waiting, fewWaiting)
 	}

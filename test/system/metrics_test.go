@@ -144,11 +144,18 @@ func TestMetrics(t *testing.T) {
 		all = append(all, address)
 	}
 	var g, h scraped
+	ended := float64(time.Now().Unix()) + 1
 	require.Eventually(t, func() bool { // control workers read the rows at most every ten seconds
-		g, h = scrape(t, guestOps), scrape(t, all...)
-		return g["hutong_jobs{side=scheduler,state=finished}"] == 1 &&
-			h["hutong_jobs{side=participant,state=finished}"] == 1
+		g, h = scrape(t, guestOps), scrape(t, hostOps["control"])
+		const read = "hutong_rows_read_timestamp_seconds{}"
+		return g[read] > ended && h[read] > ended
 	}, time.Minute, 200*time.Millisecond)
+	h = scrape(t, all...)
+	for name, value := range map[string]scraped{"hutong_jobs{side=scheduler,state=running}": g,
+		"hutong_jobs{side=participant,state=running}": h} {
+		require.Contains(t, value, name)
+		require.InDelta(t, 0, value[name], 0, "the job has ended")
+	}
 
 	require.InDelta(t, 1, g["hutong_jobs_ended_total{outcome=success,side=scheduler}"], 0)
 	require.InDelta(t, 1, g["hutong_jobs_ended_total{outcome=success,side=participant}"], 0)

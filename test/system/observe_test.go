@@ -198,7 +198,7 @@ func TestObserve(t *testing.T) {
 		requireSuccess(t, pair.host.awaitJob(jobID, time.Minute, isFinished))
 	}
 	require.Eventually(t, func() bool {
-		_, ended := prometheus.query(`sum by (party) (hutong_jobs{side="participant",state="finished"})`)
+		_, ended := prometheus.query(`sum by (party) (hutong_jobs_ended_total{side="participant"})`)
 		return ended[guestNode] == 2 && ended[hostNode] == 2
 	}, time.Minute, 500*time.Millisecond)
 

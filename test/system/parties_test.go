@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,6 +12,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -51,7 +54,22 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == countStarts {
 		os.Exit(runCounted(os.Args[2], os.Args[3]))
 	}
+	runMoreAtOnce()
 	os.Exit(testenv.Main(m))
+}
+
+// runMoreAtOnce has more tests run at once than there are cores, since they mostly wait, unless the flag
+// -parallel says how many.
+func runMoreAtOnce() {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if chosen {
+		return
+	}
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
 }
 
 // partyPair is a guest and a host that run in this process.
