@@ -57,8 +57,7 @@ func TestPageOfManyJobs(t *testing.T) {
 }
 
 // TestEndedJobsCostNothing checks that what a party reads again and again takes as long with 10,000 ended
-// jobs
-// as with a few hundred.
+// jobs as with a few hundred.
 func TestEndedJobsCostNothing(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
