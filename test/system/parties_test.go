@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,8 +11,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -56,20 +53,6 @@ func TestMain(m *testing.M) {
 	}
 	runMoreAtOnce()
 	os.Exit(testenv.Main(m))
-}
-
-// runMoreAtOnce has one test more than there are cores run at once, since they mostly wait, unless the flag
-// -parallel says how many.
-func runMoreAtOnce() {
-	flag.Parse()
-	chosen := false
-	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
-	if chosen {
-		return
-	}
-	if err := flag.Set("test.parallel", strconv.Itoa(runtime.GOMAXPROCS(0)+1)); err != nil {
-		panic(err)
-	}
 }
 
 // partyPair is a guest and a host that run in this process.
