@@ -108,7 +108,7 @@ func TestEndedJobsCostNothing(t *testing.T) {
 		}
 		multiplyEnded(many)
 		for name, read := range reads {
-			requireAtMost(t, 5*took[name]+2*time.Millisecond, name, read)
+			requireAtMost(t, 3*took[name]+time.Millisecond, name, read)
 		}
 	})
 }

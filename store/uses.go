@@ -103,19 +103,26 @@ func jobsWithProvider(ctx context.Context, db bun.IDB, f ProviderFilter, unfinis
 func jobUses(ctx context.Context, db bun.IDB, table string, unfinished bool, where string, args ...any,
 ) ([]JobUse, error) {
 	uses := []JobUse{}
-	for _, in := range []string{"NOT IN", "IN"} {
-		if unfinished && in == "IN" || len(uses) >= maxUses {
+	// Nearly all jobs have ended, so the index by state must not select these: an expression keeps it out.
+	for _, of := range []struct {
+		state string
+		in    []bfia.JobState
+	}{{"j.state", openJobs}, {"j.state || ''", terminalJobs}} {
+		if len(uses) >= maxUses {
 			break
 		}
 		var found []JobUse
 		if err := db.NewSelect().TableExpr("? AS j", bun.Ident(table)).
 			ColumnExpr("j.job_id, j.flow_id, j.state, j.created_at, j.ended_at").
-			Where(where, args...).Where("j.state "+in+" (?)", bun.List(terminalJobs)).
+			Where(where, args...).Where(of.state+" IN (?)", bun.List(of.in)).
 			OrderExpr("j.created_at DESC, j.job_id DESC").Limit(maxUses-len(uses)).
 			Scan(ctx, &found); err != nil {
 			return nil, err
 		}
 		uses = append(uses, found...)
+		if unfinished {
+			break
+		}
 	}
 	for i := range uses {
 		normalizeTimes(&uses[i].CreatedAt, uses[i].EndedAt)
