@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"hutong/bfia"
@@ -57,14 +58,18 @@ type PartRequest struct {
 	Attempt int       `json:"attempt"`
 }
 
-// ContainerName returns the name of the attempt's container. It is derived from the request alone.
+// ContainerName returns the name of the attempt's container. It is derived from the request alone, and no
+// other attempt has the same. A container of an earlier version of Hutong may have another one, which is in
+// the part's row.
 func (r PartRequest) ContainerName() string {
-	name := fmt.Sprintf("%s-%s-%s-%d", r.Key.JobID, r.Key.Task, r.Part.Self(), r.Attempt)
-	if len(name) > 100 {
-		name = fmt.Sprintf("%s-%s-%d", bfia.TaskID(r.Key.JobID, r.Key.Task), r.Part.Self(), r.Attempt)
+	name := fmt.Sprintf("hutong-%s-%s-%s-%d", r.Key.JobID, r.Key.Task, r.Part.Self(), r.Attempt)
+	if len(name) <= 107 && !strings.Contains(r.Key.JobID+r.Key.Task, "-") {
+		return name
 	}
 
-	return "hutong-" + name
+	// Job a-b with task c would have the name of job a with task b-c. No job id is empty, so only such names
+	// have "--".
+	return fmt.Sprintf("hutong--%s-%s-%d", bfia.TaskID(r.Key.JobID, r.Key.Task), r.Part.Self(), r.Attempt)
 }
 
 // PartResult is the end of an attempt of a part.

@@ -162,7 +162,7 @@ func (h *testParty) recordEndedJob(id string, ended time.Time, old string) {
 		require.NoError(h.t, h.db.ReuseTask(ctx, id, "a", old))
 	} else {
 		h.putObject("guest-A-dataset-d/"+bfia.TaskID(id, "a")+"/data_0", "a row\n")
-		h.putObject(activities.LogPrefix("hutong-"+id+"-a-guest.0-1")+"/w/0", "a line\n")
+		h.putObject(logKey(id), "a line\n")
 	}
 	require.NoError(h.t, h.participant.RecordTaskEnd(ctx,
 		participant.RecordTaskEndInput{Key: key, Part: guestA, TaskID: bfia.TaskID(id, "a"),
@@ -199,7 +199,10 @@ func (h *testParty) execute(answer any, name string, args ...any) error {
 
 func outputKey(id string) string { return "guest-A-dataset-d/" + bfia.TaskID(id, "a") + "/data_0" }
 
-func logKey(id string) string { return activities.LogPrefix("hutong-"+id+"-a-guest.0-1") + "/w/0" }
+func logKey(id string) string {
+	request := activities.PartRequest{Key: activities.TaskKey{JobID: id, Task: "a"}, Part: guestA, Attempt: 1}
+	return activities.LogPrefix(request.ContainerName()) + "/w/0"
+}
 
 // failingDelete is a store that fails after a number of deletes.
 type failingDelete struct {
@@ -228,6 +231,12 @@ func TestRemoveExpiredJobs(t *testing.T) {
 	h.putObject("guest-A-dataset-d/"+bfia.TaskID("old", "b")+"/part", "what a failed container wrote")
 	_, err := h.db.StartTask(ctx, "old", "b", bfia.TaskID("old", "b"), 1, month)
 	require.NoError(t, err)
+	recordContainer := func(jobID, name string) { // as an earlier version named it
+		key := store.TaskKey{JobID: jobID, Name: "b", Role: "guest"}
+		require.NoError(t, h.db.SetTaskContainer(ctx, key, 1, "silent", name, "id of "+name))
+		h.putObject(activities.LogPrefix(name)+"/w/0", "a line\n")
+	}
+	recordContainer("old", "earlier-name")
 	h.putObject("guest-A-dataset-d/"+bfia.TaskID("old", "b")+"/earlier",
 		"what an attempt wrote that was given up")
 	_, err = h.db.StartTask(ctx, "old", "b", bfia.AttemptID("old", "b", 2), 2, month)
@@ -238,6 +247,7 @@ func TestRemoveExpiredJobs(t *testing.T) {
 	require.NoError(t, h.db.PutDataTable(ctx, store.DataTable{Namespace: "guest-A-dataset-d", Name: "data"}))
 	_, err = h.db.StartTask(ctx, "nasty", "b", "data", 1, month)
 	require.NoError(t, err)
+	recordContainer("nasty", "other-name")
 	h.putObject("ns/rows/data_0", "uploaded")
 	before := h.objectKeys()
 

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -90,8 +92,15 @@ func (s *Store) TaskTransfers(ctx context.Context, jobID string) (transfers []Tr
 		Scan(ctx); err != nil {
 		return nil, false, wrap(err, "read the transfers of job %s", jobID)
 	}
+	others, err := s.sessionsOfLongerIDs(ctx, jobID, rows)
+	if err != nil {
+		return nil, false, wrap(err, "read the transfers of job %s", jobID)
+	}
 	transfers = []Transfer{}
 	for _, r := range rows {
+		if others[r.SessionID] {
+			continue
+		}
 		if r.NodeID == "" {
 			complete = complete || r.SessionID == session
 			continue
@@ -99,4 +108,33 @@ func (s *Store) TaskTransfers(ctx context.Context, jobID string) (transfers []Tr
 		transfers = append(transfers, r)
 	}
 	return transfers, complete, nil
+}
+
+// sessionsOfLongerIDs returns which sessions are those of other jobs, whose ids begin with that of the given
+// one: session_a_1 is that of job a_1 if there is one, and else derived by job a.
+func (s *Store) sessionsOfLongerIDs(ctx context.Context, jobID string, rows []Transfer) (map[string]bool,
+	error) {
+	sessions := map[string][]string{} // by the ids of jobs that may exist
+	for _, r := range rows {
+		for _, id := range bfia.SessionJobs(r.SessionID) {
+			if len(id) > len(jobID) && !slices.Contains(sessions[id], r.SessionID) {
+				sessions[id] = append(sessions[id], r.SessionID)
+			}
+		}
+	}
+	others := map[string]bool{}
+	if len(sessions) == 0 {
+		return others, nil
+	}
+	var exist []string
+	if err := s.r.NewSelect().Model((*Job)(nil)).Column("job_id").
+		Where("job_id IN (?)", bun.List(slices.Collect(maps.Keys(sessions)))).Scan(ctx, &exist); err != nil {
+		return nil, err
+	}
+	for _, id := range exist {
+		for _, session := range sessions[id] {
+			others[session] = true
+		}
+	}
+	return others, nil
 }

@@ -99,3 +99,30 @@ func TestTransfersByTask(t *testing.T) {
 		}, sums)
 	})
 }
+
+// TestTransfersOfAlikeJobs checks that a job's transfers are not counted for the job whose id begins its own:
+// session_j_1 is that of job j_1, unless there is none. Then job j derived it.
+func TestTransfersOfAlikeJobs(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		s := storetest.Open(t, address)
+		for _, session := range []string{"session_j", "session_j_1", "session_j_1_x"} {
+			require.NoError(t, s.RecordTransfers(t.Context(), session,
+				[]store.Transfer{{SessionID: session, NodeID: "B", Sent: 1, SentMessages: 1}}))
+		}
+		sessions := func(jobID string) (ids []string) {
+			rows, complete, err := s.TaskTransfers(t.Context(), jobID)
+			require.NoError(t, err)
+			require.True(t, complete)
+			for _, r := range rows {
+				ids = append(ids, r.SessionID)
+			}
+			return ids
+		}
+		require.Equal(t, []string{"session_j", "session_j_1", "session_j_1_x"}, sessions("j"))
+		job, tasks := partyJob("j_1")
+		require.NoError(t, s.CreateJob(t.Context(), job, tasks))
+		require.Equal(t, []string{"session_j"}, sessions("j"))
+		require.Equal(t, []string{"session_j_1", "session_j_1_x"}, sessions("j_1"))
+	})
+}

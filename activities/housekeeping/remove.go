@@ -208,8 +208,21 @@ func (a Remover) dataPrefixes(ctx context.Context, jobID string) ([]string, erro
 				Attempt: attempt}.ContainerName()
 			prefixes = append(prefixes, activities.LogPrefix(name))
 		}
+		if t.ContainerName != "" {
+			prefixes = append(prefixes, activities.LogPrefix(t.ContainerName))
+		}
 	}
-	return prefixes, nil
+	earlier, err := a.Store.EarlierAttemptsOfJob(ctx, jobID)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range earlier {
+		if e.ContainerName != "" {
+			prefixes = append(prefixes, activities.LogPrefix(e.ContainerName))
+		}
+	}
+	slices.Sort(prefixes)
+	return slices.Compact(prefixes), nil
 }
 
 // outputTaskIDs returns the task ids of a part's outputs, including those of earlier attempts.

@@ -42,7 +42,7 @@ type control struct {
 
 // watchControl polls a container's control port (part 3, 3.2.1) until ctx ends. It records progress and
 // passes a reported end on. Most components don't listen there, which is fine.
-func (r *Runner) watchControl(ctx context.Context, d driver.Driver, req activities.PartRequest,
+func (r *Runner) watchControl(ctx context.Context, d driver.Driver, name string, req activities.PartRequest,
 	log *slog.Logger) {
 	var c *control
 	last := ""
@@ -55,7 +55,7 @@ func (r *Runner) watchControl(ctx context.Context, d driver.Driver, req activiti
 		wait = min(2*wait, maxPollDelay)
 		if c == nil {
 			var err error
-			if c, err = r.findControl(ctx, d, req.ContainerName()); err != nil {
+			if c, err = r.findControl(ctx, d, name); err != nil {
 				continue
 			}
 			if c == nil {

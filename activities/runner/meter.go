@@ -26,6 +26,7 @@ const (
 // meter measures what a container uses while it runs.
 type meter struct {
 	runner *Runner
+	name   string // the container's
 	req    activities.PartRequest
 	device string
 	source driver.Meter // nil: the device does not measure
@@ -35,10 +36,10 @@ type meter struct {
 	latest driver.Usage
 }
 
-func (r *Runner) newMeter(d driver.Driver, req activities.PartRequest, log *slog.Logger) *meter {
+func (r *Runner) newMeter(d driver.Driver, name string, req activities.PartRequest, log *slog.Logger) *meter {
 	source, _ := d.(driver.Meter)
 
-	return &meter{runner: r, req: req, device: d.Device(), source: source, log: log}
+	return &meter{runner: r, name: name, req: req, device: d.Device(), source: source, log: log}
 }
 
 // follow measures the container until the context ends, and records samples.
@@ -62,7 +63,7 @@ func (m *meter) sample(ctx context.Context) bool {
 	if m.source == nil {
 		return false
 	}
-	usage, err := m.source.Usage(ctx, m.req.ContainerName())
+	usage, err := m.source.Usage(ctx, m.name)
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, driver.ErrNotFound) {
 			m.log.Debug("failed to measure a container", "error", err)
@@ -109,7 +110,7 @@ func (m *meter) record(ctx context.Context, exit driver.Exit) error {
 		}
 	}
 	if err := m.runner.Store.RecordUsage(ctx, row); err != nil {
-		return fmt.Errorf("failed to record what %s has used: %w", m.req.ContainerName(), err)
+		return fmt.Errorf("failed to record what %s has used: %w", m.name, err)
 	}
 
 	return nil

@@ -99,6 +99,9 @@ func (t *taskRun) settle(ctx context.Context) (*activities.PartResult, error) {
 	}
 
 	t.begun = row.ContainerID != "" && row.Attempt == t.req.Attempt
+	if t.begun {
+		t.name = row.ContainerName
+	}
 	switch {
 	case row.Attempt > t.req.Attempt:
 		if err := t.stop(ctx, t.name, t.StopGrace); err != nil {
@@ -232,7 +235,7 @@ func (t *taskRun) startContainer(ctx context.Context) error {
 // await waits for the container's exit. It returns a result instead if another attempt of the activity, which
 // was only believed dead, has recorded the exit and removed the container.
 func (t *taskRun) await(cancellable context.Context) (waited, *activities.PartResult, error) {
-	exit, err := t.wait(cancellable, t.driver, t.req, t.log)
+	exit, err := t.wait(cancellable, t.driver, t.name, t.req, t.log)
 	if !errors.Is(err, driver.ErrNotFound) {
 		return exit, nil, err
 	}

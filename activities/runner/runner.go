@@ -86,22 +86,27 @@ type StopTaskInput struct {
 // one, StopTask does the rest of its work: on a busy machine Temporal may have lost the heartbeats of one
 // attempt of RunTask, and cancelled the next one before it began.
 func (a *Activities) StopTask(ctx context.Context, in StopTaskInput) error {
-	if err := a.Runner.stop(ctx, in.ContainerName(), in.Grace); err != nil {
+	t := a.Runner.newTaskRun(in.PartRequest)
+	row, readErr := t.Store.Task(ctx, in.Key.Row())
+	name := t.name
+	if readErr == nil && row.Attempt == in.Attempt && row.ContainerName != "" {
+		name = row.ContainerName
+	}
+	// A stop needs no database.
+	if err := t.stop(ctx, name, in.Grace); err != nil {
 		return err
 	}
-	if a.Runner.watched.has(in.ContainerName()) {
+	if t.watched.has(t.name) {
 		return nil
 	}
-	t := a.Runner.newTaskRun(in.PartRequest)
-	row, err := t.Store.Task(ctx, in.Key.Row())
-	if err != nil {
-		return fmt.Errorf("failed to read the row of %s: %w", t.name, err)
+	if readErr != nil {
+		return fmt.Errorf("failed to read the row of %s: %w", t.name, readErr)
 	}
 	if !row.StopRequested {
 		return nil // run could create the container
 	}
 	defer t.watched.hold(t.name)()
-	_, err = t.run(ctx)
+	_, err := t.run(ctx)
 
 	return err
 }

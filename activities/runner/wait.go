@@ -30,9 +30,8 @@ type waited struct {
 
 // wait waits for a container's exit. Meanwhile it follows the log, and stops the container if its activity is
 // cancelled by the job, or if its log files exceed their limit.
-func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartRequest,
+func (r *Runner) wait(ctx context.Context, d driver.Driver, name string, req activities.PartRequest,
 	log *slog.Logger) (waited, error) {
-	name := req.ContainerName()
 	type ended struct {
 		exit driver.Exit
 		err  error
@@ -54,8 +53,8 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 	var overflow int64
 
 	var polling sync.WaitGroup
-	polling.Go(func() { r.watchControl(waitCtx, d, req, log) })
-	measured := r.newMeter(d, req, log)
+	polling.Go(func() { r.watchControl(waitCtx, d, name, req, log) })
+	measured := r.newMeter(d, name, req, log)
 	polling.Go(func() { measured.follow(waitCtx) })
 	defer polling.Wait()
 	defer cancel()
@@ -126,7 +125,7 @@ func (r *Runner) stillOwned(ctx context.Context, req activities.PartRequest) (bo
 	ctx = context.WithoutCancel(ctx)
 	row, err := r.Store.Task(ctx, req.Key.Row())
 	if err != nil {
-		return false, fmt.Errorf("failed to read the row of %s: %w", req.ContainerName(), err)
+		return false, fmt.Errorf("failed to read the row of task %s: %w", req.TaskID, err)
 	}
 	if row.StopRequested || row.Attempt > req.Attempt {
 		return false, nil

@@ -85,6 +85,8 @@ func (p *Party) mayCall(ctx context.Context, call transport.Call) error {
 		return nil // the gate allows that only where nothing is isolated
 	case caller.Kind == identity.KindContainer && !gate.MayUse(caller.Run, call.SessionID):
 		return status.Errorf(status.Forbidden, "the session of this container is %s", caller.Run.Session)
+	case caller.Kind == identity.KindContainer && call.SessionID != caller.Run.Session:
+		return p.sessions.authorizeDerived(ctx, call)
 	case caller.Kind == identity.KindContainer, p.cfg.Security.Mode == SecurityOpen:
 		return nil
 	}
@@ -121,6 +123,26 @@ func (s *sessions) authorizePartner(ctx context.Context, call transport.Call) er
 	if len(jobs) == 0 {
 		return s.refuse(call, "%s knows no session %.200q of a job in which %s takes part", s.node,
 			call.SessionID, caller)
+	}
+	return nil
+}
+
+// authorizeDerived decides on a container's call with a session that is derived from its own. By its name it
+// may also be the session of another job: session_a_1 is that of job a_1, and may be derived by job a.
+func (s *sessions) authorizeDerived(ctx context.Context, call transport.Call) error {
+	if s.read == nil {
+		return nil
+	}
+	jobs, err := s.jobs(ctx, call.SessionID)
+	if err != nil {
+		s.logger.Error("failed to read the parties of a session", "session_id", call.SessionID, "error", err)
+		return status.Errorf(status.NoInstance, "%s can't look up the session now; try again", s.node)
+	}
+	for id := range jobs {
+		if len(id) > len(call.Caller.Run.JobID) {
+			return status.Errorf(status.Forbidden, "the session belongs to another job; the session of this "+
+				"container is %s", call.Caller.Run.Session)
+		}
 	}
 	return nil
 }

@@ -64,6 +64,36 @@ func TestSessionsOfPartners(t *testing.T) {
 		`E0000000403: A knows no session "session_X" of a job in which Z takes part`)
 }
 
+// TestDerivedSessionsOfContainers checks that a container may derive sessions, but not use that of a job
+// whose id begins with its own job's.
+func TestDerivedSessionsOfContainers(t *testing.T) {
+	exist := []string{"J", "J_2"}
+	var down error
+	read := func(_ context.Context, ids []string) (map[string][]string, error) {
+		found := map[string][]string{}
+		for _, id := range exist {
+			if slices.Contains(ids, id) {
+				found[id] = []string{"A", "B"}
+			}
+		}
+		return found, down
+	}
+	p := &Party{sessions: newSessions("A", read, slog.New(slog.DiscardHandler))}
+	call := func(session string) error {
+		return p.mayCall(t.Context(), transport.Call{Op: "pop", SessionID: session,
+			Caller: identity.Principal{Kind: identity.KindContainer, Proof: identity.ByToken,
+				Run: identity.Run{JobID: "J", TaskID: "t", Role: "guest.0", Session: "session_J"}}})
+	}
+	require.NoError(t, call("session_J"))
+	require.NoError(t, call("session_J_x"))
+	require.EqualError(t, call("session_J_2"),
+		"E0000000403: the session belongs to another job; the session of this container is session_J")
+	require.ErrorContains(t, call("session_J_2_x"), "belongs to another job")
+	down = errors.New("no database")
+	require.NoError(t, call("session_J"), "its own session needs no database")
+	require.Equal(t, status.NoInstance, status.From(call("session_J_new")).Code)
+}
+
 // TestAllSessions checks a transport for the containers of another system: it runs alone and without a
 // database. Its partners may send to every session, and only send.
 func TestAllSessions(t *testing.T) {

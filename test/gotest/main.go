@@ -3,13 +3,14 @@
 //
 //	gotest FILE go test ARGS...   runs the tests and appends what they skipped and what failed to FILE
 //	gotest -note FILE WHAT WHY    appends something that was left out as a whole
-//	gotest -print FILE            prints what was left out, by reason, and what failed
+//	gotest -print FILE            prints what took longest, what was left out, by reason, and what failed
 //
 // A test that one run skips and another one passes is not left out.
 package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,6 +50,8 @@ type leftOut struct {
 	Why    string `json:"why,omitempty"`
 	Passed bool   `json:"passed,omitempty"`
 	Failed bool   `json:"failed,omitempty"`
+	// Seconds are how long a test ran, without the time in which it waited for others.
+	Seconds float64 `json:"seconds,omitempty"`
 }
 
 // runTests runs go test. Its output is that of go test without -json.
@@ -75,6 +78,7 @@ func runTests(file string, command []string, out io.Writer) (int, error) {
 // event is a line of go test -json (go doc test2json).
 type event struct {
 	Action, Package, Test, Output string
+	Elapsed                       float64
 }
 
 // follow prints the output of tests that fail and of packages. It returns how each test ended, and the
@@ -117,7 +121,7 @@ func follow(events io.Reader, out io.Writer, verbose bool) (results []leftOut, e
 			failed[e.Package] = true
 		case "pass":
 			if e.Test != "" {
-				results = append(results, leftOut{What: name, Passed: true})
+				results = append(results, leftOut{What: name, Passed: true, Seconds: e.Elapsed})
 			}
 			delete(output, key)
 		case "skip":
@@ -215,6 +219,7 @@ func printLeftOut(file string, out io.Writer) (int, error) {
 			byReason[l.Why] = append(byReason[l.Why], l.What)
 		}
 	}
+	printSlowest(out, all)
 	if len(reasons)+len(failed) == 0 {
 		_, _ = fmt.Fprintln(out, "All tests ran; nothing was left out.")
 		return 0, nil
@@ -231,6 +236,36 @@ func printLeftOut(file string, out io.Writer) (int, error) {
 		printGroup(out, "Failed (see above):", failed)
 	}
 	return 0, nil
+}
+
+// printSlowest prints the tests that took longest, without their subtests.
+func printSlowest(out io.Writer, all []leftOut) {
+	all = slices.DeleteFunc(slices.Clone(all), func(l leftOut) bool {
+		return l.Seconds < slow || strings.Contains(testOf(l.What), "/")
+	})
+	if len(all) == 0 {
+		return
+	}
+	slices.SortStableFunc(all, func(a, b leftOut) int { return cmp.Compare(b.Seconds, a.Seconds) })
+	items := make([]string, min(len(all), maxSlowest))
+	for i := range items {
+		items[i] = fmt.Sprintf("%4.0f s  %s", all[i].Seconds, all[i].What)
+	}
+	_, _ = fmt.Fprintln(out)
+	printGroup(out, "Took longest:", items)
+}
+
+const (
+	// slow is how many seconds a test must take to be listed.
+	slow = 10
+	// maxSlowest bounds the list.
+	maxSlowest = 25
+)
+
+// testOf returns the test's name from the package and the name.
+func testOf(what string) string {
+	_, test, _ := strings.Cut(what, " ")
+	return test
 }
 
 func printGroup(out io.Writer, title string, items []string) {

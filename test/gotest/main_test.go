@@ -66,6 +66,17 @@ func TestHangs(t *testing.T) { go panic("in another goroutine"); select {} }
 	_, failed, _ := strings.Cut(out.String(), "Failed (see above):")
 	require.ElementsMatch(t, []string{"small/b", "TestFail", "small/c", "small/d"}, strings.Fields(failed))
 
+	// What took long is listed.
+	require.NotContains(t, out.String(), "Took longest")
+	require.NoError(t, record(file, []leftOut{{What: "small TestA", Passed: true, Seconds: 12},
+		{What: "small TestB", Passed: true, Seconds: 345},
+		{What: "small TestB/sub", Passed: true, Seconds: 300}}))
+	out.Reset()
+	_, err = run([]string{"-print", file}, &out)
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(strings.Fields(out.String()), " "),
+		"Took longest: 345 s small TestB 12 s small TestA Left out:")
+
 	// Another run passes a test that was skipped.
 	require.NoError(t, record(file, []leftOut{{What: "small TestSkip", Passed: true}}))
 	out.Reset()
