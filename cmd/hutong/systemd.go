@@ -8,8 +8,8 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// notifySystemd tells systemd that this process does its work, and that it stops once ctx is done. Until the
-// process ends it also reports that it is alive, as often as the unit's WatchdogSec asks for, while alive
+// notifySystemd notifies systemd that this process does its work, and that it stops once ctx is done. Until
+// the process ends it also reports that it is alive, as often as the unit's WatchdogSec asks for, while alive
 // returns no error. Without systemd, or in a unit that does not ask, it does nothing. See sd_notify(3).
 func notifySystemd(ctx context.Context, logger *slog.Logger, alive func(context.Context) error) {
 	notify := func(state string) {

@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSystemd plays systemd: it is told that a process is ready, that it is alive while it answers itself, and
-// that it stops.
+// TestSystemd plays systemd: it is notified that a process is ready, is alive while it answers itself,
+// and stops.
 func TestSystemd(t *testing.T) {
 	address := filepath.Join(t.TempDir(), "notify")
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: address, Net: "unixgram"})

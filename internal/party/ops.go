@@ -144,8 +144,8 @@ func (p *Party) opsHandler() http.Handler {
 	return mux
 }
 
-// Alive returns an error if this process does not answer at its own ops.listen until the end of the context. It
-// returns nil if it has none. What the process needs, such as its database, does not matter.
+// Alive returns an error if this process does not answer at its own ops.listen until the end of the context.
+// It returns nil if it has none. What the process needs, such as its database, does not matter.
 func (p *Party) Alive(ctx context.Context) error {
 	if p.cfg.Ops.Listen == "" {
 		return nil
