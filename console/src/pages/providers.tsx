@@ -109,7 +109,10 @@ function Ports({ list }: { list: Port[] }) {
     <ul>
       {list.map((o) => (
         <li key={o.name}>
-          <span class="mono">{o.name}</span> <span class="muted">{known("output", o.category)}</span> {o.description}
+          <span class="mono" translate={false}>
+            {o.name}
+          </span>{" "}
+          <span class="muted">{known("output", o.category)}</span> <span translate={false}>{o.description}</span>
         </li>
       ))}
     </ul>
