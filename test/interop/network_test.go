@@ -77,8 +77,8 @@ func TestPartnerDownAtCreation(t *testing.T) {
 }
 
 // requireStuckJob checks what FATE-Flow 2.2.0 itself keeps of a job that was not created everywhere: a row
-// that it tries to schedule forever. It starts nothing at Hutong, which answers that it does not know the job.
-// The row is then deleted, as FATE-Flow's operator must.
+// that it tries to schedule forever. It starts nothing at Hutong, which answers that it does not know the
+// job. The row is then deleted, as FATE-Flow's operator must.
 func (env *environment) requireStuckJob(t *testing.T, before [][]string) {
 	t.Helper()
 	for _, row := range env.fateFlow.query(t, "select f_job_id from t_schedule_job") {
