@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"hutong/internal/httpclient"
+	"hutong/internal/httpguard"
 	"hutong/internal/identity"
 	"hutong/transport/status"
 	"hutong/transport/wire"
@@ -163,6 +164,7 @@ func remoteProxy(address string, keys Keys, pool http.RoundTripper, logger *slog
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(target)
 			pr.Out.Host = target.Host
+			httpguard.EndBody(pr.Out)
 		},
 		Transport:      keys.Sender(identity.Principal{}, pool),
 		ModifyResponse: keepGRPCStatus,

@@ -127,6 +127,26 @@ func TestEarlyAnswerOfRemoteTransport(t *testing.T) {
 	require.NoError(t, answer.Body.Close())
 }
 
+// Large answers to short requests on one connection arrive whole, however soon the transport answers.
+func TestAnswersOfRemoteTransportAreWhole(t *testing.T) {
+	message := bytes.Repeat([]byte("message "), 1<<17)
+	front := newRemote(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(message) })
+	client := from("127.0.0.2")
+	client.Transport.(*http.Transport).DisableKeepAlives = false
+	for i := range 1000 {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
+			front.server.URL+"/v1/interconn/chan/pop", strings.NewReader(`{"topic":"t"}`))
+		require.NoError(t, err)
+		r.Header.Set("x-ptp-session-id", bfia.SessionID(jobID))
+		answer, err := client.Do(r)
+		require.NoError(t, err)
+		got, err := io.ReadAll(answer.Body)
+		require.NoError(t, err, "answer %d", i)
+		require.Len(t, got, len(message))
+		require.NoError(t, answer.Body.Close())
+	}
+}
+
 // A call of gRPC that the transport refuses has its status where gRPC's clients look for it.
 func TestStatusOfRemoteTransport(t *testing.T) {
 	front := newRemote(t, func(w http.ResponseWriter, _ *http.Request) {
