@@ -116,7 +116,8 @@ func (m Main) newRootCommand() *cobra.Command {
 		newNotificationCommand(c),
 		newPartnerCommand(c), newGrantCommand(c), newApprovalCommand(c), newAuditCommand(c),
 		newEvidenceCommand(), newTokenCommand(c), newPeriodicCommand(c),
-		newLoginCommand(c), newLogoutCommand(c), newWhoAmICommand(c), newConformanceCommand(c))
+		newLoginCommand(c), newLogoutCommand(c), newWhoAmICommand(c), newConformanceCommand(c),
+		newCapacityCommand())
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
 		newMigrateCommand(), newCertCommand(), newKeyCommand(), newCodecCommand(),
 		newDoctorCommand(), newSupportCommand(), newRestoreCommand(), newTemporalCommand(),

@@ -108,6 +108,7 @@ var imports = []struct {
 	{"internal/zipfile", nil},
 	{"internal/temporalns", []string{"workflows/..."}},
 	{"internal/calendar", []string{"bfia"}},
+	{"internal/capacity", nil},
 	{"internal/duration", nil},
 	{"internal/httpguard", nil},
 	{"internal/image", nil},

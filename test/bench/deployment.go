@@ -32,7 +32,8 @@ type deployment struct {
 	urls        map[string]string
 	clients     map[string]apiclient.Client // by node id, where a party demands a token
 	dir         string
-	temporal    string // address of the Temporal server
+	every       time.Duration // the least between two reads of a job's status while it runs
+	temporal    string        // address of the Temporal server
 	pprof       string
 	args        []string
 	process     *exec.Cmd
@@ -146,8 +147,11 @@ func cpuOf(pid int) time.Duration {
 }
 
 // memory returns the resident memory of the hutong process in bytes.
-func (d *deployment) memory() int64 {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.process.Process.Pid))
+func (d *deployment) memory() int64 { return memoryOf(d.process.Process.Pid) }
+
+// memoryOf returns the resident memory of a process in bytes, or 0 if it has ended.
+func memoryOf(pid int) int64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
 	}

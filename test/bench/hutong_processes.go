@@ -22,6 +22,7 @@ type processes struct {
 	dir      string
 	temporal string // the address of the server
 	started  []*exec.Cmd
+	kinds    []string // of each started process: its command
 }
 
 // startProcesses starts a Temporal server in a new folder. The caller must stop the processes, even after an
@@ -64,7 +65,7 @@ func (p *processes) start(args ...string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	p.started = append(p.started, cmd)
+	p.started, p.kinds = append(p.started, cmd), append(p.kinds, args[0])
 	return nil
 }
 
@@ -84,6 +85,15 @@ func (p *processes) cpu() (total time.Duration) {
 		total += cpuOf(cmd.Process.Pid)
 	}
 	return total
+}
+
+// cpuByKind returns the processor time of the processes so far, by their commands.
+func (p *processes) cpuByKind() map[string]time.Duration {
+	all := map[string]time.Duration{}
+	for i, cmd := range p.started {
+		all[p.kinds[i]] += cpuOf(cmd.Process.Pid)
+	}
+	return all
 }
 
 // stop stops all processes in the reverse order of the starts, and removes the folder.

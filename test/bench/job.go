@@ -57,6 +57,7 @@ func (d *deployment) runJob(ctx context.Context, document []byte) (t jobTimes, e
 	if len(document) > 20_000 {
 		every = 100 * time.Millisecond
 	}
+	every = max(every, d.every)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {

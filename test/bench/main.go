@@ -15,6 +15,7 @@
 //   - stored: what the store does again and again, with 100,000 ended jobs and with 1,000;
 //   - dags, jobs: how the time of a task and of a job and the memory grow with their number;
 //   - parties: jobs of 100 parties against jobs of 10, and 1,000 partners against one;
+//   - capacity: what the program predicts that jobs need, against what they take;
 //   - security: the reference job between parties with all security on, against parties with all of it off;
 //   - peer: the reference job on FATE-Flow 2.2.0; not measured by default;
 //   - fate: a job of FATE's own components on FATE-Flow 2.2.0; not measured by default.
@@ -47,6 +48,10 @@ type options struct {
 	parties          []int // of one job
 	partners         int   // of a party
 	stored, waiting  int
+	capacityWork     int // of the jobs of a measurement, in tasks at parties
+	capacityIdle     time.Duration
+	messages         int    // of 1 MB
+	costs            string // a file
 	ended            int
 	hutong, provider string
 	profile          string
@@ -76,6 +81,7 @@ var sections = []section{
 	{"jobs", true, measureJobs},
 	{"parties", true, measureParties},
 	{"security", true, measureSecurity},
+	{"capacity", true, measureCapacity},
 	{"peer", false, measurePeer},
 	{"fate", false, measureFATE},
 }
@@ -99,13 +105,17 @@ func main() {
 	flag.StringVar(&o.hutong, "hutong", "",
 		"the hutong binary (default the one in the folder of this program)")
 	flag.StringVar(&o.profile, "profile", "", "folder for CPU profiles of hutong in each section")
+	flag.StringVar(&o.costs, "costs", "",
+		"file to which the section capacity writes the costs, such as internal/capacity/costs.json")
 	flag.StringVar(&o.cache, "cache", "",
 		"folder in which test/interop/fateflow/install.sh has installed FATE-Flow, for the sections peer and fate")
 	strict := flag.Bool("strict", false, "exit with code 1 if a ratio misses its target")
 	quick := flag.Bool("quick", false, "measure few and small jobs, to test this program")
 	flag.BoolVar(&o.verbose, "verbose", false, "print every measurement and the log of hutong")
 	flag.Parse()
+	o.capacityWork, o.capacityIdle, o.messages = 2000, 20*time.Second, 300
 	if *quick {
+		o.capacityWork, o.capacityIdle, o.messages = 60, 2*time.Second, 10
 		o.runs, o.rounds, o.stored, o.waiting, o.partners, o.ended = 3, 1, 1000, 200, 200, 3000
 		*many, *tasks, *jobs, *parties = "5", "10,50", "5,20", "3,20"
 	}

@@ -141,31 +141,23 @@ func measureManyPartners(ctx context.Context, o options, into *report) error {
 // federation is a party whose partners are simulated.
 type federation struct {
 	processes
-	deployment *deployment // the guest is Hutong; there is no host
-	partners   *simulatedPartners
-	count      int  // of partners
-	silent     bool // some of them never answer
+	deployment *deployment        // the guest is Hutong; there is no host
+	listen     [5]string          // of clients, partners, containers, transport, its partners
+	partners   *simulatedPartners // nil: they are real
+	count      int                // of partners
+	silent     bool               // some of them never answer
 	next       atomic.Int64
+	idleShare  map[string]float64 // of a core that a process takes without jobs, by its kind
 }
 
 // startFederation starts a party with a number of partners, of which some may be silent. The caller must stop
 // it, even after an error.
 func startFederation(ctx context.Context, o options, partners int, silent bool) (f *federation, err error) {
-	f = &federation{count: partners, silent: silent}
-	if f.processes, err = startProcesses(ctx, o.hutong); err != nil {
+	if f, err = newFederation(ctx, o); err != nil {
 		return f, err
 	}
-	id := strings.ToUpper(rand.Text()[:8])
-	var listen [5]string
-	for i := range listen {
-		if listen[i], err = ports.Address(); err != nil {
-			return f, err
-		}
-	}
-	f.deployment = &deployment{guest: "BENCH" + id + "G", urls: map[string]string{}, dir: f.dir,
-		temporal: f.temporal}
-	f.deployment.urls[f.deployment.guest] = "http://" + listen[0]
-	f.partners, err = startSimulatedPartners("http://"+listen[1], f.deployment.guest, f.isSilent)
+	f.count, f.silent = partners, silent
+	f.partners, err = startSimulatedPartners("http://"+f.listen[1], f.deployment.guest, f.isSilent)
 	if err != nil {
 		return f, err
 	}
@@ -173,40 +165,63 @@ func startFederation(ctx context.Context, o options, partners int, silent bool) 
 	for i := range partners {
 		routes[f.partner(i)] = map[string]any{"url": f.partners.url, "transport_url": f.partners.url}
 	}
+	return f, f.startParty(ctx, routes)
+}
+
+// newFederation starts the Temporal server of a party, and chooses its addresses. The caller must stop it,
+// even after an error.
+func newFederation(ctx context.Context, o options) (f *federation, err error) {
+	f = &federation{}
+	if f.processes, err = startProcesses(ctx, o.hutong); err != nil {
+		return f, err
+	}
+	for i := range f.listen {
+		if f.listen[i], err = ports.Address(); err != nil {
+			return f, err
+		}
+	}
+	f.deployment = &deployment{guest: "BENCH" + strings.ToUpper(rand.Text()[:8]) + "G",
+		urls: map[string]string{}, dir: f.dir, temporal: f.temporal}
+	f.deployment.urls[f.deployment.guest] = "http://" + f.listen[0]
+	return f, nil
+}
+
+// startParty starts the processes of the party, with routes to its partners.
+func (f *federation) startParty(ctx context.Context, routes map[string]any) error {
 	settings := map[string]any{
-		"node_id": f.deployment.guest, "listen": listen[0], "data_dir": f.dir,
-		"containers": map[string]any{"listen": listen[2]},
+		"node_id": f.deployment.guest, "listen": f.listen[0], "data_dir": f.dir,
+		"containers": map[string]any{"listen": f.listen[2]},
 		"security":   map[string]any{"mode": "open"},
-		"partners":   map[string]any{"plain_listen": listen[1]},
-		"transport":  map[string]any{"listen": listen[3], "partner_plain_listen": listen[4]},
+		"partners":   map[string]any{"plain_listen": f.listen[1]},
+		"transport":  map[string]any{"listen": f.listen[3], "partner_plain_listen": f.listen[4]},
 		"temporal":   map[string]any{"address": f.temporal},
 		"routes":     routes,
 		"runner": map[string]any{"slots": manySlots, "docker": map[string]any{"enabled": "false"},
-			"process": map[string]any{"allow": []string{exitProgram}}},
+			"process": map[string]any{"allow": []string{exitProgram, sleepProgram}}},
 	}
 	text, err := yaml.Marshal(settings)
 	if err != nil {
-		return f, err
+		return err
 	}
 	file := filepath.Join(f.dir, "party.yaml")
 	if err := os.WriteFile(file, text, 0o600); err != nil {
-		return f, err
+		return err
 	}
 	if err := f.run(ctx, "", "migrate", "-c", file); err != nil {
-		return f, err
+		return err
 	}
 	for _, role := range []string{"api", "worker", "transport"} {
 		if err := f.start(role, "-c", file); err != nil {
-			return f, err
+			return err
 		}
 	}
 	ready := f.deployment.urls[f.deployment.guest] + bfia.PathReady
 	if err := await(ctx, f.deployment.guest, func() error {
 		return apiclient.Call(ctx, http.MethodGet, ready, nil, nil)
 	}); err != nil {
-		return f, err
+		return err
 	}
-	return f, f.deployment.registerProgram(ctx, "nothing", 1, exitProgram)
+	return f.deployment.registerProgram(ctx, "nothing", 1, exitProgram)
 }
 
 func (f *federation) stop() {
@@ -227,7 +242,16 @@ func (f *federation) isSilent(node string) bool {
 
 // document returns a job of two tasks between the party and n partners from the i-th on.
 func (f *federation) document(i, n int) ([]byte, error) {
-	text, err := f.deployment.dagDocument("nothing", shapes[0], 2)
+	var hosts []string
+	for k := range n {
+		hosts = append(hosts, f.partner((i+k)%f.count))
+	}
+	return f.documentWith("nothing", 2, hosts)
+}
+
+// documentWith returns a job whose tasks follow one another, between the party and others.
+func (f *federation) documentWith(provider string, tasks int, hosts []string) ([]byte, error) {
+	text, err := f.deployment.dagDocument(provider, shapes[0], tasks)
 	if err != nil {
 		return nil, err
 	}
@@ -235,12 +259,8 @@ func (f *federation) document(i, n int) ([]byte, error) {
 	if err := json.Unmarshal(text, &document); err != nil {
 		return nil, err
 	}
-	var hosts []string
-	for k := range n {
-		hosts = append(hosts, f.partner((i+k)%f.count))
-	}
 	role := map[string]any{"guest": []string{f.deployment.guest}}
-	if n > 0 {
+	if len(hosts) > 0 {
 		role["host"] = hosts
 	}
 	document["config"].(map[string]any)["role"] = role
