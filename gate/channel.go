@@ -19,6 +19,7 @@ import (
 const (
 	channelPath = "/v1/interconn/chan/"
 	grpcChannel = "/org.ppc.ptp.PrivateTransferTransport/"
+	streamPath  = channelPath + "transport"
 	headerToken = wire.HeaderToken
 	// grpcForbidden and grpcUnavailable are codes of gRPC.
 	grpcForbidden, grpcUnavailable = "7", "14"
@@ -141,41 +142,72 @@ func refuseChannel(w http.ResponseWriter, r *http.Request, httpStatus int, messa
 // RemoteTransport returns a handler that passes calls on to the transport at a host:port of another process
 // of the party. Calls carry their principal, sealed.
 func RemoteTransport(address string, keys Keys, logger *slog.Logger) http.Handler {
+	target := &url.URL{Scheme: "http", Host: address}
+	return NewRemote(keys, logger, nil).To(target)
+}
+
+// Remote passes calls on to transports in other processes of the party. Calls carry their principal, sealed.
+type Remote struct {
+	keys      Keys
+	logger    *slog.Logger
+	onFailure func()
+	one, two  http.RoundTripper // for HTTP/1 and HTTP/2
+}
+
+// NewRemote returns a Remote. onFailure, if set, is called when a transport does not answer. It must not
+// wait.
+func NewRemote(keys Keys, logger *slog.Logger, onFailure func()) *Remote {
 	one, two := httpclient.Direct(), httpclient.Direct()
 	one.MaxIdleConnsPerHost = 256
 	one.DisableCompression, two.DisableCompression = true, true
 	one.WriteBufferSize, one.ReadBufferSize = 64<<10, 64<<10
 	two.Protocols = new(http.Protocols)
 	two.Protocols.SetUnencryptedHTTP2(true)
-	forHTTP1, forHTTP2 := remoteProxy(address, keys, one, logger), remoteProxy(address, keys, two, logger)
+	return &Remote{keys: keys, logger: logger, onFailure: onFailure,
+		one: keys.Sender(identity.Principal{}, one), two: keys.Sender(identity.Principal{}, two)}
+}
+
+// To returns a handler that passes calls on to the transport at a URL, whose path precedes theirs.
+func (m *Remote) To(target *url.URL) http.Handler {
+	forHTTP1, forHTTP2 := m.proxy(target, m.one, false), m.proxy(target, m.two, true)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor >= 2 {
+		// Over HTTP/1, the answer to a stream that ends early may be lost.
+		if r.ProtoMajor >= 2 || r.URL.Path == streamPath {
 			forHTTP2.ServeHTTP(w, r)
 			return
 		}
+		// Otherwise the server closes the body when the answer begins. If the proxy has not read its end, it
+		// then breaks the connection from which it copies the answer.
+		_ = http.NewResponseController(w).EnableFullDuplex()
 		forHTTP1.ServeHTTP(w, r)
 	})
 }
 
-func remoteProxy(address string, keys Keys, pool http.RoundTripper, logger *slog.Logger) http.Handler {
-	target := &url.URL{Scheme: "http", Host: address}
+func (m *Remote) proxy(target *url.URL, pool http.RoundTripper, overHTTP2 bool) http.Handler {
 	return &httputil.ReverseProxy{
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(target)
 			pr.Out.Host = target.Host
+			if overHTTP2 && pr.Out.Body != nil {
+				// The proxy's own body ignores Close, which ends the read of a body whose call was answered.
+				pr.Out.Body = pr.In.Body
+			}
 		},
-		Transport:      keys.Sender(identity.Principal{}, pool),
+		Transport:      pool,
 		ModifyResponse: keepGRPCStatus,
 		FlushInterval:  -1,
 		BufferPool:     buffers{},
-		ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		ErrorLog:       slog.NewLogLogger(m.logger.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() != nil {
-				return // the container is gone, or the gate stops
+				return // the caller is gone, or this process stops
 			}
-			logger.Warn("failed to pass a container's call to the transport", "address", address,
+			m.logger.Warn("failed to pass a call to the transport", "address", target.Host,
 				"path", r.URL.Path, "error", err)
-			refuseChannel(w, r, http.StatusServiceUnavailable, "the transport does not answer; try again")
+			if m.onFailure != nil {
+				m.onFailure()
+			}
+			RefuseUnavailable(w, r, "the transport does not answer; try again")
 		},
 	}
 }
@@ -190,6 +222,11 @@ func keepGRPCStatus(r *http.Response) error {
 		}
 	}
 	return nil
+}
+
+// RefuseUnavailable refuses a call of the transport with a retryable answer, in the encoding of the call.
+func RefuseUnavailable(w http.ResponseWriter, r *http.Request, message string) {
+	refuseChannel(w, r, http.StatusServiceUnavailable, message)
 }
 
 // startedWriter records whether an answer was started.

@@ -20,6 +20,8 @@ type incomingPush struct {
 	allocation *queue.Allocation
 	// encoded is the number of bytes of the body that was received, in its encoding.
 	encoded int64
+	// relayed is set if the transport of the party that holds its session has it.
+	relayed bool
 }
 
 func (p *incomingPush) discard() {
@@ -83,12 +85,14 @@ func (t *Transport) accept(ctx context.Context, x *exchange, s *queue.Session, f
 		return err
 	}
 	duplicate, err := t.enqueue(ctx, x, s, p)
-	if err != nil {
+	if err != nil || p.relayed {
 		p.discard()
+	}
+	if err != nil {
 		return err
 	}
 
-	if !duplicate && isPartnerPath(x.r.URL.Path) {
+	if !duplicate && !p.relayed && isPartnerPath(x.r.URL.Path) {
 		t.countReceived(x.headers[wire.HeaderSessionID], x.headers.Source(), x.headers[wire.HeaderTaskID],
 			p.encoded)
 	}
@@ -199,9 +203,17 @@ func (t *Transport) enqueue(ctx context.Context, x *exchange, s *queue.Session, 
 }
 
 // enqueueInNamedSession enqueues a push that names its session only in its metadata. It was received on the
-// budget of the session "" and moves to that of its own session.
+// budget of the session "" and moves to that of its own session, or on to the transport that holds it.
 func (t *Transport) enqueueInNamedSession(ctx context.Context, x *exchange, topic string, p *incomingPush,
 ) (duplicate bool, err error) {
+	if to, err := t.findElsewhere(x); err != nil {
+		return false, err
+	} else if to != nil {
+		if err := t.checkTarget(x); err != nil {
+			return false, err
+		}
+		return t.relayPush(ctx, x, topic, p, to)
+	}
 	err = t.inSession(x, func(_ *Transport, x *exchange, s *queue.Session) error {
 		if s.ID() == "" {
 			return errNoSession

@@ -21,7 +21,8 @@ import (
 type Config struct {
 	// NodeID is the party's own node id.
 	NodeID string
-	// Spool is the folder that holds the messages. New creates it. It belongs to one transport at a time.
+	// Spool is the folder that holds the messages. New creates it. It belongs to one transport at a time, or
+	// New returns ErrInUse.
 	Spool string
 	// Route returns the base URL of a partner's transport, to which /v1/interconn/chan/invoke is appended. It
 	// is called for every push to another node and must not block.
@@ -30,6 +31,10 @@ type Config struct {
 	// [status.Error] that is sent as it is, or another error, which is sent as status.Internal without its
 	// text. Nil allows everything, which is for tests.
 	Authorize func(ctx context.Context, call Call) error
+	// Elsewhere finds the transport of the party that holds a session, before the body is read. It returns a
+	// handler that passes the call on to its PeerHandler, or nil if this transport holds the session. Nil is
+	// for a party with one transport.
+	Elsewhere func(ctx context.Context, sessionID string) (http.Handler, error)
 	// Outgoing sends the requests to the transports of partners. Nil sends them directly, which is for tests.
 	Outgoing interface {
 		http.RoundTripper
@@ -113,6 +118,7 @@ type Transport struct {
 	nodeID    string
 	route     func(string) (string, bool)
 	authorize func(context.Context, Call) error
+	elsewhere func(context.Context, string) (http.Handler, error)
 	client    *http.Client
 	pool      interface{ CloseIdleConnections() } // of client
 	log       *slog.Logger
@@ -142,6 +148,7 @@ func New(cfg Config) (*Transport, error) {
 		nodeID:    cfg.NodeID,
 		route:     cfg.Route,
 		authorize: cfg.Authorize,
+		elsewhere: cfg.Elsewhere,
 		log:       cfg.Logger,
 		limits:    cfg.Limits.withDefaults(),
 		minRate:   defaultMinRate,
@@ -197,6 +204,15 @@ func TunePool(pool *http.Transport) {
 // calls with status.SessionReleased. It is called at the job's end. It may be repeated, and the session may
 // be unknown.
 func (t *Transport) ReleaseSession(sessionID string) { t.broker.ReleaseSession(sessionID) }
+
+// VolumeID returns the id of the spool. It stays the same when another process opens the spool.
+func (t *Transport) VolumeID() string { return t.broker.Volume() }
+
+// SessionIDs returns the ids of the sessions that hold or remember something, or are in use.
+func (t *Transport) SessionIDs() []string { return t.broker.SessionIDs() }
+
+// ErrInUse reports that another process uses the spool.
+var ErrInUse = queue.ErrInUse
 
 // Server is an http.Server whose listener refuses requests that HTTP forbids.
 type Server struct{ *http.Server }

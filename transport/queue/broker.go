@@ -3,6 +3,8 @@ package queue
 import (
 	"cmp"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -106,6 +108,16 @@ func Open(cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// Volume returns the id of the spool's folder. It stays the same when another process opens the folder.
+func (b *Broker) Volume() string { return b.spool.volume }
+
+// SessionIDs returns the ids of the sessions that hold or remember something, or are in use.
+func (b *Broker) SessionIDs() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(maps.Keys(b.sessions))
 }
 
 // unlock unlocks mu and does the file work that accumulated under it.

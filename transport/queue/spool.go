@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 // spool is the folder that holds the messages:
 //
 //	lock            locked by the process that uses the folder
+//	volume          the folder's id, which it keeps when another process uses it
 //	released        ids of released sessions, one in a line
 //	tmp/            bodies that are being received or are in transit to partners
 //	s<n>/           a session
@@ -33,11 +35,15 @@ type spool struct {
 	dir    string
 	log    *slog.Logger
 	lock   *os.File
+	volume string
 	number atomic.Int64
 
 	mu       sync.Mutex // guards the file of released sessions
 	released *os.File
 }
+
+// ErrInUse reports that another process uses a spool.
+var ErrInUse = errors.New("it is in use by another transport; each needs a folder of its own")
 
 // openSpool locks a folder for this process, and creates it if necessary.
 func openSpool(dir string, log *slog.Logger) (*spool, error) {
@@ -55,8 +61,10 @@ func openSpool(dir string, log *slog.Logger) (*spool, error) {
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = lock.Close()
-		return nil, fmt.Errorf("failed to lock the spool %s, which is in use by another transport: %w; "+
-			"a party has one transport", dir, err)
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrInUse
+		}
+		return nil, fmt.Errorf("failed to lock the spool %s: %w", dir, err)
 	}
 	sp.lock = lock
 
@@ -69,7 +77,32 @@ func openSpool(dir string, log *slog.Logger) (*spool, error) {
 		sp.close()
 		return nil, fmt.Errorf("failed to clear the spool: %w", err)
 	}
+	if sp.volume, err = readVolume(dir); err != nil {
+		sp.close()
+		return nil, err
+	}
 	return sp, nil
+}
+
+// readVolume returns the id of a locked folder, and makes it at the first time.
+func readVolume(dir string) (string, error) {
+	path := filepath.Join(dir, "volume")
+	b, err := os.ReadFile(path)
+	if err == nil && len(bytes.TrimSpace(b)) > 0 {
+		return string(bytes.TrimSpace(b)), nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("failed to read the id of the spool: %w", err)
+	}
+	id := rand.Text()
+	err = os.WriteFile(path+".new", []byte(id+"\n"), 0o600)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("failed to write the id of the spool: %w", err)
+	}
+	return id, nil
 }
 
 // close unlocks the folder. Everything in it stays.

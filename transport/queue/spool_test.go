@@ -41,7 +41,7 @@ func files(t testing.TB, dir string) (out []string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if name, _ := filepath.Rel(dir, path); err == nil && !d.IsDir() && name != "lock" &&
-			name != "released" {
+			name != "released" && name != "volume" {
 			out = append(out, name)
 		}
 		return err
@@ -283,12 +283,15 @@ func TestSpoolIsCleaned(t *testing.T) {
 	mustPush(t, s, "x", "", "kept")
 	mustPush(t, s, "y", "", strings.Repeat("x", InlineBytes+1))
 	_, err := openSpool(dir, quiet())
+	require.ErrorIs(t, err, ErrInUse)
 	require.ErrorContains(t, err, "in use by another transport")
+	volume := b.Volume()
 	b.crash()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tmp", "7"), []byte("x"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "1000.blob"), []byte("x"), 0o600))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "s2000"), 0o700))
 	b = restart(t, dir, Limits{})
+	require.Equal(t, volume, b.Volume(), "the folder keeps its id")
 	require.Len(t, files(t, dir), 3, "two logs and a blob")
 	require.Greater(t, b.spool.nextNumber(), int64(2000), "names are not reused")
 	require.NoDirExists(t, filepath.Join(dir, "s2000"))

@@ -1,0 +1,120 @@
+package party
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"hutong/gate"
+	"hutong/internal/placement"
+	"hutong/store"
+	"hutong/transport"
+)
+
+// standbyPoll is the interval in which a standby transport tries to lock its spool.
+const standbyPoll = 500 * time.Millisecond
+
+// openTransport opens this process's transport. A standby waits until its spool is free.
+func (p *Party) openTransport(ctx context.Context) (*transport.Transport, error) {
+	const mib = 1 << 20
+	cfg := transport.Config{
+		NodeID: p.cfg.NodeID,
+		Spool:  p.cfg.Transport.SpoolDir,
+		Route: func(node string) (string, bool) {
+			partner, ok := p.partners.Lookup(node)
+			return partner.Transport(), ok
+		},
+		Authorize:  p.authorizeCall,
+		OnTransfer: p.metrics.Transfer, OnForwardFailure: p.metrics.ForwardFailure,
+		Outgoing: p.partners.Transport(transport.TunePool),
+		Logger:   p.base, // it adds the node id itself
+		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
+			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
+			TotalBytes:   int64(p.cfg.Transport.TotalMiB) * mib,
+			PartnerBytes: int64(p.cfg.Transport.PartnerMiB) * mib,
+			SessionTTL:   p.cfg.Transport.SessionTTL},
+	}
+	if p.placements != nil {
+		cfg.Elsewhere = p.findElsewhere
+	}
+	for waiting := false; ; waiting = true {
+		t, err := transport.New(cfg)
+		if err == nil {
+			return t, nil
+		}
+		if !p.cfg.Transport.Standby || !errors.Is(err, transport.ErrInUse) {
+			return nil, fmt.Errorf("failed to open the transport of party %s (transport.spool_dir): %w",
+				p.cfg.NodeID, err)
+		}
+		if !waiting {
+			p.logger.Info("the spool is in use; this transport waits to take it over",
+				"spool_dir", p.cfg.Transport.SpoolDir)
+		}
+		select {
+		case <-time.After(standbyPoll):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("failed to take over the spool of party %s: %w", p.cfg.NodeID, ctx.Err())
+		}
+	}
+}
+
+func (p *Party) startTransport(ctx context.Context) error {
+	t, err := p.openTransport(ctx)
+	if err != nil {
+		return err
+	}
+	p.channel = t
+	p.metrics.CollectTransport(t.Stats, int64(p.cfg.Transport.TotalMiB)<<20)
+	p.onStop(t.Close)
+	withdraw, err := p.announceTransport(ctx, t)
+	if err != nil {
+		return err
+	}
+	own := t.ContainerHandler()
+	if p.cfg.Security.OpenPartners {
+		own = t.Handler()
+	}
+	srv := t.Server()
+	srv.Handler = p.keys.Accept(p.withPeers(own, t), p.recordForgedCaller)
+	err = p.serve(ctx, "transport.listen", p.cfg.Transport.Listen, srv.Serve, srv.Shutdown)
+	if withdraw != nil {
+		p.onStop(withdraw) // before the server stops, so that it gets no new sessions
+	}
+	return err
+}
+
+// announceTransport records this process's transport in the database, if the party has several. withdraw is
+// nil otherwise.
+func (p *Party) announceTransport(ctx context.Context, t *transport.Transport) (
+	withdraw func(context.Context) error, err error) {
+	if p.placements == nil {
+		return nil, nil
+	}
+	own := store.Transport{VolumeID: t.VolumeID(), Name: p.cfg.Transport.Name,
+		Address: p.cfg.TransportAddress()}
+	if own.Name == "" {
+		own.Name = hostname()
+	}
+	p.logger.Info("serves one of the party's transports", "transport", own.Name, "volume", own.VolumeID,
+		"address", own.Address)
+	return p.placements.Announce(ctx, placement.Announcement{Transport: own, Sessions: t.SessionIDs,
+		SessionTTL: p.cfg.Transport.SessionTTL})
+}
+
+// withPeers returns a handler that also serves what other processes of the party pass on to a transport. They
+// have sealed the caller.
+func (p *Party) withPeers(own http.Handler, t *transport.Transport) http.Handler {
+	if p.placements == nil {
+		return own
+	}
+	passedOn := t.PeerHandler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if transport.IsPeerPath(r.URL.Path) && gate.IsFromProcess(r.Context()) {
+			passedOn.ServeHTTP(w, r)
+			return
+		}
+		own.ServeHTTP(w, r)
+	})
+}

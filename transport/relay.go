@@ -1,0 +1,190 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"hutong/internal/httpguard"
+	"hutong/transport/queue"
+	"hutong/transport/status"
+	"hutong/transport/wire"
+)
+
+// A party may have several transports, each with a spool of its own. Each session is at one of them. The
+// others pass its calls on, once: a transport serves what comes to its PeerHandler, or refuses it.
+
+// pathPeer begins the paths of PeerHandler: /volume/VOLUME_ID/v1/interconn/chan/push.
+const pathPeer = "/volume/"
+
+// PeerPath returns what precedes the path of a call to the PeerHandler of the transport with a volume.
+func PeerPath(volumeID string) string { return pathPeer + volumeID }
+
+// IsPeerPath reports whether a path is one of PeerHandler.
+func IsPeerPath(path string) bool { return strings.HasPrefix(path, pathPeer) }
+
+// PeerHandler returns a handler for the calls that other processes of the party pass on, of containers and
+// partners, at PeerPath. They have found that this transport holds the session. A call for another volume is
+// refused with status.NoInstance: its caller has an old address, and tries again.
+func (t *Transport) PeerHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		volume, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, pathPeer), "/")
+		r.URL.Path, r.URL.RawPath = httpguard.CleanPath("/"+path), ""
+		x := t.newExchange(w, r)
+		x.fromPeer = true
+		if volume != t.VolumeID() {
+			x.refuse(http.StatusServiceUnavailable, status.Errorf(status.NoInstance,
+				"this transport does not hold the session; try again"))
+			return
+		}
+		t.serveRoute(x, allRoutes)
+	})
+}
+
+// findElsewhere returns a handler that passes a call on to the transport that holds its session, or nil if
+// this one does, or if only the metadata inside the body names the session.
+func (t *Transport) findElsewhere(x *exchange) (http.Handler, error) {
+	id := x.headers[wire.HeaderSessionID]
+	if t.elsewhere == nil || x.fromPeer || id == "" {
+		return nil, nil
+	}
+	if err := t.admit(x); err != nil {
+		return nil, err
+	}
+	return t.elsewhere(x.r.Context(), id)
+}
+
+// relay passes a call on. Its body streams through this process, as fast as the other transport accepts it.
+func (t *Transport) relay(x *exchange, to http.Handler) {
+	t.counters.relayed.Add(1)
+	ctx, cancel := context.WithCancel(x.r.Context())
+	defer cancel()
+	defer context.AfterFunc(t.ctx, cancel)()
+	r := x.r.WithContext(ctx)
+	// The rest of a body that was refused must not hold the connection, nor a stream that was ended.
+	defer x.setReadTimeout(x.minRate.grace)
+	if x.r.URL.Path == pathStream && x.r.ProtoMajor < 2 {
+		_ = x.rc.EnableFullDuplex()
+		body := &interruptible{Reader: x.r.Body, interrupt: func() { x.setReadTimeout(-1) }}
+		r.Body = body
+		defer func() { _ = body.Close() }()
+	}
+
+	w := &relayedAnswer{ResponseWriter: x.w}
+	to.ServeHTTP(w, r)
+	if !w.started && t.ctx.Err() != nil {
+		x.refuse(http.StatusServiceUnavailable, queue.ErrClosed)
+	}
+}
+
+// interruptible is the body of a stream over HTTP/1. Its Close ends a Read, for which the body's own waits.
+type interruptible struct {
+	io.Reader
+	interrupt func()
+	ended     atomic.Bool // nothing more is read
+}
+
+// Read implements [io.Reader].
+func (b *interruptible) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil {
+		b.ended.Store(true)
+	}
+	return n, err
+}
+
+// Close implements [io.Closer].
+func (b *interruptible) Close() error {
+	if !b.ended.Load() {
+		b.interrupt()
+	}
+	return nil
+}
+
+// relayedAnswer records whether an answer was started.
+type relayedAnswer struct {
+	http.ResponseWriter
+	started bool
+}
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *relayedAnswer) WriteHeader(status int) {
+	w.started = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [http.ResponseWriter].
+func (w *relayedAnswer) Write(b []byte) (int, error) {
+	w.started = true
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets [http.ResponseController] reach the connection.
+func (w *relayedAnswer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// relayPush passes a push on whose session was named inside its body, and which was received here. It sends
+// it once: if that fails, the partner repeats the push.
+func (t *Transport) relayPush(ctx context.Context, x *exchange, topic string, p *incomingPush,
+	to http.Handler) (duplicate bool, err error) {
+	t.counters.relayed.Add(1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(t.ctx, cancel)()
+
+	head := wire.EncodeProtobufPush(topic, p.body.Size())
+	body := io.MultiReader(bytes.NewReader(head), p.body.Reader())
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, pathInvoke, body)
+	if err != nil {
+		return false, err
+	}
+	r.ContentLength = int64(len(head)) + p.body.Size()
+	for name, value := range x.headers {
+		r.Header.Set(name, value)
+	}
+	r.Header.Set("Content-Type", wire.Protobuf.ContentType())
+	r.Header.Set(wire.HeaderVersion, wire.PassThrough)
+	r.Header.Set(wire.HeaderURI, pathPush)
+	r.RemoteAddr = x.r.RemoteAddr
+
+	w := &bufferedAnswer{header: http.Header{}}
+	to.ServeHTTP(w, r)
+	switch out, err := wire.Protobuf.DecodeAnswer(w.body.Bytes()); {
+	case t.ctx.Err() != nil:
+		return false, queue.ErrClosed
+	case ctx.Err() != nil:
+		return false, status.Errorf(status.Timeout, "the message was not passed on in time; try again")
+	case err != nil || out.Code == "":
+		return false, errNoHolder
+	case out.Code != status.OK:
+		return false, &status.Error{Code: out.Code, Message: out.Message}
+	default:
+		p.relayed = true
+		return strings.HasPrefix(out.Message, duplicateMark), nil
+	}
+}
+
+var errNoHolder = status.Errorf(status.NoInstance, "the transport that holds the session does not answer; "+
+	"try again")
+
+// bufferedAnswer keeps the answer to a push, which holds no message.
+type bufferedAnswer struct {
+	header http.Header
+	body   bytes.Buffer
+}
+
+// Header implements [http.ResponseWriter].
+func (w *bufferedAnswer) Header() http.Header { return w.header }
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *bufferedAnswer) WriteHeader(int) {}
+
+// Write implements [http.ResponseWriter].
+func (w *bufferedAnswer) Write(b []byte) (int, error) {
+	if w.body.Len()+len(b) > maxAnswer {
+		return 0, errNoHolder
+	}
+	return w.body.Write(b)
+}
