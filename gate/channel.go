@@ -139,18 +139,20 @@ func refuseChannel(w http.ResponseWriter, r *http.Request, httpStatus int, messa
 	_, _ = w.Write(append(head, tail...))
 }
 
-// RemoteTransport returns a handler that passes calls on to the transport at a host:port of another process
+// RemoteTransport returns a handler that relays calls to the transport at a host:port of another process
 // of the party. Calls carry their principal, sealed.
 func RemoteTransport(address string, keys Keys, logger *slog.Logger) http.Handler {
-	target := &url.URL{Scheme: "http", Host: address}
-	return NewRemote(keys, logger, nil).To(target)
+	m := NewRemote(keys, logger, nil)
+	m.relays = false
+	return m.To(&url.URL{Scheme: "http", Host: address})
 }
 
-// Remote passes calls on to transports in other processes of the party. Calls carry their principal, sealed.
+// Remote relays calls to transports in other processes of the party. Calls carry their principal, sealed.
 type Remote struct {
 	keys      Keys
 	logger    *slog.Logger
 	onFailure func()
+	relays    bool              // calls of partners too
 	one, two  http.RoundTripper // for HTTP/1 and HTTP/2
 }
 
@@ -163,22 +165,24 @@ func NewRemote(keys Keys, logger *slog.Logger, onFailure func()) *Remote {
 	one.WriteBufferSize, one.ReadBufferSize = 64<<10, 64<<10
 	two.Protocols = new(http.Protocols)
 	two.Protocols.SetUnencryptedHTTP2(true)
-	return &Remote{keys: keys, logger: logger, onFailure: onFailure,
+	return &Remote{keys: keys, logger: logger, onFailure: onFailure, relays: true,
 		one: keys.Sender(identity.Principal{}, one), two: keys.Sender(identity.Principal{}, two)}
 }
 
-// To returns a handler that passes calls on to the transport at a URL, whose path precedes theirs.
+// To returns a handler that relays calls to the transport at a URL, whose path precedes theirs.
 func (m *Remote) To(target *url.URL) http.Handler {
 	forHTTP1, forHTTP2 := m.proxy(target, m.one, false), m.proxy(target, m.two, true)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Over HTTP/1, the answer to a stream that ends early may be lost.
+		// Over HTTP/1, the answer to a partner's stream that ends early may be lost.
 		if r.ProtoMajor >= 2 || r.URL.Path == streamPath {
 			forHTTP2.ServeHTTP(w, r)
 			return
 		}
-		// Otherwise the server closes the body when the answer begins. If the proxy has not read its end, it
-		// then breaks the connection from which it copies the answer.
-		_ = http.NewResponseController(w).EnableFullDuplex()
+		if m.relays {
+			// Otherwise the server closes the body when the answer begins. If the proxy has not read its end, it
+			// then breaks the connection from which it copies the answer.
+			_ = http.NewResponseController(w).EnableFullDuplex()
+		}
 		forHTTP1.ServeHTTP(w, r)
 	})
 }
@@ -188,7 +192,7 @@ func (m *Remote) proxy(target *url.URL, pool http.RoundTripper, overHTTP2 bool) 
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(target)
 			pr.Out.Host = target.Host
-			if overHTTP2 && pr.Out.Body != nil {
+			if m.relays && overHTTP2 && pr.Out.Body != nil {
 				// The proxy's own body ignores Close, which ends the read of a body whose call was answered.
 				pr.Out.Body = pr.In.Body
 			}
@@ -202,7 +206,7 @@ func (m *Remote) proxy(target *url.URL, pool http.RoundTripper, overHTTP2 bool) 
 			if r.Context().Err() != nil {
 				return // the caller is gone, or this process stops
 			}
-			m.logger.Warn("failed to pass a call to the transport", "address", target.Host,
+			m.logger.Warn("failed to relay a call to the transport", "address", target.Host,
 				"path", r.URL.Path, "error", err)
 			if m.onFailure != nil {
 				m.onFailure()

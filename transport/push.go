@@ -20,7 +20,7 @@ type incomingPush struct {
 	allocation *queue.Allocation
 	// encoded is the number of bytes of the body that was received, in its encoding.
 	encoded int64
-	// relayed is set if the transport of the party that holds its session has it.
+	// relayed is set if it was relayed to the transport of the party that holds its session.
 	relayed bool
 }
 

@@ -15,26 +15,26 @@ import (
 )
 
 // A party may have several transports, each with a spool of its own. Each session is at one of them. The
-// others pass its calls on, once: a transport serves what comes to its PeerHandler, or refuses it.
+// others relay its calls, once: a transport serves what comes to its RelayHandler, or refuses it.
 
-// pathPeer begins the paths of PeerHandler: /volume/VOLUME_ID/v1/interconn/chan/push.
-const pathPeer = "/volume/"
+// pathRelayed begins the paths of RelayHandler: /volume/VOLUME_ID/v1/interconn/chan/push.
+const pathRelayed = "/volume/"
 
-// PeerPath returns what precedes the path of a call to the PeerHandler of the transport with a volume.
-func PeerPath(volumeID string) string { return pathPeer + volumeID }
+// RelayPath returns what precedes the path of a call to the RelayHandler of the transport with a volume.
+func RelayPath(volumeID string) string { return pathRelayed + volumeID }
 
-// IsPeerPath reports whether a path is one of PeerHandler.
-func IsPeerPath(path string) bool { return strings.HasPrefix(path, pathPeer) }
+// IsRelayPath reports whether a path is one of RelayHandler.
+func IsRelayPath(path string) bool { return strings.HasPrefix(path, pathRelayed) }
 
-// PeerHandler returns a handler for the calls that other processes of the party pass on, of containers and
-// partners, at PeerPath. They have found that this transport holds the session. A call for another volume is
+// RelayHandler returns a handler for the calls that other processes of the party relay, of containers and
+// partners, at RelayPath. They have found that this transport holds the session. A call for another volume is
 // refused with status.NoInstance: its caller has an old address, and tries again.
-func (t *Transport) PeerHandler() http.Handler {
+func (t *Transport) RelayHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		volume, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, pathPeer), "/")
+		volume, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, pathRelayed), "/")
 		r.URL.Path, r.URL.RawPath = httpguard.CleanPath("/"+path), ""
 		x := t.newExchange(w, r)
-		x.fromPeer = true
+		x.relayed = true
 		if volume != t.VolumeID() {
 			x.refuse(http.StatusServiceUnavailable, status.Errorf(status.NoInstance,
 				"this transport does not hold the session; try again"))
@@ -44,11 +44,11 @@ func (t *Transport) PeerHandler() http.Handler {
 	})
 }
 
-// findElsewhere returns a handler that passes a call on to the transport that holds its session, or nil if
-// this one does, or if only the metadata inside the body names the session.
+// findElsewhere returns a handler that relays a call to the transport that holds its session, or nil if this
+// one does, or if only the metadata inside the body names the session.
 func (t *Transport) findElsewhere(x *exchange) (http.Handler, error) {
 	id := x.headers[wire.HeaderSessionID]
-	if t.elsewhere == nil || x.fromPeer || id == "" {
+	if t.elsewhere == nil || x.relayed || id == "" {
 		return nil, nil
 	}
 	if err := t.admit(x); err != nil {
@@ -57,7 +57,7 @@ func (t *Transport) findElsewhere(x *exchange) (http.Handler, error) {
 	return t.elsewhere(x.r.Context(), id)
 }
 
-// relay passes a call on. Its body streams through this process, as fast as the other transport accepts it.
+// relay relays a call. Its body streams through this process, as fast as the other transport accepts it.
 func (t *Transport) relay(x *exchange, to http.Handler) {
 	t.counters.relayed.Add(1)
 	ctx, cancel := context.WithCancel(x.r.Context())
@@ -73,7 +73,7 @@ func (t *Transport) relay(x *exchange, to http.Handler) {
 		defer func() { _ = body.Close() }()
 	}
 
-	w := &relayedAnswer{ResponseWriter: x.w}
+	w := &relayedAnswer{ResponseWriter: x.w, x: x}
 	to.ServeHTTP(w, r)
 	if !w.started && t.ctx.Err() != nil {
 		x.refuse(http.StatusServiceUnavailable, queue.ErrClosed)
@@ -104,9 +104,11 @@ func (b *interruptible) Close() error {
 	return nil
 }
 
-// relayedAnswer records whether an answer was started.
+// relayedAnswer records whether an answer was started, and bounds the time in which the caller must read it:
+// the transport that holds the session does not see that caller.
 type relayedAnswer struct {
 	http.ResponseWriter
+	x       *exchange
 	started bool
 }
 
@@ -119,14 +121,23 @@ func (w *relayedAnswer) WriteHeader(status int) {
 // Write implements [http.ResponseWriter].
 func (w *relayedAnswer) Write(b []byte) (int, error) {
 	w.started = true
+	w.x.setWriteTimeout(w.x.minRate.timeout(int64(len(b))))
+	defer w.x.setWriteTimeout(0) // a pop or a stream may wait between two writes
 	return w.ResponseWriter.Write(b)
+}
+
+// FlushError sends what was written, for [http.ResponseController].
+func (w *relayedAnswer) FlushError() error {
+	w.x.setWriteTimeout(w.x.minRate.grace)
+	defer w.x.setWriteTimeout(0)
+	return w.x.rc.Flush()
 }
 
 // Unwrap lets [http.ResponseController] reach the connection.
 func (w *relayedAnswer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// relayPush passes a push on whose session was named inside its body, and which was received here. It sends
-// it once: if that fails, the partner repeats the push.
+// relayPush relays a push whose session was named inside its body, and which was received here. It sends it
+// once: if that fails, the partner repeats the push.
 func (t *Transport) relayPush(ctx context.Context, x *exchange, topic string, p *incomingPush,
 	to http.Handler) (duplicate bool, err error) {
 	t.counters.relayed.Add(1)
@@ -134,6 +145,9 @@ func (t *Transport) relayPush(ctx context.Context, x *exchange, topic string, p 
 	defer cancel()
 	defer context.AfterFunc(t.ctx, cancel)()
 
+	// Its own session has the budget from now on, at the other transport. That of the session "" must not wait
+	// for it.
+	p.allocation.Release()
 	head := wire.EncodeProtobufPush(topic, p.body.Size())
 	body := io.MultiReader(bytes.NewReader(head), p.body.Reader())
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, pathInvoke, body)
@@ -150,7 +164,10 @@ func (t *Transport) relayPush(ctx context.Context, x *exchange, topic string, p 
 	r.RemoteAddr = x.r.RemoteAddr
 
 	w := &bufferedAnswer{header: http.Header{}}
-	to.ServeHTTP(w, r)
+	err = serveUnlessAborted(to, w, r)
+	if err != nil {
+		w.body.Reset() // of an answer that was cut off
+	}
 	switch out, err := wire.Protobuf.DecodeAnswer(w.body.Bytes()); {
 	case t.ctx.Err() != nil:
 		return false, queue.ErrClosed
@@ -164,6 +181,21 @@ func (t *Transport) relayPush(ctx context.Context, x *exchange, topic string, p 
 		p.relayed = true
 		return strings.HasPrefix(out.Message, duplicateMark), nil
 	}
+}
+
+// serveUnlessAborted runs a handler. One that aborts its answer must not end the call with what it holds.
+func serveUnlessAborted(h http.Handler, w http.ResponseWriter, r *http.Request) (err error) {
+	defer func() {
+		switch cause := recover(); cause {
+		case nil:
+		case http.ErrAbortHandler:
+			err = errNoHolder
+		default:
+			panic(cause)
+		}
+	}()
+	h.ServeHTTP(w, r)
+	return nil
 }
 
 var errNoHolder = status.Errorf(status.NoInstance, "the transport that holds the session does not answer; "+

@@ -9,12 +9,16 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"hutong/gate"
+	"hutong/transport/ptp"
 	"hutong/transport/status"
 	"hutong/transport/wire"
 )
@@ -38,7 +42,7 @@ func passOn(t testing.TB, holder *Transport, volume string) http.Handler {
 	require.NoError(t, err)
 	srv := httptest.NewUnstartedServer(nil)
 	srv.Config = holder.Server().Server
-	srv.Config.Handler = keys.Accept(holder.PeerHandler(), func(_ *http.Request, err error) { t.Error(err) })
+	srv.Config.Handler = keys.Accept(holder.RelayHandler(), func(_ *http.Request, err error) { t.Error(err) })
 	srv.Start()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -46,7 +50,7 @@ func passOn(t testing.TB, holder *Transport, volume string) http.Handler {
 		require.NoError(t, holder.Close(ctx))
 		srv.Close()
 	})
-	target, err := url.Parse(srv.URL + PeerPath(volume))
+	target, err := url.Parse(srv.URL + RelayPath(volume))
 	require.NoError(t, err)
 	return gate.NewRemote(keys, quiet(), nil).To(target)
 }
@@ -69,30 +73,29 @@ func TestThroughRelay(t *testing.T) {
 // TestRelayBackPressure checks that a relay holds nothing of a message: while its receiver's session is full,
 // the relay reads no more of the body than the network's buffers take.
 func TestRelayBackPressure(t *testing.T) {
-	limits := Limits{SessionBytes: 4 * mib, PushTimeout: time.Minute}
+	limits := Limits{SessionBytes: 64 * mib, MessageBytes: 16 * mib, PushTimeout: time.Minute}
 	holder := open(t, Config{NodeID: "B", Logger: quiet(), Limits: limits})
 	n := &node{Transport: holder, url: relayTo(t, holder, limits)}
-	c := n.container(t, "s")
+	c := n.container(t, "s").protobuf()
+	large := make([]byte, 15*mib)
 	for range 4 {
-		c.mustPush("B", "x", make([]byte, mib/2))
+		c.mustPush("B", "x", large)
 	}
-	for holder.Stats().Bytes+mib < 4*mib {
-		c.mustPush("B", "x", make([]byte, mib/2))
-	}
-	body := c.pushBody("x", make([]byte, mib))
-	read := 0
+	body := c.pushBody("x", large)
+	var read atomic.Int64
 	slow := readerFunc(func(p []byte) (int, error) {
-		if read == len(body) {
+		at := int(read.Load())
+		if at == len(body) {
 			return 0, io.EOF
 		}
-		n := copy(p, body[read:])
-		read += n
+		n := copy(p, body[at:])
+		read.Add(int64(n))
 		return n, nil
 	})
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, n.url+pathPush, slow)
 	require.NoError(t, err)
 	r.ContentLength = int64(len(body))
-	for name, value := range map[string]string{"Content-Type": "application/json",
+	for name, value := range map[string]string{"Content-Type": wire.Protobuf.ContentType(),
 		wire.HeaderSessionID: "s", wire.HeaderTargetNodeID: "B"} {
 		r.Header.Set(name, value)
 	}
@@ -108,15 +111,141 @@ func TestRelayBackPressure(t *testing.T) {
 		answered <- err
 	}()
 	eventually(t, "the push waits", func() bool { return holder.Stats().Writers == 1 })
+	before := int64(-1)
+	require.Eventually(t, func() bool { // no more is read
+		now := read.Load()
+		same := now == before
+		before = now
+		return same
+	}, 20*time.Second, 300*time.Millisecond)
 	select {
 	case err := <-answered:
 		require.Fail(t, "the push does not wait", "%v", err)
 	default:
 	}
-	c.mustPop("x")
-	c.mustPop("x")
-	c.mustPop("x")
+	require.Less(t, read.Load(), int64(len(body)))
+	for range 4 {
+		c.mustPop("x")
+	}
 	require.NoError(t, <-answered)
+	require.EqualValues(t, len(body), read.Load())
+}
+
+// TestStuckPushesBlockNoRelay checks that pushes of gRPC to sessions that are full do not hold up those to
+// others, although all of them come to the transport on one connection.
+func TestStuckPushesBlockNoRelay(t *testing.T) {
+	const stuck = 24 // with their messages, more than the usual window of a connection
+	limits := Limits{SessionBytes: mib, MessageBytes: mib / 4, TotalBytes: 2 * stuck * mib,
+		PushTimeout: time.Minute}
+	elsewhere := func(context.Context, string) (http.Handler, error) { return nil, nil }
+	holder := open(t, Config{NodeID: "B", Logger: quiet(), Limits: limits, Elsewhere: elsewhere})
+	n := &node{Transport: holder, url: relayTo(t, holder, limits)}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	payload := make([]byte, mib/4)
+	push := func(session string) error {
+		_, err := n.ptp(t).Push(fateContext(ctx, session, "B", "B"),
+			&ptp.PushInbound{Topic: "x", Payload: payload})
+		return err
+	}
+	for i := range stuck {
+		for range 3 {
+			require.NoError(t, push(fmt.Sprint("stuck-", i)))
+		}
+		go func() { _ = push(fmt.Sprint("stuck-", i)) }()
+	}
+	eventually(t, "all sessions are full", func() bool { return holder.Stats().Writers == stuck })
+	limited, cancelPush := context.WithTimeout(ctx, 20*time.Second)
+	defer cancelPush()
+	for range 3 {
+		out, err := n.ptp(t).Push(fateContext(limited, "free", "B", "B"),
+			&ptp.PushInbound{Topic: "x", Payload: payload})
+		require.NoError(t, err)
+		require.Equal(t, string(status.OK), out.Code)
+	}
+	require.Equal(t, stuck, holder.Stats().Writers)
+}
+
+// pushInside sends a push that names its session only inside its body.
+func pushInside(ctx context.Context, t testing.TB, c *caller, payload []byte) (wire.Answer, error) {
+	t.Helper()
+	_, out, err := c.with(wire.HeaderURI, pathPush).post(ctx, pathInvoke, "B",
+		fmt.Appendf(nil, `{"metadata":{"x-ptp-session-id":"s"},"payload":%q}`, b64(c.pushBody("x", payload))))
+	return out, err
+}
+
+// TestRelayedPushHoldsNothing checks that a push which was received here, and waits at the transport that holds
+// its session, leaves the budget of calls without a session to others; and that nothing of it stays if that
+// transport breaks its answer off.
+func TestRelayedPushHoldsNothing(t *testing.T) {
+	limits := Limits{SessionBytes: mib, MessageBytes: mib / 4, PushTimeout: time.Minute}
+	waiting, released := make(chan struct{}, 8), make(chan struct{})
+	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		waiting <- struct{}{}
+		<-released
+		w.Header().Set("Content-Length", "1000")
+		_, _ = io.WriteString(w, "x")
+		panic(http.ErrAbortHandler)
+	}))
+	defer broken.Close()
+	keys, err := gate.NewKeys(bytes.Repeat([]byte{1}, gate.MinSecret))
+	require.NoError(t, err)
+	target, err := url.Parse(broken.URL)
+	require.NoError(t, err)
+	to := gate.NewRemote(keys, quiet(), nil).To(target)
+	spool := t.TempDir()
+	relay := open(t, Config{NodeID: "B", Spool: spool, Logger: quiet(), Limits: limits,
+		Elsewhere: func(context.Context, string) (http.Handler, error) { return to, nil }})
+	c := (&node{url: serve(t, relay)}).container(t, "")
+	answers := make(chan wire.Answer, 8)
+	for range cap(answers) { // together more than a session may hold
+		go func() {
+			out, err := pushInside(context.Background(), t, c, make([]byte, mib/6))
+			if err != nil {
+				t.Error(err)
+			}
+			answers <- out
+		}()
+	}
+	eventually(t, "all wait", func() bool { return len(waiting) == cap(waiting) })
+	require.Zero(t, relay.Stats().Bytes)
+	close(released)
+	for range cap(answers) {
+		require.Equal(t, status.NoInstance, (<-answers).Code)
+	}
+	eventually(t, "nothing is left", func() bool {
+		st := relay.Stats()
+		return st.Bytes == 0 && st.Sessions == 0
+	})
+	bodies, err := os.ReadDir(filepath.Join(spool, "tmp"))
+	require.NoError(t, err)
+	require.Empty(t, bodies)
+}
+
+// TestRelayedReaderThatStalls checks that a reader which stops to read its answer is disconnected by the relay,
+// and that its message is there for the next one.
+func TestRelayedReaderThatStalls(t *testing.T) {
+	limits := Limits{SessionBytes: 128 * mib, MessageBytes: 32 * mib}
+	holder := open(t, Config{NodeID: "B", Logger: quiet(), Limits: limits})
+	to := passOn(t, holder, holder.VolumeID())
+	relay := open(t, Config{NodeID: "B", Logger: quiet(), Limits: limits,
+		Elsewhere: func(context.Context, string) (http.Handler, error) { return to, nil }})
+	relay.minRate = minRate{grace: 200 * time.Millisecond, bytesPerSecond: 1 << 40}
+	n := &node{url: serve(t, relay)}
+	c := n.container(t, "s").protobuf()
+	large := bytes.Repeat([]byte("x"), 32*mib)
+	c.mustPush("B", "x", large)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, n.url+pathPop,
+		bytes.NewReader(c.readBody("x", time.Minute)))
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", wire.Protobuf.ContentType())
+	r.Header.Set(wire.HeaderSessionID, "s")
+	resp, err := c.client.Do(r)
+	require.NoError(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	eventually(t, "the message is back", func() bool { return holder.Stats().Returned == 1 })
+	require.True(t, bytes.Equal(large, c.mustPop("x")))
 }
 
 type readerFunc func([]byte) (int, error)
@@ -132,9 +261,9 @@ func TestRelayFails(t *testing.T) {
 		Elsewhere: func(context.Context, string) (http.Handler, error) { return find() }})
 	c := (&node{url: serve(t, relay)}).container(t, "s")
 	inside := func() wire.Answer {
-		_, out, err := c.with(wire.HeaderSessionID, "").with(wire.HeaderURI, pathPush).post(t.Context(),
-			pathInvoke, "B", fmt.Appendf(nil, `{"metadata":{"x-ptp-session-id":"s"},"payload":%q}`,
-				b64(c.pushBody("x", []byte("m")))))
+		without := *c
+		without.session = ""
+		out, err := pushInside(t.Context(), t, &without, []byte("m"))
 		require.NoError(t, err)
 		return out
 	}

@@ -24,6 +24,8 @@ type Config struct {
 	// Spool is the folder that holds the messages. New creates it. It belongs to one transport at a time, or
 	// New returns ErrInUse.
 	Spool string
+	// KnownSpool makes New fail if the folder holds no spool yet, such as one whose disk is not mounted.
+	KnownSpool bool
 	// Route returns the base URL of a partner's transport, to which /v1/interconn/chan/invoke is appended. It
 	// is called for every push to another node and must not block.
 	Route func(nodeID string) (baseURL string, ok bool)
@@ -32,7 +34,7 @@ type Config struct {
 	// text. Nil allows everything, which is for tests.
 	Authorize func(ctx context.Context, call Call) error
 	// Elsewhere finds the transport of the party that holds a session, before the body is read. It returns a
-	// handler that passes the call on to its PeerHandler, or nil if this transport holds the session. Nil is
+	// handler that relays the call to its RelayHandler, or nil if this transport holds the session. Nil is
 	// for a party with one transport.
 	Elsewhere func(ctx context.Context, sessionID string) (http.Handler, error)
 	// Outgoing sends the requests to the transports of partners. Nil sends them directly, which is for tests.
@@ -182,7 +184,8 @@ func New(cfg Config) (*Transport, error) {
 	}
 
 	var err error
-	t.broker, err = queue.Open(queue.Config{Dir: cfg.Spool, Limits: t.limits.queueLimits(), Logger: t.log})
+	t.broker, err = queue.Open(queue.Config{Dir: cfg.Spool, Known: cfg.KnownSpool,
+		Limits: t.limits.queueLimits(), Logger: t.log})
 	if err != nil {
 		return nil, err
 	}
@@ -236,17 +239,23 @@ func (t *Transport) Server() *Server {
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 10_000, MaxReceiveBufferPerConnection: 4 << 20,
 			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
+	if t.elsewhere != nil {
+		// Each of the party's other processes relays all calls of gRPC on one connection. One that waits until
+		// its message fits into its session holds its own window; those must not use up that of the connection.
+		srv.HTTP2.MaxReceiveBufferPerStream = 128 << 10
+		srv.HTTP2.MaxReceiveBufferPerConnection = 128 << 20
+	}
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetHTTP2(true)
 	srv.Protocols.SetUnencryptedHTTP2(true) // gRPC, on the same port
-	srv.RegisterOnShutdown(t.stop)
+	srv.RegisterOnShutdown(t.Stop)
 	return &Server{srv}
 }
 
 // Close refuses new calls with status.NoInstance, wakes those that wait, and waits until all have ended.
 // Messages stay in the spool for the next transport. The error is ctx's.
 func (t *Transport) Close(ctx context.Context) error {
-	t.stop()
+	t.Stop()
 	select {
 	case <-t.idle:
 	case <-ctx.Done():
@@ -259,7 +268,8 @@ func (t *Transport) Close(ctx context.Context) error {
 	return nil
 }
 
-func (t *Transport) stop() {
+// Stop refuses new calls and wakes those that wait, as Close does, but does not wait for their end.
+func (t *Transport) Stop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {

@@ -39,7 +39,10 @@ func runTransport(file string) error {
 	if err != nil {
 		return err
 	}
-	<-ended
+	select {
+	case <-ended:
+	case err = <-p.Failed():
+	}
 	p.Stop(context.Background())
-	return nil
+	return err
 }

@@ -61,10 +61,10 @@ type Party struct {
 	limiter     *limits.Limiter
 	refusals    *audit.Recorder // nil in a transport that runs alone
 	nonces      nonces          // of the requests of partners
-	// placements finds the transport of a session, and peers passes calls on to it; nil for a party with one
+	// placements finds the transport of a session, and relays relays calls to it; nil for a party with one
 	// transport.
 	placements *placement.Directory
-	peers      *peers
+	relays     *relays
 	// sessions decides which partners may send to which sessions of the transport.
 	sessions *sessions
 	// metrics counts what this process does, and dependencies are the services that it needs.
@@ -132,11 +132,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err := p.readKeys(ctx, db); err != nil {
 		return nil, err
 	}
-	if err := p.openPlacements(ctx, db, roles); err != nil {
-		return nil, err
-	}
+	p.openPlacements(db)
 	if roles.Transport {
-		if err := p.startTransport(ctx); err != nil {
+		if err := p.startTransport(ctx, db, roles); err != nil {
 			return nil, err
 		}
 	}

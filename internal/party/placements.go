@@ -2,10 +2,8 @@ package party
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,43 +16,23 @@ import (
 	"hutong/transport/wire"
 )
 
-// openPlacements opens the directory of the party's transports, if it has several. A transport that does not
-// know of the others must not start: their sessions would be mixed up.
-func (p *Party) openPlacements(ctx context.Context, db *store.Store, roles Roles) error {
+// openPlacements opens the directory of the party's transports, if it has several.
+func (p *Party) openPlacements(db *store.Store) {
 	if p.cfg.Transport.Several {
 		p.placements = placement.New(db, p.logger)
-		p.peers = &peers{remote: gate.NewRemote(p.keys, p.logger, p.placements.Refresh),
-			handlers: map[peer]http.Handler{}}
-		return nil
+		p.relays = &relays{remote: gate.NewRemote(p.keys, p.logger, p.placements.Refresh),
+			handlers: map[holder]http.Handler{}}
 	}
-	if !roles.Transport {
-		return nil
-	}
-	all, err := db.Transports(ctx)
-	if err != nil {
-		return err
-	}
-	var names []string
-	for _, t := range all {
-		if placement.Live(t) {
-			names = append(names, t.Name)
-		}
-	}
-	if len(names) > 0 {
-		return fmt.Errorf("transport.several: must be true, since party %s has other transports: %s",
-			p.cfg.NodeID, strings.Join(names, ", "))
-	}
-	return nil
 }
 
-// findElsewhere returns a handler that passes calls of a session on to the transport that holds it, or nil if
+// findElsewhere returns a handler that relays calls of a session to the transport that holds it, or nil if
 // this process does. Without a session it is any transport.
 func (p *Party) findElsewhere(ctx context.Context, session string) (http.Handler, error) {
-	holder, err := p.findTransport(ctx, session)
-	if err != nil || holder.VolumeID == p.placements.Own().VolumeID {
+	at, err := p.findTransport(ctx, session)
+	if err != nil || at.VolumeID == p.placements.Own().VolumeID {
 		return nil, err
 	}
-	return p.peers.to(holder), nil
+	return p.relays.to(at), nil
 }
 
 func (p *Party) findTransport(ctx context.Context, session string) (store.Transport, error) {
@@ -64,36 +42,36 @@ func (p *Party) findTransport(ctx context.Context, session string) (store.Transp
 	return p.placements.Find(ctx, session)
 }
 
-// peer is a transport at an address.
-type peer struct{ volume, address string }
+// holder is a transport that holds sessions, at its address.
+type holder struct{ volume, address string }
 
-func (t peer) url() *url.URL {
-	return &url.URL{Scheme: "http", Host: t.address, Path: transport.PeerPath(t.volume)}
+func (h holder) url() *url.URL {
+	return &url.URL{Scheme: "http", Host: h.address, Path: transport.RelayPath(h.volume)}
 }
 
-// peers passes calls on to the party's transports.
-type peers struct {
+// relays relays calls to the party's transports.
+type relays struct {
 	remote *gate.Remote
 
 	mu       sync.Mutex
-	handlers map[peer]http.Handler
+	handlers map[holder]http.Handler
 }
 
-// maxPeers bounds the addresses that are remembered.
-const maxPeers = 1000
+// maxHolders bounds the addresses that are remembered.
+const maxHolders = 1000
 
 // to returns the handler of a transport.
-func (p *peers) to(t store.Transport) http.Handler {
-	key := peer{t.VolumeID, t.Address}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	h := p.handlers[key]
+func (r *relays) to(t store.Transport) http.Handler {
+	key := holder{t.VolumeID, t.Address}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h := r.handlers[key]
 	if h == nil {
-		if len(p.handlers) >= maxPeers {
-			clear(p.handlers)
+		if len(r.handlers) >= maxHolders {
+			clear(r.handlers)
 		}
-		h = p.remote.To(key.url())
-		p.handlers[key] = h
+		h = r.remote.To(key.url())
+		r.handlers[key] = h
 	}
 	return h
 }
@@ -128,11 +106,11 @@ type placedSender struct {
 
 // RoundTrip implements [http.RoundTripper].
 func (s *placedSender) RoundTrip(r *http.Request) (*http.Response, error) {
-	holder, err := s.p.findTransport(r.Context(), r.Header.Get(wire.HeaderSessionID))
+	at, err := s.p.findTransport(r.Context(), r.Header.Get(wire.HeaderSessionID))
 	if err != nil {
 		return nil, err
 	}
-	target := peer{holder.VolumeID, holder.Address}.url()
+	target := holder{at.VolumeID, at.Address}.url()
 	r = r.Clone(r.Context())
 	r.URL.Scheme, r.URL.Host, r.Host = target.Scheme, target.Host, ""
 	r.URL.Path = target.Path + r.URL.Path

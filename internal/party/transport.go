@@ -11,17 +11,25 @@ import (
 	"hutong/internal/placement"
 	"hutong/store"
 	"hutong/transport"
+	"hutong/transport/status"
 )
 
 // standbyPoll is the interval in which a standby transport tries to lock its spool.
 const standbyPoll = 500 * time.Millisecond
 
 // openTransport opens this process's transport. A standby waits until its spool is free.
-func (p *Party) openTransport(ctx context.Context) (*transport.Transport, error) {
+func (p *Party) openTransport(ctx context.Context, roles Roles) (*transport.Transport, error) {
+	standby := p.cfg.Transport.Standby
+	if standby && roles != (Roles{Transport: true}) {
+		return nil, errors.New("transport.standby: requires a process of its own, `hutong transport`, since " +
+			"its other roles would wait for the spool too")
+	}
 	const mib = 1 << 20
 	cfg := transport.Config{
 		NodeID: p.cfg.NodeID,
 		Spool:  p.cfg.Transport.SpoolDir,
+		// An empty folder, whose disk is not mounted, would make the standby a transport of its own.
+		KnownSpool: standby,
 		Route: func(node string) (string, bool) {
 			partner, ok := p.partners.Lookup(node)
 			return partner.Transport(), ok
@@ -44,7 +52,7 @@ func (p *Party) openTransport(ctx context.Context) (*transport.Transport, error)
 		if err == nil {
 			return t, nil
 		}
-		if !p.cfg.Transport.Standby || !errors.Is(err, transport.ErrInUse) {
+		if !standby || !errors.Is(err, transport.ErrInUse) {
 			return nil, fmt.Errorf("failed to open the transport of party %s (transport.spool_dir): %w",
 				p.cfg.NodeID, err)
 		}
@@ -60,15 +68,16 @@ func (p *Party) openTransport(ctx context.Context) (*transport.Transport, error)
 	}
 }
 
-func (p *Party) startTransport(ctx context.Context) error {
-	t, err := p.openTransport(ctx)
+// startTransport starts this process's transport. A transport that runs alone has no database.
+func (p *Party) startTransport(ctx context.Context, db *store.Store, roles Roles) error {
+	t, err := p.openTransport(ctx, roles)
 	if err != nil {
 		return err
 	}
 	p.channel = t
 	p.metrics.CollectTransport(t.Stats, int64(p.cfg.Transport.TotalMiB)<<20)
 	p.onStop(t.Close)
-	withdraw, err := p.announceTransport(ctx, t)
+	withdraw, err := p.announceTransport(ctx, t, db)
 	if err != nil {
 		return err
 	}
@@ -77,7 +86,7 @@ func (p *Party) startTransport(ctx context.Context) error {
 		own = t.Handler()
 	}
 	srv := t.Server()
-	srv.Handler = p.keys.Accept(p.withPeers(own, t), p.recordForgedCaller)
+	srv.Handler = p.keys.Accept(p.withRelayed(own, t), p.recordForgedCaller)
 	err = p.serve(ctx, "transport.listen", p.cfg.Transport.Listen, srv.Serve, srv.Shutdown)
 	if withdraw != nil {
 		p.onStop(withdraw) // before the server stops, so that it gets no new sessions
@@ -85,36 +94,52 @@ func (p *Party) startTransport(ctx context.Context) error {
 	return err
 }
 
-// announceTransport records this process's transport in the database, if the party has several. withdraw is
-// nil otherwise.
-func (p *Party) announceTransport(ctx context.Context, t *transport.Transport) (
+// announceTransport records this process's transport in the database, so that no other one is started that
+// does not know of it. withdraw is nil without a database.
+func (p *Party) announceTransport(ctx context.Context, t *transport.Transport, db *store.Store) (
 	withdraw func(context.Context) error, err error) {
-	if p.placements == nil {
+	if db == nil {
 		return nil, nil
 	}
+	directory := p.placements
 	own := store.Transport{VolumeID: t.VolumeID(), Name: p.cfg.Transport.Name,
-		Address: p.cfg.TransportAddress()}
+		Address: p.cfg.TransportAddress(), Single: directory == nil}
 	if own.Name == "" {
 		own.Name = hostname()
 	}
-	p.logger.Info("serves one of the party's transports", "transport", own.Name, "volume", own.VolumeID,
-		"address", own.Address)
-	return p.placements.Announce(ctx, placement.Announcement{Transport: own, Sessions: t.SessionIDs,
-		SessionTTL: p.cfg.Transport.SessionTTL})
+	if own.Single {
+		directory = placement.New(db, p.logger)
+	} else {
+		p.logger.Info("serves one of the party's transports", "transport", own.Name, "volume", own.VolumeID,
+			"address", own.Address)
+	}
+	withdraw, err = directory.Announce(ctx, placement.Announcement{Transport: own, Sessions: t.SessionIDs,
+		SessionTTL: p.cfg.Transport.SessionTTL, OnFenced: func(err error) {
+			t.Stop()
+			p.failed <- err
+		}})
+	if err != nil {
+		return nil, fmt.Errorf("failed to start the transport of party %s: %w", p.cfg.NodeID, err)
+	}
+	return withdraw, nil
 }
 
-// withPeers returns a handler that also serves what other processes of the party pass on to a transport. They
+// withRelayed returns a handler that also serves what other processes of the party relay to a transport. They
 // have sealed the caller.
-func (p *Party) withPeers(own http.Handler, t *transport.Transport) http.Handler {
+func (p *Party) withRelayed(own http.Handler, t *transport.Transport) http.Handler {
 	if p.placements == nil {
 		return own
 	}
-	passedOn := t.PeerHandler()
+	relayed := t.RelayHandler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if transport.IsPeerPath(r.URL.Path) && gate.IsFromProcess(r.Context()) {
-			passedOn.ServeHTTP(w, r)
+		if !transport.IsRelayPath(r.URL.Path) || !gate.IsFromProcess(r.Context()) {
+			own.ServeHTTP(w, r)
 			return
 		}
-		own.ServeHTTP(w, r)
+		if err := p.placements.Confirm(r.Context()); err != nil {
+			gate.RefuseUnavailable(w, r, status.From(err).Message)
+			return
+		}
+		relayed.ServeHTTP(w, r)
 	})
 }

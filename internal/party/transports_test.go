@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,9 +42,32 @@ type transportProcess struct {
 	file                    string
 	listen, partners, spool string
 
-	mu  sync.Mutex
-	cmd *exec.Cmd
-	in  io.WriteCloser
+	mu     sync.Mutex
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	stderr bytes.Buffer
+}
+
+// awaitEnd waits until the process has ended by itself, with an error, and returns what it says.
+func (p *transportProcess) awaitEnd() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ended := make(chan error, 1)
+	go func() { ended <- p.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		require.Error(p.t, err)
+	case <-time.After(time.Minute):
+		require.Fail(p.t, "the transport did not end")
+	}
+	p.cmd = nil
+	return p.stderr.String()
+}
+
+func (p *transportProcess) signal(s os.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	require.NoError(p.t, p.cmd.Process.Signal(s))
 }
 
 func (p *transportProcess) start() {
@@ -51,7 +75,8 @@ func (p *transportProcess) start() {
 	defer p.mu.Unlock()
 	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Env = append(os.Environ(), transportConfig+"="+p.file)
-	p.cmd.Stderr = os.Stderr
+	p.stderr.Reset()
+	p.cmd.Stderr = io.MultiWriter(&p.stderr, os.Stderr)
 	var err error
 	p.in, err = p.cmd.StdinPipe()
 	require.NoError(p.t, err)
@@ -108,12 +133,13 @@ func (p *transportParty) balance(w http.ResponseWriter, r *http.Request) {
 	}).ServeHTTP(w, r)
 }
 
-// add configures a transport with a spool, and starts it.
+// add configures a transport with a spool, and starts it. It is a standby if another one has used the spool.
 func (p *transportParty) add(spool string, several bool, partner *transportParty) *transportProcess {
 	p.t.Helper()
+	_, err := os.Stat(filepath.Join(spool, "volume"))
+	standby := err == nil
 	dir := p.t.TempDir()
 	tr := &transportProcess{t: p.t, file: filepath.Join(dir, "party.yaml"), spool: spool}
-	var err error
 	for _, address := range []*string{&tr.listen, &tr.partners} {
 		*address, err = ports.Address()
 		require.NoError(p.t, err)
@@ -121,7 +147,7 @@ func (p *transportParty) add(spool string, several bool, partner *transportParty
 	document, err := yaml.Marshal(map[string]any{
 		"node_id": p.node, "data_dir": dir, "database": map[string]any{"url": p.database},
 		"transport": map[string]any{"listen": tr.listen, "partner_plain_listen": tr.partners,
-			"spool_dir": spool, "several": several, "name": filepath.Base(spool), "standby": true},
+			"spool_dir": spool, "several": several, "name": filepath.Base(spool), "standby": standby},
 		"routes": map[string]any{partner.node: map[string]any{"url": "http://127.0.0.1:1",
 			"transport_url": partner.front, "auth": "none", "from": []string{"127.0.0.0/8"}}},
 	})
@@ -268,6 +294,7 @@ func newTransportParties(t *testing.T, address func(testing.TB) string) (a, b *t
 	held := map[string]bool{}
 	directory := placement.New(a.db, quietLog)
 	for i := 0; len(held) < 2; i++ {
+		require.Less(t, i, 100, "jobs, all at one transport")
 		job := fmt.Sprint("J", i)
 		holder, err := directory.Find(t.Context(), bfia.SessionID(job))
 		require.NoError(t, err)
@@ -408,4 +435,52 @@ func TestTransportsKilledAtAnyMoment(t *testing.T) {
 		<-done
 		require.EqualValues(t, len(streams)*messages, popped.Load())
 	})
+}
+
+// TestTransportIsFenced runs a second process with a copy of a spool, as that of a disk which was cloned. It does
+// not start while the first one runs. It takes over once that one is silent, and the first one ends when it
+// finds out: both would give away the same messages.
+func TestTransportIsFenced(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, address func(testing.TB) string) {
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+		defer cancel()
+		a, b := newTransportParty(t, "A", address(t)), newTransportParty(t, "B", address(t))
+		first := a.add(filepath.Join(t.TempDir(), "first"), true, b)
+		a.awaitLive(1)
+		require.NoError(t, a.db.CreateJob(ctx, store.Job{JobID: "J", CreatedAt: time.Now(),
+			PartyNodes: []string{"A", "B"}}, nil))
+		s := &stream{from: a.container("J"), to: a.container("J"), topic: "x"}
+		require.NoError(t, s.push(ctx, 0, 3))
+
+		copied := filepath.Join(t.TempDir(), "second")
+		require.NoError(t, os.CopyFS(copied, os.DirFS(first.spool)))
+		second := a.add(copied, true, b)
+		require.Contains(t, second.awaitEnd(), "a copy, or a folder without a lock")
+
+		first.signal(syscall.SIGSTOP)
+		second.start()
+		a.transports = []*transportProcess{second}
+		var popped atomic.Int64
+		require.NoError(t, s.pop(ctx, 0, 3, &popped))
+		first.signal(syscall.SIGCONT)
+		require.Contains(t, first.awaitEnd(), "has taken over the volume")
+		require.NoError(t, s.push(ctx, 3, 6))
+		require.NoError(t, s.pop(ctx, 3, 6, &popped))
+		all, err := a.db.Transports(ctx)
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+		require.Equal(t, second.listen, all[0].Address)
+		require.True(t, placement.Live(all[0]))
+	})
+}
+
+// TestStandby checks that a process with other roles does not keep them waiting for a spool.
+func TestStandby(t *testing.T) {
+	t.Parallel()
+	cfg := &Config{NodeID: "A", Transport: TransportConfig{Standby: true,
+		SpoolDir: filepath.Join(t.TempDir(), "not mounted")}}
+	p := &Party{cfg: cfg, logger: quietLog, base: quietLog}
+	_, err := p.openTransport(t.Context(), Roles{Transport: true, Runner: true})
+	require.ErrorContains(t, err, "transport.standby: requires a process of its own")
 }

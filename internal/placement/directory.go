@@ -5,11 +5,13 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -23,10 +25,18 @@ const (
 	// counts. No new session is placed on a transport that has been silent for longer.
 	heartbeat = 2 * time.Second
 	liveFor   = 4 * heartbeat
+	// singleHeartbeat and singleLiveFor are those of a transport that knows no others. It sends heartbeats
+	// only for transports that are started next to it.
+	singleHeartbeat = 30 * time.Second
+	singleLiveFor   = 5 * singleHeartbeat / 2
 	// refreshAfter is the age at which the list of transports is read again, if it is used.
 	refreshAfter = 2 * time.Second
 	// readTimeout bounds a query, since a call may wait for days.
 	readTimeout = 10 * time.Second
+	// rereadAfter is the age at which a placement is read again: rows are removed when they are not used.
+	// rereadPause comes before the next try while the database is away.
+	rereadAfter = time.Hour
+	rereadPause = time.Minute
 	// maxKey is the longest key, in bytes: databases index no more than some thousand.
 	maxKey = 256
 	// maxCached bounds the placements that are remembered.
@@ -35,14 +45,19 @@ const (
 
 // Store is what a directory needs of the party's database.
 type Store interface {
-	PutTransport(ctx context.Context, t store.Transport) error
-	StopTransport(ctx context.Context, volume, address string) error
+	TakeOverTransport(ctx context.Context, t store.Transport) error
+	BeatTransport(ctx context.Context, t store.Transport) (other *store.Transport, missed bool, err error)
+	StopTransport(ctx context.Context, volume, instance string) error
 	Transports(ctx context.Context) ([]store.Transport, error)
 	PlaceSessions(ctx context.Context, key, volume string) (holder string, err error)
 	Placement(ctx context.Context, key string) (volume string, err error)
 	ClaimPlacements(ctx context.Context, keys []string, volume string) (elsewhere []string, err error)
-	SweepPlacements(ctx context.Context, volume string, inUse []string, idle time.Duration,
-		jobSession string) (removed int, err error)
+	ClaimUnfinishedJobs(ctx context.Context, volume string) error
+	UnfinishedJobsByVolume(ctx context.Context) (map[string]int, error)
+	ForgetPlacements(ctx context.Context) error
+	SweepPlacements(ctx context.Context, volume string, inUse []string, idle time.Duration) (removed int,
+		err error)
+	SweepLostPlacements(ctx context.Context, silence time.Duration) (removed int, err error)
 	RemoveTransports(ctx context.Context, silence time.Duration) (int, error)
 }
 
@@ -52,22 +67,34 @@ type Directory struct {
 	logger *slog.Logger
 
 	mu         sync.RWMutex
-	own        store.Transport   // that of this process, if any
-	placements map[string]string // volumes by key
+	own        store.Transport // that of this process, if any
+	placements map[string]known
 	transports map[string]store.Transport
 	readAt     time.Time // of transports
 	reading    bool
+
+	// What the announcement of this process needs, see announce.go.
+	beating     sync.Mutex // one heartbeat at a time
+	announced   Announcement
+	confirmedAt atomic.Int64 // when a heartbeat was last tried, by the wall clock
+	fenced      atomic.Bool  // another process serves the volume
+}
+
+// known is a volume that holds sessions, as the database said.
+type known struct {
+	volume string
+	readAt time.Time
 }
 
 // New returns a directory that has read nothing yet.
 func New(db Store, logger *slog.Logger) *Directory {
-	return &Directory{store: db, logger: logger, placements: map[string]string{},
+	return &Directory{store: db, logger: logger, placements: map[string]known{},
 		transports: map[string]store.Transport{}}
 }
 
 // Key returns what the sessions of a job have in common: the job's session. A session that is derived from it
-// has the same key. So has that of a job whose id begins with this job's id and an underscore, since their
-// derived sessions can't be distinguished.
+// has the same key. So have those of all jobs whose ids have the same text before the first underscore, since
+// their derived sessions can't be distinguished: such jobs are all at one transport.
 func Key(session string) string {
 	if jobs := bfia.SessionJobs(session); len(jobs) > 0 {
 		return bfia.SessionID(jobs[0])
@@ -78,41 +105,40 @@ func Key(session string) string {
 	return session
 }
 
-var errUnknown = status.Errorf(status.NoInstance, "the party can't look up which transport holds the "+
-	"session; try again")
+var (
+	errUnknown = status.Errorf(status.NoInstance, "the party can't look up which transport holds the "+
+		"session; try again")
+	errNoneOnline = status.Errorf(status.NoInstance, "no transport of the party is online; try again")
+)
 
 // Find returns the transport that holds a session. It places a session that no transport holds. The error is
 // one that the caller of the transport may see.
 func (d *Directory) Find(ctx context.Context, session string) (store.Transport, error) {
-	key := Key(session)
+	volume, err := d.volume(ctx, Key(session))
+	if err != nil {
+		d.logger.Warn("failed to look up the transport of a session", "session_id", session, "error", err)
+		if refusal, ok := errors.AsType[*status.Error](err); ok {
+			return store.Transport{}, refusal
+		}
+		return store.Transport{}, errUnknown
+	}
 	d.mu.RLock()
-	volume, own := d.placements[key], d.own.VolumeID
-	holder, known := d.transports[volume]
+	own := d.own
+	holder, found := d.transports[volume]
 	old := time.Since(d.readAt) > refreshAfter
 	d.mu.RUnlock()
-
-	if volume == "" {
-		var err error
-		if volume, err = d.place(ctx, key, own); err != nil {
-			d.logger.Warn("failed to look up the transport of a session", "session_id", session, "error", err)
-			return store.Transport{}, errUnknown
-		}
-		d.mu.RLock()
-		holder, known = d.transports[volume]
-		d.mu.RUnlock()
-	}
 	switch {
-	case volume == own:
-		return d.Own(), nil
-	case !known: // it has started since
+	case volume == own.VolumeID:
+		return own, d.Confirm(ctx)
+	case !found: // it has started since
 		if err := d.read(ctx); err != nil {
 			d.logger.Warn("failed to list the transports", "error", err)
 			return store.Transport{}, errUnknown
 		}
 		d.mu.RLock()
-		holder, known = d.transports[volume]
+		holder, found = d.transports[volume]
 		d.mu.RUnlock()
-		if !known {
+		if !found {
 			return store.Transport{}, status.Errorf(status.NoInstance,
 				"the transport that holds the session has not started; try again")
 		}
@@ -134,24 +160,57 @@ func (d *Directory) Any(ctx context.Context) (store.Transport, error) {
 	if own := d.Own(); own.VolumeID != "" {
 		return own, nil
 	}
-	if err := d.read(ctx); err != nil {
-		d.logger.Warn("failed to list the transports", "error", err)
-		return store.Transport{}, errUnknown
+	d.mu.RLock()
+	age := time.Since(d.readAt)
+	d.mu.RUnlock()
+	if age > liveFor { // at first, or after a pause
+		if err := d.read(ctx); err != nil {
+			d.logger.Warn("failed to list the transports", "error", err)
+		}
+	} else if age > refreshAfter {
+		d.Refresh()
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	for _, t := range d.transports {
-		if Live(t) {
+		if !t.Single && Live(t) {
 			return t, nil
 		}
 	}
 	return store.Transport{}, errNoneOnline
 }
 
-var errNoneOnline = status.Errorf(status.NoInstance, "no transport of the party is online; try again")
+// volume returns the volume that holds the sessions of a key. It remembers what the database said, and keeps
+// to it while the database is away.
+func (d *Directory) volume(ctx context.Context, key string) (string, error) {
+	d.mu.RLock()
+	k := d.placements[key]
+	d.mu.RUnlock()
+	if k.volume != "" && (time.Since(k.readAt) < rereadAfter || !d.mayReread(key, k)) {
+		return k.volume, nil
+	}
+	volume, err := d.place(ctx, key)
+	if err != nil && k.volume != "" {
+		d.logger.Warn("failed to read the placement of a session again", "session_key", key, "error", err)
+		return k.volume, nil
+	}
+	return volume, err
+}
+
+// mayReread lets one caller read a placement again. Meanwhile, and for a while if that fails, the others use
+// the one that is known.
+func (d *Directory) mayReread(key string, k known) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.placements[key] != k {
+		return false
+	}
+	d.placements[key] = known{k.volume, time.Now().Add(rereadPause - rereadAfter)}
+	return true
+}
 
 // place returns the volume that holds the sessions of a key, and chooses one if none does.
-func (d *Directory) place(ctx context.Context, key, own string) (string, error) {
+func (d *Directory) place(ctx context.Context, key string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	volume, err := d.store.Placement(ctx, key)
@@ -159,7 +218,7 @@ func (d *Directory) place(ctx context.Context, key, own string) (string, error) 
 		return "", err
 	}
 	if volume == "" {
-		chosen, err := d.choose(ctx, key, own)
+		chosen, err := d.choose(ctx, key)
 		if err != nil {
 			return "", err
 		}
@@ -173,7 +232,7 @@ func (d *Directory) place(ctx context.Context, key, own string) (string, error) 
 
 // choose chooses one of the live transports by rendezvous hashing, so that all processes are likely to choose
 // the same one, and each transport gets its share.
-func (d *Directory) choose(ctx context.Context, key, own string) (string, error) {
+func (d *Directory) choose(ctx context.Context, key string) (string, error) {
 	if err := d.read(ctx); err != nil {
 		return "", err
 	}
@@ -181,7 +240,7 @@ func (d *Directory) choose(ctx context.Context, key, own string) (string, error)
 	defer d.mu.RUnlock()
 	var live []string
 	for volume, t := range d.transports {
-		if volume == own || Live(t) {
+		if volume == d.own.VolumeID || !t.Single && Live(t) {
 			live = append(live, volume)
 		}
 	}
@@ -206,7 +265,7 @@ func (d *Directory) remember(key, volume string) {
 		}
 		delete(d.placements, old)
 	}
-	d.placements[key] = volume
+	d.placements[key] = known{volume, time.Now()}
 }
 
 // Refresh reads the list of transports again, in the background: one of them may have another address. A
@@ -250,5 +309,11 @@ func (d *Directory) read(ctx context.Context) error {
 	return nil
 }
 
-// Live reports whether a transport may get new sessions.
-func Live(t store.Transport) bool { return t.Silence < liveFor }
+// Live reports whether a transport runs, as its heartbeats say.
+func Live(t store.Transport) bool {
+	limit := liveFor
+	if t.Single {
+		limit = singleLiveFor
+	}
+	return !t.Stopped && t.Silence < limit
+}

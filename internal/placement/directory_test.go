@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,45 +20,69 @@ import (
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// flakyStore is a database that can be away.
+// flakyStore is a database that can be away. It counts the queries of directories that look for transports.
 type flakyStore struct {
 	Store
-	down    bool
-	queries int
+	down                  atomic.Bool
+	lists, reads, touched atomic.Int64
 }
 
-func (f *flakyStore) query() error {
-	f.queries++
-	if f.down {
+func (f *flakyStore) query(count *atomic.Int64) error {
+	count.Add(1)
+	if f.down.Load() {
 		return errors.New("no database")
 	}
 	return nil
 }
 
 func (f *flakyStore) Transports(ctx context.Context) ([]store.Transport, error) {
-	if err := f.query(); err != nil {
+	if err := f.query(&f.lists); err != nil {
 		return nil, err
 	}
 	return f.Store.Transports(ctx)
 }
 
 func (f *flakyStore) Placement(ctx context.Context, key string) (string, error) {
-	if err := f.query(); err != nil {
+	if err := f.query(&f.reads); err != nil {
 		return "", err
 	}
 	return f.Store.Placement(ctx, key)
 }
 
+func (f *flakyStore) BeatTransport(ctx context.Context, t store.Transport) (*store.Transport, bool, error) {
+	if err := f.query(&f.touched); err != nil {
+		return nil, false, err
+	}
+	return f.Store.BeatTransport(ctx, t)
+}
+
 // announce records a transport and returns its directory.
 func announce(t *testing.T, db Store, volume, address string, sessions ...string) *Directory {
 	t.Helper()
-	d := New(db, quiet)
-	stop, err := d.Announce(t.Context(), Announcement{Transport: store.Transport{VolumeID: volume,
-		Name: "name of " + volume, Address: address}, SessionTTL: time.Hour,
-		Sessions: func() []string { return sessions }})
+	d, err := tryAnnounce(t, db, store.Transport{VolumeID: volume, Address: address}, sessions...)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, stop(context.Background())) })
 	return d
+}
+
+func tryAnnounce(t *testing.T, db Store, tr store.Transport, sessions ...string) (*Directory, error) {
+	t.Helper()
+	d := New(db, quiet)
+	tr.Name = "name of " + tr.VolumeID
+	stop, err := d.Announce(t.Context(), Announcement{Transport: tr, SessionTTL: time.Hour,
+		Sessions: func() []string { return sessions }})
+	if err == nil {
+		t.Cleanup(func() { require.NoError(t, stop(context.Background())) })
+	}
+	return d, err
+}
+
+// setSilent makes the last heartbeat of a volume one of an hour ago.
+func setSilent(t *testing.T, address, volume string) {
+	t.Helper()
+	db := storetest.Raw(t, address)
+	_, err := db.Exec("UPDATE t_transport SET heartbeat_at = '2020-01-01 00:00:00' WHERE volume_id = '" +
+		volume + "'")
+	require.NoError(t, err)
 }
 
 // TestKey checks that a job's sessions have one key, whatever their length and characters.
@@ -77,6 +102,28 @@ func TestKey(t *testing.T) {
 	}
 }
 
+// TestKeyOfJobs checks that the database finds the job of each key, as a sweep must.
+func TestKeyOfJobs(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		db := storetest.Open(t, address)
+		ids := []string{"J", "a_1", "b__c", "d_", "e.f-g_h_i"}
+		for _, id := range ids {
+			require.NoError(t, db.CreateJob(t.Context(), store.Job{JobID: id, CreatedAt: time.Now()}, nil))
+			_, err := db.PlaceSessions(t.Context(), Key("session_"+id), "v of "+id)
+			require.NoError(t, err)
+		}
+		n, err := db.SweepPlacements(t.Context(), "v of a_1", nil, -time.Hour)
+		require.NoError(t, err)
+		require.Zero(t, n)
+		jobs, err := db.UnfinishedJobsByVolume(t.Context())
+		require.NoError(t, err)
+		for _, id := range ids {
+			require.Equal(t, 1, jobs["v of "+id], id)
+		}
+	})
+}
+
 // TestFind checks that all processes of a party find a session at one transport, that each transport gets
 // some, and that what was found is remembered.
 func TestFind(t *testing.T) {
@@ -86,7 +133,9 @@ func TestFind(t *testing.T) {
 		flaky := &flakyStore{Store: db}
 		runner := New(flaky, quiet)
 		_, err := runner.Find(t.Context(), "session_J")
-		require.Equal(t, status.NoInstance, status.From(err).Code, "no transport has started")
+		require.Equal(t, errNoneOnline, err, "no transport has started")
+		_, err = runner.Any(t.Context())
+		require.Equal(t, errNoneOnline, err)
 
 		one := announce(t, db, "v1", "a:1", "session_recovered_1", "session_recovered_2")
 		two := announce(t, db, "v2", "b:1", "session_recovered_2")
@@ -111,20 +160,66 @@ func TestFind(t *testing.T) {
 			require.Equal(t, "v1", holder.VolumeID, "the first one has it")
 		}
 
-		// A session that runs outlives the database. Another one waits for it.
-		flaky.down, flaky.queries = true, 0
-		for range 100 {
+		// A session that runs outlives the database, and costs no query for a call. Another one waits for it.
+		flaky.down.Store(true)
+		began, lists, reads := time.Now(), flaky.lists.Load(), flaky.reads.Load()
+		const calls = 1000
+		for range calls {
 			_, err := runner.Find(t.Context(), "session_7")
 			require.NoError(t, err)
+			_, err = runner.Any(t.Context())
+			require.NoError(t, err)
 		}
-		require.LessOrEqual(t, flaky.queries, 100, "no query for a call, except of the list when it is old")
+		require.Equal(t, reads, flaky.reads.Load())
+		require.LessOrEqual(t, flaky.lists.Load()-lists, 2+int64(time.Since(began)/refreshAfter))
 		_, err = runner.Find(t.Context(), "session_new")
 		require.Equal(t, status.NoInstance, status.From(err).Code)
 		require.NotContains(t, err.Error(), "no database")
-		flaky.down = false
+		flaky.down.Store(false)
 		_, err = runner.Find(t.Context(), "session_new")
 		require.NoError(t, err)
 	})
+}
+
+// TestFindReadsAgain checks that a placement which was remembered for long is read again, by one caller, and
+// used while that fails.
+func TestFindReadsAgain(t *testing.T) {
+	t.Parallel()
+	address := storetest.SQLite(t)
+	db := storetest.Open(t, address)
+	flaky := &flakyStore{Store: db}
+	announce(t, db, "v1", "a:1", "session_J")
+	announce(t, db, "v2", "b:1")
+	runner := New(flaky, quiet)
+	find := func() string {
+		holder, err := runner.Find(t.Context(), "session_J")
+		require.NoError(t, err)
+		return holder.VolumeID
+	}
+	require.Equal(t, "v1", find())
+	// Its row was removed, and another process has placed the session again.
+	require.NoError(t, db.ForgetPlacements(t.Context()))
+	_, err := db.PlaceSessions(t.Context(), "session_J", "v2")
+	require.NoError(t, err)
+	require.Equal(t, "v1", find())
+
+	age := func() {
+		runner.mu.Lock()
+		defer runner.mu.Unlock()
+		runner.placements["session_J"] = known{"v1", time.Now().Add(-rereadAfter)}
+	}
+	age()
+	flaky.down.Store(true)
+	reads := flaky.reads.Load()
+	for range 100 {
+		require.Equal(t, "v1", find())
+	}
+	require.Equal(t, reads+1, flaky.reads.Load())
+	flaky.down.Store(false)
+	age()
+	require.Equal(t, "v2", find())
+	require.Equal(t, "v2", find())
+	require.Equal(t, reads+2, flaky.reads.Load())
 }
 
 // TestFindAfterTakeover checks that a volume keeps its sessions when another process opens it, and that no

@@ -1,16 +1,22 @@
--- The transports of a party with transport.several. A volume is a transport's spool.
+-- The transports of the party. A volume is a transport's spool.
 --   name, address  of the process that serves the volume, or did last
---   heartbeat_at   of that process, by the database's clock; NULL once it has stopped
+--   instance       of that process; it serves the volume until another instance is here
+--   single         the process knows no other transports (transport.several is false)
+--   heartbeat_at   of that process, by the database's clock
+--   stopped        the process has stopped, at heartbeat_at
 CREATE TABLE t_transport (
-  volume_id    TEXT NOT NULL PRIMARY KEY,
-  name         TEXT NOT NULL,
-  address      TEXT NOT NULL,
-  heartbeat_at TIMESTAMPTZ
+  volume_id    TEXT        NOT NULL PRIMARY KEY,
+  name         TEXT        NOT NULL,
+  address      TEXT        NOT NULL,
+  instance     TEXT        NOT NULL,
+  single       BOOLEAN     NOT NULL,
+  heartbeat_at TIMESTAMPTZ NOT NULL,
+  stopped      BOOLEAN     NOT NULL
 );
 --bun:split
--- The volume that holds the sessions of a job. It never changes.
---   session_key  the job's session, or one that belongs to no job
---   used_at      when the transport last saw a session of it, within some hours
+-- The volume that holds the sessions of a job, if the party has several transports. It never changes.
+--   session_key  the job's session, without what follows an underscore in its id; or one that belongs to no job
+--   used_at      when a process last read this, or the transport last saw a session of it, within some hours
 CREATE TABLE t_placement (
   session_key TEXT        NOT NULL PRIMARY KEY,
   volume_id   TEXT        NOT NULL,

@@ -18,6 +18,8 @@ const MaxName = 4096
 type Config struct {
 	// Dir is the spool's folder. Open creates it. It belongs to one broker at a time.
 	Dir string
+	// Known makes Open fail if the folder holds no spool yet.
+	Known bool
 	// Limits bounds bytes and idle time.
 	Limits Limits
 	// Logger receives what an operator should know; never a message's content.
@@ -89,7 +91,7 @@ func Open(cfg Config) (*Broker, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	sp, err := openSpool(cfg.Dir, log)
+	sp, err := openSpool(cfg.Dir, cfg.Known, log)
 	if err != nil {
 		return nil, err
 	}

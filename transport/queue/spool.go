@@ -45,10 +45,16 @@ type spool struct {
 // ErrInUse reports that another process uses a spool.
 var ErrInUse = errors.New("it is in use by another transport; each needs a folder of its own")
 
-// openSpool locks a folder for this process, and creates it if necessary.
-func openSpool(dir string, log *slog.Logger) (*spool, error) {
+// openSpool locks a folder for this process, and creates it if necessary, unless it must be known.
+func openSpool(dir string, known bool, log *slog.Logger) (*spool, error) {
 	if dir == "" {
 		return nil, errors.New("failed to open the spool: its folder is not set")
+	}
+	if known {
+		if _, err := os.Stat(filepath.Join(dir, volumeFile)); err != nil {
+			return nil, fmt.Errorf("the folder %s holds no spool that could be taken over; is its disk mounted? "+
+				"The first transport that uses it starts without standby: %w", dir, err)
+		}
 	}
 	sp := &spool{dir: dir, log: log}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -84,9 +90,11 @@ func openSpool(dir string, log *slog.Logger) (*spool, error) {
 	return sp, nil
 }
 
+const volumeFile = "volume"
+
 // readVolume returns the id of a locked folder, and makes it at the first time.
 func readVolume(dir string) (string, error) {
-	path := filepath.Join(dir, "volume")
+	path := filepath.Join(dir, volumeFile)
 	b, err := os.ReadFile(path)
 	if err == nil && len(bytes.TrimSpace(b)) > 0 {
 		return string(bytes.TrimSpace(b)), nil

@@ -282,7 +282,7 @@ func TestSpoolIsCleaned(t *testing.T) {
 	s := enter(t, b, "s")
 	mustPush(t, s, "x", "", "kept")
 	mustPush(t, s, "y", "", strings.Repeat("x", InlineBytes+1))
-	_, err := openSpool(dir, quiet())
+	_, err := openSpool(dir, false, quiet())
 	require.ErrorIs(t, err, ErrInUse)
 	require.ErrorContains(t, err, "in use by another transport")
 	volume := b.Volume()
@@ -412,4 +412,24 @@ func TestIdleSessionIsReleasedAcrossRestarts(t *testing.T) {
 	requireCode(t, status.SessionReleased, err)
 	require.Equal(t, "left", popAndAck(t, enter(t, b, "old"), "x"))
 	require.Equal(t, "left", popAndAck(t, enter(t, b, "used"), "x"))
+}
+
+// TestKnownSpool checks that a folder which should hold a spool, but does not, is left as it is.
+func TestKnownSpool(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Open(Config{Dir: dir, Known: true, Logger: quiet()})
+	require.ErrorContains(t, err, "holds no spool that could be taken over")
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+	b, err := Open(Config{Dir: dir, Logger: quiet()})
+	require.NoError(t, err)
+	volume := b.Volume()
+	_, err = Open(Config{Dir: dir, Known: true, Logger: quiet()})
+	require.ErrorIs(t, err, ErrInUse)
+	b.Close()
+	b, err = Open(Config{Dir: dir, Known: true, Logger: quiet()})
+	require.NoError(t, err)
+	require.Equal(t, volume, b.Volume())
+	b.Close()
 }
