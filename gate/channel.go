@@ -179,8 +179,8 @@ func (m *Remote) To(target *url.URL) http.Handler {
 			return
 		}
 		if m.relays {
-			// Otherwise the server closes the body when the answer begins. If the proxy has not read its end, it
-			// then breaks the connection from which it copies the answer.
+			// Otherwise the server closes the body when the answer begins. If the proxy has not read its
+			// end, it then breaks the connection from which it copies the answer.
 			_ = http.NewResponseController(w).EnableFullDuplex()
 		}
 		forHTTP1.ServeHTTP(w, r)

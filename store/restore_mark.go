@@ -67,8 +67,8 @@ func (s *Store) AdvanceRestoreMark(ctx context.Context, number int64) error {
 	return wrap(err, "count up the restore mark")
 }
 
-// FinishRestore sets the mark after a restore, forgets which transports held sessions, and records the restore
-// in the audit trail.
+// FinishRestore sets the mark after a restore, forgets which transports held sessions, and records the
+// restore in the audit trail.
 func (s *Store) FinishRestore(ctx context.Context, number int64, at time.Time, entry *audit.Entry) error {
 	at = normalizeTime(at)
 	row := RestoreMark{Singleton: 1, Number: number, MarkedAt: at, RestoredAt: &at}

@@ -69,7 +69,8 @@ func TestTransports(t *testing.T) {
 		require.NoError(t, err)
 		require.Nil(t, other)
 		require.True(t, missed)
-		require.Error(t, s.TakeOverTransport(ctx, store.Transport{VolumeID: "v", Name: "a\x00", Address: "a:1"}))
+		require.Error(t, s.TakeOverTransport(ctx, store.Transport{VolumeID: "v", Name: "a\x00",
+			Address: "a:1"}))
 	})
 }
 
@@ -121,8 +122,8 @@ func placements(t *testing.T, address string, keys ...string) (left []string) {
 	t.Helper()
 	for _, key := range keys {
 		var n int
-		require.NoError(t, rawDB(t, address).QueryRow("SELECT COUNT(*) FROM t_placement WHERE session_key = '"+
-			key+"'").Scan(&n))
+		require.NoError(t, rawDB(t, address).QueryRow("SELECT COUNT(*) FROM t_placement "+
+			"WHERE session_key = '"+key+"'").Scan(&n))
 		if n > 0 {
 			left = append(left, key)
 		}

@@ -145,8 +145,8 @@ func (t *Transport) relayPush(ctx context.Context, x *exchange, topic string, p 
 	defer cancel()
 	defer context.AfterFunc(t.ctx, cancel)()
 
-	// Its own session has the budget from now on, at the other transport. That of the session "" must not wait
-	// for it.
+	// Its own session has the budget from now on, at the other transport. That of the session "" must not
+	// wait for it.
 	p.allocation.Release()
 	head := wire.EncodeProtobufPush(topic, p.body.Size())
 	body := io.MultiReader(bytes.NewReader(head), p.body.Reader())

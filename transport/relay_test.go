@@ -174,9 +174,9 @@ func pushInside(ctx context.Context, t testing.TB, c *caller, payload []byte) (w
 	return out, err
 }
 
-// TestRelayedPushHoldsNothing checks that a push which was received here, and waits at the transport that holds
-// its session, leaves the budget of calls without a session to others; and that nothing of it stays if that
-// transport breaks its answer off.
+// TestRelayedPushHoldsNothing checks that a push which was received here, and waits at the transport that
+// holds its session, leaves the budget of calls without a session to others; and that nothing of it stays
+// if that transport breaks its answer off.
 func TestRelayedPushHoldsNothing(t *testing.T) {
 	limits := Limits{SessionBytes: mib, MessageBytes: mib / 4, PushTimeout: time.Minute}
 	waiting, released := make(chan struct{}, 8), make(chan struct{})
@@ -223,8 +223,8 @@ func TestRelayedPushHoldsNothing(t *testing.T) {
 	require.Empty(t, bodies)
 }
 
-// TestRelayedReaderThatStalls checks that a reader which stops to read its answer is disconnected by the relay,
-// and that its message is there for the next one.
+// TestRelayedReaderThatStalls checks that a reader which stops to read its answer is disconnected by the
+// relay, and that its message is there for the next one.
 func TestRelayedReaderThatStalls(t *testing.T) {
 	limits := Limits{SessionBytes: 128 * mib, MessageBytes: 32 * mib}
 	holder := open(t, Config{NodeID: "B", Logger: quiet(), Limits: limits})

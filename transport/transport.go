@@ -240,8 +240,9 @@ func (t *Transport) Server() *Server {
 			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
 	if t.elsewhere != nil {
-		// Each of the party's other processes relays all calls of gRPC on one connection. One that waits until
-		// its message fits into its session holds its own window; those must not use up that of the connection.
+		// Each of the party's other processes relays all calls of gRPC on one connection. One that waits
+		// until its message fits into its session holds its own window; those must not use up that of the
+		// connection.
 		srv.HTTP2.MaxReceiveBufferPerStream = 128 << 10
 		srv.HTTP2.MaxReceiveBufferPerConnection = 128 << 20
 	}

@@ -177,7 +177,7 @@ type TransportConfig struct {
 	// Name names this transport for people, if there are several. Empty: the name of its machine.
 	Name string `yaml:"name" env:"NAME"`
 	// Standby makes a transport whose spool is in use wait until it is free, to take it over. Otherwise it
-	// fails.
+	// fails. The spool must exist, and the process must have no other roles.
 	Standby bool `yaml:"standby" env:"STANDBY"`
 	// SpoolDir is the folder that stores messages until they are read, on a disk of this machine. They
 	// survive a restart. Empty: the folder spool in the data folder.

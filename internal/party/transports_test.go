@@ -48,7 +48,7 @@ type transportProcess struct {
 	stderr bytes.Buffer
 }
 
-// awaitEnd waits until the process has ended by itself, with an error, and returns what it says.
+// awaitEnd waits until the process has ended, with an error, and returns what it says.
 func (p *transportProcess) awaitEnd() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -437,9 +437,9 @@ func TestTransportsKilledAtAnyMoment(t *testing.T) {
 	})
 }
 
-// TestTransportIsFenced runs a second process with a copy of a spool, as that of a disk which was cloned. It does
-// not start while the first one runs. It takes over once that one is silent, and the first one ends when it
-// finds out: both would give away the same messages.
+// TestTransportIsFenced runs a second process with a copy of a spool, as that of a disk which was cloned.
+// It does not start while the first one runs. It takes over once that one is silent, and the first one ends
+// when it finds out: both would give away the same messages.
 func TestTransportIsFenced(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, address func(testing.TB) string) {

@@ -34,9 +34,9 @@ type Announcement struct {
 	OnFenced func(error)
 }
 
-// Announce records that this process serves a volume, and that the volume holds the sessions that are in it.
-// Until stop is called, it sends heartbeats, and sweeps what volumes held. It fails if a process runs that the
-// transport can't run next to.
+// Announce records that this process serves a volume, and that the volume holds the sessions that are in
+// it. Until stop is called, it sends heartbeats, and sweeps what volumes held. It fails if a process runs
+// that the transport can't run next to.
 func (d *Directory) Announce(ctx context.Context, a Announcement) (stop func(context.Context) error,
 	err error) {
 	a.Instance = rand.Text()
@@ -73,7 +73,8 @@ func (d *Directory) Announce(ctx context.Context, a Announcement) (stop func(con
 	return func(ctx context.Context) error {
 		cancel()
 		<-done
-		limited, cancel := context.WithTimeout(ctx, beatTimeout) // a database that hangs must not delay the stop
+		// A database that hangs must not delay the stop.
+		limited, cancel := context.WithTimeout(ctx, beatTimeout)
 		defer cancel()
 		return d.store.StopTransport(limited, a.VolumeID, a.Instance)
 	}, nil
@@ -87,8 +88,8 @@ func (d *Directory) claimAll(ctx context.Context, a Announcement, listed []store
 	}
 	for _, t := range listed {
 		if n := jobs[t.VolumeID]; n > 0 && t.VolumeID != a.VolumeID {
-			return fmt.Errorf("transport.several: must be true, since the sessions of %d jobs in progress are at "+
-				"transport %s", n, t.Name)
+			return fmt.Errorf("transport.several: must be true, since the sessions of %d jobs in progress are "+
+				"at transport %s", n, t.Name)
 		}
 	}
 	if err := d.store.ForgetPlacements(ctx); err != nil {
@@ -155,8 +156,8 @@ func (d *Directory) awaitRivals(ctx context.Context, own store.Transport) ([]sto
 func conflict(own, other store.Transport) error {
 	switch {
 	case own.VolumeID == other.VolumeID:
-		// This process has the volume's lock. A restart at the same address need not wait, nor one that changes
-		// transport.several.
+		// This process has the volume's lock. A restart at the same address need not wait, nor one that
+		// changes transport.several.
 		if own.Single || other.Single || own.Address == other.Address {
 			return nil
 		}
@@ -249,8 +250,8 @@ func (d *Directory) fence(other store.Transport) {
 var errFenced = status.Errorf(status.NoInstance, "another process has taken over this transport's spool; "+
 	"try again")
 
-// Confirm returns an error if another process has taken over the volume of this one. A process that was paused
-// for longer than its heartbeats count asks first: it may have been replaced meanwhile.
+// Confirm returns an error if another process has taken over the volume of this one. A process that was
+// paused for longer than its heartbeats count asks first: it may have been replaced meanwhile.
 func (d *Directory) Confirm(ctx context.Context) error {
 	if d.isStale() {
 		d.beating.Lock()

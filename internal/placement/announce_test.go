@@ -13,8 +13,8 @@ import (
 	"hutong/transport/status"
 )
 
-// TestFencing checks that a process whose volume was taken over serves nothing and no longer changes where the
-// volume is found: one that sends heartbeats again, and one that was paused.
+// TestFencing checks that a process whose volume was taken over serves nothing and no longer changes where
+// the volume is found: one that sends heartbeats again, and one that was paused.
 func TestFencing(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
@@ -25,7 +25,8 @@ func TestFencing(t *testing.T) {
 			fenced := make(chan error, 10)
 			first := New(flaky, quiet)
 			stop, err := first.Announce(t.Context(), Announcement{Transport: store.Transport{VolumeID: "v1",
-				Name: "one", Address: "a:1"}, SessionTTL: time.Hour, OnFenced: func(err error) { fenced <- err },
+				Name: "one", Address: "a:1"}, SessionTTL: time.Hour,
+				OnFenced: func(err error) { fenced <- err },
 				Sessions: func() []string { return []string{"session_J"} }})
 			require.NoError(t, err)
 			_, err = first.Find(t.Context(), "session_J")
@@ -80,7 +81,7 @@ func TestConflicts(t *testing.T) {
 		problem   string
 	}{
 		{store.Transport{VolumeID: "v1", Address: "b:1"}, "a copy, or a folder without a lock"},
-		{store.Transport{VolumeID: "v2", Address: "a:1"}, "transport.advertise: the party's processes can't reach"},
+		{store.Transport{VolumeID: "v2", Address: "a:1"}, "transport.advertise: the party's processes can't"},
 		{store.Transport{VolumeID: "v2", Address: "b:1", Single: true}, "transport.several: must be true"},
 	} {
 		_, err := tryAnnounce(t, db, c.transport)
@@ -93,8 +94,8 @@ func TestConflicts(t *testing.T) {
 	announce(t, db, "v3", "b:1")
 }
 
-// TestSingle checks that a transport without transport.several is noticed by others, and that jobs in progress
-// keep their transport when a party gets several, or one again.
+// TestSingle checks that a transport without transport.several is noticed by others, and that jobs in
+// progress keep their transport when a party gets several, or one again.
 func TestSingle(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {

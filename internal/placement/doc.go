@@ -4,7 +4,12 @@
 // use, and stays there. The party's database records it: of several processes that place a session at the
 // same time, the first one wins. All sessions of a job are on one volume.
 //
-// A process that opens a volume serves its sessions from then on, at its own address. The volume's lock keeps
-// others away. While no process has the volume open, calls of its sessions are refused with
-// status.NoInstance, which callers retry.
+// A process that opens a volume serves its sessions from then on, at its own address. The volume's lock
+// keeps others away. A lock can be lost, and a volume copied, so a process also writes its instance to the
+// database: a fencing token. Another process that takes over the volume replaces it, and the process before
+// it stops. While no process has the volume open, calls of its sessions are refused with status.NoInstance,
+// which callers retry.
+//
+// A volume may never come back. What was placed on it is forgotten when it has been silent for long, except
+// the sessions of jobs in progress: their messages are lost, so a person must stop them.
 package placement

@@ -46,8 +46,9 @@ type party struct {
 	name, node string
 	// The addresses of its servers. Partners that end TLS at a gateway use the plain ones.
 	listen, transport, containers, partners, partnerTransport, plain, plainTransport string
-	// transports are those of a party that has several, behind the addresses for partners.
-	transports []transportAddresses
+	// transports are those of a party that has several, behind the addresses for partners. A transport that
+	// has more than one set of addresses takes the next one at each start.
+	transports [][]transportAddresses
 	// client is an administrator of the party, as whom all its clients call.
 	client apiclient.Client
 
@@ -102,7 +103,7 @@ func startDeployment(ctx context.Context, dir, bin, older string) (*deployment, 
 			}
 		}
 		if name == partyWithTransports && older == "" { // older versions have one transport
-			if err := p.balance(ctx, 2); err != nil {
+			if err := p.balance(ctx); err != nil {
 				return d, err
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"hutong/test/testenv/ports"
@@ -29,19 +30,24 @@ func (a transportAddresses) environment(dir string, number int) []string {
 		"HUTONG_TRANSPORT_SPOOL_DIR=" + filepath.Join(dir, fmt.Sprint("spool-", number))}
 }
 
-// balance gives a party several transports, and serves its addresses for their partners.
-func (p *party) balance(ctx context.Context, count int) error {
+// balance gives a party two transports, and serves its addresses for their partners. Each start of the second
+// one takes over its spool at another address, as a standby on another machine does.
+func (p *party) balance(ctx context.Context) error {
 	var partners, plain []string
-	for range count {
-		var a transportAddresses
-		for _, address := range []*string{&a.listen, &a.partners, &a.plain} {
-			var err error
-			if *address, err = ports.Address(); err != nil {
-				return err
+	for _, places := range []int{1, 2} {
+		var addresses []transportAddresses
+		for range places {
+			var a transportAddresses
+			for _, address := range []*string{&a.listen, &a.partners, &a.plain} {
+				var err error
+				if *address, err = ports.Address(); err != nil {
+					return err
+				}
 			}
+			addresses = append(addresses, a)
+			partners, plain = append(partners, a.partners), append(plain, a.plain)
 		}
-		p.transports = append(p.transports, a)
-		partners, plain = append(partners, a.partners), append(plain, a.plain)
+		p.transports = append(p.transports, addresses)
 	}
 	if err := balance(ctx, p.partnerTransport, partners); err != nil {
 		return err
@@ -51,8 +57,11 @@ func (p *party) balance(ctx context.Context, count int) error {
 
 // launchTransports starts the transports of a party that has several.
 func (d *deployment) launchTransports(p *party) {
-	for i, a := range p.transports {
+	for i, addresses := range p.transports {
+		starts := 0
 		d.launch(transportName(p, i), false, func() *exec.Cmd {
+			a := addresses[starts%len(addresses)]
+			starts++
 			c := p.hutong(d.versions.of(transportName(p, i)), "transport")
 			c.Env = append(c.Env, a.environment(p.dir, i+1)...)
 			return c
@@ -69,10 +78,12 @@ func transportName(p *party, i int) string {
 
 // awaitTransports waits until all transports of a party listen.
 func (d *deployment) awaitTransports(ctx context.Context, p *party) error {
-	for i, a := range p.transports {
+	for i, addresses := range p.transports {
 		name := transportName(p, i)
 		if err := awaitReady(ctx, name, d.processes[name], func() bool {
-			return canConnect("tcp", a.listen)
+			return slices.ContainsFunc(addresses, func(a transportAddresses) bool {
+				return canConnect("tcp", a.listen)
+			})
 		}); err != nil {
 			return err
 		}
