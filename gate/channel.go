@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -21,8 +22,8 @@ const (
 	grpcChannel = "/org.ppc.ptp.PrivateTransferTransport/"
 	streamPath  = channelPath + "transport"
 	headerToken = wire.HeaderToken
-	// grpcForbidden and grpcUnavailable are codes of gRPC.
-	grpcForbidden, grpcUnavailable = "7", "14"
+	// grpcInvalid, grpcForbidden and grpcUnavailable are codes of gRPC.
+	grpcInvalid, grpcForbidden, grpcUnavailable = "3", "7", "14"
 )
 
 // isChannel returns whether a path is one of the transport for containers.
@@ -120,8 +121,11 @@ func (g *Gate) setHeaders(r *http.Request, headers wire.Headers, run Run) {
 // refuseChannel answers a call of the transport with an error, in the encoding of the call.
 func refuseChannel(w http.ResponseWriter, r *http.Request, httpStatus int, message string) {
 	code, grpc := status.Forbidden, grpcForbidden
-	if httpStatus == http.StatusServiceUnavailable {
+	switch httpStatus {
+	case http.StatusServiceUnavailable:
 		code, grpc = status.NoInstance, grpcUnavailable
+	case http.StatusBadRequest:
+		code, grpc = status.BadRequest, grpcInvalid
 	}
 	contentType := r.Header.Get("Content-Type")
 	if wire.IsGRPC(contentType) {
@@ -192,10 +196,14 @@ func (m *Remote) proxy(target *url.URL, pool http.RoundTripper, overHTTP2 bool) 
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(target)
 			pr.Out.Host = target.Host
-			if m.relays && overHTTP2 && pr.Out.Body != nil {
+			if !m.relays || pr.Out.Body == nil || pr.Out.Body == http.NoBody {
+				return
+			}
+			if overHTTP2 {
 				// The proxy's own body ignores Close, which ends the read of a body whose call was answered.
 				pr.Out.Body = pr.In.Body
 			}
+			pr.Out.Body = callersBody{pr.Out.Body}
 		},
 		Transport:      pool,
 		ModifyResponse: keepGRPCStatus,
@@ -203,6 +211,11 @@ func (m *Remote) proxy(target *url.URL, pool http.RoundTripper, overHTTP2 bool) 
 		BufferPool:     buffers{},
 		ErrorLog:       slog.NewLogLogger(m.logger.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if _, broken := errors.AsType[*bodyError](err); broken {
+				// net/http has ended the context, but the caller may still read.
+				refuseChannel(w, r, http.StatusBadRequest, "the body ended or stalled before it was complete")
+				return
+			}
 			if r.Context().Err() != nil {
 				return // the caller is gone, or this process stops
 			}
@@ -215,6 +228,26 @@ func (m *Remote) proxy(target *url.URL, pool http.RoundTripper, overHTTP2 bool) 
 		},
 	}
 }
+
+// callersBody is the body of a relayed call. It marks the errors of its caller: another try of the same call
+// would not help.
+type callersBody struct{ io.ReadCloser }
+
+// Read implements [io.Reader].
+func (b callersBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = &bodyError{err}
+	}
+	return n, err
+}
+
+// bodyError is the error of a body that its caller has not sent completely.
+type bodyError struct{ err error }
+
+func (e *bodyError) Error() string { return "failed to read the caller's body: " + e.err.Error() }
+
+func (e *bodyError) Unwrap() error { return e.err }
 
 // keepGRPCStatus makes the status of a call that failed before its answer a trailer. It came in the headers
 // of an answer that had nothing else. Once the proxy has flushed them, clients look for it in trailers only.

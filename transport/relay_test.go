@@ -1,16 +1,19 @@
 package transport
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -221,6 +224,29 @@ func TestRelayedPushHoldsNothing(t *testing.T) {
 	bodies, err := os.ReadDir(filepath.Join(spool, "tmp"))
 	require.NoError(t, err)
 	require.Empty(t, bodies)
+}
+
+// TestRelayedBodyThatBreaks checks that a caller whose body is not HTTP's is refused for good by a relay too.
+func TestRelayedBodyThatBreaks(t *testing.T) {
+	holder := open(t, Config{NodeID: "B", Logger: quiet()})
+	address := strings.TrimPrefix(relayTo(t, holder, Limits{}), "http://")
+	conn, err := net.Dial("tcp", address)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: b\r\nContent-Type: application/json\r\n%s: s\r\n"+
+		"%s: B\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{\"t\r\nno chunk\r\n", pathPush,
+		wire.HeaderSessionID, wire.HeaderTargetNodeID)
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusBadRequest, resp.StatusCode, "%s", text)
+	out, err := wire.JSON.DecodeAnswer(text)
+	require.NoError(t, err)
+	require.Equal(t, status.BadRequest, out.Code)
 }
 
 // TestRelayedReaderThatStalls checks that a reader which stops to read its answer is disconnected by the
