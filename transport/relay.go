@@ -172,7 +172,7 @@ func (t *Transport) relayPush(ctx context.Context, x *exchange, topic string, p 
 	case t.ctx.Err() != nil:
 		return false, queue.ErrClosed
 	case ctx.Err() != nil:
-		return false, status.Errorf(status.Timeout, "the message was not passed on in time; try again")
+		return false, status.Errorf(status.Timeout, "the message was not relayed in time; try again")
 	case err != nil || out.Code == "":
 		return false, errNoHolder
 	case out.Code != status.OK:

@@ -9,7 +9,7 @@ import (
 // Stats counts what a transport holds now and has done since New.
 type Stats struct {
 	queue.Stats
-	// Relayed counts calls that were passed on to the transport of the party that holds their session.
+	// Relayed counts calls that were relayed to the transport of the party that holds their session.
 	Relayed uint64
 	// Forwarded counts pushes that a partner accepted. Retries counts the tries that failed.
 	Forwarded, Retries uint64

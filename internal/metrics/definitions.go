@@ -239,7 +239,7 @@ var (
 	forwardFailures = Definition{Name: "hutong_transport_forward_failures_total", Kind: Counter,
 		Help: "Failed tries to send a message to a partner.", Labels: []Label{partnerLabel}}
 	relayedCalls = Definition{Name: "hutong_transport_relayed_total", Kind: Counter,
-		Help: "Calls that were passed on to the transport of the party that holds their session."}
+		Help: "Calls that were relayed to the transport of the party that holds their session."}
 	transportSessions = Definition{Name: "hutong_transport_sessions", Kind: Gauge,
 		Help: "Sessions that hold or remember something, or are in use."}
 	transportTopics = Definition{Name: "hutong_transport_topics", Kind: Gauge,

@@ -161,13 +161,14 @@ func (d *Directory) Any(ctx context.Context) (store.Transport, error) {
 		return own, nil
 	}
 	d.mu.RLock()
-	age := time.Since(d.readAt)
+	readAt := d.readAt
 	d.mu.RUnlock()
-	if age > liveFor { // at first, or after a pause
+	if readAt.IsZero() {
 		if err := d.read(ctx); err != nil {
 			d.logger.Warn("failed to list the transports", "error", err)
+			return store.Transport{}, errUnknown
 		}
-	} else if age > refreshAfter {
+	} else if time.Since(readAt) > refreshAfter {
 		d.Refresh()
 	}
 	d.mu.RLock()
