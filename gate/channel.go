@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"hutong/internal/httpclient"
 	"hutong/internal/identity"
@@ -169,6 +170,8 @@ func NewRemote(keys Keys, logger *slog.Logger, onFailure func()) *Remote {
 	one.WriteBufferSize, one.ReadBufferSize = 64<<10, 64<<10
 	two.Protocols = new(http.Protocols)
 	two.Protocols.SetUnencryptedHTTP2(true)
+	// All calls of gRPC share one connection. One to a machine without power must not hold them.
+	two.HTTP2 = &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second}
 	return &Remote{keys: keys, logger: logger, onFailure: onFailure, relays: true,
 		one: keys.Sender(identity.Principal{}, one), two: keys.Sender(identity.Principal{}, two)}
 }

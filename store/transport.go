@@ -19,6 +19,9 @@ type Transport struct {
 	Address string `bun:"address" json:"address"`
 	// Instance is an id of the process that serves the volume. It fences the ones before.
 	Instance string `bun:"instance" json:"instance"`
+	// Epoch grows with each takeover, and while a process serves the volume. A spool with a lower one is an
+	// old copy.
+	Epoch int64 `bun:"epoch" json:"epoch"`
 	// Single is set for a process that knows no other transports.
 	Single bool `bun:"single" json:"single"`
 	// HeartbeatAt is the time of the last heartbeat, or of the stop, by the database's clock.
@@ -61,26 +64,36 @@ func (s *Store) isOlder(column string, age time.Duration) (condition string, arg
 	return "? < ?", []any{bun.Ident(column), normalizeTime(time.Now().Add(-age))}
 }
 
-// TakeOverTransport records that an instance serves a volume from now on, and no other one.
-func (s *Store) TakeOverTransport(ctx context.Context, t Transport) error {
+// RegisterTransport records that an instance serves a volume from now on, and no other one, if the row of
+// the volume still has an epoch: 0 if there is no row. Otherwise it changes nothing and returns false.
+func (s *Store) RegisterTransport(ctx context.Context, t Transport, epoch int64) (registered bool,
+	err error) {
 	if err := checkText("volume_id", t.VolumeID, "name", t.Name, "address", t.Address, "instance",
 		t.Instance); err != nil {
-		return err
+		return false, err
 	}
 	t.HeartbeatAt, t.Stopped = normalizeTime(time.Now()), false
-	_, err := s.stamp(s.w.NewInsert().Model(&t), "heartbeat_at").On("CONFLICT (volume_id) DO UPDATE").
-		Set("name = EXCLUDED.name, address = EXCLUDED.address, instance = EXCLUDED.instance").
-		Set("single = EXCLUDED.single, heartbeat_at = EXCLUDED.heartbeat_at, stopped = EXCLUDED.stopped").
-		Exec(ctx)
-	return wrap(err, "record transport %s", t.Name)
+	var n int
+	if epoch == 0 {
+		n, err = affected(s.stamp(s.w.NewInsert().Model(&t), "heartbeat_at").
+			On("CONFLICT (volume_id) DO NOTHING").Exec(ctx))
+	} else {
+		n, err = affected(s.setNow(s.w.NewUpdate().Model(&t), "heartbeat_at").
+			Set("name = ?, address = ?, instance = ?", t.Name, t.Address, t.Instance).
+			Set("epoch = ?, single = ?, stopped = ?", t.Epoch, t.Single, false).
+			Where("volume_id = ? AND epoch = ?", t.VolumeID, epoch).Exec(ctx))
+	}
+	return n > 0, wrap(err, "record transport %s", t.Name)
 }
 
-// BeatTransport records a heartbeat of an instance, if it serves its volume. Otherwise it changes nothing and
-// returns the transport with another instance. A row that is missing is made again, which missed reports: the
-// database was restored.
-func (s *Store) BeatTransport(ctx context.Context, t Transport) (other *Transport, missed bool, err error) {
+// BeatTransport records a heartbeat of an instance with its epoch, and whether it is stopping, if it serves
+// its volume. Otherwise it changes nothing and returns the transport with another instance. A row that is
+// missing is made again, which recreated reports: the database was restored.
+func (s *Store) BeatTransport(ctx context.Context, t Transport) (other *Transport, recreated bool,
+	err error) {
 	n, err := affected(s.setNow(s.w.NewUpdate().Model((*Transport)(nil)), "heartbeat_at").
-		Set("stopped = ?", false).Where("volume_id = ? AND instance = ?", t.VolumeID, t.Instance).Exec(ctx))
+		Set("stopped = ?, epoch = ?", t.Stopped, t.Epoch).
+		Where("volume_id = ? AND instance = ?", t.VolumeID, t.Instance).Exec(ctx))
 	if err != nil || n > 0 {
 		return nil, false, wrap(err, "record a heartbeat of transport %s", t.Name)
 	}

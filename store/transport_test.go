@@ -25,29 +25,38 @@ func TestTransports(t *testing.T) {
 		all, err := s.Transports(ctx)
 		require.NoError(t, err)
 		require.Empty(t, all)
-		second := store.Transport{VolumeID: "v2", Name: "b", Address: "b:1", Instance: "i1", Single: true}
-		before := store.Transport{VolumeID: "v1", Name: "a", Address: "a:1", Instance: "i2"}
-		now := store.Transport{VolumeID: "v1", Name: "a", Address: "a:2", Instance: "i3"}
-		for _, tr := range []store.Transport{second, before, now} {
-			require.NoError(t, s.TakeOverTransport(ctx, tr))
+		second := store.Transport{VolumeID: "v2", Name: "b", Address: "b:1", Instance: "i1", Epoch: 2,
+			Single: true}
+		before := store.Transport{VolumeID: "v1", Name: "a", Address: "a:1", Instance: "i2", Epoch: 2}
+		now := store.Transport{VolumeID: "v1", Name: "a", Address: "a:2", Instance: "i3", Epoch: 4}
+		late := store.Transport{VolumeID: "v1", Name: "a", Address: "a:3", Instance: "i4", Epoch: 4}
+		for _, c := range []struct {
+			tr         store.Transport
+			epoch      int64
+			registered bool
+		}{{second, 0, true}, {before, 0, true}, {now, 0, false}, {now, 2, true}, {late, 2, false}} {
+			registered, err := s.RegisterTransport(ctx, c.tr, c.epoch)
+			require.NoError(t, err)
+			require.Equal(t, c.registered, registered, "%s at %d", c.tr.Instance, c.epoch)
 		}
 		// The stop and a heartbeat of the process before come late.
 		require.NoError(t, s.StopTransport(ctx, "v1", "i2"))
-		other, missed, err := s.BeatTransport(ctx, before)
+		other, recreated, err := s.BeatTransport(ctx, before)
 		require.NoError(t, err)
 		require.NotNil(t, other)
-		require.False(t, missed)
+		require.False(t, recreated)
 		require.Equal(t, "a:2", other.Address)
-		other, missed, err = s.BeatTransport(ctx, now)
+		other, recreated, err = s.BeatTransport(ctx, now)
 		require.NoError(t, err)
 		require.Nil(t, other)
-		require.False(t, missed)
+		require.False(t, recreated)
 		require.NoError(t, s.StopTransport(ctx, "v2", "i1"))
 		all, err = s.Transports(ctx)
 		require.NoError(t, err)
 		require.Len(t, all, 2)
 		require.Equal(t, "a:2", all[0].Address)
 		require.False(t, all[0].Stopped || all[0].Single)
+		require.EqualValues(t, 4, all[0].Epoch)
 		require.Less(t, all[0].Silence, time.Hour)
 		require.True(t, all[1].Stopped && all[1].Single)
 		require.False(t, all[1].HeartbeatAt.IsZero())
@@ -65,12 +74,21 @@ func TestTransports(t *testing.T) {
 		require.Zero(t, n, "its last heartbeat was a moment ago")
 
 		// A row that was lost, in a restore, is made again.
-		other, missed, err = s.BeatTransport(ctx, now)
+		other, recreated, err = s.BeatTransport(ctx, now)
 		require.NoError(t, err)
 		require.Nil(t, other)
-		require.True(t, missed)
-		require.Error(t, s.TakeOverTransport(ctx, store.Transport{VolumeID: "v", Name: "a\x00",
-			Address: "a:1"}))
+		require.True(t, recreated)
+		_, err = s.RegisterTransport(ctx, store.Transport{VolumeID: "v", Name: "a\x00", Address: "a:1"}, 0)
+		require.Error(t, err)
+		// A process that stops still asks who serves its volume. Its epoch grows.
+		now.Stopped, now.Epoch = true, 5
+		other, _, err = s.BeatTransport(ctx, now)
+		require.NoError(t, err)
+		require.Nil(t, other)
+		all, err = s.Transports(ctx)
+		require.NoError(t, err)
+		require.True(t, all[0].Stopped)
+		require.EqualValues(t, 5, all[0].Epoch)
 	})
 }
 
@@ -173,8 +191,10 @@ func TestLostVolume(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, ended)
 		for _, volume := range []string{"gone", "v1"} {
-			require.NoError(t, s.TakeOverTransport(ctx, store.Transport{VolumeID: volume, Name: volume,
-				Address: volume, Instance: volume}))
+			registered, err := s.RegisterTransport(ctx, store.Transport{VolumeID: volume, Name: volume,
+				Address: volume, Instance: volume, Epoch: 1}, 0)
+			require.NoError(t, err)
+			require.True(t, registered)
 		}
 		place(t, s, map[string]string{"session_lost": "gone", "session_ended": "gone", "other": "gone",
 			"session_here": "v1"})

@@ -169,6 +169,9 @@ func (t *Transport) inSession(x *exchange, op operation) error {
 	if final := x.headers[wire.HeaderFinal]; err != nil && final != "" &&
 		x.r.URL.Path == pathRelease && status.From(err).Code == status.SessionReleased {
 		// The release is repeated: the party did not get the answer.
+		if err := t.confirm(x.r.Context()); err != nil {
+			return err
+		}
 		return x.answer(http.StatusOK, wire.Answer{Code: status.OK, Message: "released before",
 			Payload: t.releasedTransfers(id, final == finalDerived), HasPayload: true})
 	}
@@ -272,6 +275,9 @@ func (t *Transport) servePeek(x *exchange, s *queue.Session) error {
 		return err
 	}
 	if d == nil {
+		if err := t.confirm(x.r.Context()); err != nil {
+			return err
+		}
 		return x.answer(http.StatusOK, wire.Answer{Code: status.OK, Message: "no message"})
 	}
 	return t.deliver(x, s, in.Topic, d)
@@ -286,6 +292,12 @@ func (t *Transport) deliver(x *exchange, s *queue.Session, topic string, d *queu
 	}
 	defer body.Close()
 	if err := d.Prepare(); err != nil {
+		d.Requeue()
+		return err
+	}
+
+	// A pop may have waited for days. Another process that serves the spool gives away the same message.
+	if err := t.confirm(x.r.Context()); err != nil {
 		d.Requeue()
 		return err
 	}
@@ -332,6 +344,9 @@ func (t *Transport) serveRelease(x *exchange, s *queue.Session) error {
 		if err := s.ClearTopic(in.Topic); err != nil {
 			return err
 		}
+	}
+	if err := t.confirm(x.r.Context()); err != nil {
+		return err
 	}
 	return x.answer(http.StatusOK, out)
 }

@@ -64,13 +64,16 @@ func (t *Transport) pushDeadline(x *exchange) (time.Time, error) {
 }
 
 // pushTimeout returns how long a push without x-ptp-timeout may take. gRPC callers that set no deadline get
-// longer: they don't repeat a push, and FATE's don't even check whether it was accepted.
+// longer: they don't repeat a push, and FATE's don't even check whether it was accepted. A push that was
+// relayed has what its caller's deadline left.
 func (t *Transport) pushTimeout(x *exchange) time.Duration {
+	if x.framing == wire.GRPC || x.relayed {
+		if d, ok := wire.ParseGRPCTimeout(x.r.Header.Get(grpcTimeout)); ok {
+			return d
+		}
+	}
 	if x.framing != wire.GRPC {
 		return t.limits.PushTimeout
-	}
-	if d, ok := wire.ParseGRPCTimeout(x.r.Header.Get(grpcTimeout)); ok {
-		return d
 	}
 	return max(t.limits.PushTimeout, grpcPushTimeout)
 }
@@ -90,6 +93,12 @@ func (t *Transport) accept(ctx context.Context, x *exchange, s *queue.Session, f
 	}
 	if err != nil {
 		return err
+	}
+	if !p.relayed {
+		// The call may have waited for minutes. What another process does not have must not be acknowledged.
+		if err := t.confirm(x.r.Context()); err != nil {
+			return err
+		}
 	}
 
 	if !duplicate && !p.relayed && isPartnerPath(x.r.URL.Path) {
@@ -195,6 +204,10 @@ func (t *Transport) enqueue(ctx context.Context, x *exchange, s *queue.Session, 
 		return t.enqueueInNamedSession(ctx, x, topic, p)
 	}
 
+	// A refusal after the push would make a caller without message ids repeat what is in its queue.
+	if err := t.confirm(x.r.Context()); err != nil {
+		return false, err
+	}
 	id := x.headers[wire.HeaderMessageID]
 	if id != "" {
 		id = x.headers.Source() + "\x00" + id

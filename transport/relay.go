@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"hutong/internal/httpguard"
 	"hutong/transport/queue"
@@ -60,7 +61,7 @@ func (t *Transport) findElsewhere(x *exchange) (http.Handler, error) {
 // relay relays a call. Its body streams through this process, as fast as the other transport accepts it.
 func (t *Transport) relay(x *exchange, to http.Handler) {
 	t.counters.relayed.Add(1)
-	ctx, cancel := context.WithCancel(x.r.Context())
+	ctx, cancel := t.relayContext(x)
 	defer cancel()
 	defer context.AfterFunc(t.ctx, cancel)()
 	r := x.r.WithContext(ctx)
@@ -75,9 +76,33 @@ func (t *Transport) relay(x *exchange, to http.Handler) {
 
 	w := &relayedAnswer{ResponseWriter: x.w, x: x}
 	to.ServeHTTP(w, r)
-	if !w.started && t.ctx.Err() != nil {
+	switch {
+	case w.started:
+	case t.ctx.Err() != nil:
 		x.refuse(http.StatusServiceUnavailable, queue.ErrClosed)
+	case ctx.Err() != nil && x.r.Context().Err() == nil:
+		x.refuse(http.StatusServiceUnavailable, errNoHolder)
 	}
+}
+
+// relayContext returns a context for a relayed call. A push ends when the holder must have answered it: one
+// that is stopped, or whose disk hangs, must not hold its callers. Pops and streams may take days.
+func (t *Transport) relayContext(x *exchange) (context.Context, context.CancelFunc) {
+	switch op := x.call().Op; {
+	case op == "push", op == "invoke":
+		deadline, err := t.pushDeadline(x)
+		if err != nil {
+			break // the holder refuses it
+		}
+		n := x.length
+		if n < 0 {
+			n = 2 * t.limits.MessageBytes // with its encoding
+		}
+		return context.WithDeadline(x.r.Context(), deadline.Add(x.minRate.timeout(n)+answerGrace))
+	case op == "release":
+		return context.WithTimeout(x.r.Context(), 2*x.minRate.grace)
+	}
+	return context.WithCancel(x.r.Context())
 }
 
 // interruptible is the body of a stream over HTTP/1. Its Close ends a Read, for which the body's own waits.
@@ -136,6 +161,10 @@ func (w *relayedAnswer) FlushError() error {
 // Unwrap lets [http.ResponseController] reach the connection.
 func (w *relayedAnswer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// exchangeTimeout bounds how long the body of a push that is relayed may lie in the spool without a budget
+// while its own session has too many in transit.
+const exchangeTimeout = 2 * time.Second
+
 // relayPush relays a push whose session was named inside its body, and which was received here. It sends it
 // once: if that fails, the partner repeats the push.
 func (t *Transport) relayPush(ctx context.Context, x *exchange, topic string, p *incomingPush,
@@ -145,9 +174,21 @@ func (t *Transport) relayPush(ctx context.Context, x *exchange, topic string, p 
 	defer cancel()
 	defer context.AfterFunc(t.ctx, cancel)()
 
-	// Its own session has the budget from now on, at the other transport. That of the session "" must not
-	// wait for it.
+	// The budget of the session "" must not wait for its own session. Until the other transport has accepted
+	// it, it counts here as a message that is sent on. To hold both would count it twice for its partner.
+	s, err := t.broker.Enter(x.headers[wire.HeaderSessionID])
+	if err != nil {
+		return false, err
+	}
+	defer s.Leave()
+	soon, stop := context.WithTimeout(ctx, exchangeTimeout)
+	defer stop()
 	p.allocation.Release()
+	allocation, err := s.Allocate(soon, queue.Outbound, p.body.Size()+queue.MessageOverhead, x.partner())
+	if err != nil {
+		return false, err
+	}
+	p.allocation = allocation
 	head := wire.EncodeProtobufPush(topic, p.body.Size())
 	body := io.MultiReader(bytes.NewReader(head), p.body.Reader())
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, pathInvoke, body)
@@ -157,6 +198,9 @@ func (t *Transport) relayPush(ctx context.Context, x *exchange, topic string, p 
 	r.ContentLength = int64(len(head)) + p.body.Size()
 	for name, value := range x.headers {
 		r.Header.Set(name, value)
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		r.Header.Set(grpcTimeout, wire.FormatGRPCTimeout(time.Until(deadline)))
 	}
 	r.Header.Set("Content-Type", wire.Protobuf.ContentType())
 	r.Header.Set(wire.HeaderVersion, wire.PassThrough)

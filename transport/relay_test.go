@@ -177,10 +177,10 @@ func pushInside(ctx context.Context, t testing.TB, c *caller, payload []byte) (w
 	return out, err
 }
 
-// TestRelayedPushHoldsNothing checks that a push which was received here, and waits at the transport that
-// holds its session, leaves the budget of calls without a session to others; and that nothing of it stays
-// if that transport breaks its answer off.
-func TestRelayedPushHoldsNothing(t *testing.T) {
+// TestRelayedPushesAreBounded checks that pushes which were received here, and wait at the transport that
+// holds their session, count here as no more than that session may have in transit; and that nothing of them
+// stays if that transport breaks its answers off.
+func TestRelayedPushesAreBounded(t *testing.T) {
 	limits := Limits{SessionBytes: mib, MessageBytes: mib / 4, PushTimeout: time.Minute}
 	waiting, released := make(chan struct{}, 8), make(chan struct{})
 	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -211,10 +211,18 @@ func TestRelayedPushHoldsNothing(t *testing.T) {
 			answers <- out
 		}()
 	}
-	eventually(t, "all wait", func() bool { return len(waiting) == cap(waiting) })
-	require.Zero(t, relay.Stats().Bytes)
+	eventually(t, "each waits or is refused", func() bool {
+		return len(waiting)+len(answers) == cap(waiting) && len(answers) > 0
+	})
+	held := len(waiting)
+	require.Positive(t, held)
+	require.GreaterOrEqual(t, relay.Stats().Bytes, int64(held*mib/6))
+	require.LessOrEqual(t, relay.Stats().Bytes, int64(mib))
+	for range cap(answers) - held {
+		require.Equal(t, status.BufferFull, (<-answers).Code)
+	}
 	close(released)
-	for range cap(answers) {
+	for range held {
 		require.Equal(t, status.NoInstance, (<-answers).Code)
 	}
 	eventually(t, "nothing is left", func() bool {
@@ -316,4 +324,22 @@ func TestRelayFails(t *testing.T) {
 	require.Equal(t, 1, holder.Stats().Messages)
 	require.Zero(t, relay.Stats().Sessions)
 	require.EqualValues(t, 1, relay.Stats().Relayed-2, "two calls before went to the wrong volume")
+}
+
+// TestRelayedPushEnds checks that a holder which answers nothing, as one that is stopped, does not keep a
+// relayed push for longer than that may take, and that the holder gets the rest of a caller's deadline.
+func TestRelayedPushEnds(t *testing.T) {
+	stuck := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	relay := open(t, Config{NodeID: "B", Logger: quiet(), Limits: Limits{PushTimeout: 50 * time.Millisecond},
+		Elsewhere: func(context.Context, string) (http.Handler, error) { return stuck, nil }})
+	relay.minRate.grace = 50 * time.Millisecond
+	c := (&node{url: serve(t, relay)}).container(t, "s")
+	require.Equal(t, status.NoInstance, c.push("B", "x", []byte("1")).Code)
+
+	r := httptest.NewRequest(http.MethodPost, pathInvoke, nil)
+	r.Header.Set("Grpc-Timeout", wire.FormatGRPCTimeout(90*time.Second))
+	x := relay.newExchange(httptest.NewRecorder(), r)
+	require.Equal(t, relay.limits.PushTimeout, relay.pushTimeout(x))
+	x.relayed = true
+	require.Equal(t, 90*time.Second, relay.pushTimeout(x))
 }

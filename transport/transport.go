@@ -37,6 +37,10 @@ type Config struct {
 	// handler that relays the call to its RelayHandler, or nil if this transport holds the session. Nil is
 	// for a party with one transport.
 	Elsewhere func(ctx context.Context, sessionID string) (http.Handler, error)
+	// Confirm returns an error, which is sent as it is, if another process may serve the spool. It is called
+	// between the work of a call and its acknowledgement: a process that was paused must not acknowledge what
+	// is not in the spool any more. Nil is for a party with one transport.
+	Confirm func(ctx context.Context) error
 	// Outgoing sends the requests to the transports of partners. Nil sends them directly, which is for tests.
 	Outgoing interface {
 		http.RoundTripper
@@ -121,6 +125,7 @@ type Transport struct {
 	route     func(string) (string, bool)
 	authorize func(context.Context, Call) error
 	elsewhere func(context.Context, string) (http.Handler, error)
+	confirm   func(context.Context) error
 	client    *http.Client
 	pool      interface{ CloseIdleConnections() } // of client
 	log       *slog.Logger
@@ -151,6 +156,7 @@ func New(cfg Config) (*Transport, error) {
 		route:     cfg.Route,
 		authorize: cfg.Authorize,
 		elsewhere: cfg.Elsewhere,
+		confirm:   cfg.Confirm,
 		log:       cfg.Logger,
 		limits:    cfg.Limits.withDefaults(),
 		minRate:   defaultMinRate,
@@ -158,6 +164,9 @@ func New(cfg Config) (*Transport, error) {
 	}
 	if t.route == nil {
 		t.route = func(string) (string, bool) { return "", false }
+	}
+	if t.confirm == nil {
+		t.confirm = func(context.Context) error { return nil }
 	}
 	if t.log == nil {
 		t.log = slog.Default()
@@ -210,6 +219,12 @@ func (t *Transport) ReleaseSession(sessionID string) { t.broker.ReleaseSession(s
 
 // VolumeID returns the id of the spool. It stays the same when another process opens the spool.
 func (t *Transport) VolumeID() string { return t.broker.Volume() }
+
+// Epoch returns the epoch in the spool: the last one that was set, by this process or another; 0 at first.
+func (t *Transport) Epoch() (int64, error) { return t.broker.Epoch() }
+
+// SetEpoch writes the epoch to the spool. It survives a crash of the machine.
+func (t *Transport) SetEpoch(n int64) error { return t.broker.SetEpoch(n) }
 
 // SessionIDs returns the ids of the sessions that hold or remember something, or are in use.
 func (t *Transport) SessionIDs() []string { return t.broker.SessionIDs() }

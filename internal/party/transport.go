@@ -45,7 +45,7 @@ func (p *Party) openTransport(ctx context.Context, roles Roles) (*transport.Tran
 			SessionTTL:   p.cfg.Transport.SessionTTL},
 	}
 	if p.placements != nil {
-		cfg.Elsewhere = p.findElsewhere
+		cfg.Elsewhere, cfg.Confirm = p.findElsewhere, p.placements.Confirm
 	}
 	for waiting := false; ; waiting = true {
 		t, err := transport.New(cfg)
@@ -113,8 +113,8 @@ func (p *Party) announceTransport(ctx context.Context, t *transport.Transport, d
 		p.logger.Info("serves one of the party's transports", "transport", own.Name, "volume", own.VolumeID,
 			"address", own.Address)
 	}
-	withdraw, err = directory.Announce(ctx, placement.Announcement{Transport: own, Sessions: t.SessionIDs,
-		SessionTTL: p.cfg.Transport.SessionTTL, OnFenced: func(err error) {
+	withdraw, err = directory.Announce(ctx, placement.Announcement{Transport: own, Spool: t,
+		Sessions: t.SessionIDs, SessionTTL: p.cfg.Transport.SessionTTL, OnFenced: func(err error) {
 			t.Stop()
 			p.failed <- err
 		}})

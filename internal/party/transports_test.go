@@ -17,7 +17,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -379,8 +378,9 @@ func TestTwoTransports(t *testing.T) {
 			answer, err := wire.JSON.DecodeAnswer(text)
 			require.NoError(t, err)
 			require.Contains(t, string(answer.Payload), `"node_id":"B"`, "the bytes for the job's evidence")
+			late := a.container(s.from.run.JobID)
 			for range a.transports {
-				out, err := a.container(s.from.run.JobID).call(ctx, "late", "push", "A", s.topic, nil)
+				out, err := late.call(ctx, "late", "push", "A", s.topic, nil)
 				require.NoError(t, err)
 				require.Equal(t, status.SessionReleased, out.Code)
 			}
@@ -434,44 +434,6 @@ func TestTransportsKilledAtAnyMoment(t *testing.T) {
 		}
 		<-done
 		require.EqualValues(t, len(streams)*messages, popped.Load())
-	})
-}
-
-// TestTransportIsFenced runs a second process with a copy of a spool, as that of a disk which was cloned.
-// It does not start while the first one runs. It takes over once that one is silent, and the first one ends
-// when it finds out: both would give away the same messages.
-func TestTransportIsFenced(t *testing.T) {
-	t.Parallel()
-	eachDatabase(t, func(t *testing.T, address func(testing.TB) string) {
-		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
-		defer cancel()
-		a, b := newTransportParty(t, "A", address(t)), newTransportParty(t, "B", address(t))
-		first := a.add(filepath.Join(t.TempDir(), "first"), true, b)
-		a.awaitLive(1)
-		require.NoError(t, a.db.CreateJob(ctx, store.Job{JobID: "J", CreatedAt: time.Now(),
-			PartyNodes: []string{"A", "B"}}, nil))
-		s := &stream{from: a.container("J"), to: a.container("J"), topic: "x"}
-		require.NoError(t, s.push(ctx, 0, 3))
-
-		copied := filepath.Join(t.TempDir(), "second")
-		require.NoError(t, os.CopyFS(copied, os.DirFS(first.spool)))
-		second := a.add(copied, true, b)
-		require.Contains(t, second.awaitEnd(), "a copy, or a folder without a lock")
-
-		first.signal(syscall.SIGSTOP)
-		second.start()
-		a.transports = []*transportProcess{second}
-		var popped atomic.Int64
-		require.NoError(t, s.pop(ctx, 0, 3, &popped))
-		first.signal(syscall.SIGCONT)
-		require.Contains(t, first.awaitEnd(), "has taken over the volume")
-		require.NoError(t, s.push(ctx, 3, 6))
-		require.NoError(t, s.pop(ctx, 3, 6, &popped))
-		all, err := a.db.Transports(ctx)
-		require.NoError(t, err)
-		require.Len(t, all, 1)
-		require.Equal(t, second.listen, all[0].Address)
-		require.True(t, placement.Live(all[0]))
 	})
 }
 

@@ -3,29 +3,18 @@ package placement
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"hutong/store"
-	"hutong/transport/status"
-)
-
-const (
-	// sweepEvery is the interval of sweeps, and keepIdle how long a placement without a job outlives its
-	// session, which may still be refused as released.
-	sweepEvery = time.Hour
-	keepIdle   = 24 * time.Hour
-	// keepSilent is how long a volume may come back after its transport's last heartbeat. Then jobs in
-	// progress alone keep their placements on it, and it is no longer listed without one.
-	keepSilent = 24 * time.Hour
-	// beatTimeout bounds a heartbeat. Together with its interval it is shorter than liveFor.
-	beatTimeout = 2 * heartbeat
 )
 
 // Announcement describes the transport of this process.
 type Announcement struct {
-	store.Transport // without Instance
+	store.Transport // without Instance and Epoch
+	// Spool is the volume. Its epoch tells it from older copies of it.
+	Spool Spool
 	// Sessions returns the ids of the sessions that it holds.
 	Sessions func() []string
 	// SessionTTL is the time after which it releases an idle session.
@@ -34,45 +23,61 @@ type Announcement struct {
 	OnFenced func(error)
 }
 
+// Spool is the folder of a volume.
+type Spool interface {
+	// Epoch returns the epoch that this process or another one has written last, 0 at first.
+	Epoch() (int64, error)
+	// SetEpoch writes it. It survives a crash of the machine.
+	SetEpoch(int64) error
+}
+
 // Announce records that this process serves a volume, and that the volume holds the sessions that are in
 // it. Until stop is called, it sends heartbeats, and sweeps what volumes held. It fails if a process runs
-// that the transport can't run next to.
+// that the transport can't run next to, or if the spool is an old copy of its volume.
 func (d *Directory) Announce(ctx context.Context, a Announcement) (stop func(context.Context) error,
 	err error) {
 	a.Instance = rand.Text()
-	listed, err := d.awaitRivals(ctx, a.Transport)
+	listed, err := d.awaitRivals(ctx, a)
 	if err != nil {
 		return nil, err
 	}
 	if a.Single {
-		err = d.claimAll(ctx, a, listed)
-	} else {
-		err = d.claim(ctx, a, listed)
+		if err := d.checkAlone(ctx, a, listed); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
+	began := d.now()
+	if a.Epoch, err = d.takeOver(ctx, a, listed); err != nil {
 		return nil, err
 	}
-	if err := d.store.TakeOverTransport(ctx, a.Transport); err != nil {
-		return nil, err
-	}
-	if err := d.read(ctx); err != nil {
-		return nil, err
+	if err := d.open(ctx, a, listed); err != nil {
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), beatTimeout)
+		defer cancel()
+		return nil, errors.Join(err, d.store.StopTransport(limited, a.VolumeID, a.Instance))
 	}
 	d.mu.Lock()
 	d.own = a.Transport
 	d.mu.Unlock()
-	d.announced = a
-	d.confirmedAt.Store(time.Now().UnixNano())
+	d.announced, d.recorded = a, a.Epoch
+	d.triedAt.Store(began.UnixNano())
+	d.confirmedAt.Store(began.UnixNano())
 
 	beats, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
+	d.halt = func() {
+		cancel()
+		<-done
+	}
 	go func() {
 		defer close(done)
 		d.run(beats)
 	}()
 	return func(ctx context.Context) error {
-		cancel()
-		<-done
+		d.halt()
+		// Calls in progress still ask who serves the volume. That must not make this one online again.
+		d.beating.Lock()
+		d.announced.Stopped = true
+		d.beating.Unlock()
 		// A database that hangs must not delay the stop.
 		limited, cancel := context.WithTimeout(ctx, beatTimeout)
 		defer cancel()
@@ -80,8 +85,63 @@ func (d *Directory) Announce(ctx context.Context, a Announcement) (stop func(con
 	}, nil
 }
 
-// claimAll makes a single transport the one that holds all sessions.
-func (d *Directory) claimAll(ctx context.Context, a Announcement, listed []store.Transport) error {
+// takeOver makes this process the one that serves the volume, and returns its epoch. The spool has the epoch
+// first: a crash in between must not make it look like an old copy. Its holder may be ahead of the database by
+// one, see beat, so that a takeover adds two.
+func (d *Directory) takeOver(ctx context.Context, a Announcement, listed []store.Transport) (epoch int64,
+	err error) {
+	last := find(listed, a.VolumeID).Epoch
+	epoch, err = a.Spool.Epoch()
+	if err != nil {
+		return 0, err
+	}
+	a.Epoch = max(epoch, last) + 2
+	if err := a.Spool.SetEpoch(a.Epoch); err != nil {
+		return 0, err
+	}
+	registered, err := d.store.RegisterTransport(ctx, a.Transport, last)
+	if err == nil && !registered {
+		err = fmt.Errorf("failed to take over the volume %s: another process has taken it over at the same time",
+			a.VolumeID)
+	}
+	return a.Epoch, err
+}
+
+// open records what the volume holds. Of two processes that have started at the same time, at least one sees
+// the other here.
+func (d *Directory) open(ctx context.Context, a Announcement, before []store.Transport) error {
+	listed, err := d.store.Transports(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range listed {
+		if problem := conflict(a.Transport, t); t.VolumeID != a.VolumeID && Live(t) && problem != nil {
+			return problem
+		}
+	}
+	if a.Single {
+		err = d.claimAll(ctx)
+	} else {
+		err = d.claim(ctx, a, find(before, a.VolumeID).Single)
+	}
+	if err != nil {
+		return err
+	}
+	return d.read(ctx)
+}
+
+// find returns the transport with a volume, or the zero value.
+func find(listed []store.Transport, volume string) store.Transport {
+	for _, t := range listed {
+		if t.VolumeID == volume {
+			return t
+		}
+	}
+	return store.Transport{}
+}
+
+// checkAlone returns an error if a single transport lacks the sessions of jobs in progress.
+func (d *Directory) checkAlone(ctx context.Context, a Announcement, listed []store.Transport) error {
 	jobs, err := d.store.UnfinishedJobsByVolume(ctx)
 	if err != nil {
 		return err
@@ -92,18 +152,22 @@ func (d *Directory) claimAll(ctx context.Context, a Announcement, listed []store
 				"at transport %s", n, t.Name)
 		}
 	}
+	return nil
+}
+
+// claimAll makes a single transport the one that holds all sessions.
+func (d *Directory) claimAll(ctx context.Context) error {
 	if err := d.store.ForgetPlacements(ctx); err != nil {
 		return err
 	}
-	_, err = d.store.RemoveTransports(ctx, keepSilent)
+	_, err := d.store.RemoveTransports(ctx, keepSilent)
 	return err
 }
 
 // claim records the sessions that are in a volume. Of one that was that of a single transport, these are the
 // sessions of all jobs in progress, also those without messages.
-func (d *Directory) claim(ctx context.Context, a Announcement, listed []store.Transport) error {
-	wasSingle := func(t store.Transport) bool { return t.VolumeID == a.VolumeID && t.Single }
-	if slices.ContainsFunc(listed, wasSingle) {
+func (d *Directory) claim(ctx context.Context, a Announcement, wasSingle bool) error {
+	if wasSingle {
 		if err := d.store.ClaimUnfinishedJobs(ctx, a.VolumeID); err != nil {
 			return err
 		}
@@ -121,25 +185,36 @@ func (d *Directory) claim(ctx context.Context, a Announcement, listed []store.Tr
 
 // awaitRivals returns the transports that are known once none of them keeps this one from starting. One that
 // was killed stops to do so when it has been silent for some seconds.
-func (d *Directory) awaitRivals(ctx context.Context, own store.Transport) ([]store.Transport, error) {
+func (d *Directory) awaitRivals(ctx context.Context, own Announcement) ([]store.Transport, error) {
 	const poll = heartbeat / 4
-	last := map[string]time.Time{}
+	type seen struct{ beat, since time.Time }
+	first := map[string]seen{}
 	for {
 		listed, err := d.store.Transports(ctx)
 		if err != nil {
 			return nil, err
 		}
+		if err := d.checkEpoch(own, find(listed, own.VolumeID)); err != nil {
+			return nil, err
+		}
 		waiting := false
 		for _, t := range listed {
-			problem := conflict(own, t)
+			problem := conflict(own.Transport, t)
 			if problem == nil || !Live(t) {
 				continue
 			}
-			first, seen := last[t.VolumeID]
-			if own.Single || t.Single || seen && t.HeartbeatAt.After(first) {
+			was, known := first[t.VolumeID]
+			switch {
+			case t.Single || own.Single && t.VolumeID != own.VolumeID || known && t.HeartbeatAt.After(was.beat):
 				return nil, problem
+			case !known:
+				first[t.VolumeID] = seen{t.HeartbeatAt, time.Now()}
+				d.logger.Info("waits until another transport has been silent for some seconds",
+					"transport", t.Name, "address", t.Address)
+			case time.Since(was.since) > liveFor:
+				continue // its last heartbeat is in the future: the database's clock was set back
 			}
-			waiting, last[t.VolumeID] = true, t.HeartbeatAt
+			waiting = true
 		}
 		if !waiting {
 			return listed, nil
@@ -152,13 +227,31 @@ func (d *Directory) awaitRivals(ctx context.Context, own store.Transport) ([]sto
 	}
 }
 
+// checkEpoch refuses a spool that another process has served after it was copied, or that a process still has
+// which was replaced: it has messages of the past. A party that has always had one transport is not bound to
+// its spool: its machine may have been restored from a snapshot.
+func (d *Directory) checkEpoch(own Announcement, last store.Transport) error {
+	epoch, err := own.Spool.Epoch()
+	if err != nil || epoch >= last.Epoch {
+		return err
+	}
+	if own.Single && last.Single {
+		d.logger.Warn("the spool is older than the one that this party's transport has served last",
+			"epoch", epoch, "last_epoch", last.Epoch)
+		return nil
+	}
+	return fmt.Errorf("the spool is an old copy of the volume %s, which %s at %s has served since (epoch %d "+
+		"after %d). Its messages are of the past: empty this folder before the transport starts",
+		own.VolumeID, last.Name, last.Address, last.Epoch, epoch)
+}
+
 // conflict returns why a transport can't run next to another one that runs, or nil.
 func conflict(own, other store.Transport) error {
 	switch {
 	case own.VolumeID == other.VolumeID:
-		// This process has the volume's lock. A restart at the same address need not wait, nor one that
-		// changes transport.several.
-		if own.Single || other.Single || own.Address == other.Address {
+		// This process has the lock of its folder, but others may have a copy with the same address. A party
+		// with one transport restarts at once.
+		if own.Single && other.Single {
 			return nil
 		}
 		return fmt.Errorf("the transport %s at %s also serves the volume %s of this spool, so that one of them has "+
@@ -177,127 +270,4 @@ func conflict(own, other store.Transport) error {
 			"transport %s has the same address; give each one its own", own.Address, other.Name)
 	}
 	return nil
-}
-
-// run sends heartbeats and sweeps until ctx ends.
-func (d *Directory) run(ctx context.Context) {
-	interval := heartbeat
-	if d.announced.Single {
-		interval = singleHeartbeat
-	}
-	beats, sweeps := time.NewTicker(interval), time.NewTicker(sweepEvery)
-	defer beats.Stop()
-	defer sweeps.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-beats.C:
-			d.beating.Lock()
-			d.beat(ctx)
-			d.beating.Unlock()
-		case <-sweeps.C:
-			if d.announced.Single {
-				continue
-			}
-			limited, cancel := context.WithTimeout(ctx, readTimeout)
-			if err := d.sweep(limited); err != nil && ctx.Err() == nil {
-				d.logger.Warn("failed to sweep the placements of sessions", "error", err)
-			}
-			cancel()
-		}
-	}
-}
-
-// beat sends a heartbeat. While the database is away, the transport serves: nobody can take over its volume
-// in the database either.
-func (d *Directory) beat(ctx context.Context) {
-	if d.fenced.Load() {
-		return
-	}
-	limited, cancel := context.WithTimeout(ctx, beatTimeout)
-	defer cancel()
-	other, missed, err := d.store.BeatTransport(limited, d.announced.Transport)
-	if err == nil && missed && !d.announced.Single {
-		d.logger.Warn("the database has lost this transport, as after a restore; recorded it again")
-		err = d.claim(limited, d.announced, nil)
-	}
-	if err != nil && ctx.Err() == nil {
-		d.logger.Warn("failed to send a heartbeat of the transport", "error", err)
-	}
-	if other != nil && err == nil {
-		d.fence(*other)
-	}
-	d.confirmedAt.Store(time.Now().UnixNano())
-}
-
-// fence stops the transport, since another process has taken over its volume: both would give away the same
-// messages.
-func (d *Directory) fence(other store.Transport) {
-	err := fmt.Errorf("process %s at %s has taken over the volume %s of this transport, which therefore stops",
-		other.Name, other.Address, other.VolumeID)
-	if d.announced.Single {
-		d.logger.Error("two transports serve one spool, or a copy of it", "error", err)
-		return
-	}
-	d.fenced.Store(true)
-	d.logger.Error("failed to keep the spool", "error", err)
-	if d.announced.OnFenced != nil {
-		d.announced.OnFenced(err)
-	}
-}
-
-var errFenced = status.Errorf(status.NoInstance, "another process has taken over this transport's spool; "+
-	"try again")
-
-// Confirm returns an error if another process has taken over the volume of this one. A process that was
-// paused for longer than its heartbeats count asks first: it may have been replaced meanwhile.
-func (d *Directory) Confirm(ctx context.Context) error {
-	if d.isStale() {
-		d.beating.Lock()
-		if d.isStale() {
-			d.beat(context.WithoutCancel(ctx))
-		}
-		d.beating.Unlock()
-	}
-	if d.fenced.Load() {
-		return errFenced
-	}
-	return nil
-}
-
-// isStale reports whether no heartbeat was tried for too long. It reads the wall clock, which continues while
-// a machine is suspended.
-func (d *Directory) isStale() bool {
-	at := d.confirmedAt.Load()
-	age := time.Duration(time.Now().UnixNano() - at)
-	return at != 0 && (age > liveFor || age < 0)
-}
-
-// sweep removes the placements that the volume of this process no longer needs, those on volumes that do not
-// come back, and transports that are gone.
-func (d *Directory) sweep(ctx context.Context) error {
-	a := d.announced
-	if _, err := d.store.SweepPlacements(ctx, a.VolumeID, keysOf(a.Sessions()),
-		a.SessionTTL+keepIdle); err != nil {
-		return err
-	}
-	if n, err := d.store.SweepLostPlacements(ctx, keepSilent); err != nil {
-		return err
-	} else if n > 0 {
-		d.logger.Info("removed the placements of ended jobs on transports that have been silent for long",
-			"placements", n)
-	}
-	_, err := d.store.RemoveTransports(ctx, keepSilent)
-	return err
-}
-
-// keysOf returns the keys of sessions, each once.
-func keysOf(sessions []string) []string {
-	keys := make([]string, len(sessions))
-	for i, s := range sessions {
-		keys[i] = Key(s)
-	}
-	slices.Sort(keys)
-	return slices.Compact(keys)
 }

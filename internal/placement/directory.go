@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// heartbeat is the interval in which a transport says that it is alive, and liveFor is how long that
-	// counts. No new session is placed on a transport that has been silent for longer.
+	// heartbeat is the interval in which a transport sends heartbeats, and liveFor is how long one counts.
+	// No new session is placed on a transport that has been silent for longer.
 	heartbeat = 2 * time.Second
 	liveFor   = 4 * heartbeat
 	// singleHeartbeat and singleLiveFor are those of a transport that knows no others. It sends heartbeats
@@ -45,8 +45,8 @@ const (
 
 // Store is what a directory needs of the party's database.
 type Store interface {
-	TakeOverTransport(ctx context.Context, t store.Transport) error
-	BeatTransport(ctx context.Context, t store.Transport) (other *store.Transport, missed bool, err error)
+	RegisterTransport(ctx context.Context, t store.Transport, epoch int64) (registered bool, err error)
+	BeatTransport(ctx context.Context, t store.Transport) (other *store.Transport, recreated bool, err error)
 	StopTransport(ctx context.Context, volume, instance string) error
 	Transports(ctx context.Context) ([]store.Transport, error)
 	PlaceSessions(ctx context.Context, key, volume string) (holder string, err error)
@@ -65,31 +65,42 @@ type Store interface {
 type Directory struct {
 	store  Store
 	logger *slog.Logger
+	now    func() time.Time // for heartbeats; tests pause it
 
 	mu         sync.RWMutex
 	own        store.Transport // that of this process, if any
-	placements map[string]known
+	placements map[string]cachedPlacement
 	transports map[string]store.Transport
 	readAt     time.Time // of transports
 	reading    bool
 
-	// What the announcement of this process needs, see announce.go.
-	beating     sync.Mutex // one heartbeat at a time
-	announced   Announcement
-	confirmedAt atomic.Int64 // when a heartbeat was last tried, by the wall clock
+	// What the announcement of this process needs, see announce.go and heartbeat.go. All times are those of
+	// the wall clock.
+	beating     sync.Mutex   // one heartbeat at a time; guards the next four
+	announced   Announcement // with the epoch of the spool
+	recorded    int64        // the epoch of the database
+	advancedAt  time.Time    // when the epoch has grown last
+	unclaimed   bool         // the database lacks the placements of what the volume holds
+	confirmedAt atomic.Int64 // when the last heartbeat that succeeded began
+	triedAt     atomic.Int64 // when the last heartbeat began or ended
+	failing     atomic.Bool  // the last heartbeat failed
+	unconfirmed atomic.Bool  // this process was paused, and no heartbeat has succeeded since
 	fenced      atomic.Bool  // another process serves the volume
+	halt        func()       // ends the heartbeats
+	// reported are the instances whose conflict with this process was logged; guarded by mu.
+	reported map[string]bool
 }
 
-// known is a volume that holds sessions, as the database said.
-type known struct {
+// cachedPlacement is a volume that holds sessions, as the database has returned it.
+type cachedPlacement struct {
 	volume string
 	readAt time.Time
 }
 
 // New returns a directory that has read nothing yet.
 func New(db Store, logger *slog.Logger) *Directory {
-	return &Directory{store: db, logger: logger, placements: map[string]known{},
-		transports: map[string]store.Transport{}}
+	return &Directory{store: db, logger: logger, now: time.Now, placements: map[string]cachedPlacement{},
+		transports: map[string]store.Transport{}, reported: map[string]bool{}}
 }
 
 // Key returns what the sessions of a job have in common: the job's session. A session that is derived from it
@@ -200,13 +211,13 @@ func (d *Directory) volume(ctx context.Context, key string) (string, error) {
 
 // mayReread lets one caller read a placement again. Meanwhile, and for a while if that fails, the others use
 // the one that is known.
-func (d *Directory) mayReread(key string, k known) bool {
+func (d *Directory) mayReread(key string, k cachedPlacement) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.placements[key] != k {
 		return false
 	}
-	d.placements[key] = known{k.volume, time.Now().Add(rereadPause - rereadAfter)}
+	d.placements[key] = cachedPlacement{k.volume, time.Now().Add(rereadPause - rereadAfter)}
 	return true
 }
 
@@ -266,7 +277,7 @@ func (d *Directory) remember(key, volume string) {
 		}
 		delete(d.placements, old)
 	}
-	d.placements[key] = known{volume, time.Now()}
+	d.placements[key] = cachedPlacement{volume, time.Now()}
 }
 
 // Refresh reads the list of transports again, in the background: one of them may have another address. A
@@ -307,7 +318,22 @@ func (d *Directory) read(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.transports, d.readAt = byVolume, time.Now()
+	d.reportConflicts()
 	return nil
+}
+
+// reportConflicts logs each transport that runs although this one can't run next to it, once. It has started
+// at the same time, or the database was restored.
+func (d *Directory) reportConflicts() {
+	for volume, t := range d.transports {
+		if d.own.VolumeID == "" || volume == d.own.VolumeID || !Live(t) || d.reported[t.Instance] {
+			continue
+		}
+		if problem := conflict(d.own, t); problem != nil {
+			d.reported[t.Instance] = true
+			d.logger.Error("another transport of the party runs that must not", "error", problem)
+		}
+	}
 }
 
 // Live reports whether a transport runs, as its heartbeats say.

@@ -25,6 +25,12 @@ type flakyStore struct {
 	Store
 	down                  atomic.Bool
 	lists, reads, touched atomic.Int64
+	// listed, if set, is the answer of the next query for the transports, as of one from before.
+	listed atomic.Pointer[[]store.Transport]
+	// onBeat, if set, is called when the database has recorded the next heartbeat, before its answer is read.
+	onBeat atomic.Pointer[func()]
+	// failClaims is the number of claims of placements that fail.
+	failClaims atomic.Int64
 }
 
 func (f *flakyStore) query(count *atomic.Int64) error {
@@ -38,6 +44,9 @@ func (f *flakyStore) query(count *atomic.Int64) error {
 func (f *flakyStore) Transports(ctx context.Context) ([]store.Transport, error) {
 	if err := f.query(&f.lists); err != nil {
 		return nil, err
+	}
+	if listed := f.listed.Swap(nil); listed != nil {
+		return *listed, nil
 	}
 	return f.Store.Transports(ctx)
 }
@@ -53,22 +62,51 @@ func (f *flakyStore) BeatTransport(ctx context.Context, t store.Transport) (*sto
 	if err := f.query(&f.touched); err != nil {
 		return nil, false, err
 	}
-	return f.Store.BeatTransport(ctx, t)
+	other, recreated, err := f.Store.BeatTransport(ctx, t)
+	if onBeat := f.onBeat.Swap(nil); onBeat != nil {
+		(*onBeat)()
+	}
+	return other, recreated, err
 }
 
-// announce records a transport and returns its directory.
+func (f *flakyStore) ClaimPlacements(ctx context.Context, keys []string, volume string) ([]string, error) {
+	if f.failClaims.Add(-1) >= 0 {
+		return nil, errors.New("no claim")
+	}
+	return f.Store.ClaimPlacements(ctx, keys, volume)
+}
+
+// folder is the spool of a volume.
+type folder struct{ epoch atomic.Int64 }
+
+func (f *folder) Epoch() (int64, error) { return f.epoch.Load(), nil }
+
+func (f *folder) SetEpoch(n int64) error {
+	f.epoch.Store(n)
+	return nil
+}
+
+// clone returns a copy of the folder.
+func (f *folder) clone() *folder {
+	c := &folder{}
+	c.epoch.Store(f.epoch.Load())
+	return c
+}
+
+// announce records a transport with a new spool, and returns its directory.
 func announce(t *testing.T, db Store, volume, address string, sessions ...string) *Directory {
 	t.Helper()
-	d, err := tryAnnounce(t, db, store.Transport{VolumeID: volume, Address: address}, sessions...)
+	d, err := tryAnnounce(t, db, store.Transport{VolumeID: volume, Address: address}, &folder{}, sessions...)
 	require.NoError(t, err)
 	return d
 }
 
-func tryAnnounce(t *testing.T, db Store, tr store.Transport, sessions ...string) (*Directory, error) {
+func tryAnnounce(t *testing.T, db Store, tr store.Transport, spool Spool, sessions ...string) (*Directory,
+	error) {
 	t.Helper()
 	d := New(db, quiet)
 	tr.Name = "name of " + tr.VolumeID
-	stop, err := d.Announce(t.Context(), Announcement{Transport: tr, SessionTTL: time.Hour,
+	stop, err := d.Announce(t.Context(), Announcement{Transport: tr, SessionTTL: time.Hour, Spool: spool,
 		Sessions: func() []string { return sessions }})
 	if err == nil {
 		t.Cleanup(func() { require.NoError(t, stop(context.Background())) })
@@ -76,7 +114,14 @@ func tryAnnounce(t *testing.T, db Store, tr store.Transport, sessions ...string)
 	return d, err
 }
 
-// setSilent makes the last heartbeat of a volume one of an hour ago.
+// crash ends the heartbeats of a transport, as the end of its machine does, long ago.
+func (d *Directory) crash(t *testing.T, address string) {
+	t.Helper()
+	d.halt() // a heartbeat in between would make it live
+	setSilent(t, address, d.announced.VolumeID)
+}
+
+// setSilent makes the last heartbeat of a volume one of years ago. No process must send heartbeats for it.
 func setSilent(t *testing.T, address, volume string) {
 	t.Helper()
 	db := storetest.Raw(t, address)
@@ -206,7 +251,7 @@ func TestFindReadsAgain(t *testing.T) {
 	age := func() {
 		runner.mu.Lock()
 		defer runner.mu.Unlock()
-		runner.placements["session_J"] = known{"v1", time.Now().Add(-rereadAfter)}
+		runner.placements["session_J"] = cachedPlacement{"v1", time.Now().Add(-rereadAfter)}
 	}
 	age()
 	flaky.down.Store(true)
@@ -228,9 +273,9 @@ func TestFindAfterTakeover(t *testing.T) {
 	t.Parallel()
 	db := storetest.Open(t, storetest.SQLite(t))
 	runner := New(db, quiet)
-	first := New(db, quiet)
+	first, spool := New(db, quiet), &folder{}
 	stop, err := first.Announce(t.Context(), Announcement{Transport: store.Transport{VolumeID: "v1",
-		Name: "one", Address: "a:1"}, Sessions: func() []string { return nil }})
+		Name: "one", Address: "a:1"}, Spool: spool, Sessions: func() []string { return nil }})
 	require.NoError(t, err)
 	holder, err := runner.Find(t.Context(), "session_J")
 	require.NoError(t, err)
@@ -247,7 +292,8 @@ func TestFindAfterTakeover(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "v1", holder.VolumeID, "it waits for its volume")
 
-	announce(t, db, "v1", "c:1")
+	_, err = tryAnnounce(t, db, store.Transport{VolumeID: "v1", Address: "c:1"}, spool)
+	require.NoError(t, err, "at once, since the first one has stopped")
 	require.Eventually(t, func() bool {
 		runner.Refresh()
 		holder, err := runner.Find(t.Context(), "session_J")

@@ -7,8 +7,12 @@
 // A process that opens a volume serves its sessions from then on, at its own address. The volume's lock
 // keeps others away. A lock can be lost, and a volume copied, so a process also writes its instance to the
 // database: a fencing token. Another process that takes over the volume replaces it, and the process before
-// it stops. While no process has the volume open, calls of its sessions are refused with status.NoInstance,
+// it stops. Between the work of a call and its acknowledgement, a process that was paused asks whether it was
+// replaced. While no process has the volume open, calls of its sessions are refused with status.NoInstance,
 // which callers retry.
+//
+// An epoch in the database and in the volume grows with each takeover, and every minute. A volume with a lower
+// one is an old copy, or that of a process which was replaced: no process serves it again.
 //
 // A volume may never come back. What was placed on it is forgotten when it has been silent for long, except
 // the sessions of jobs in progress: their messages are lost, so a person must stop them.

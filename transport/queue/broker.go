@@ -115,6 +115,12 @@ func Open(cfg Config) (*Broker, error) {
 // Volume returns the id of the spool's folder. It stays the same when another process opens the folder.
 func (b *Broker) Volume() string { return b.spool.volume }
 
+// Epoch returns the epoch in the spool, which SetEpoch has set last, in this process or another; 0 at first.
+func (b *Broker) Epoch() (int64, error) { return b.spool.epoch() }
+
+// SetEpoch writes the epoch to the spool. It survives a crash of the machine.
+func (b *Broker) SetEpoch(n int64) error { return b.spool.setEpoch(n) }
+
 // SessionIDs returns the ids of the sessions that hold or remember something, or are in use.
 func (b *Broker) SessionIDs() []string {
 	b.mu.Lock()

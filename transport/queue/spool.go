@@ -22,6 +22,7 @@ import (
 //
 //	lock            locked by the process that uses the folder
 //	volume          the folder's id, which it keeps when another process uses it
+//	epoch           a number that grows while it is used; a folder with a lower one is an old copy
 //	released        ids of released sessions, one in a line
 //	tmp/            bodies that are being received or are in transit to partners
 //	s<n>/           a session
@@ -29,8 +30,8 @@ import (
 //	s<n>/<m>.blob   the bytes of a message that is too large for a log
 //
 // All numbers are from one counter, so a name is never reused and the order of the names is the order of a
-// queue's segments. Nothing is synced (fsync): what was written survives the process, but after a crash of
-// the machine, what its kernel had not yet written to the disk is lost.
+// queue's segments. Only volume and epoch are synced (fsync): what was written survives the process, but after
+// a crash of the machine, what its kernel had not yet written to the disk is lost.
 type spool struct {
 	dir    string
 	log    *slog.Logger
@@ -90,7 +91,10 @@ func openSpool(dir string, known bool, log *slog.Logger) (*spool, error) {
 	return sp, nil
 }
 
-const volumeFile = "volume"
+const (
+	volumeFile = "volume"
+	epochFile  = "epoch"
+)
 
 // readVolume returns the id of a locked folder, and makes it at the first time.
 func readVolume(dir string) (string, error) {
@@ -103,14 +107,62 @@ func readVolume(dir string) (string, error) {
 		return "", fmt.Errorf("failed to read the id of the spool: %w", err)
 	}
 	id := rand.Text()
-	err = os.WriteFile(path+".new", []byte(id+"\n"), 0o600)
+	if err := writeSynced(path, id); err != nil {
+		return "", fmt.Errorf("failed to write the id of the spool: %w", err)
+	}
+	return id, nil
+}
+
+// epoch returns the epoch that was written last, 0 at first. Another process may have written it, to a folder
+// without a lock.
+func (sp *spool) epoch() (int64, error) {
+	b, err := os.ReadFile(filepath.Join(sp.dir, epochFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("failed to read the epoch of the spool: %w", err)
+	}
+	n, err := strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("failed to read the epoch of the spool, from its file %s: %w", epochFile, err)
+	}
+	return n, nil
+}
+
+func (sp *spool) setEpoch(n int64) error {
+	if err := writeSynced(filepath.Join(sp.dir, epochFile), strconv.FormatInt(n, 10)); err != nil {
+		return fmt.Errorf("failed to write the epoch of the spool: %w", err)
+	}
+	return nil
+}
+
+// writeSynced replaces a file that holds one line. After a crash of the machine the file holds the one or the
+// other, and not the older one once this has returned.
+func writeSynced(path, line string) (err error) {
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(line + "\n")
+	if err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
 	if err == nil {
 		err = os.Rename(path+".new", path)
 	}
 	if err != nil {
-		return "", fmt.Errorf("failed to write the id of the spool: %w", err)
+		return err
 	}
-	return id, nil
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	return dir.Sync()
 }
 
 // close unlocks the folder. Everything in it stays.

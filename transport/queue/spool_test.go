@@ -41,7 +41,7 @@ func files(t testing.TB, dir string) (out []string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if name, _ := filepath.Rel(dir, path); err == nil && !d.IsDir() && name != "lock" &&
-			name != "released" && name != "volume" {
+			name != "released" && name != "volume" && name != "epoch" {
 			out = append(out, name)
 		}
 		return err
@@ -432,4 +432,25 @@ func TestKnownSpool(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, volume, b.Volume())
 	b.Close()
+}
+
+// TestEpoch checks that the epoch stays in the folder, and that a damaged one is an error: taken for none, an
+// old copy would serve.
+func TestEpoch(t *testing.T) {
+	dir := t.TempDir()
+	b := restart(t, dir, Limits{})
+	n, err := b.Epoch()
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.NoError(t, b.SetEpoch(9))
+	require.NoError(t, b.SetEpoch(10))
+	b.crash()
+	b = restart(t, dir, Limits{})
+	n, err = b.Epoch()
+	require.NoError(t, err)
+	require.EqualValues(t, 10, n)
+	require.NoFileExists(t, filepath.Join(dir, "epoch.new"))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "epoch"), []byte("1x\n"), 0o600))
+	_, err = b.Epoch()
+	require.ErrorContains(t, err, "failed to read the epoch of the spool")
 }
