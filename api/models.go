@@ -28,6 +28,9 @@ func (s *Server) queryModels(c *fiber.Ctx) error {
 	ctx := c.UserContext()
 	views := []bfia.ModelView{}
 	if get("model") == "" {
+		if ctx, err = s.listContext(ctx, get); err != nil {
+			return err
+		}
 		models, err := s.store.Models(ctx, get("job_id"))
 		if err != nil {
 			return err
@@ -120,8 +123,9 @@ func parseModel(text string) (bfia.ModelRef, error) {
 
 func viewModel(m store.Model) bfia.ModelView {
 	return bfia.ModelView{Model: m.Ref().String(), JobID: m.JobID, Task: m.TaskName, Output: m.Key,
-		Role: m.Part().Self(), Component: m.Component, Provider: m.Provider + ":" + m.Version,
-		Images: m.Images, Datasets: m.Datasets, Bytes: m.Bytes, SHA256: m.SHA256, Kept: m.Kept,
+		Project: shownProject(m.Project), Role: m.Part().Self(), Component: m.Component,
+		Provider: m.Provider + ":" + m.Version,
+		Images:   m.Images, Datasets: m.Datasets, Bytes: m.Bytes, SHA256: m.SHA256, Kept: m.Kept,
 		Imported: m.Imported, CreatedAt: m.CreatedAt}
 }
 
@@ -203,6 +207,10 @@ func (s *Server) importModel(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	project, err := s.chooseProject(c.UserContext(), c.Query("project"))
+	if err != nil {
+		return err
+	}
 	caller := identity.From(c.UserContext())
 	release, err := s.Callers.Upload(caller)
 	if err != nil {
@@ -220,7 +228,7 @@ func (s *Server) importModel(c *fiber.Ctx) error {
 		return bfia.Wrap(bfia.CodeInternal, err, "failed to read the archive again")
 	}
 	imported, err := s.models.Import(c.UserContext(), form.file, size, model.Importing{
-		MaxBytes: s.MaxUploadBytes, Trust: trust,
+		MaxBytes: s.MaxUploadBytes, Trust: trust, Project: project,
 		Named: func(ref bfia.ModelRef) { on(c.UserContext(), audit.Model, ref.String()) }})
 	if err != nil {
 		return err

@@ -18,18 +18,23 @@ import (
 // its scheduler. A client that chooses the job_id may repeat the request if the answer was lost; nothing
 // starts twice.
 func (s *Server) submitJob(c *fiber.Ctx) error {
+	ctx, err := s.submissionContext(c.UserContext(), c.Query("project"))
+	if err != nil {
+		return err
+	}
 	doc, err := s.readSubmission(c)
 	if err != nil {
 		return err
 	}
-	warnings, err := s.submit(c.UserContext(), doc, false)
+	warnings, err := s.submit(ctx, doc, false)
 	if err != nil {
 		return err
 	}
 	return ok(c, bfia.JobCreated{JobID: doc.JobID, Warnings: warnings})
 }
 
-// submit checks a client's job and sends it to its scheduler. A caller that waits is not refused because of
+// submit checks a client's job and sends it to its scheduler. The context is that of the job's project; see
+// [Server.submissionContext]. A caller that waits is not refused because of
 // the number of others' submissions; see [submissions].
 func (s *Server) submit(ctx context.Context, doc *bfia.Document, waits bool) ([]bfia.Warning, error) {
 	on(ctx, audit.Job, doc.JobID)
@@ -109,26 +114,30 @@ func (s *Server) record(ctx context.Context, doc *bfia.Document) (*store.JobReco
 }
 
 // plan checks that a job can run with the providers in its record, that a partner's job is granted what it
-// uses here, and that the root datasets of its own parts exist. node limits the check of parameters to the
-// parts of one node.
-func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string, from origin) (*bfia.Plan,
-	error) {
+// uses here, and that the root datasets of its own parts exist in the job's project, which it returns. node
+// limits the check of parameters to the parts of one node.
+func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string, from origin,
+) (plan *bfia.Plan, project string, err error) {
 	doc := record.Document
-	plan, err := bfia.NewPlan(doc, record.Registry.Describe, node)
-	if err != nil {
-		return nil, err
+	if plan, err = bfia.NewPlan(doc, record.Registry.Describe, node); err != nil {
+		return nil, "", err
 	}
 	// Before the datasets: a partner without a grant does not learn which exist.
 	if err := s.checkGrants(ctx, record, plan, from); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	_, granted, err := s.needsGrants(ctx, doc, from)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	required := s.CheckDatasets || granted
+	if project, err = s.projectOf(ctx, record, plan); err != nil {
+		return nil, "", err
+	}
+	ctx = store.WithProjects(ctx, project)
+	// What is not registered belongs to default.
+	required := s.CheckDatasets || granted || project != identity.DefaultProject
 	if err := bfia.CheckRehearsal(doc, plan, record.Registry.Describe); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	for _, t := range plan.Tasks {
 		for _, part := range t.PartsOf(s.Node) {
@@ -138,11 +147,11 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string,
 			}
 			if err := s.checkDataset(ctx, doc, *address, required); err != nil {
 				place := fmt.Sprintf("config.task_params.%s.%d.%s.dataset_id", part.Role, part.Index, t.Name)
-				return nil, bfia.PrefixPlace(place, err)
+				return nil, "", bfia.PrefixPlace(place, err)
 			}
 		}
 	}
-	return plan, s.checkModels(ctx, record, plan)
+	return plan, project, s.checkModels(ctx, record, plan)
 }
 
 // checkDataset refuses a root dataset of a new job that is an output of another one, or that is not
@@ -155,11 +164,13 @@ func (s *Server) checkDataset(ctx context.Context, doc *bfia.Document, address b
 		}
 		return s.datasets.Rehearse(ctx, real)
 	}
-	err := s.refuseOutput(ctx, address)
-	if err != nil || !required {
+	if err := s.refuseOutput(ctx, address); err != nil {
 		return err
 	}
-	_, err = s.store.DataTable(ctx, address.Namespace, address.Name)
+	if err := s.refuseOtherProject(ctx, address); err != nil || !required {
+		return err
+	}
+	_, err := s.store.DataTable(ctx, address.Namespace, address.Name)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		if _, known := s.store.Job(ctx, doc.JobID); known == nil {
 			return nil // the job keeps what it read

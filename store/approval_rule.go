@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -156,6 +157,8 @@ type RuleClaim struct {
 
 // Acceptance is what a party checks and decides in the transaction that stores the record of a job.
 type Acceptance struct {
+	// Project is the project to which the job belongs. Empty: default.
+	Project string
 	// Grants is what the job needs of the party's grants; nil: nothing.
 	Grants *GrantClaim
 	// Rules is what the job does, if rules may approve it; nil: they may not.
@@ -172,7 +175,8 @@ func (s *Store) AcceptJob(ctx context.Context, jobID string, doc []byte, registr
 	if err != nil {
 		return "", err
 	}
-	return ruleID, s.putRecord(ctx, s.actTx, row, func(ctx context.Context, tx bun.Tx) (err error) {
+	first := s.assigning(jobID, cmp.Or(a.Project, identity.DefaultProject))
+	return ruleID, s.putRecord(ctx, s.actTx, row, first, func(ctx context.Context, tx bun.Tx) (err error) {
 		if a.Grants != nil {
 			if err := claimGrants(ctx, tx, jobID, *a.Grants); err != nil {
 				return err

@@ -8,6 +8,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"hutong/bfia"
+	"hutong/internal/identity"
 )
 
 // DataGeneration is one upload of a dataset. Its objects never change; the current one is that of
@@ -48,7 +49,12 @@ func (s *Store) CreateGeneration(ctx context.Context, namespace, name, generatio
 // it.
 func (s *Store) Generation(ctx context.Context, generation string) (DataGeneration, error) {
 	var row DataGeneration
-	err := selectOne(ctx, s.r.NewSelect().Where("generation = ?", generation), &row, "upload %q", generation)
+	q := s.r.NewSelect().Where("g.generation = ?", generation)
+	if known := rowsOf(ctx, "d.project"); known.text != everything {
+		q.Where("EXISTS (SELECT 1 FROM t_data_table AS d WHERE d.namespace = g.namespace AND "+
+			"d.name = g.name AND "+known.text+")", known.args...)
+	}
+	err := selectOne(ctx, q, &row, "upload %q", generation)
 	return row, err
 }
 
@@ -127,7 +133,8 @@ func (s *Store) resolveGenerations(ctx context.Context, tx bun.Tx, tasks []Task)
 		}
 		if _, found := current[t.Dataset]; !found {
 			namespace, name, _ := strings.Cut(t.Dataset, "#")
-			q := tx.NewSelect().Where("namespace = ? AND name = ?", namespace, name)
+			q := rowsOf(ctx, "d.project").of(tx.NewSelect().Where("namespace = ? AND name = ?", namespace,
+				name))
 			if s.pg { // SQLite has one writer at a time
 				q.For("SHARE")
 			}
@@ -136,11 +143,27 @@ func (s *Store) resolveGenerations(ctx context.Context, tx bun.Tx, tasks []Task)
 			if err != nil && (t.RequireDataset || bfia.CodeOf(err) != bfia.CodeNotFound) {
 				return err
 			}
+			if err != nil {
+				if err := s.checkUnregistered(ctx, tx, namespace, name); err != nil {
+					return err
+				}
+			}
 			current[t.Dataset] = row.Generation
 		}
 		t.DatasetGeneration = current[t.Dataset]
 	}
 	return nil
+}
+
+// checkUnregistered refuses a dataset that is registered in a project which the context does not know, and
+// any that is not registered unless the context knows default: what has no row belongs to default.
+func (s *Store) checkUnregistered(ctx context.Context, tx bun.Tx, namespace, name string) error {
+	registered, err := tx.NewSelect().Model((*dataTableRow)(nil)).
+		Where("namespace = ? AND name = ?", namespace, name).Exists(ctx)
+	if err == nil && (registered || !InProject(ctx, identity.DefaultProject)) {
+		return bfia.Errorf(bfia.CodeNotFound, "dataset_id: dataset %q is not known", namespace+"#"+name)
+	}
+	return err
 }
 
 // renewRemovedGenerations makes the tasks of a reopened job read the current generation where that which they

@@ -112,6 +112,9 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 		if err := checkNotRemoving(ctx, tx, job.OldJobID); err != nil || len(tasks) == 0 {
 			return err
 		}
+		if ctx, err = s.withinProject(ctx, tx, job); err != nil {
+			return err
+		}
 		if err := s.resolveGenerations(ctx, tx, tasks); err != nil {
 			return err
 		}
@@ -129,6 +132,31 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 			"job_id: a task of job %q has an id or a name that another task has", job.JobID)
 	}
 	return wrap(err, "create job %s", job.JobID)
+}
+
+// withinProject returns a context that knows what the project of a job has. A job whose outputs the given one
+// may reuse must be of the same project.
+func (s *Store) withinProject(ctx context.Context, tx bun.Tx, job Job) (context.Context, error) {
+	project, err := jobProject(ctx, tx, job.JobID)
+	if err != nil {
+		return ctx, err
+	}
+	ctx = WithProjects(ctx, project)
+	if job.OldJobID == "" {
+		return ctx, nil
+	}
+	old := func() *bun.SelectQuery {
+		return tx.NewSelect().Model((*Job)(nil)).Where("j.job_id = ?", job.OldJobID)
+	}
+	exists, err := old().Exists(ctx)
+	if err != nil || !exists {
+		return ctx, err
+	}
+	known, err := jobsOf(ctx, "j.job_id").of(old()).Exists(ctx)
+	if err == nil && !known {
+		err = bfia.Errorf(bfia.CodeNotFound, "old_job_id: job %q is not known", job.OldJobID)
+	}
+	return ctx, err
 }
 
 func jobRows(job Job, tasks []Task) (Job, []Task, error) {
@@ -230,7 +258,11 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 		if err != nil || n == 0 {
 			return err
 		}
-		return s.renewRemovedGenerations(ctx, tx, jobID)
+		project, err := jobProject(ctx, tx, jobID)
+		if err != nil {
+			return err
+		}
+		return s.renewRemovedGenerations(WithProjects(ctx, project), tx, jobID)
 	})
 	if err != nil || n > 0 {
 		return wrap(err, "reopen job %s", jobID)
@@ -246,7 +278,8 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 // Job returns the participant's record of a job, or CodeNotFound if there is none.
 func (s *Store) Job(ctx context.Context, jobID string) (Job, error) {
 	var job Job
-	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)
+	err := selectOne(ctx, jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Where("job_id = ?", jobID)), &job,
+		"job_id: job %q", jobID)
 	return job, err
 }
 
@@ -264,6 +297,7 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 		Model(&jobs).
 		OrderExpr("created_at DESC, job_id DESC").
 		Limit(cmp.Or(f.Limit, MaxJobs))
+	jobsOf(ctx, "j.job_id").of(q)
 	if f.FlowID != nil {
 		if err := checkText("flow_id", *f.FlowID); err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"hutong/bfia"
+	"hutong/internal/identity"
 )
 
 // Model is this party's part of a model that a task trained: the part of one role. It names what made it, so
@@ -16,7 +18,9 @@ import (
 type Model struct {
 	bun.BaseModel `bun:"table:t_model,alias:m"`
 
-	JobID     string `bun:"job_id,pk"`
+	JobID string `bun:"job_id,pk"`
+	// Project is that of the job, or of who imported the model.
+	Project   string `bun:"project"`
 	TaskName  string `bun:"task_name,pk"`
 	Role      string `bun:"role,pk"`
 	RoleIndex int    `bun:"role_index,pk"`
@@ -82,7 +86,14 @@ func (s *Store) PutModels(ctx context.Context, models []Model) error {
 			return err
 		}
 	}
-	_, err := s.w.NewInsert().Model(&rows).
+	project, err := jobProject(ctx, s.w, rows[0].JobID) // they are of one job
+	if err != nil {
+		return wrap(err, "read the project of job %s", rows[0].JobID)
+	}
+	for i := range rows {
+		rows[i].Project = project
+	}
+	_, err = s.w.NewInsert().Model(&rows).
 		On("CONFLICT (job_id, task_name, role, role_index, key) DO UPDATE").
 		Set("namespace = EXCLUDED.namespace, name = EXCLUDED.name, bytes = EXCLUDED.bytes").
 		Set("sha256 = EXCLUDED.sha256, created_at = EXCLUDED.created_at").Exec(ctx)
@@ -90,6 +101,7 @@ func (s *Store) PutModels(ctx context.Context, models []Model) error {
 }
 
 func (m *Model) check() error {
+	m.Project = cmp.Or(m.Project, identity.DefaultProject)
 	if m.Images == nil {
 		m.Images = []string{}
 	}
@@ -105,8 +117,8 @@ func (m *Model) check() error {
 // id first.
 func (s *Store) Models(ctx context.Context, jobID string) ([]Model, error) {
 	models := []Model{}
-	q := s.r.NewSelect().Model(&models).ExcludeColumn("document").Where(usableModel).
-		OrderExpr("m.job_id DESC, m.task_name, m.key, m.role, m.role_index")
+	q := rowsOf(ctx, "m.project").of(s.r.NewSelect().Model(&models)).ExcludeColumn("document").
+		Where(usableModel).OrderExpr("m.job_id DESC, m.task_name, m.key, m.role, m.role_index")
 	if jobID != "" {
 		if err := checkText("job_id", jobID); err != nil {
 			return nil, err
@@ -130,7 +142,8 @@ func modelParts(ctx context.Context, db bun.IDB, ref bfia.ModelRef) ([]Model, er
 	}
 	var parts []Model
 	find := func(where string, args ...any) error {
-		q := db.NewSelect().Model(&parts).Where(where, args...).Where(usableModel).
+		q := rowsOf(ctx, "m.project").of(db.NewSelect().Model(&parts)).Where(where, args...).
+			Where(usableModel).
 			Order("m.key", "m.role", "m.role_index")
 		if ref.Output != "" {
 			q.Where("m.key = ?", ref.Output)
@@ -141,7 +154,7 @@ func modelParts(ctx context.Context, db bun.IDB, ref bfia.ModelRef) ([]Model, er
 		return nil, err
 	}
 	if len(parts) == 0 {
-		reused := db.NewSelect().Model((*Task)(nil)).Column("reused_task_id").
+		reused := jobsOf(ctx, "t.job_id").of(db.NewSelect().Model((*Task)(nil))).Column("reused_task_id").
 			Where("job_id = ? AND name = ? AND reused_task_id <> ''", ref.JobID, ref.Task)
 		if err := find("m.name IN (?)", reused); err != nil {
 			return nil, err
@@ -291,6 +304,7 @@ func (s *Store) ClaimModelRemoval(ctx context.Context, ref bfia.ModelRef) ([]Mod
 		if err := checkTrainingEnded(ctx, tx, parts[0]); err != nil {
 			return err
 		}
+		ctx = WithoutProjects(ctx) // a job of any project may use it
 		users, err := jobsWithModel(ctx, tx, parts, true)
 		if err != nil {
 			return err
@@ -393,13 +407,20 @@ func (s *Store) BeginModelImport(ctx context.Context, m Model) (existing *Model,
 	}
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		existing = nil
+		if err := s.holdProject(ctx, tx, m.Project); err != nil {
+			return err
+		}
 		n, err := affected(tx.NewInsert().Model(&m).
 			On("CONFLICT (job_id, task_name, role, role_index, key) DO NOTHING").Exec(ctx))
 		if err != nil || n == 1 {
 			return err
 		}
 		existing = &Model{}
-		return selectOne(ctx, tx.NewSelect().Where(modelKeyWhere, m.key()...), existing, "model %s", m.Ref())
+		err = selectOne(ctx, tx.NewSelect().Where(modelKeyWhere, m.key()...), existing, "model %s", m.Ref())
+		if err == nil && existing.Project != m.Project {
+			return bfia.Errorf(bfia.CodeConflict, "model %s: the name is in use at this party", m.Ref())
+		}
+		return err
 	})
 	return existing, wrap(err, "import model %s", m.Ref())
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"hutong/bfia"
+	"hutong/internal/identity"
 )
 
 // terminalJobs are the final states of a job, openJobs the others. Queries for open jobs name their states,
@@ -60,6 +61,9 @@ func markRemoving(ctx context.Context, tx bun.Tx, jobID string) error {
 // another job reuses or may reuse.
 func (s *Store) ClaimJobRemoval(ctx context.Context, jobID string) error {
 	return wrap(s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if err := checkJobProject(ctx, tx, jobID); err != nil {
+			return err
+		}
 		// The mark comes first: it locks the row against jobs that reuse the outputs.
 		if err := markRemoving(ctx, tx, jobID); err != nil {
 			return err
@@ -82,7 +86,7 @@ func (s *Store) ClaimJobRemoval(ctx context.Context, jobID string) error {
 			return bfia.Errorf(bfia.CodeNotFound, "job_id: job %q is not known", jobID)
 		}
 
-		users, err := jobUses(ctx, tx, "t_job", false, `j.job_id <> ?0 AND NOT j.removing AND j.job_id IN (
+		users, err := jobUses(WithoutProjects(ctx), tx, "t_job", false, `j.job_id <> ?0 AND NOT j.removing AND j.job_id IN (
 			SELECT job_id FROM t_job WHERE old_job_id = ?0 AND old_job_id <> '' AND state IN (?1)
 			UNION SELECT job_id FROM t_task WHERE reused_job_id = ?0 AND reused_job_id <> '')`,
 			jobID, bun.List(openJobs))
@@ -134,7 +138,7 @@ func (s *Store) RemoveJob(ctx context.Context, jobID string) error {
 				return err
 			}
 		}
-		return nil
+		return forgetDefaultProject(ctx, tx, jobID)
 	}), "remove job %s", jobID)
 }
 
@@ -146,6 +150,15 @@ func (s *Store) RemoveUnusedDocuments(ctx context.Context, before time.Time) (in
 		Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = d.job_id)").
 		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = d.job_id)").Exec(ctx))
 	return n, wrap(err, "remove unused documents")
+}
+
+// RemoveUnusedJobProjects deletes the projects of jobs of default that were recorded before a time, if
+// nothing of the jobs is left. Those of other projects stay: the accounts of the jobs do too.
+func (s *Store) RemoveUnusedJobProjects(ctx context.Context, before time.Time) (int, error) {
+	n, err := affected(unusedJobProjects(s.w.NewDelete()).
+		Where("jp.project = ? AND jp.created_at < ?", identity.DefaultProject,
+			normalizeTime(before)).Exec(ctx))
+	return n, wrap(err, "remove the projects of jobs that were not created")
 }
 
 // RemoveUnusedJobClients deletes the records of clients who submitted jobs before a time that were not

@@ -341,7 +341,8 @@ func setTransition(q *bun.UpdateQuery, reason string, at time.Time, started, end
 // ScheduleJob returns the scheduler's record of a job, or CodeNotFound if there is none.
 func (s *Store) ScheduleJob(ctx context.Context, jobID string) (ScheduleJob, error) {
 	var job ScheduleJob
-	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)
+	err := selectOne(ctx, jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Where("job_id = ?", jobID)), &job,
+		"job_id: job %q", jobID)
 	return job, err
 }
 

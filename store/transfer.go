@@ -85,6 +85,12 @@ func (t *Transfer) add(other Transfer) {
 func (s *Store) TaskTransfers(ctx context.Context, jobID string) (transfers []Transfer, complete bool,
 	err error) {
 	var rows []Transfer
+	if err := checkJobProject(ctx, s.r, jobID); err != nil {
+		if bfia.CodeOf(err) == bfia.CodeNotFound {
+			return []Transfer{}, false, nil
+		}
+		return nil, false, wrap(err, "read the transfers of job %s", jobID)
+	}
 	session := bfia.SessionID(jobID)
 	if err := s.r.NewSelect().Model(&rows).
 		Where("session_id = ? OR session_id LIKE ? ESCAPE '!'", session,

@@ -110,6 +110,9 @@ func (a *Activities) RemoveExpiredJobs(ctx context.Context, in RemoveExpiredJobs
 	if _, err := a.Store.RemoveUnusedSubmissions(ctx, time.Now().Add(-unusedDocumentAge)); err != nil {
 		return done, err
 	}
+	if _, err := a.Store.RemoveUnusedJobProjects(ctx, time.Now().Add(-unusedDocumentAge)); err != nil {
+		return done, err
+	}
 	if _, err := a.Store.RemoveUnusedJobPermits(ctx, time.Now().Add(-unusedDocumentAge)); err != nil {
 		return done, err
 	}
