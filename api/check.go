@@ -130,7 +130,7 @@ func (s *Server) checkOwnPart(ctx context.Context, doc *bfia.Document, from orig
 	if err != nil {
 		return nil, err
 	}
-	plan, _, err := s.plan(ctx, record, s.Node, from)
+	plan, project, err := s.plan(ctx, record, s.Node, from)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func (s *Server) checkOwnPart(ctx context.Context, doc *bfia.Document, from orig
 	if err != nil {
 		return nil, err
 	}
-	return warnings, participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, record, plan)
+	return warnings, participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, project, record, plan)
 }
 
 // readSubmission reads a job's document, and gives it an id if it has none.

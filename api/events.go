@@ -122,12 +122,12 @@ func (s *Server) seesEvent(ctx context.Context) func(bfia.Event) bool {
 		if e.JobID == "" {
 			return true
 		}
-		project, _, err := s.store.JobProject(ctx, e.JobID)
+		known, err := s.store.KnowsJob(ctx, e.JobID)
 		if err != nil {
 			s.logger.Warn("failed to read the project of a job; its event is left out", "job_id", e.JobID,
 				"error", err)
 		}
-		return err == nil && store.InProject(ctx, project)
+		return known
 	}
 }
 

@@ -38,6 +38,9 @@ func (s *Server) queryModels(c *fiber.Ctx) error {
 		for _, m := range models {
 			views = append(views, viewModel(m))
 		}
+		if err := s.addModelProjects(ctx, views); err != nil {
+			return err
+		}
 		return answer(c, "success", views, nil)
 	}
 
@@ -67,6 +70,9 @@ func (s *Server) queryModels(c *fiber.Ctx) error {
 			view.Jobs = append(view.Jobs, bfia.ModelUse{JobID: u.JobID, State: u.State})
 		}
 		views = append(views, view)
+	}
+	if err := s.addModelProjects(ctx, views); err != nil {
+		return err
 	}
 	return answer(c, "success", views, nil)
 }
@@ -121,11 +127,23 @@ func parseModel(text string) (bfia.ModelRef, error) {
 	return ref, nil
 }
 
+// addModelProjects adds the projects of models, which are those of their jobs.
+func (s *Server) addModelProjects(ctx context.Context, views []bfia.ModelView) error {
+	ids := make([]string, len(views))
+	for i := range views {
+		ids[i] = views[i].JobID
+	}
+	projects, err := s.store.JobProjects(ctx, ids)
+	for i := range views {
+		views[i].Project = projects[views[i].JobID]
+	}
+	return err
+}
+
 func viewModel(m store.Model) bfia.ModelView {
 	return bfia.ModelView{Model: m.Ref().String(), JobID: m.JobID, Task: m.TaskName, Output: m.Key,
-		Project: shownProject(m.Project), Role: m.Part().Self(), Component: m.Component,
-		Provider: m.Provider + ":" + m.Version,
-		Images:   m.Images, Datasets: m.Datasets, Bytes: m.Bytes, SHA256: m.SHA256, Kept: m.Kept,
+		Role: m.Part().Self(), Component: m.Component, Provider: m.Provider + ":" + m.Version,
+		Images: m.Images, Datasets: m.Datasets, Bytes: m.Bytes, SHA256: m.SHA256, Kept: m.Kept,
 		Imported: m.Imported, CreatedAt: m.CreatedAt}
 }
 
@@ -207,7 +225,7 @@ func (s *Server) importModel(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	project, err := s.chooseProject(c.UserContext(), c.Query("project"))
+	project, err := s.uploadProject(c.UserContext(), c.Query("project"))
 	if err != nil {
 		return err
 	}

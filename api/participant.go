@@ -83,7 +83,7 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 			"task", w.Task, "role", w.Role, "parameter", w.Parameter, "warning", w.Message)
 	}
 
-	if err := participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, record, plan); err != nil {
+	if err := participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, project, record, plan); err != nil {
 		return refused, err
 	}
 	ruleID, err := s.putRecord(ctx, record, plan, from, project, known)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -43,8 +44,8 @@ func (s *Server) chooseProject(ctx context.Context, named string) (string, error
 		strings.Join(projects, ", "))
 }
 
-// uploadProject does the same for an upload. An upload that names no project leaves a known dataset in its
-// own, if the client may write in all projects; then it returns "".
+// uploadProject does the same for an upload or an import. One that names no project leaves a known dataset or
+// model in its own, if the client may write in all projects; then it returns "".
 func (s *Server) uploadProject(ctx context.Context, named string) (string, error) {
 	if _, all := store.ProjectsOf(ctx); all && named == "" {
 		return "", nil
@@ -78,9 +79,11 @@ func (s *Server) checkKnown(ctx context.Context, namespace, name string) error {
 }
 
 // projectOf returns the project of a job at this party: that in which a client of this party submits it, or
-// has submitted it, otherwise that of what its parts here read. It refuses a job that reads things of two
-// projects. The refusal does not name the projects, since partners get it.
-func (s *Server) projectOf(ctx context.Context, record *store.JobRecord, plan *bfia.Plan) (string, error) {
+// has submitted it, otherwise that of what its parts here read, or that which selects the partner's jobs. It
+// refuses a job that reads things of two projects. The refusal does not name the projects, since partners get
+// it.
+func (s *Server) projectOf(ctx context.Context, record *store.JobRecord, plan *bfia.Plan, from origin,
+) (string, error) {
 	if project := soleProject(ctx); project != "" {
 		return project, nil
 	}
@@ -107,7 +110,15 @@ func (s *Server) projectOf(ctx context.Context, record *store.JobRecord, plan *b
 			}
 		}
 	}
-	return project, nil
+	if first != "" {
+		return project, nil
+	}
+	owner, err := s.ownerOf(ctx, record.Document, from)
+	if err != nil || owner == s.Node {
+		return project, err
+	}
+	projects, err := s.store.ProjectSettings(ctx)
+	return cmp.Or(bfia.ProjectOfPartner(projects, owner, record.Document.FlowID), project), err
 }
 
 // joinInputs calls join with the dataset and the model that a part of this party reads, and their projects.
@@ -139,7 +150,11 @@ func (s *Server) joinInputs(ctx context.Context, record *store.JobRecord, task s
 	parts, err := s.store.ModelParts(ctx, *ref)
 	switch code := bfia.CodeOf(err); {
 	case err == nil:
-		return join("model "+ref.String(), parts[0].Project, place+bfia.ModelParam)
+		project, _, err := s.store.JobProject(ctx, parts[0].JobID)
+		if err != nil {
+			return err
+		}
+		return join("model "+ref.String(), project, place+bfia.ModelParam)
 	case code == bfia.CodeNotFound || code == bfia.CodeBadRequest: // refused later, with its reason
 		return nil
 	}

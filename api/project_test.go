@@ -2,11 +2,9 @@ package api
 
 import (
 	"bytes"
-	"encoding/json"
-	"fmt"
 	"io"
 	"mime/multipart"
-	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +14,6 @@ import (
 
 	"hutong/activities"
 	"hutong/bfia"
-	"hutong/fateflow/fateclient"
 	"hutong/internal/identity"
 	"hutong/store"
 )
@@ -59,18 +56,20 @@ const (
 
 // secretIDs are the ids of things of project b, by the parameters of requests. The others are unknown to the
 // party.
-type namedThings struct{ job, task, taskName, model, namespace, name, output, upload string }
+type namedThings struct{ job, task, taskName, model, namespace, name, output, upload, rule string }
 
 func secretThings(p *party) namedThings {
 	upload, err := p.store.DataTable(p.t.Context(), "secretspace", "secret_guest")
 	require.NoError(p.t, err)
 	return namedThings{job: secretJob, task: "secrettask", taskName: second, model: secretJob + ":" + second,
-		namespace: "secretspace", name: "secret_guest", output: "secrettask", upload: upload.Generation}
+		namespace: "secretspace", name: "secret_guest", output: "secrettask", upload: upload.Generation,
+		rule: "secretrule"}
 }
 
 func unknownThings() namedThings {
 	return namedThings{job: "unknownjo", task: "unknowntas", taskName: second, model: "unknownjo:" + second,
-		namespace: "unknownspac", name: "unknown_gues", output: "unknowntas", upload: "0123456789abcdef"}
+		namespace: "unknownspac", name: "unknown_gues", output: "unknowntas", upload: "0123456789abcdef",
+		rule: "unknownrul"}
 }
 
 // withProjects returns a party with the projects a and b. All that b has contains the word secret: a dataset,
@@ -107,6 +106,9 @@ func withProjects(t *testing.T, change ...func(*Config)) *party {
 	require.NoError(t, p.store.RecordUsage(t.Context(), store.Usage{JobID: secretJob, Name: second,
 		Role: "guest", Attempt: 1, TaskID: "secrettask", RunnerID: "secret", StartedAt: new(time.Now())}))
 	require.NoError(t, p.store.PutJobNote(t.Context(), secretJob, "secret"))
+	_, err := p.store.AddApprovalRule(t.Context(), bfia.ApprovalRule{ID: "secretrule", Project: "b",
+		Note: "secret", Until: time.Now().Add(time.Hour)})
+	require.NoError(t, err)
 	return p
 }
 
@@ -149,260 +151,6 @@ func (p *party) submitting(roles, document, project string) call {
 	return post(path, document).as(roles)
 }
 
-// attack is a request about a thing. A route without one must be in notAttacked, with the reason.
-type attack struct {
-	query func(x namedThings) string
-	body  func(t *testing.T, x namedThings) any
-	// conflicts says that the name is one for the whole party, so that a client learns that it is taken.
-	conflicts bool
-	// quiet says that the answer is a success which must not contain the thing: a list or a count.
-	quiet bool
-}
-
-func byQuery(format string, get func(namedThings) []any) attack {
-	return attack{query: func(x namedThings) string { return fmt.Sprintf(format, get(x)...) }}
-}
-
-func ofJob(more string) attack {
-	return byQuery("job_id=%s"+more, func(x namedThings) []any { return []any{x.job} })
-}
-
-func ofTask() attack {
-	return byQuery("task_id=%s", func(x namedThings) []any { return []any{x.task} })
-}
-
-func ofModel() attack {
-	return byQuery("model=%s", func(x namedThings) []any { return []any{x.model} })
-}
-
-func ofData(more string) attack {
-	return byQuery("namespace=%s&name=%s"+more,
-		func(x namedThings) []any { return []any{x.namespace, x.name} })
-}
-
-func ofPart() attack {
-	return ofJob("&role=guest&party_id=" + guest + "&task_name=" + second)
-}
-
-func withBody(fields ...string) attack {
-	return attack{body: func(_ *testing.T, x namedThings) any {
-		values := map[string]any{"job_id": x.job, "task_name": x.taskName, "model": x.model,
-			"namespace": x.namespace, "name": x.name, "status": "READY", "priority": 1, "notes": "mine"}
-		body := map[string]any{}
-		for _, f := range fields {
-			body[f] = values[f]
-		}
-		return body
-	}}
-}
-
-func list(query string) attack {
-	return attack{quiet: true, query: func(namedThings) string { return query }}
-}
-
-// attacks has a request about a thing of another project for each route that lets clients of single projects
-// in.
-var attacks = map[string][]attack{
-	"GET " + bfia.PathProviderQuery: {list("jobs=true")},
-	"GET " + bfia.PathProjectQuery:  {list("")},
-	"GET " + bfia.PathPartnerQuery:  {list("")},
-	"GET " + bfia.PathRunnerQuery:   {list("")},
-	"GET " + bfia.PathOverview:      {list("")},
-
-	"GET " + bfia.PathDataQuery:        {list("jobs=true"), list("namespace=secretspace")},
-	"GET " + bfia.PathDataDownload:     {ofData(""), ofData("&path=x"), ofOutput("")},
-	"POST " + bfia.PathDataDelete:      {withBody("namespace", "name")},
-	"POST " + bfia.PathDataFile:        {{conflicts: true}},
-	"POST " + bfia.PathComponentFile:   {{conflicts: true}},
-	"GET " + bfia.PathModelQuery:       {list(""), list("job_id=" + secretJob), ofModel()},
-	"GET " + bfia.PathModelPrediction:  {ofModel()},
-	"POST " + bfia.PathModelKeep:       {withBody("model")},
-	"POST " + bfia.PathModelDelete:     {withBody("model")},
-	"GET " + bfia.PathModelExport:      {ofModel()},
-	"POST " + bfia.PathModelImport:     {{conflicts: true}},
-	"POST " + bfia.PathJobDelete:       {withBody("job_id")},
-	"GET " + bfia.PathPlatformJobList:  {list(""), list("prefix=secret"), list("text=secret")},
-	"GET " + bfia.PathPlatformLogLines: {ofTask()},
-	"GET " + bfia.PathPlatformLog:      {ofTask()},
-
-	"POST " + bfia.PathPlatformCreateAll: {{body: reading}, {body: reusing}, {conflicts: true}},
-	"POST " + bfia.PathV2CreateAll:       {{body: reading}, {body: reusing}, {conflicts: true}},
-	"POST " + bfia.PathPlatformCheck:     {{body: reading}, {body: reusing}},
-	"POST " + bfia.PathPlatformStopAll:   {withBody("job_id")},
-	"POST " + bfia.PathPlatformStopTask:  {withBody("job_id", "task_name")},
-	"POST " + bfia.PathPlatformAudit:     {withBody("job_id", "status")},
-	"POST " + bfia.PathPlatformPriority:  {withBody("job_id", "priority")},
-	"GET " + bfia.PathPlatformStatusAll:  {ofJob("")},
-	"GET " + bfia.PathJobOutputs:         {ofJob("")},
-	"GET " + bfia.PathJobShow:            {ofJob("")},
-	"GET " + bfia.PathJobAccount:         {ofJob("")},
-	"GET " + bfia.PathJobDocument:        {ofJob("")},
-	"GET " + bfia.PathJobApproval:        {ofJob("")},
-
-	"POST " + fateclient.PathJobSubmit:  {{body: reading}, {conflicts: true}},
-	"POST " + fateclient.PathJobRerun:   {withBody("job_id")},
-	"POST " + fateclient.PathJobStop:    {withBody("job_id")},
-	"POST " + fateclient.PathJobClean:   {withBody("job_id")},
-	"POST " + fateclient.PathQueueClean: {{quiet: true}},
-	"POST " + fateclient.PathJobNotes:   {withBody("job_id", "notes")},
-	"GET " + fateclient.PathJobQuery: {list(""), ofJob(""),
-		byQuery("job_id=%s", func(x namedThings) []any { return []any{x.upload} })},
-	"GET " + fateclient.PathJobList:       {list(""), list("job_id=secret")},
-	"GET " + fateclient.PathJobDependency: {ofJob("")},
-	"GET " + fateclient.PathJobData:       {ofJob("")},
-	"GET " + fateclient.PathTaskQuery:     {ofJob(""), ofTask()},
-	"GET " + fateclient.PathTaskList:      {list(""), list("job_id=" + secretJob)},
-	"GET " + fateclient.PathMetricQuery:   {ofPart()}, "GET " + fateclient.PathMetricKeys: {ofPart()},
-	"GET " + fateclient.PathModelQuery: {ofPart()}, "GET " + fateclient.PathModelDownload: {ofPart()},
-	"GET " + fateclient.PathDataTable: {ofPart()}, "GET " + fateclient.PathDataDisplay: {ofPart()},
-	"GET " + fateclient.PathDataDownload: {ofPart()},
-	"GET " + fateclient.PathTableQuery:   {ofData(""), ofData("&display=true"), ofOutput("&display=true")},
-	"POST " + fateclient.PathTableDelete: {withBody("namespace", "name")},
-	"GET " + fateclient.PathLogQuery:     {ofJob("&log_type=task_info"), ofJob("&log_type=schedule_info")},
-	"GET " + fateclient.PathLogCount:     {ofJob("&log_type=task_info")},
-	"POST " + fateclient.PathJobLog:      {withBody("job_id")},
-	"GET " + fateclient.PathSite:         {list("")}, "GET " + fateclient.PathServer: {list("")},
-}
-
-// notAttacked are the other routes for such clients.
-var notAttacked = map[string]string{
-	"GET " + bfia.PathEvents: "TestEventsOfProjects",
-}
-
-// ofOutput asks for an output of a task, which is no dataset.
-func ofOutput(more string) attack {
-	return byQuery("namespace=guest-"+guest+"-model-model0&name=%s"+more,
-		func(x namedThings) []any { return []any{x.output} })
-}
-
-// reading is a job that reads a dataset.
-func reading(t *testing.T, x namedThings) any {
-	return job(t, "", "testspace#test_guest", x.namespace+"#"+x.name)
-}
-
-// reusing is a job that reuses the outputs of another one.
-func reusing(t *testing.T, x namedThings) any {
-	var doc map[string]any
-	require.NoError(t, json.Unmarshal([]byte(job(t, "")), &doc))
-	doc["old_job_id"] = x.job
-	return doc
-}
-
-// TestOtherProject lets a client with all roles in one project try every route that lets such clients in on
-// things of another project. The answers are those for things that do not exist, and change nothing.
-func TestOtherProject(t *testing.T) {
-	p := withProjects(t)
-	p.good(p.submitting(rolesIn("a"), job(t, "ours"), ""))
-	p.good(post(bfia.PathCreate, job(t, "ours")))
-	state := p.stateOfSecrets()
-	secret, unknown := secretThings(p), unknownThings()
-	hide := func(x namedThings, answer string) string {
-		for _, id := range []string{x.job, x.task, x.namespace, x.name, x.upload} {
-			answer = strings.ReplaceAll(answer, id, "THING")
-		}
-		return answer
-	}
-	tried := map[string]bool{}
-	for _, r := range p.server.routes() {
-		key := r.method + " " + r.path
-		if !r.access.projects || p.refusesFATE(r) {
-			continue
-		}
-		tried[key] = true
-		if notAttacked[key] != "" {
-			continue
-		}
-		require.NotEmpty(t, attacks[key], "%s lets clients of single projects in: add it to attacks", key)
-		for i, a := range attacks[key] {
-			t.Run(fmt.Sprintf("%s %d", key, i), func(t *testing.T) {
-				if a.conflicts {
-					return // TestNamesOfOtherProjects
-				}
-				p.engine.takeSignals()
-				got := p.attack(t, r, a, secret)
-				require.NotEqual(t, http.StatusForbidden, got.Status, "%s", got.Body)
-				if a.quiet {
-					require.Equal(t, bfia.CodeOK, got.Code, "%s", got.Body)
-					require.NotContains(t, string(got.Body), secretWord)
-					return
-				}
-				want := p.attack(t, r, a, unknown)
-				require.NotEqual(t, bfia.CodeOK, want.Code, "%s", want.Body)
-				require.Equal(t, want.Status, got.Status, "%s", got.Body)
-				require.Equal(t, hide(unknown, string(want.Body)), hide(secret, string(got.Body)))
-				require.Empty(t, p.engine.takeSignals())
-			})
-		}
-	}
-	for key := range attacks {
-		require.True(t, tried[key], "%s does not exist any more, or is for the whole party", key)
-	}
-	require.Equal(t, state, p.stateOfSecrets())
-}
-
-// TestOwnProject tries the same requests with a client of the project: each finds what it names. So the
-// refusals of TestOtherProject are for the project, not for a mistake in a request.
-func TestOwnProject(t *testing.T) {
-	p := withProjects(t)
-	secret, unknown := secretThings(p), unknownThings()
-	for _, r := range p.server.routes() {
-		key := r.method + " " + r.path
-		for i, a := range attacks[key] {
-			if a.conflicts || a.quiet || a.body != nil {
-				continue // acts would change what others read
-			}
-			t.Run(fmt.Sprintf("%s %d", key, i), func(t *testing.T) {
-				got := p.send(p.attacking(t, r, a, secret).as(rolesIn("b", "a")))
-				want := p.send(p.attacking(t, r, a, unknown).as(rolesIn("b", "a")))
-				require.NotEqual(t, want.Text()+string(want.Body), got.Text()+string(got.Body))
-			})
-		}
-	}
-}
-
-func (p *party) attacking(t *testing.T, r route, a attack, x namedThings) call {
-	c := call{method: r.method, path: r.path}
-	if a.query != nil {
-		c.path += "?" + a.query(x)
-	}
-	if a.body != nil {
-		c.body = a.body(t, x)
-	} else if r.method == http.MethodPost {
-		c.body = "{}"
-	}
-	return c
-}
-
-// attack sends a request of a client of project a.
-func (p *party) attack(t *testing.T, r route, a attack, x namedThings) *reply {
-	return p.send(p.attacking(t, r, a, x).as(rolesIn("a")))
-}
-
-// refusesFATE returns whether a route is refused to all.
-func (p *party) refusesFATE(r route) bool {
-	for _, refusal := range fateclient.Refusals() {
-		if refusal.Path == r.path {
-			return true
-		}
-	}
-	return false
-}
-
-// stateOfSecrets returns what project b has, as an administrator sees it.
-func (p *party) stateOfSecrets() string {
-	p.t.Helper()
-	var text strings.Builder
-	for _, path := range []string{bfia.PathPlatformStatusAll + "?job_id=" + secretJob,
-		bfia.PathJobOutputs + "?job_id=" + secretJob,
-		bfia.PathModelQuery + "?model=" + secretJob + ":" + second,
-		bfia.PathDataQuery, bfia.PathPlatformJobList, bfia.PathProjectQuery} {
-		text.Write(p.good(get(path)).Body)
-	}
-	notes, err := p.store.JobNotes(p.t.Context(), []string{secretJob})
-	require.NoError(p.t, err)
-	return text.String() + notes[secretJob]
-}
-
 // TestWholePartyRoutes checks that a client with roles in single projects is refused wherever an endpoint is
 // about the whole party: also by an endpoint that nobody has classed.
 func TestWholePartyRoutes(t *testing.T) {
@@ -425,26 +173,88 @@ func TestNamesOfOtherProjects(t *testing.T) {
 	p.endJob(secretJob)
 	state := p.stateOfSecrets()
 	archive := p.good(get(bfia.PathModelExport + "?model=" + secretJob + ":" + second)).Body
-	refused := []call{uploading(t, rolesIn("a"), "secretspace", "secret_guest", "")}
-	refused[0].path = bfia.PathComponentFile
-	refused = append(refused, uploading(t, rolesIn("a"), "secretspace", "secret_guest", ""),
-		post(bfia.PathModelImport, archive).with("Content-Type", "application/zip").as(rolesIn("a")))
-	for _, path := range []string{bfia.PathPlatformCreateAll, bfia.PathV2CreateAll,
-		fateclient.PathJobSubmit} {
-		refused = append(refused, post(path, job(t, secretJob)).as(rolesIn("a")))
-	}
-	for _, c := range refused {
-		got := p.send(c)
-		require.NotEqual(t, bfia.CodeOK, got.Code, "%s: %s", c.path, got.Body)
+	tried := map[string]bool{}
+	refuse := func(c call) {
+		t.Helper()
+		tried[c.method+" "+c.path] = true
+		got := p.send(c.as(rolesIn("a")))
+		require.Equal(t, bfia.CodeConflict, got.Code, "%s: %s", c.path, got.Body)
 		require.NotContains(t, string(got.Body), `"b"`)
 		require.NotContains(t, string(got.Body), "project")
+		require.Equal(t, state, p.stateOfSecrets())
 	}
-	require.Equal(t, state, p.stateOfSecrets())
+	upload := uploading(t, rolesIn("a"), "secretspace", "secret_guest", "")
+	refuse(upload)
+	upload = uploading(t, rolesIn("a"), "secretspace", "secret_guest", "")
+	upload.path = bfia.PathComponentFile
+	refuse(upload)
+	refuse(post(bfia.PathModelImport, archive).with("Content-Type", "application/zip"))
+	for _, path := range []string{bfia.PathPlatformCreateAll, bfia.PathV2CreateAll} {
+		refuse(post(path, job(t, secretJob)))
+		// Its session would be one that containers of secretjob may use.
+		refuse(post(path, job(t, secretJob+"_1")))
+	}
+	for key, list := range attacks {
+		conflicts := slices.ContainsFunc(list, func(a attack) bool { return a.conflicts })
+		require.Equal(t, conflicts, tried[key], key)
+	}
+	acts, err := p.store.JobClients(t.Context(), secretJob)
+	require.NoError(t, err)
+	require.Len(t, acts, 1, "who was refused is no submitter of the job")
 
 	// The same document under the same id is no way in either.
 	p.bad(p.submitting(rolesIn("a"), secretDocument(t, secretJob), ""), 404, bfia.CodeNotFound,
 		"has no dataset")
 	require.Equal(t, state, p.stateOfSecrets())
+
+	// A removed job leaves its account, and its id stays with its project.
+	require.NoError(t, p.store.UpdateScheduleJob(t.Context(), secretJob, bfia.JobFinished, "", time.Now()))
+	p.good(post(bfia.PathJobDelete, bfia.JobRef{JobID: secretJob}).as(rolesIn("b")))
+	p.bad(p.submitting(rolesIn("a"), job(t, secretJob), ""), 409, bfia.CodeConflict)
+	p.bad(get(bfia.PathJobAccount+"?job_id="+secretJob).as(rolesIn("a")), 404, bfia.CodeNotFound)
+	usages, err := p.store.Usages(store.WithProjects(t.Context(), "b"), secretJob)
+	require.NoError(t, err)
+	require.Len(t, usages, 1)
+}
+
+// TestImportBeforeTraining imports a model under the id of a job of another project that has no model yet. It
+// would be the importer's when the job trains it.
+func TestImportBeforeTraining(t *testing.T) {
+	p := withProjects(t)
+	p.endJob(secretJob)
+	archive := p.good(get(bfia.PathModelExport + "?model=" + secretJob + ":" + second)).Body
+	p.good(post(bfia.PathModelDelete, map[string]any{"model": secretJob + ":" + second}))
+	importing := post(bfia.PathModelImport, archive).with("Content-Type", "application/zip")
+	for _, roles := range []string{rolesIn("a"), rolesIn(identity.DefaultProject)} {
+		p.bad(importing.as(roles), 409, bfia.CodeConflict, "the name is in use")
+	}
+	p.good(importing) // by an administrator, who names no project
+	var models []bfia.ModelView
+	p.good(get(bfia.PathModelQuery).as(rolesIn("b"))).into(&models)
+	require.Len(t, models, 1)
+	require.Equal(t, "b", models[0].Project)
+}
+
+// TestPartnerDataOfProjects checks that suggestions of partners' datasets come only from jobs of the client's
+// projects.
+func TestPartnerDataOfProjects(t *testing.T) {
+	p := withProjects(t)
+	body := edited(t, "suggests", []string{"JG0110017800000000"}, "config", "role", "host")
+	body = strings.ReplaceAll(body, "testspace#test_guest", secretDataset)
+	p.good(post(bfia.PathCreate, strings.ReplaceAll(body, "testspace#test_host", "secretshop#orders")).
+		from(guest))
+	of := func(roles string) (datasets []string) {
+		var list []bfia.PartnerData
+		p.good(get(bfia.PathDataPartners).as(roles)).into(&list)
+		for _, d := range list {
+			datasets = append(datasets, d.Dataset)
+		}
+		return datasets
+	}
+	require.Equal(t, []string{"secretshop#orders"}, of(rolesIn("b")))
+	require.Empty(t, of(rolesIn("a")))
+	require.Empty(t, of(rolesIn(identity.DefaultProject)))
+	require.Equal(t, []string{"secretshop#orders"}, of("viewer"))
 }
 
 // TestProjectOfSubmission checks to which project a client's job and dataset belong.

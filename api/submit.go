@@ -34,8 +34,8 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 }
 
 // submit checks a client's job and sends it to its scheduler. The context is that of the job's project; see
-// [Server.submissionContext]. A caller that waits is not refused because of
-// the number of others' submissions; see [submissions].
+// [Server.submissionContext]. A caller that waits is not refused because of the number of others'
+// submissions; see [submissions].
 func (s *Server) submit(ctx context.Context, doc *bfia.Document, waits bool) ([]bfia.Warning, error) {
 	on(ctx, audit.Job, doc.JobID)
 	warnings, err := s.checkSubmission(ctx, doc)
@@ -51,13 +51,14 @@ func (s *Server) submit(ctx context.Context, doc *bfia.Document, waits bool) ([]
 		return nil, err
 	}
 	defer done()
-	undo, err := s.recordSubmitter(ctx, doc.JobID)
+	// The submission first: it refuses the id of another project's job, of which no act is recorded then.
+	undoSubmission, err := s.recordSubmission(ctx, doc)
 	if err != nil {
 		return nil, err
 	}
-	undoSubmission, err := s.recordSubmission(ctx, doc)
+	undo, err := s.recordSubmitter(ctx, doc.JobID)
 	if err != nil {
-		undo(ctx)
+		undoSubmission(ctx)
 		return nil, err
 	}
 	if err := s.remote.CreateAll(ctx, s.Scheduler, doc, permits...); err != nil {
@@ -130,7 +131,7 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string,
 	if err != nil {
 		return nil, "", err
 	}
-	if project, err = s.projectOf(ctx, record, plan); err != nil {
+	if project, err = s.projectOf(ctx, record, plan, from); err != nil {
 		return nil, "", err
 	}
 	ctx = store.WithProjects(ctx, project)
@@ -167,16 +168,23 @@ func (s *Server) checkDataset(ctx context.Context, doc *bfia.Document, address b
 	if err := s.refuseOutput(ctx, address); err != nil {
 		return err
 	}
-	if err := s.refuseOtherProject(ctx, address); err != nil || !required {
-		return err
-	}
-	_, err := s.store.DataTable(ctx, address.Namespace, address.Name)
-	if bfia.CodeOf(err) == bfia.CodeNotFound {
+	unknown := func(err error) error {
 		if _, known := s.store.Job(ctx, doc.JobID); known == nil {
 			return nil // the job keeps what it read
 		}
-		return bfia.Errorf(bfia.CodeNotFound, "%s has no dataset %q; upload it with 'hutong data upload'",
-			s.Node, address.String())
+		return err
+	}
+	err := s.refuseOtherProject(ctx, address)
+	if bfia.CodeOf(err) == bfia.CodeNotFound {
+		return unknown(err)
+	}
+	if err != nil || !required {
+		return err
+	}
+	_, err = s.store.DataTable(ctx, address.Namespace, address.Name)
+	if bfia.CodeOf(err) == bfia.CodeNotFound {
+		return unknown(bfia.Errorf(bfia.CodeNotFound,
+			"%s has no dataset %q; upload it with 'hutong data upload'", s.Node, address.String()))
 	}
 	if err != nil {
 		return err

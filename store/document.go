@@ -57,7 +57,9 @@ func (s *Store) PutProjectJobRecord(ctx context.Context, jobID string, doc []byt
 
 // assigning returns the part of a transaction that records the project of a job.
 func (s *Store) assigning(jobID, project string) func(context.Context, bun.Tx) error {
-	return func(ctx context.Context, tx bun.Tx) error { return s.assignJob(ctx, tx, jobID, project) }
+	return func(ctx context.Context, tx bun.Tx) error {
+		return s.assignJob(ctx, tx, jobID, project, time.Now())
+	}
 }
 
 func newDocument(jobID string, doc []byte, registry *Registry) (document, error) {
@@ -79,6 +81,7 @@ func (s *Store) putRecord(ctx context.Context, begin func(context.Context,
 	if err := checkText("job_id", row.JobID); err != nil {
 		return err
 	}
+	// Before the project of the job is recorded: see unassignUnusedJob.
 	row.CreatedAt, row.Images = normalizeTime(time.Now()), "{}"
 	return wrap(begin(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if first != nil {
@@ -207,11 +210,17 @@ func (s *Store) DeleteDocument(ctx context.Context, jobID string) error {
 // DeleteUnusedDocument deletes the document of a job that this party neither schedules nor takes part in.
 func (s *Store) DeleteUnusedDocument(ctx context.Context, jobID string) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		if _, err := tx.NewDelete().Model((*document)(nil)).Where("job_id = ?", jobID).
-			Where("NOT EXISTS (SELECT 1 FROM t_job WHERE job_id = ?)", jobID).
-			Where("NOT EXISTS (SELECT 1 FROM t_schedule_job WHERE job_id = ?)", jobID).Exec(ctx); err != nil {
+		var found []document
+		if err := tx.NewSelect().Model(&found).Column("created_at").Where("job_id = ?", jobID).
+			Scan(ctx); err != nil || len(found) == 0 {
 			return err
 		}
-		return unassignUnusedJob(ctx, tx, jobID)
+		n, err := affected(tx.NewDelete().Model((*document)(nil)).Where("job_id = ?", jobID).
+			Where("NOT EXISTS (SELECT 1 FROM t_job WHERE job_id = ?)", jobID).
+			Where("NOT EXISTS (SELECT 1 FROM t_schedule_job WHERE job_id = ?)", jobID).Exec(ctx))
+		if err != nil || n == 0 {
+			return err
+		}
+		return unassignUnusedJob(ctx, tx, jobID, found[0].CreatedAt)
 	}), "delete the unused document of job %s", jobID)
 }

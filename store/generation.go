@@ -156,12 +156,36 @@ func (s *Store) resolveGenerations(ctx context.Context, tx bun.Tx, tasks []Task)
 }
 
 // checkUnregistered refuses a dataset that is registered in a project which the context does not know, and
-// any that is not registered unless the context knows default: what has no row belongs to default.
+// any that is not registered unless the context knows default: what has no row belongs to default. The
+// address at which a generation of a dataset is stored belongs to the dataset's project.
 func (s *Store) checkUnregistered(ctx context.Context, tx bun.Tx, namespace, name string) error {
-	registered, err := tx.NewSelect().Model((*dataTableRow)(nil)).
-		Where("namespace = ? AND name = ?", namespace, name).Exists(ctx)
-	if err == nil && (registered || !InProject(ctx, identity.DefaultProject)) {
-		return bfia.Errorf(bfia.CodeNotFound, "dataset_id: dataset %q is not known", namespace+"#"+name)
+	unknown := bfia.Errorf(bfia.CodeNotFound, "dataset_id: dataset %q is not known", namespace+"#"+name)
+	if !InProject(ctx, identity.DefaultProject) {
+		return unknown
+	}
+	named := func(name string) *bun.SelectQuery {
+		return tx.NewSelect().Model((*dataTableRow)(nil)).Where("namespace = ? AND name = ?", namespace, name)
+	}
+	registered, err := named(name).Exists(ctx)
+	if err != nil {
+		return err
+	}
+	if registered {
+		return unknown
+	}
+	dot := strings.LastIndexByte(name, '.')
+	if dot < 0 {
+		return nil
+	}
+	generation, err := tx.NewSelect().Model((*DataGeneration)(nil)).
+		Where("generation = ? AND namespace = ? AND name = ?", name[dot+1:], namespace, name[:dot]).
+		Exists(ctx)
+	if err != nil || !generation {
+		return err
+	}
+	known, err := rowsOf(ctx, "d.project").of(named(name[:dot])).Exists(ctx)
+	if err == nil && !known {
+		return unknown
 	}
 	return err
 }

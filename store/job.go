@@ -137,23 +137,23 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 // withinProject returns a context that knows what the project of a job has. A job whose outputs the given one
 // may reuse must be of the same project.
 func (s *Store) withinProject(ctx context.Context, tx bun.Tx, job Job) (context.Context, error) {
-	project, err := jobProject(ctx, tx, job.JobID)
+	project, recorded, err := jobProject(ctx, tx, job.JobID)
 	if err != nil {
 		return ctx, err
 	}
 	ctx = WithProjects(ctx, project)
+	if !recorded { // by a process of a version without projects
+		ctx = WithProjects(ctx, project, notRecorded)
+	}
 	if job.OldJobID == "" {
 		return ctx, nil
 	}
-	old := func() *bun.SelectQuery {
-		return tx.NewSelect().Model((*Job)(nil)).Where("j.job_id = ?", job.OldJobID)
-	}
-	exists, err := old().Exists(ctx)
+	exists, err := tx.NewSelect().Model((*Job)(nil)).Where("j.job_id = ?", job.OldJobID).Exists(ctx)
 	if err != nil || !exists {
 		return ctx, err
 	}
-	known, err := jobsOf(ctx, "j.job_id").of(old()).Exists(ctx)
-	if err == nil && !known {
+	old, _, err := jobProject(ctx, tx, job.OldJobID)
+	if err == nil && old != project {
 		err = bfia.Errorf(bfia.CodeNotFound, "old_job_id: job %q is not known", job.OldJobID)
 	}
 	return ctx, err
@@ -258,7 +258,7 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 		if err != nil || n == 0 {
 			return err
 		}
-		project, err := jobProject(ctx, tx, jobID)
+		project, _, err := jobProject(ctx, tx, jobID)
 		if err != nil {
 			return err
 		}

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -10,7 +9,6 @@ import (
 	"github.com/uptrace/bun"
 
 	"hutong/bfia"
-	"hutong/internal/identity"
 )
 
 // Model is this party's part of a model that a task trained: the part of one role. It names what made it, so
@@ -18,9 +16,7 @@ import (
 type Model struct {
 	bun.BaseModel `bun:"table:t_model,alias:m"`
 
-	JobID string `bun:"job_id,pk"`
-	// Project is that of the job, or of who imported the model.
-	Project   string `bun:"project"`
+	JobID     string `bun:"job_id,pk"`
 	TaskName  string `bun:"task_name,pk"`
 	Role      string `bun:"role,pk"`
 	RoleIndex int    `bun:"role_index,pk"`
@@ -86,14 +82,7 @@ func (s *Store) PutModels(ctx context.Context, models []Model) error {
 			return err
 		}
 	}
-	project, err := jobProject(ctx, s.w, rows[0].JobID) // they are of one job
-	if err != nil {
-		return wrap(err, "read the project of job %s", rows[0].JobID)
-	}
-	for i := range rows {
-		rows[i].Project = project
-	}
-	_, err = s.w.NewInsert().Model(&rows).
+	_, err := s.w.NewInsert().Model(&rows).
 		On("CONFLICT (job_id, task_name, role, role_index, key) DO UPDATE").
 		Set("namespace = EXCLUDED.namespace, name = EXCLUDED.name, bytes = EXCLUDED.bytes").
 		Set("sha256 = EXCLUDED.sha256, created_at = EXCLUDED.created_at").Exec(ctx)
@@ -101,7 +90,6 @@ func (s *Store) PutModels(ctx context.Context, models []Model) error {
 }
 
 func (m *Model) check() error {
-	m.Project = cmp.Or(m.Project, identity.DefaultProject)
 	if m.Images == nil {
 		m.Images = []string{}
 	}
@@ -117,7 +105,7 @@ func (m *Model) check() error {
 // id first.
 func (s *Store) Models(ctx context.Context, jobID string) ([]Model, error) {
 	models := []Model{}
-	q := rowsOf(ctx, "m.project").of(s.r.NewSelect().Model(&models)).ExcludeColumn("document").
+	q := jobsOf(ctx, "m.job_id").of(s.r.NewSelect().Model(&models)).ExcludeColumn("document").
 		Where(usableModel).OrderExpr("m.job_id DESC, m.task_name, m.key, m.role, m.role_index")
 	if jobID != "" {
 		if err := checkText("job_id", jobID); err != nil {
@@ -142,7 +130,7 @@ func modelParts(ctx context.Context, db bun.IDB, ref bfia.ModelRef) ([]Model, er
 	}
 	var parts []Model
 	find := func(where string, args ...any) error {
-		q := rowsOf(ctx, "m.project").of(db.NewSelect().Model(&parts)).Where(where, args...).
+		q := jobsOf(ctx, "m.job_id").of(db.NewSelect().Model(&parts)).Where(where, args...).
 			Where(usableModel).
 			Order("m.key", "m.role", "m.role_index")
 		if ref.Output != "" {
@@ -400,14 +388,16 @@ func (s *Store) DeleteModelRow(ctx context.Context, m Model) error {
 
 // BeginModelImport records a part of a model that is about to be stored, as one that is being removed, so
 // that housekeeping finds what a dead process left. It returns the part that this party already has, if any.
-func (s *Store) BeginModelImport(ctx context.Context, m Model) (existing *Model, err error) {
+// The model is of the project of its job. An unknown job becomes one of the given project, or of default. If
+// the job is of another project than the given one, the answer is CodeConflict.
+func (s *Store) BeginModelImport(ctx context.Context, m Model, project string) (existing *Model, err error) {
 	m.CreatedAt, m.Removing, m.Kept, m.Imported = timeOrNow(m.CreatedAt), true, true, true
 	if err := m.check(); err != nil {
 		return nil, err
 	}
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		existing = nil
-		if err := s.holdProject(ctx, tx, m.Project); err != nil {
+		if err := s.assignModel(ctx, tx, m, project); err != nil {
 			return err
 		}
 		n, err := affected(tx.NewInsert().Model(&m).
@@ -416,13 +406,25 @@ func (s *Store) BeginModelImport(ctx context.Context, m Model) (existing *Model,
 			return err
 		}
 		existing = &Model{}
-		err = selectOne(ctx, tx.NewSelect().Where(modelKeyWhere, m.key()...), existing, "model %s", m.Ref())
-		if err == nil && existing.Project != m.Project {
-			return bfia.Errorf(bfia.CodeConflict, "model %s: the name is in use at this party", m.Ref())
-		}
-		return err
+		return selectOne(ctx, tx.NewSelect().Where(modelKeyWhere, m.key()...), existing, "model %s", m.Ref())
 	})
 	return existing, wrap(err, "import model %s", m.Ref())
+}
+
+// assignModel records to which project the job of an imported model belongs, also if this party has never had
+// the job: its later owner would own the model.
+func (s *Store) assignModel(ctx context.Context, tx bun.Tx, m Model, project string) error {
+	if project == "" {
+		var err error
+		if project, _, err = jobProject(ctx, tx, m.JobID); err != nil {
+			return err
+		}
+	}
+	err := s.assignJob(ctx, tx, m.JobID, project, m.CreatedAt)
+	if bfia.CodeOf(err) == bfia.CodeConflict {
+		return bfia.Wrap(bfia.CodeConflict, err, "model %s: the name is in use at this party", m.Ref())
+	}
+	return err
 }
 
 // CompleteModelImport makes parts of a model usable whose objects are stored.

@@ -2,10 +2,9 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -30,16 +29,10 @@ func (r projectRow) project() (bfia.Project, error) {
 	if err := json.Unmarshal([]byte(r.Settings), &p.ProjectSettings); err != nil {
 		return p, fmt.Errorf("store: failed to decode the settings of project %s: %w", r.Name, err)
 	}
+	if p.PartnerJobs == nil {
+		p.PartnerJobs = []bfia.PartnerJobs{}
+	}
 	return p, nil
-}
-
-// jobProjectRow is the project of a job at this party.
-type jobProjectRow struct {
-	bun.BaseModel `bun:"table:t_job_project,alias:jp"`
-
-	JobID     string    `bun:"job_id,pk"`
-	Project   string    `bun:"project"`
-	CreatedAt time.Time `bun:"created_at"`
 }
 
 // CreateProject records a new project. It returns CodeConflict if the name is in use, or was.
@@ -54,6 +47,9 @@ func (s *Store) CreateProject(ctx context.Context, name string, settings bfia.Pr
 		return bfia.Project{}, bfia.Errorf(bfia.CodeConflict, "name: each party has the project %s", name)
 	}
 	err := s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if err := checkPartnerJobs(ctx, tx, name, settings); err != nil {
+			return err
+		}
 		n, err := affected(tx.NewInsert().Model(&row).On("CONFLICT (name) DO NOTHING").Exec(ctx))
 		if err != nil || n == 1 {
 			return err
@@ -92,11 +88,35 @@ func (s *Store) SetProject(ctx context.Context, change bfia.SetProject) (project
 		if err := checkText("description", project.Description); err != nil {
 			return err
 		}
+		if err := checkPartnerJobs(ctx, tx, change.Name, project.ProjectSettings); err != nil {
+			return err
+		}
 		_, err = tx.NewUpdate().Model(&row).Set("settings = ?", encode(project.ProjectSettings)).WherePK().
 			Exec(ctx)
 		return err
 	})
 	return project, wrap(err, "change project %s", change.Name)
+}
+
+// checkPartnerJobs refuses settings that select the same jobs of a partner as another project. Until the
+// transaction ends, no other one changes what projects select or reserve.
+func checkPartnerJobs(ctx context.Context, tx bun.Tx, name string, settings bfia.ProjectSettings) error {
+	if err := lockAdmission(ctx, tx); err != nil {
+		return err
+	}
+	projects, err := readProjects(ctx, tx)
+	if err != nil {
+		return err
+	}
+	for i, own := range settings.PartnerJobs {
+		for _, p := range projects {
+			if p.Name != name && slices.Contains(p.PartnerJobs, own) {
+				return bfia.Errorf(bfia.CodeConflict, "partner_jobs[%d]: these jobs belong to the project %s",
+					i, p.Name)
+			}
+		}
+	}
+	return nil
 }
 
 // lockProject returns the row of a project, which stays locked until the transaction ends.
@@ -142,7 +162,8 @@ func (s *Store) Projects(ctx context.Context) ([]bfia.Project, error) {
 	}
 	projects := []bfia.Project{}
 	if InProject(ctx, identity.DefaultProject) {
-		projects = append(projects, bfia.Project{Name: identity.DefaultProject})
+		projects = append(projects, bfia.Project{Name: identity.DefaultProject,
+			ProjectSettings: bfia.SetProject{}.Apply(bfia.ProjectSettings{})})
 	}
 	for _, r := range rows {
 		p, err := r.project()
@@ -159,23 +180,24 @@ func (s *Store) Projects(ctx context.Context) ([]bfia.Project, error) {
 	return projects, nil
 }
 
-// countProject counts what a project has.
+// countProject counts what a project has. Submissions and documents are those of jobs that are being created.
 func countProject(ctx context.Context, db bun.IDB, p *bfia.Project) (err error) {
 	ctx = WithProjects(ctx, p.Name)
 	if p.Datasets, err = rowsOf(ctx, "d.project").of(db.NewSelect().Model((*dataTableRow)(nil))).
 		Count(ctx); err != nil {
 		return err
 	}
-	if p.Models, err = rowsOf(ctx, "m.project").of(db.NewSelect().Model((*Model)(nil))).
+	if p.Models, err = jobsOf(ctx, "m.job_id").of(db.NewSelect().Model((*Model)(nil))).
 		Count(ctx); err != nil {
 		return err
 	}
-	if p.Jobs, err = jobsOf(ctx, "j.job_id").of(db.NewSelect().Model((*Job)(nil))).Count(ctx); err != nil {
-		return err
-	}
-	scheduledOnly, err := jobsOf(ctx, "j.job_id").of(db.NewSelect().Model((*ScheduleJob)(nil))).
-		Where("NOT EXISTS (SELECT 1 FROM t_job AS own WHERE own.job_id = j.job_id)").Count(ctx)
-	p.Jobs += scheduledOnly
+	p.Jobs, err = db.NewSelect().Model((*jobProjectRow)(nil)).Where("jp.project = ?", p.Name).
+		WhereGroup(" AND ", func(q *bun.SelectQuery) *bun.SelectQuery {
+			for _, table := range []string{"t_job", "t_schedule_job", "t_submission", "t_job_document"} {
+				q.WhereOr("EXISTS (SELECT 1 FROM ? AS o WHERE o.job_id = jp.job_id)", bun.Ident(table))
+			}
+			return q
+		}).Count(ctx)
 	return err
 }
 
@@ -214,99 +236,6 @@ func (s *Store) holdProject(ctx context.Context, tx bun.Tx, name string) error {
 		"project: %q", name)
 }
 
-// JobProject returns the project of a job. recorded is false for a job that this party does not know yet, or
-// that is older than its projects.
-func (s *Store) JobProject(ctx context.Context, jobID string) (project string, recorded bool, err error) {
-	var row jobProjectRow
-	err = s.w.NewSelect().Model(&row).Where("job_id = ?", jobID).Scan(ctx)
-	if errors.Is(err, sql.ErrNoRows) {
-		return identity.DefaultProject, false, nil
-	}
-	return row.Project, err == nil, wrap(err, "read the project of job %s", jobID)
-}
-
-func jobProject(ctx context.Context, db bun.IDB, jobID string) (string, error) {
-	var row jobProjectRow
-	err := db.NewSelect().Model(&row).Where("job_id = ?", jobID).Scan(ctx)
-	if errors.Is(err, sql.ErrNoRows) {
-		return identity.DefaultProject, nil
-	}
-	return row.Project, err
-}
-
-// JobProjects returns the projects of jobs that are not of default, by job id.
-func (s *Store) JobProjects(ctx context.Context, jobIDs []string) (map[string]string, error) {
-	projects := map[string]string{}
-	if len(jobIDs) == 0 {
-		return projects, nil
-	}
-	var rows []jobProjectRow
-	err := s.r.NewSelect().Model(&rows).Where("job_id IN (?) AND project <> ?", bun.List(jobIDs),
-		identity.DefaultProject).Scan(ctx)
-	for _, r := range rows {
-		projects[r.JobID] = r.Project
-	}
-	return projects, wrap(err, "read the projects of jobs")
-}
-
-// assignJob records to which project a new job belongs. It returns CodeConflict if the job exists in another
-// one, which it does not name.
-func (s *Store) assignJob(ctx context.Context, tx bun.Tx, jobID, project string) error {
-	if err := s.holdProject(ctx, tx, project); err != nil {
-		return err
-	}
-	row := jobProjectRow{JobID: jobID, Project: project, CreatedAt: normalizeTime(time.Now())}
-	n, err := affected(tx.NewInsert().Model(&row).On("CONFLICT (job_id) DO NOTHING").Exec(ctx))
-	if err != nil {
-		return err
-	}
-	exists := bfia.Errorf(bfia.CodeConflict, "job_id: job %q already exists with other content", jobID)
-	if n == 0 {
-		kept, err := jobProject(ctx, tx, jobID)
-		if err == nil && kept != project {
-			return exists
-		}
-		return err
-	}
-	if project == identity.DefaultProject {
-		return nil
-	}
-	// A job that is older than the projects has no row. It belongs to default.
-	for _, model := range []any{(*document)(nil), (*Job)(nil), (*ScheduleJob)(nil)} {
-		older, err := tx.NewSelect().Model(model).Where("job_id = ?", jobID).Exists(ctx)
-		if err != nil {
-			return err
-		}
-		if older {
-			return exists
-		}
-	}
-	return nil
-}
-
-// unassignUnusedJob deletes the project of a job that was not created.
-func unassignUnusedJob(ctx context.Context, tx bun.Tx, jobID string) error {
-	_, err := unusedJobProjects(tx.NewDelete()).Where("jp.job_id = ?", jobID).Exec(ctx)
-	return err
-}
-
-// unusedJobProjects selects the projects of jobs of which nothing else is recorded.
-func unusedJobProjects(q *bun.DeleteQuery) *bun.DeleteQuery {
-	return q.Model((*jobProjectRow)(nil)).
-		Where("NOT EXISTS (SELECT 1 FROM t_job_document AS d WHERE d.job_id = jp.job_id)").
-		Where("NOT EXISTS (SELECT 1 FROM t_submission AS s WHERE s.job_id = jp.job_id)").
-		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = jp.job_id)").
-		Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = jp.job_id)")
-}
-
-// forgetDefaultProject deletes the row of a removed job of default, which says nothing more. That of another
-// project stays: the account of the job does too.
-func forgetDefaultProject(ctx context.Context, tx bun.Tx, jobID string) error {
-	_, err := tx.NewDelete().Model((*jobProjectRow)(nil)).
-		Where("job_id = ? AND project = ?", jobID, identity.DefaultProject).Exec(ctx)
-	return err
-}
-
 // KnowsData reports whether a context knows what is stored at an address: a dataset, an output of a job, or a
 // model of one of its projects.
 func (s *Store) KnowsData(ctx context.Context, at bfia.Address) (bool, error) {
@@ -320,7 +249,7 @@ func (s *Store) KnowsData(ctx context.Context, at bfia.Address) (bool, error) {
 	for _, q := range []*bun.SelectQuery{
 		rowsOf(ctx, "d.project").of(s.r.NewSelect().Model((*dataTableRow)(nil))),
 		jobsOf(ctx, "o.job_id").of(s.r.NewSelect().Model((*Output)(nil))),
-		rowsOf(ctx, "m.project").of(s.r.NewSelect().Model((*Model)(nil)).Where("NOT m.removing")),
+		jobsOf(ctx, "m.job_id").of(s.r.NewSelect().Model((*Model)(nil)).Where("NOT m.removing")),
 	} {
 		known, err := q.Where(here, at.Namespace, at.Name).Exists(ctx)
 		if err != nil || known {

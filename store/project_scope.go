@@ -7,7 +7,6 @@ import (
 	"github.com/uptrace/bun"
 
 	"hutong/bfia"
-	"hutong/internal/identity"
 )
 
 type projectsKey struct{}
@@ -48,8 +47,10 @@ const (
 	nothing    = "1 = 0"
 )
 
+// notRecorded is, in a context, the project of jobs without a row in t_job_project. No client has it.
+const notRecorded = ""
+
 // jobsOf returns the condition that the job, whose id is in a column, is of a project that the context knows.
-// A job without a row belongs to default.
 func jobsOf(ctx context.Context, column string) condition {
 	projects, all := ProjectsOf(ctx)
 	switch {
@@ -57,7 +58,7 @@ func jobsOf(ctx context.Context, column string) condition {
 		return condition{text: everything}
 	case len(projects) == 0:
 		return condition{text: nothing}
-	case slices.Contains(projects, identity.DefaultProject):
+	case slices.Contains(projects, notRecorded):
 		return condition{"NOT EXISTS (SELECT 1 FROM t_job_project AS jp WHERE jp.job_id = " + column +
 			" AND jp.project NOT IN (?))", []any{bun.List(projects)}}
 	}
@@ -90,8 +91,8 @@ func checkJobProject(ctx context.Context, db bun.IDB, jobID string) error {
 	if _, all := ProjectsOf(ctx); all {
 		return nil
 	}
-	project, err := jobProject(ctx, db, jobID)
-	if err == nil && !InProject(ctx, project) {
+	project, recorded, err := jobProject(ctx, db, jobID)
+	if err == nil && !(recorded && InProject(ctx, project)) {
 		return bfia.Errorf(bfia.CodeNotFound, "job_id: job %q is not known", jobID)
 	}
 	return err

@@ -2,12 +2,15 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
 
 	"hutong/bfia"
-	"hutong/internal/identity"
 )
 
 // terminalJobs are the final states of a job, openJobs the others. Queries for open jobs name their states,
@@ -21,20 +24,44 @@ var (
 // of those that are being removed: by id, those after one, at most limit.
 func (s *Store) ExpiredJobs(ctx context.Context, before time.Time, after string, limit int,
 ) ([]string, error) {
+	return s.ExpiredJobsOfProjects(ctx, before, nil, after, limit)
+}
+
+// ExpiredJobsOfProjects does the same with another time for the jobs of some projects.
+func (s *Store) ExpiredJobsOfProjects(ctx context.Context, before time.Time, projects map[string]time.Time,
+	after string, limit int) ([]string, error) {
+	// Selects that have an index each, so that jobs that have not expired are not read. With UNION, or with
+	// job_id > ? alone, SQLite would read all of them in the order of their ids.
+	const ended = `SELECT job_id FROM %s AS j WHERE ended_at < ? AND job_id || '' > ?
+		AND NOT EXISTS (SELECT 1 FROM %s AS o WHERE o.job_id = j.job_id
+			AND (o.ended_at IS NULL OR o.ended_at >= ?))`
+	const ofProjects = `EXISTS (SELECT 1 FROM t_job_project AS jp WHERE jp.job_id = j.job_id
+		AND jp.project IN (?))`
+	var selects []string
+	var args []any
+	add := func(before time.Time, where string, more ...any) {
+		before = normalizeTime(before)
+		for _, sides := range [][2]any{{"t_job", "t_schedule_job"}, {"t_schedule_job", "t_job"}} {
+			selects = append(selects, fmt.Sprintf(ended, sides[:]...)+where)
+			args = append(append(args, before, after, before), more...)
+		}
+	}
+	names := slices.Sorted(maps.Keys(projects))
+	if len(names) == 0 {
+		add(before, "")
+	} else {
+		add(before, " AND NOT "+ofProjects, bun.List(names))
+	}
+	for _, name := range names {
+		add(projects[name], " AND "+ofProjects, bun.List([]string{name}))
+	}
+	for _, table := range []string{"t_job", "t_schedule_job"} {
+		selects = append(selects, "SELECT job_id FROM "+table+" WHERE removing AND job_id > ?")
+		args = append(args, after)
+	}
 	var ids []string
-	before = normalizeTime(before)
-	// Four selects, each with an index, so that jobs that have not expired are not read. With UNION, or with
-	// job_id > ?1 alone, SQLite would read all of them in the order of their ids.
-	err := s.r.NewRaw(`SELECT DISTINCT job_id FROM (
-		SELECT job_id FROM t_job AS j WHERE ended_at < ?0 AND job_id || '' > ?1
-			AND NOT EXISTS (SELECT 1 FROM t_schedule_job AS o WHERE o.job_id = j.job_id
-				AND (o.ended_at IS NULL OR o.ended_at >= ?0))
-		UNION ALL SELECT job_id FROM t_schedule_job AS j WHERE ended_at < ?0 AND job_id || '' > ?1
-			AND NOT EXISTS (SELECT 1 FROM t_job AS o WHERE o.job_id = j.job_id
-				AND (o.ended_at IS NULL OR o.ended_at >= ?0))
-		UNION ALL SELECT job_id FROM t_job WHERE removing AND job_id > ?1
-		UNION ALL SELECT job_id FROM t_schedule_job WHERE removing AND job_id > ?1
-		) AS expired ORDER BY job_id LIMIT ?2`, before, after, limit).Scan(ctx, &ids)
+	err := s.r.NewRaw("SELECT DISTINCT job_id FROM ("+strings.Join(selects, " UNION ALL ")+
+		") AS expired ORDER BY job_id LIMIT ?", append(args, limit)...).Scan(ctx, &ids)
 	return ids, wrap(err, "list expired jobs")
 }
 
@@ -86,7 +113,8 @@ func (s *Store) ClaimJobRemoval(ctx context.Context, jobID string) error {
 			return bfia.Errorf(bfia.CodeNotFound, "job_id: job %q is not known", jobID)
 		}
 
-		users, err := jobUses(WithoutProjects(ctx), tx, "t_job", false, `j.job_id <> ?0 AND NOT j.removing AND j.job_id IN (
+		users, err := jobUses(WithoutProjects(ctx), tx, "t_job", false, `
+			j.job_id <> ?0 AND NOT j.removing AND j.job_id IN (
 			SELECT job_id FROM t_job WHERE old_job_id = ?0 AND old_job_id <> '' AND state IN (?1)
 			UNION SELECT job_id FROM t_task WHERE reused_job_id = ?0 AND reused_job_id <> '')`,
 			jobID, bun.List(openJobs))
@@ -138,7 +166,7 @@ func (s *Store) RemoveJob(ctx context.Context, jobID string) error {
 				return err
 			}
 		}
-		return forgetDefaultProject(ctx, tx, jobID)
+		return nil // its row in t_job_project stays, since its account does
 	}), "remove job %s", jobID)
 }
 
@@ -150,15 +178,6 @@ func (s *Store) RemoveUnusedDocuments(ctx context.Context, before time.Time) (in
 		Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = d.job_id)").
 		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = d.job_id)").Exec(ctx))
 	return n, wrap(err, "remove unused documents")
-}
-
-// RemoveUnusedJobProjects deletes the projects of jobs of default that were recorded before a time, if
-// nothing of the jobs is left. Those of other projects stay: the accounts of the jobs do too.
-func (s *Store) RemoveUnusedJobProjects(ctx context.Context, before time.Time) (int, error) {
-	n, err := affected(unusedJobProjects(s.w.NewDelete()).
-		Where("jp.project = ? AND jp.created_at < ?", identity.DefaultProject,
-			normalizeTime(before)).Exec(ctx))
-	return n, wrap(err, "remove the projects of jobs that were not created")
 }
 
 // RemoveUnusedJobClients deletes the records of clients who submitted jobs before a time that were not

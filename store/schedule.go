@@ -42,7 +42,9 @@ type ScheduleJob struct {
 	ParticipantNodes []string   `bun:"participant_nodes"`
 	// QueueLine and QueueRank order the queue, once the job has entered it.
 	QueueLine string `bun:"queue_line"`
-	QueueRank int64  `bun:"queue_rank"`
+	// QueueProject is its project at this party then. Empty: default.
+	QueueProject string `bun:"queue_project"`
+	QueueRank    int64  `bun:"queue_rank"`
 }
 
 // ScheduleTask is the record of a task at its scheduler, over all parties.

@@ -25,7 +25,7 @@ func (s *Store) AddSubmission(ctx context.Context, jobID, digest, project string
 	}
 	row := submission{JobID: jobID, Digest: digest, CreatedAt: normalizeTime(time.Now())}
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		if err := s.assignJob(ctx, tx, jobID, project); err != nil {
+		if err := s.assignJob(ctx, tx, jobID, project, row.CreatedAt); err != nil {
 			return err
 		}
 		n, err := affected(tx.NewInsert().Model(&row).On("CONFLICT (job_id, digest) DO NOTHING").Exec(ctx))
@@ -49,11 +49,15 @@ func (s *Store) IsSubmission(ctx context.Context, jobID, digest string) (bool, e
 // not created.
 func (s *Store) DeleteSubmission(ctx context.Context, jobID, digest string) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		if _, err := tx.NewDelete().Model((*submission)(nil)).
-			Where("job_id = ? AND digest = ?", jobID, digest).Exec(ctx); err != nil {
+		var found []submission
+		if err := tx.NewSelect().Model(&found).Where("job_id = ? AND digest = ?", jobID, digest).
+			Scan(ctx); err != nil || len(found) == 0 {
 			return err
 		}
-		return unassignUnusedJob(ctx, tx, jobID)
+		if _, err := tx.NewDelete().Model(&found[0]).WherePK().Exec(ctx); err != nil {
+			return err
+		}
+		return unassignUnusedJob(ctx, tx, jobID, found[0].CreatedAt)
 	}), "delete the submission of job %s", jobID)
 }
 

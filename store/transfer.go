@@ -132,14 +132,18 @@ func (s *Store) sessionsOfLongerIDs(ctx context.Context, jobID string, rows []Tr
 	if len(sessions) == 0 {
 		return others, nil
 	}
-	var exist []string
-	if err := s.r.NewSelect().Model((*Job)(nil)).Column("job_id").
-		Where("job_id IN (?)", bun.List(slices.Collect(maps.Keys(sessions)))).Scan(ctx, &exist); err != nil {
-		return nil, err
-	}
-	for _, id := range exist {
-		for _, session := range sessions[id] {
-			others[session] = true
+	// The project of a job outlives it, as its transfers do.
+	for _, model := range []any{(*Job)(nil), (*jobProjectRow)(nil)} {
+		var exist []string
+		if err := s.r.NewSelect().Model(model).Column("job_id").
+			Where("job_id IN (?)", bun.List(slices.Collect(maps.Keys(sessions)))).
+			Scan(ctx, &exist); err != nil {
+			return nil, err
+		}
+		for _, id := range exist {
+			for _, session := range sessions[id] {
+				others[session] = true
+			}
 		}
 	}
 	return others, nil

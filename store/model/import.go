@@ -29,7 +29,7 @@ const (
 type Importing struct {
 	// MaxBytes bounds the model when it is unpacked.
 	MaxBytes int64
-	// Project is the project to which the model belongs.
+	// Project is the project to which the model belongs. Empty: that of its job, or default.
 	Project string
 	// Trust decides who may have signed it.
 	Trust Trust
@@ -62,8 +62,7 @@ func (m *Models) storeArchive(ctx context.Context, a *archive, ref bfia.ModelRef
 	var parts []store.Model
 	for _, p := range a.Parts {
 		part := a.row(m.node, p)
-		part.Project = project
-		existing, err := m.rows.BeginModelImport(ctx, part)
+		existing, err := m.rows.BeginModelImport(ctx, part, project)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,110 @@
+package admission
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+)
+
+// TestQuotas decides on a request of project p, of whose jobs one runs with one container, 2 cores and 4 GiB.
+func TestQuotas(t *testing.T) {
+	one := slot("guest", 1000, 2)
+	for _, c := range []struct {
+		name        string
+		quota       bfia.ProjectQuota
+		slots       []Slot
+		parallelism int // of the grant
+		denial      string
+	}{
+		{"no quota", bfia.ProjectQuota{}, []Slot{one}, 3, ""},
+		{"enough", bfia.ProjectQuota{Jobs: 2, Containers: 4, CPUMilli: 5000, Memory: 10 * gibi}, []Slot{one},
+			3, ""},
+		{"jobs", bfia.ProjectQuota{Jobs: 1}, []Slot{one}, 0, "1 of 1 jobs hold resources"},
+		{"jobs bound no parallelism", bfia.ProjectQuota{Jobs: 2}, []Slot{one}, 3, ""},
+		{"containers", bfia.ProjectQuota{Containers: 2}, []Slot{one, one}, 0,
+			"its jobs have 1 of 2 containers, this one needs 2 more"},
+		{"parallelism within the containers", bfia.ProjectQuota{Containers: 3}, []Slot{one}, 2, ""},
+		{"CPU", bfia.ProjectQuota{CPUMilli: 2500}, []Slot{one}, 0,
+			"its jobs have 2 of 2.5 CPU cores, this one needs 1 more"},
+		{"parallelism within the CPU", bfia.ProjectQuota{CPUMilli: 3999}, []Slot{one}, 1, ""},
+		{"memory", bfia.ProjectQuota{Memory: 5 * gibi}, []Slot{one}, 0,
+			"its jobs have 4 of 5 GiB of memory, this one needs 2 more"},
+		{"parallelism within the memory", bfia.ProjectQuota{Memory: 8 * gibi}, []Slot{one}, 2, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := Party{Node: "A", Runners: []Runner{runner("h", 100, 0, 0)},
+				Running: []Job{{JobID: "x", Project: "p"}}, UsedSlots: 1,
+				Quotas: map[string]bfia.ProjectQuota{"p": c.quota},
+				Held:   map[string]Held{"p": {Jobs: 1, Containers: 1, CPUMilli: 2000, Memory: 4 * gibi}}}
+			r := request("j", "A", 0, 3, c.slots...)
+			r.Project = "p"
+			grant, denial := p.Decide(r, now)
+			assert.Equal(t, c.parallelism, grant.Parallelism)
+			if c.denial == "" {
+				require.Nil(t, denial)
+			} else {
+				require.NotNil(t, denial)
+				assert.Equal(t, "the quota of the job's project at A is used up: "+c.denial, denial.Reason)
+			}
+
+			r.Project = "other"
+			grant, denial = p.Decide(r, now)
+			require.Nil(t, denial)
+			assert.Equal(t, 3, grant.Parallelism)
+		})
+	}
+	assert.Empty(t, BeyondQuota(bfia.ProjectQuota{Containers: 1}, Demand{Slots: []Slot{one}}))
+	assert.Equal(t, "the quota of the job's project can't hold it: its jobs have 0 of 1 containers, this one "+
+		"needs 2 more", BeyondQuota(bfia.ProjectQuota{Containers: 1}, Demand{Slots: []Slot{one, one}}))
+}
+
+// TestQuotaHoldsNobodyBack checks that a job which waits for its project's quota keeps no resources from
+// younger jobs of others, however long it waits, and that one job of the project at a time is hinted.
+func TestQuotaHoldsNobodyBack(t *testing.T) {
+	one := slot("guest", 0, 0)
+	of := func(project string, r Request) Request {
+		r.Project = project
+		return r
+	}
+	p := Party{Node: "A", Runners: []Runner{runner("h", 2, 0, 0)}, UsedSlots: 1,
+		Running: []Job{{JobID: "x", Project: "p"}},
+		Quotas:  map[string]bfia.ProjectQuota{"p": {Jobs: 1}}, Held: map[string]Held{"p": {Jobs: 1}},
+		Waiting: []Request{of("p", request("old", "A", time.Hour, 1, one)),
+			of("p", request("older", "A", 2*time.Hour, 1, one))}}
+	p.Runners[0].UsedSlots = 1
+	_, denial := p.Decide(of("q", request("young", "A", 0, 1, one)), now)
+	require.Nil(t, denial)
+	require.Empty(t, p.Grantable(now))
+
+	p.Held, p.Running = map[string]Held{}, nil
+	require.Equal(t, []string{"older"}, p.Grantable(now))
+}
+
+// TestQueueOfProjects checks that jobs which wait at a party, for the quota of their project there, don't
+// keep the jobs of other projects from asking that party.
+func TestQueueOfProjects(t *testing.T) {
+	rows := queueRows{node: "A"}
+	queued := func(id, project string) QueuedJob {
+		return QueuedJob{Job: Job{JobID: id, Project: project, Initiator: "A", Created: now},
+			Nodes: []string{"A", "B"}}
+	}
+	for i := range maxWaitingAtParty {
+		j := queued(fmt.Sprint("waits", i), "p")
+		j.Created = now.Add(-time.Minute)
+		j.WaitingAt, j.WaitingFor = "A", "quota"
+		rows.waiting = append(rows.waiting, j)
+	}
+	same, other, none := queued("same", "p"), queued("other", "q"), queued("none", "")
+	rows.waiting = append(rows.waiting, same, other, none)
+	d := rows.decide(t, now)
+	require.False(t, d.Status(same).MayReserve)
+	require.Equal(t, "other jobs wait for resources at A", d.Status(same).Reason)
+	require.True(t, d.Status(other).MayReserve)
+	require.True(t, d.Status(none).MayReserve)
+	require.NotEqual(t, same.Line(Limits{}), other.Line(Limits{}))
+}
