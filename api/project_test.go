@@ -14,6 +14,7 @@ import (
 
 	"hutong/activities"
 	"hutong/bfia"
+	"hutong/internal/audit"
 	"hutong/internal/identity"
 	"hutong/store"
 )
@@ -198,9 +199,11 @@ func TestNamesOfOtherProjects(t *testing.T) {
 		conflicts := slices.ContainsFunc(list, func(a attack) bool { return a.conflicts })
 		require.Equal(t, conflicts, tried[key], key)
 	}
-	acts, err := p.store.JobClients(t.Context(), secretJob)
+	entries, err := p.store.AuditOfJob(t.Context(), secretJob)
 	require.NoError(t, err)
-	require.Len(t, acts, 1, "who was refused is no submitter of the job")
+	for _, e := range entries {
+		require.False(t, e.Name == rolesIn("a") && e.Outcome == audit.Allowed, "%+v", e)
+	}
 
 	// The same document under the same id is no way in either.
 	p.bad(p.submitting(rolesIn("a"), secretDocument(t, secretJob), ""), 404, bfia.CodeNotFound,
@@ -233,6 +236,22 @@ func TestImportBeforeTraining(t *testing.T) {
 	p.good(get(bfia.PathModelQuery).as(rolesIn("b"))).into(&models)
 	require.Len(t, models, 1)
 	require.Equal(t, "b", models[0].Project)
+}
+
+// TestKnownJobAndOtherProject submits a known job again, under the name of whose dataset another project has
+// uploaded one meanwhile. The job keeps what it read, so that is no new job.
+func TestKnownJobAndOtherProject(t *testing.T) {
+	p := withProjects(t)
+	submit := p.submitting(rolesIn("a"), job(t, "ours"), "")
+	p.good(submit)
+	p.good(post(bfia.PathCreate, job(t, "ours")))
+	p.endJob("ours")
+	require.NoError(t, p.store.UpdateScheduleJob(t.Context(), "ours", bfia.JobFinished, "", time.Now()))
+	p.good(post(bfia.PathDataDelete, bfia.Address{Namespace: "testspace", Name: "test_guest"}).
+		as(rolesIn("a")))
+	p.upload(rolesIn("b"), "testspace", "test_guest", "")
+	p.good(submit)
+	p.bad(p.submitting(rolesIn("a"), job(t, "new"), ""), 404, bfia.CodeNotFound, "has no dataset")
 }
 
 // TestPartnerDataOfProjects checks that suggestions of partners' datasets come only from jobs of the client's

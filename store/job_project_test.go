@@ -127,6 +127,15 @@ func TestIDOfRemovedJob(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, recorded)
 
+		// It is not free while a model is imported under it.
+		_, err = s.AddSubmission(ctx, "imported", "digest", "a")
+		require.NoError(t, err)
+		_, err = s.BeginModelImport(ctx, trainedModel("imported", "m"), "a")
+		require.NoError(t, err)
+		require.NoError(t, s.DeleteSubmission(ctx, "imported", "digest"))
+		_, err = s.AddSubmission(ctx, "imported", "digest", "b")
+		requireCode(t, bfia.CodeConflict, err)
+
 		// A submission that has not become a job yet is one of the project's jobs.
 		_, err = s.AddSubmission(ctx, "on-its-way", "digest", "a")
 		require.NoError(t, err)
