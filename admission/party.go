@@ -94,6 +94,10 @@ func (p Party) Decide(r Request, now time.Time) (Grant, *Denial) {
 	if limit := p.exceededLimit(running, used, r); limit != "" {
 		return deny("%s, counting the jobs ahead in the queue", limit)
 	}
+	if head, found := p.quotaHead(r, now); found {
+		return deny("what is left of the quota of the job's project is kept for a job that has waited since %s",
+			head.Created.UTC().Format(time.DateTime))
+	}
 
 	if head, found := p.headReservation(now); found && head.before(r.Job) < 0 {
 		others, fits := p.backfillRunners(head, runners, running, used, r)
@@ -147,6 +151,9 @@ func (p Party) Grantable(now time.Time) []string {
 	for _, k := range order(p.Waiting, func(r Request) Job { return r.Job }, p.Running, now) {
 		r := p.Waiting[k]
 		if p.exceededLimit(running, used, r) != "" {
+			continue
+		}
+		if _, kept := p.quotaHead(r, now); kept {
 			continue
 		}
 

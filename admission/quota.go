@@ -2,6 +2,7 @@ package admission
 
 import (
 	"fmt"
+	"time"
 
 	"hutong/bfia"
 )
@@ -55,4 +56,23 @@ func exceededQuota(q bfia.ProjectQuota, held Held, d Demand) string {
 			gib(q.Memory), gib(with.Memory-held.Memory))
 	}
 	return ""
+}
+
+// quotaHead returns the oldest waiting request of the project of r that comes before r, has waited longer
+// than [HeadReservationAfter], and does not fit into what is left of the quota. Without it, smaller jobs of
+// the project would take whatever gets free.
+func (p Party) quotaHead(r Request, now time.Time) (head Request, found bool) {
+	quota, limited := p.Quotas[r.Project]
+	if !limited {
+		return Request{}, false
+	}
+	for _, w := range p.Waiting {
+		if w.Project == r.Project && w.JobID != r.JobID && w.before(r.Job) < 0 &&
+			now.Sub(w.Created) >= HeadReservationAfter && (!found || w.before(head.Job) < 0) &&
+			BeyondQuota(quota, w.Demand) == "" && exceededQuota(quota, p.Held[w.Project], w.Demand) != "" &&
+			p.feasible(w.Demand) && p.Limits.exceeded(p.Node, newTally(p.Running...), w.Job) == "" {
+			head, found = w, true
+		}
+	}
+	return head, found
 }

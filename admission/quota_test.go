@@ -85,6 +85,45 @@ func TestQuotaHoldsNobodyBack(t *testing.T) {
 	require.Equal(t, []string{"older"}, p.Grantable(now))
 }
 
+// TestQuotaHead checks that smaller jobs of a project don't overtake a large one for ever: what is left of
+// the quota is kept for it once it has waited long enough, and for nobody else.
+func TestQuotaHead(t *testing.T) {
+	one := slot("guest", 0, 0)
+	of := func(project string, r Request) Request {
+		r.Project = project
+		return r
+	}
+	large := func(age time.Duration) Party {
+		return Party{Node: "A", Runners: []Runner{runner("h", 100, 0, 0)},
+			Quotas:  map[string]bfia.ProjectQuota{"p": {Containers: 4}},
+			Held:    map[string]Held{"p": {Jobs: 1, Containers: 2}},
+			Waiting: []Request{of("p", request("large", "A", age, 1, one, one, one))}}
+	}
+	small := of("p", request("small", "A", 0, 1, one))
+	_, denial := large(HeadReservationAfter-time.Second).Decide(small, now)
+	require.Nil(t, denial)
+	p := large(HeadReservationAfter)
+	_, denial = p.Decide(small, now)
+	require.NotNil(t, denial)
+	require.Equal(t, "what is left of the quota of the job's project is kept for a job that has waited since "+
+		"2026-11-23 11:55:00", denial.Reason)
+	_, denial = p.Decide(of("q", small), now)
+	require.Nil(t, denial, "another project waits for nobody")
+	_, denial = p.Decide(of("p", request("older", "A", time.Hour, 1, one)), now)
+	require.Nil(t, denial, "it was there before")
+
+	p.Waiting = append(p.Waiting, small)
+	require.Empty(t, p.Grantable(now))
+	p.Held = map[string]Held{"p": {Jobs: 1, Containers: 1}}
+	require.Equal(t, []string{"large"}, p.Grantable(now))
+
+	p = large(time.Hour)
+	p.Quotas["p"] = bfia.ProjectQuota{Containers: 2}
+	p.Held = nil
+	_, denial = p.Decide(small, now)
+	require.Nil(t, denial, "a job that never fits keeps nothing")
+}
+
 // TestQueueOfProjects checks that jobs which wait at a party, for the quota of their project there, don't
 // keep the jobs of other projects from asking that party.
 func TestQueueOfProjects(t *testing.T) {
