@@ -174,10 +174,12 @@ func newServerCommand(use, short, long string, roles func() party.Roles) *cobra.
 			}
 			ctx, cancel := untilSignal(cmd.Context())
 			defer cancel()
-			p, err := party.Start(ctx, cfg, roles(), partyLogger(cfg, cmd.ErrOrStderr()))
+			logger := partyLogger(cfg, cmd.ErrOrStderr())
+			p, err := party.Start(ctx, cfg, roles(), logger)
 			if err != nil {
 				return err
 			}
+			notifySystemd(ctx, logger, p.Alive)
 			_, _ = fmt.Fprintf(cmd.OutOrStdout(), "%s of party %s is ready\n", use, cfg.NodeID)
 			err = wait(ctx, p.Failed())
 			stopWithin(p.Stop)

@@ -19,6 +19,7 @@ import (
 	"hutong/api"
 	"hutong/bfia"
 	"hutong/internal/certs"
+	"hutong/internal/httpclient"
 	"hutong/internal/httpguard"
 	"hutong/internal/metrics"
 	"hutong/store"
@@ -141,6 +142,36 @@ func (p *Party) opsHandler() http.Handler {
 			"and %s", bfia.PathHealth, bfia.PathReady, pathMetrics))
 	})
 	return mux
+}
+
+// Alive returns an error if this process does not answer at its own ops.listen until the end of the context.
+// It returns nil if it has none. What the process needs, such as its database, does not matter.
+func (p *Party) Alive(ctx context.Context) error {
+	if p.cfg.Ops.Listen == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(p.cfg.Ops.Listen)
+	if err != nil {
+		return fmt.Errorf("failed to read ops.listen: %w", err)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	address := "http://" + net.JoinHostPort(host, port) + bfia.PathHealth
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return fmt.Errorf("failed to ask ops.listen: %w", err)
+	}
+	request.Close = true
+	answer, err := (&http.Client{Transport: httpclient.Direct()}).Do(request)
+	if err != nil {
+		return fmt.Errorf("failed to ask ops.listen: %w", err)
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("ops.listen answers HTTP %d", answer.StatusCode)
+	}
+	return nil
 }
 
 // checkReady returns why this process does not do its work, or nil.

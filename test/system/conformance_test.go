@@ -19,6 +19,7 @@ import (
 // TestConformance runs the conformance tester against a party: nothing fails, deviates or is skipped. Through
 // a proxy that changes the party's answers, the tester reports failures or deviations.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	pair := newPartyPair(t, openly) // the tester has no certificate
 	pair.guest.start()
 	pair.guest.register(sleepProvider(t), bfia.DeviceProcess)

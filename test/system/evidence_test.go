@@ -23,6 +23,7 @@ import (
 // TestEvidenceOfTwoParties runs the reference job at two parties, takes the evidence of both, and holds the
 // archives against each other, as an auditor does. Then it forges one.
 func TestEvidenceOfTwoParties(t *testing.T) {
+	t.Parallel()
 	pair := newPartyPair(t, func(cfg *party.Config) {
 		if cfg.NodeID == hostNode {
 			cfg.Jobs.Approval = party.ApprovalManual

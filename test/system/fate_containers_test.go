@@ -88,6 +88,7 @@ func fateJob(t *testing.T) []byte {
 // TestFATEContainers runs a job as FATE's pipeline submits it, with containers that behave as FATE's: the
 // types of its outputs, parameters that look like a root dataset, callbacks, and a session for each task.
 func TestFATEContainers(t *testing.T) {
+	t.Parallel()
 	program, err := os.Executable()
 	require.NoError(t, err)
 	pair := newPartyPair(t, func(cfg *party.Config) {

@@ -113,6 +113,7 @@ func (n *testParty) requireEnded(jobID string, within time.Duration) {
 // TestGatewayBeforePartner checks that the page of a gateway never counts as the partner's refusal, at no
 // command of a job.
 func TestGatewayBeforePartner(t *testing.T) {
+	t.Parallel()
 	pair, g := newGatewayPair(t, time.Minute)
 	seen := map[string]int{}
 	g.set(func(path, _ string) bool { // the first two tries of each command
@@ -131,6 +132,7 @@ func TestGatewayBeforePartner(t *testing.T) {
 // TestJobStopIsLost checks that a job ends at every participant although job/stop is answered by a gateway
 // for longer than any other command is retried, or for ever.
 func TestJobStopIsLost(t *testing.T) {
+	t.Parallel()
 	pair, g := newGatewayPair(t, 3*time.Second)
 	run := func(block func(path, body string) bool) (jobID string) {
 		g.set(block)

@@ -22,6 +22,7 @@ import (
 // as it does for others after weeks. One waits in the scheduler's queue and one for a reservation at the
 // other party. Meanwhile they get new priorities, and each answer says that it was recorded.
 func TestContinueAsNew(t *testing.T) {
+	t.Parallel()
 	address, _ := testenv.OwnTemporal(t,
 		"--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=20")
 	pair := startSleepPair(t, func(c *party.Config) {

@@ -86,6 +86,7 @@ func (s scraped) sum(prefix string) (sum float64) {
 // TestMetrics runs the reference job between a party in one process, and one in four, and checks what the
 // metrics of each process say of it, and the health and readiness of each.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	pair := newPartyPair(t, func(cfg *party.Config) { cfg.Ops.Listen = testenv.FreeAddress(t) })
 	guestOps := pair.guest.cfg.Ops.Listen
 	pair.host.cfg.Transport.PartnerListen = testenv.FreeAddress(t)

@@ -177,6 +177,7 @@ func readDashboard(t *testing.T, file string) (d dashboard) {
 // TestObserve runs a job of two parties under a real Prometheus. Every query of the dashboards has data,
 // every alert watches series that exist, and none fires.
 func TestObserve(t *testing.T) {
+	t.Parallel()
 	requirePrometheus(t)
 	pair := newPartyPair(t, func(cfg *party.Config) { cfg.Ops.Listen = testenv.FreeAddress(t) })
 	pair.guest.start()

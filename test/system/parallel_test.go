@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// runMoreAtOnce has one test more than there are cores run at once, since they mostly wait, unless the flag
-// -parallel says how many.
+// runMoreAtOnce has more than twice as many tests run at once as there are cores, since they mostly wait,
+// unless the flag -parallel says how many.
 func runMoreAtOnce() {
 	flag.Parse()
 	chosen := false
@@ -15,7 +15,7 @@ func runMoreAtOnce() {
 	if chosen {
 		return
 	}
-	if err := flag.Set("test.parallel", strconv.Itoa(runtime.GOMAXPROCS(0)+1)); err != nil {
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)+1)); err != nil {
 		panic(err)
 	}
 }

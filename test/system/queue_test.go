@@ -35,6 +35,7 @@ func sleepFor(t *testing.T, d time.Duration, params map[string]any) []byte {
 // TestQueue submits more jobs than a party's limit. They wait with a reason and a position, start by
 // priority, and can be reprioritized and stopped while they wait.
 func TestQueue(t *testing.T) {
+	t.Parallel()
 	pair := startSleepPair(t, func(c *party.Config) {
 		if c.NodeID == guestNode {
 			c.Jobs.MaxJobs = 1
@@ -79,6 +80,7 @@ func TestQueue(t *testing.T) {
 // parties. They run one after the other: no job holds part of what another needs. Each party's limit is the
 // resources of its runners.
 func TestReservationsAreAllOrNothing(t *testing.T) {
+	t.Parallel()
 	pair := startSleepPair(t, func(c *party.Config) { c.Runner.CPU, c.Runner.Slots = 2, 2 })
 	all := map[string]any{"resources": map[string]any{"cpu": 1.5, "memory": -1, "disk": -1}}
 	var mu sync.Mutex
@@ -129,6 +131,7 @@ func TestReservationsAreAllOrNothing(t *testing.T) {
 // TestJobThatNeverFits submits jobs that would not fit even on idle runners: they are rejected at once, with
 // the numbers.
 func TestJobThatNeverFits(t *testing.T) {
+	t.Parallel()
 	pair := startSleepPair(t, func(c *party.Config) { c.Runner.CPU = 2 })
 	env, _ := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll,
 		sleepFor(t, 0, map[string]any{"resources": map[string]any{"cpu": 3, "memory": -1, "disk": -1}}))
@@ -150,6 +153,7 @@ func isWaitingAt(node string) func(bfia.JobStatus) bool {
 // TestRunnerComesOnline checks that a waiting job starts when a runner comes online, and when one is
 // undrained.
 func TestRunnerComesOnline(t *testing.T) {
+	t.Parallel()
 	pair := newPartyPair(t, nil)
 	pair.host.start()
 	pair.guest.startAs(party.Roles{API: true, Control: true, Transport: true})

@@ -137,7 +137,7 @@ function Needs({ of: o, reload }: { of: Summary; reload: () => void }) {
           <Link to={href("jobs", { partner: p.node_id, state: "pending,ready,running" })}>
             {t("overview.silentJobs", { n: p.jobs })}
           </Link>
-          . {p.reason}
+          : {p.reason}
         </Need>
       ))}
       {o.silent_runners.map((id) => (

@@ -1,6 +1,6 @@
 import { get } from "../api/client";
 import { partyPaths, type Component, type Param, type Port, type Provider } from "../api/party";
-import { t } from "../i18n";
+import { known, t } from "../i18n";
 import { ofKinds, useResource } from "../resource";
 import { Empty, Loaded, Page, Section } from "../ui/basic";
 import { count, iso } from "../ui/format";
@@ -109,7 +109,10 @@ function Ports({ list }: { list: Port[] }) {
     <ul>
       {list.map((o) => (
         <li key={o.name}>
-          <span class="mono">{o.name}</span> <span class="muted">{o.category}</span> {o.description}
+          <span class="mono" translate={false}>
+            {o.name}
+          </span>{" "}
+          <span class="muted">{known("output", o.category)}</span> <span translate={false}>{o.description}</span>
         </li>
       ))}
     </ul>

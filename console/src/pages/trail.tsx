@@ -114,11 +114,11 @@ function columns(): Column<Entry>[] {
         </span>
       ),
     },
-    { title: t("trail.act"), cell: (e) => e.act },
+    { title: t("trail.act"), cell: (e) => <span translate={false}>{e.act}</span> },
     {
       title: t("trail.object"),
       cell: (e) => (
-        <span>
+        <span translate={false}>
           <span class="muted">{e.object?.kind}</span>{" "}
           {e.object?.kind === "job" && e.object.id ? <Link to={jobHref(e.object.id)}>{e.object.id}</Link> : e.object?.id}
         </span>
