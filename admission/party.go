@@ -81,9 +81,10 @@ func (p Party) Decide(r Request, now time.Time) (Grant, *Denial) {
 		return deny("%s", limit)
 	}
 
+	quotaHeads := p.quotaHeads(now)
 	for _, k := range ranks[:own] {
 		earlier := all[k]
-		if p.exceededLimit(running, used, earlier) != "" {
+		if quotaHeads.hold(earlier) || p.exceededLimit(running, used, earlier) != "" {
 			continue
 		}
 		if _, unmet := Place(runners, earlier.Demand.Slots); unmet == "" {
@@ -94,12 +95,12 @@ func (p Party) Decide(r Request, now time.Time) (Grant, *Denial) {
 	if limit := p.exceededLimit(running, used, r); limit != "" {
 		return deny("%s, counting the jobs ahead in the queue", limit)
 	}
-	if head, found := p.quotaHead(r, now); found {
+	if quotaHeads.hold(r) {
 		return deny("what is left of the quota of the job's project is kept for a job that has waited since %s",
-			head.Created.UTC().Format(time.DateTime))
+			quotaHeads[r.Project].Created.UTC().Format(time.DateTime))
 	}
 
-	if head, found := p.headReservation(now); found && head.before(r.Job) < 0 {
+	if head, found := p.headReservation(quotaHeads, now); found && head.before(r.Job) < 0 {
 		others, fits := p.backfillRunners(head, runners, running, used, r)
 		if !fits {
 			// The reason goes to the job's scheduler. So it names no other job.
@@ -146,14 +147,12 @@ func (p Party) raiseParallelism(grant Grant, r Request, runners []Runner, runnin
 // order. A party sends capacity hints to the schedulers of exactly these.
 func (p Party) Grantable(now time.Time) []string {
 	runners, running, used := slices.Clone(p.Runners), p.tally(), p.UsedSlots
-	head, found := p.headReservation(now)
+	quotaHeads := p.quotaHeads(now)
+	head, found := p.headReservation(quotaHeads, now)
 	var grantable []string
 	for _, k := range order(p.Waiting, func(r Request) Job { return r.Job }, p.Running, now) {
 		r := p.Waiting[k]
-		if p.exceededLimit(running, used, r) != "" {
-			continue
-		}
-		if _, kept := p.quotaHead(r, now); kept {
+		if quotaHeads.hold(r) || p.exceededLimit(running, used, r) != "" {
 			continue
 		}
 
@@ -175,11 +174,13 @@ func (p Party) Grantable(now time.Time) []string {
 
 // headReservation returns the waiting request for which resources are kept from younger ones. It is the
 // oldest one that has waited longer than [HeadReservationAfter], does not fit now and could fit on the online
-// runners. Without it, smaller jobs would take whatever gets free.
-func (p Party) headReservation(now time.Time) (head Request, found bool) {
+// runners. Without it, smaller jobs would take whatever gets free. One that the quota of its project keeps
+// from being granted is not chosen, since it could not use what others leave.
+func (p Party) headReservation(quotaHeads quotaHeads, now time.Time) (head Request, found bool) {
 	running := p.tally()
 	for _, w := range p.Waiting {
-		if now.Sub(w.Created) < HeadReservationAfter || p.exceededLimit(running, p.UsedSlots, w) != "" ||
+		if now.Sub(w.Created) < HeadReservationAfter || quotaHeads.hold(w) ||
+			p.exceededLimit(running, p.UsedSlots, w) != "" ||
 			!p.feasible(w.Demand) {
 			continue
 		}
@@ -222,6 +223,10 @@ func (p Party) exceededLimit(running tally, used int, r Request) string {
 	}
 	if limit := p.Limits.exceeded(p.Node, running, r.Job); limit != "" {
 		return limit
+	}
+	// After an administrator has lowered the quota. A job that arrives then is refused.
+	if beyond := BeyondQuota(p.Quotas[r.Project], r.Demand); beyond != "" {
+		return beyond + "; it waits until the quota is raised"
 	}
 	if quota := exceededQuota(p.Quotas[r.Project], running.held[r.Project], r.Demand); quota != "" {
 		return fmt.Sprintf("the quota of the job's project at %s is used up: %s", p.Node, quota)

@@ -58,21 +58,34 @@ func exceededQuota(q bfia.ProjectQuota, held Held, d Demand) string {
 	return ""
 }
 
-// quotaHead returns the oldest waiting request of the project of r that comes before r, has waited longer
-// than [HeadReservationAfter], and does not fit into what is left of the quota. Without it, smaller jobs of
-// the project would take whatever gets free.
-func (p Party) quotaHead(r Request, now time.Time) (head Request, found bool) {
-	quota, limited := p.Quotas[r.Project]
-	if !limited {
-		return Request{}, false
+// quotaHeads holds, by project, the oldest waiting request that has waited longer than
+// [HeadReservationAfter] and does not fit into what is left of the quota. What is left is kept for it.
+// Otherwise smaller jobs of the project would take whatever gets free.
+type quotaHeads map[string]Request
+
+// hold reports whether a request waits for the quota head of its project. Such a request takes nothing from
+// other projects, since it is not granted whatever gets free.
+func (h quotaHeads) hold(r Request) bool {
+	head, found := h[r.Project]
+	return found && head.before(r.Job) < 0
+}
+
+func (p Party) quotaHeads(now time.Time) quotaHeads {
+	heads := quotaHeads{}
+	if len(p.Quotas) == 0 {
+		return heads
 	}
+	running := newTally(p.Running...)
 	for _, w := range p.Waiting {
-		if w.Project == r.Project && w.JobID != r.JobID && w.before(r.Job) < 0 &&
-			now.Sub(w.Created) >= HeadReservationAfter && (!found || w.before(head.Job) < 0) &&
-			BeyondQuota(quota, w.Demand) == "" && exceededQuota(quota, p.Held[w.Project], w.Demand) != "" &&
-			p.feasible(w.Demand) && p.Limits.exceeded(p.Node, newTally(p.Running...), w.Job) == "" {
-			head, found = w, true
+		quota, limited := p.Quotas[w.Project]
+		if head, found := heads[w.Project]; !limited || now.Sub(w.Created) < HeadReservationAfter ||
+			found && head.before(w.Job) < 0 {
+			continue
+		}
+		if BeyondQuota(quota, w.Demand) == "" && exceededQuota(quota, p.Held[w.Project], w.Demand) != "" &&
+			p.feasible(w.Demand) && p.Limits.exceeded(p.Node, running, w.Job) == "" {
+			heads[w.Project] = w
 		}
 	}
-	return head, found
+	return heads
 }

@@ -2,11 +2,13 @@ package admission
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"hutong/bfia"
 )
@@ -61,6 +63,19 @@ func TestQuotas(t *testing.T) {
 	assert.Empty(t, BeyondQuota(bfia.ProjectQuota{Containers: 1}, Demand{Slots: []Slot{one}}))
 	assert.Equal(t, "the quota of the job's project can't hold it: its jobs have 0 of 1 containers, this one "+
 		"needs 2 more", BeyondQuota(bfia.ProjectQuota{Containers: 1}, Demand{Slots: []Slot{one, one}}))
+}
+
+// TestLoweredQuota checks that the reason of a job which no longer fits into the empty quota says so.
+func TestLoweredQuota(t *testing.T) {
+	one := slot("guest", 0, 0)
+	p := Party{Node: "A", Runners: []Runner{runner("h", 100, 0, 0)},
+		Quotas: map[string]bfia.ProjectQuota{"p": {Containers: 1}}}
+	r := request("j", "A", 0, 1, one, one)
+	r.Project = "p"
+	_, denial := p.Decide(r, now)
+	require.NotNil(t, denial)
+	require.Equal(t, "the quota of the job's project can't hold it: its jobs have 0 of 1 containers, "+
+		"this one needs 2 more; it waits until the quota is raised", denial.Reason)
 }
 
 // TestQuotaHoldsNobodyBack checks that a job which waits for its project's quota keeps no resources from
@@ -122,6 +137,73 @@ func TestQuotaHead(t *testing.T) {
 	p.Held = nil
 	_, denial = p.Decide(small, now)
 	require.Nil(t, denial, "a job that never fits keeps nothing")
+}
+
+// TestQuotaHeadFreesOthers checks that jobs which wait behind the quota head of their project keep nothing
+// from other projects: neither by their place in the queue nor by a head reservation.
+func TestQuotaHeadFreesOthers(t *testing.T) {
+	one := slot("guest", 0, 0)
+	of := func(project string, r Request) Request {
+		r.Project = project
+		return r
+	}
+	p := Party{Node: "A", Runners: []Runner{runner("h", 20, 0, 0)}, UsedSlots: 15,
+		Running: []Job{{JobID: "x", Project: "p"}},
+		Quotas:  map[string]bfia.ProjectQuota{"p": {Containers: 20}},
+		Held:    map[string]Held{"p": {Jobs: 1, Containers: 15}},
+		Waiting: []Request{of("p", request("large", "A", time.Hour, 1, slices.Repeat([]Slot{one}, 10)...))}}
+	p.Runners[0].UsedSlots = 15
+	for i := range 5 {
+		p.Waiting = append(p.Waiting, of("p", request(fmt.Sprint("small", i), "A", time.Minute, 1, one)))
+	}
+	young := of("q", request("young", "A", 0, 1, one))
+	_, denial := p.Decide(young, now)
+	require.Nil(t, denial)
+	p.Waiting = append(p.Waiting, young)
+	require.Equal(t, []string{"young"}, p.Grantable(now))
+
+	// A job behind the quota head that fits on no runner becomes no head of the whole party.
+	p.Runners[0].UsedSlots = 19
+	p.Waiting = append(p.Waiting[:1],
+		of("p", request("behind", "A", time.Hour-time.Minute, 1, one, one)), young)
+	require.Equal(t, []string{"young"}, p.Grantable(now))
+	p.Waiting = p.Waiting[:2]
+	_, denial = p.Decide(young, now)
+	require.Nil(t, denial)
+}
+
+// TestGrantableWithQuotas checks that exactly the jobs which get a capacity hint would be granted, whatever
+// quotas their projects have.
+func TestGrantableWithQuotas(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := Party{Node: "A", Quotas: map[string]bfia.ProjectQuota{}, Held: map[string]Held{}}
+		slots := rapid.IntRange(1, 12).Draw(t, "slots")
+		p.Runners = []Runner{runner("h", slots, 0, 0)}
+		p.Runners[0].UsedSlots = rapid.IntRange(0, slots).Draw(t, "used slots")
+		p.UsedSlots = p.Runners[0].UsedSlots
+		for _, project := range []string{"p", "q"} {
+			p.Quotas[project] = bfia.ProjectQuota{Jobs: rapid.IntRange(0, 3).Draw(t, "jobs"),
+				Containers: rapid.IntRange(1, 8).Draw(t, "containers")}
+			p.Held[project] = Held{Jobs: rapid.IntRange(0, 2).Draw(t, "held jobs"),
+				Containers: rapid.IntRange(0, 4).Draw(t, "held containers")}
+		}
+		for i := range rapid.IntRange(1, 8).Draw(t, "requests") {
+			age := time.Duration(rapid.IntRange(0, 20).Draw(t, "age")) * time.Minute
+			n := rapid.IntRange(1, 5).Draw(t, "size")
+			initiator := rapid.SampledFrom([]string{"A", "B"}).Draw(t, "initiator")
+			r := request(fmt.Sprint("j", i), initiator, age, 1,
+				slices.Repeat([]Slot{slot("guest", 0, 0)}, n)...)
+			r.Project = rapid.SampledFrom([]string{"", "p", "q"}).Draw(t, "project")
+			p.Waiting = append(p.Waiting, r)
+		}
+		grantable := p.Grantable(now)
+		for i, r := range p.Waiting {
+			others := p
+			others.Waiting = slices.Delete(slices.Clone(p.Waiting), i, i+1)
+			_, denial := others.Decide(r, now)
+			require.Equal(t, denial == nil, slices.Contains(grantable, r.JobID), "%s of %+v", r.JobID, p)
+		}
+	})
 }
 
 // TestQueueOfProjects checks that jobs which wait at a party, for the quota of their project there, don't

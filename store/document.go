@@ -210,6 +210,9 @@ func (s *Store) DeleteDocument(ctx context.Context, jobID string) error {
 // DeleteUnusedDocument deletes the document of a job that this party neither schedules nor takes part in.
 func (s *Store) DeleteUnusedDocument(ctx context.Context, jobID string) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if _, _, err := s.lockJobProject(ctx, tx, jobID); err != nil {
+			return err
+		}
 		var found []document
 		if err := tx.NewSelect().Model(&found).Column("created_at").Where("job_id = ?", jobID).
 			Scan(ctx); err != nil || len(found) == 0 {

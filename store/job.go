@@ -112,7 +112,7 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 		if err := checkNotRemoving(ctx, tx, job.OldJobID); err != nil || len(tasks) == 0 {
 			return err
 		}
-		if ctx, err = s.withinProject(ctx, tx, job); err != nil {
+		if ctx, err = withinProject(ctx, tx, job.JobID); err != nil {
 			return err
 		}
 		if err := s.resolveGenerations(ctx, tx, tasks); err != nil {
@@ -134,29 +134,17 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 	return wrap(err, "create job %s", job.JobID)
 }
 
-// withinProject returns a context that knows what the project of a job has. A job whose outputs the given one
-// may reuse must be of the same project.
-func (s *Store) withinProject(ctx context.Context, tx bun.Tx, job Job) (context.Context, error) {
-	project, recorded, err := jobProject(ctx, tx, job.JobID)
+// withinProject returns a context that knows what the project of a job has. So outputs of a job of another
+// project are not reused, as if this party did not know that job: a partner does not know the projects.
+func withinProject(ctx context.Context, tx bun.Tx, jobID string) (context.Context, error) {
+	project, recorded, err := jobProject(ctx, tx, jobID)
 	if err != nil {
 		return ctx, err
 	}
-	ctx = WithProjects(ctx, project)
 	if !recorded { // by a process of a version without projects
-		ctx = WithProjects(ctx, project, notRecorded)
+		return WithProjects(ctx, project, notRecorded), nil
 	}
-	if job.OldJobID == "" {
-		return ctx, nil
-	}
-	exists, err := tx.NewSelect().Model((*Job)(nil)).Where("j.job_id = ?", job.OldJobID).Exists(ctx)
-	if err != nil || !exists {
-		return ctx, err
-	}
-	old, _, err := jobProject(ctx, tx, job.OldJobID)
-	if err == nil && old != project {
-		err = bfia.Errorf(bfia.CodeNotFound, "old_job_id: job %q is not known", job.OldJobID)
-	}
-	return ctx, err
+	return WithProjects(ctx, project), nil
 }
 
 func jobRows(job Job, tasks []Task) (Job, []Task, error) {
@@ -258,11 +246,10 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 		if err != nil || n == 0 {
 			return err
 		}
-		project, _, err := jobProject(ctx, tx, jobID)
-		if err != nil {
+		if ctx, err = withinProject(ctx, tx, jobID); err != nil {
 			return err
 		}
-		return s.renewRemovedGenerations(WithProjects(ctx, project), tx, jobID)
+		return s.renewRemovedGenerations(ctx, tx, jobID)
 	})
 	if err != nil || n > 0 {
 		return wrap(err, "reopen job %s", jobID)

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -182,6 +183,52 @@ func TestModelOfOtherProject(t *testing.T) {
 	})
 }
 
+// TestUndoneCreation repeats the creation of a job while it is undone: a job that is recorded afterwards has
+// its project.
+func TestUndoneCreation(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), withProjects(t, address)
+		create := func(id string) error {
+			return s.PutProjectJobRecord(ctx, id, []byte(`{}`), store.NewRegistry(nil), "a")
+		}
+		for i := range 50 {
+			id := fmt.Sprint("undone", i)
+			require.NoError(t, create(id))
+			undone := make(chan error)
+			go func() { undone <- s.DeleteUnusedDocument(ctx, id) }()
+			require.NoError(t, create(id))
+			require.NoError(t, <-undone)
+			_, err := s.Document(ctx, id)
+			if bfia.CodeOf(err) == bfia.CodeNotFound {
+				continue
+			}
+			require.NoError(t, err)
+			project, recorded, err := s.JobProject(ctx, id)
+			require.NoError(t, err)
+			require.True(t, recorded)
+			require.Equal(t, "a", project)
+		}
+	})
+}
+
+// TestIDOfUnrecordedJob checks that what a process of a version without projects left of a job gives its id
+// to no project but default.
+func TestIDOfUnrecordedJob(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), withProjects(t, address)
+		require.NoError(t, s.RecordUsage(ctx, store.Usage{JobID: "account", Name: "t", Role: "guest"}))
+		require.NoError(t, s.PutModels(ctx, []store.Model{trainedModel("model", "m")}))
+		for _, id := range []string{"account", "model"} {
+			_, err := s.AddSubmission(ctx, id, "digest", "a")
+			requireCode(t, bfia.CodeConflict, err)
+			_, err = s.AddSubmission(ctx, id, "digest", identity.DefaultProject)
+			require.NoError(t, err)
+		}
+	})
+}
+
 // TestReuseOfOtherProject checks that the outputs of another project's job are as unknown as those of none.
 func TestReuseOfOtherProject(t *testing.T) {
 	t.Parallel()
@@ -196,6 +243,11 @@ func TestReuseOfOtherProject(t *testing.T) {
 		requireCode(t, bfia.CodeNotFound, err)
 		require.ErrorContains(t, err, "does not exist at this party")
 		require.NoError(t, s.ReuseTask(ctx, "of-a", "t", "other-of-a"))
+
+		// A partner that names it knows no projects: its job runs all tasks again.
+		require.NoError(t, s.PutProjectJobRecord(ctx, "rerun", []byte(`{}`), store.NewRegistry(nil), "a"))
+		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "rerun", OldJobID: "of-b"}, guestTask("")))
+		requireCode(t, bfia.CodeNotFound, s.ReuseTask(ctx, "rerun", "t", "of-b"))
 	})
 }
 

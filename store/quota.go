@@ -7,6 +7,7 @@ import (
 
 	"hutong/admission"
 	"hutong/bfia"
+	"hutong/internal/identity"
 )
 
 // readProjects returns all projects but default, by name, with their settings.
@@ -33,6 +34,9 @@ func (s *Store) ProjectSettings(ctx context.Context) ([]bfia.Project, error) {
 
 // ProjectQuota returns the quota of a project. That of default has no limits.
 func (s *Store) ProjectQuota(ctx context.Context, name string) (bfia.ProjectQuota, error) {
+	if name == identity.DefaultProject {
+		return bfia.ProjectQuota{}, nil
+	}
 	projects, err := s.ProjectSettings(ctx)
 	for _, p := range projects {
 		if p.Name == name {

@@ -166,7 +166,11 @@ func (s *Store) RemoveJob(ctx context.Context, jobID string) error {
 				return err
 			}
 		}
-		return nil // its row in t_job_project stays, since its account does
+		// Its row in t_job_project stays, since its account does, and so that nobody creates the job again.
+		_, err := tx.NewUpdate().Model((*jobProjectRow)(nil)).
+			Set("removed_at = ?", normalizeTime(time.Now())).
+			Where("job_id = ? AND removed_at IS NULL", jobID).Exec(ctx)
+		return err
 	}), "remove job %s", jobID)
 }
 

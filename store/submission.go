@@ -49,6 +49,9 @@ func (s *Store) IsSubmission(ctx context.Context, jobID, digest string) (bool, e
 // not created.
 func (s *Store) DeleteSubmission(ctx context.Context, jobID, digest string) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if _, _, err := s.lockJobProject(ctx, tx, jobID); err != nil {
+			return err
+		}
 		var found []submission
 		if err := tx.NewSelect().Model(&found).Where("job_id = ? AND digest = ?", jobID, digest).
 			Scan(ctx); err != nil || len(found) == 0 {

@@ -12,10 +12,12 @@ CREATE TABLE t_project (
 -- The project to which a job, or an imported model under a job's id, belongs at this party, from its submission or its
 -- arrival on. It stays when the job is removed: its account and the models that are kept do too. A job without a row is
 -- known only to those who know all projects.
+--   removed_at  when the job was removed: no job is created under its id again
 CREATE TABLE t_job_project (
   job_id     TEXT        NOT NULL PRIMARY KEY,
   project    TEXT        NOT NULL,
-  created_at TIMESTAMPTZ NOT NULL
+  created_at TIMESTAMPTZ NOT NULL,
+  removed_at TIMESTAMPTZ
 );
 --bun:split
 -- All jobs of which something is left are of default.
