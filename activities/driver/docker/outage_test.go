@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/system"
 	"github.com/stretchr/testify/require"
 
@@ -28,6 +30,10 @@ type scriptedEngine struct {
 	// breaks ends the connections of requests instead of answering them.
 	breaks bool
 	starts int
+
+	// memory is the container's limit, and exceeded is answered to who asks for events that say it was exceeded.
+	memory   int64
+	exceeded []events.Message
 }
 
 const (
@@ -66,7 +72,8 @@ func (e *scriptedEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		state := e.state
 		_ = json.NewEncoder(w).Encode(container.InspectResponse{
 			ContainerJSONBase: &container.ContainerJSONBase{ID: "1", Created: "2026-01-02T12:00:00Z",
-				State: &state, HostConfig: &container.HostConfig{}},
+				State: &state, HostConfig: &container.HostConfig{
+					Resources: container.Resources{Memory: e.memory}}},
 			Config: &container.Config{Labels: map[string]string{"hutong.node_id": scriptedNode,
 				"hutong.container": scriptedName}},
 		})
@@ -81,6 +88,15 @@ func (e *scriptedEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.mu.Unlock()
 		<-r.Context().Done()
 		e.mu.Lock()
+	case "events":
+		wanted, err := filters.FromJSON(r.FormValue("filters"))
+		if err != nil || !wanted.ExactMatch("container", "1") || !wanted.ExactMatch("event", "oom") {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		for _, m := range e.exceeded {
+			_ = json.NewEncoder(w).Encode(m)
+		}
 	default:
 		w.WriteHeader(http.StatusNotFound)
 	}
@@ -168,6 +184,36 @@ func TestEndIsUnseen(t *testing.T) {
 			require.Equal(t, c.killed, exit.Killed, "%+v", exit)
 			require.Equal(t, driver.ExitReason(c.code) != exit.Reason, c.killed, exit.Reason)
 			require.Equal(t, 1, e.starts)
+		})
+	}
+}
+
+// TestMemoryIsExceededUnseen kills a container with a memory limit whose state does not have the cause, since
+// Docker Engine heard of it after the end.
+func TestMemoryIsExceededUnseen(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		code     int
+		memory   int64
+		events   []events.Message
+		exceeded bool
+	}{
+		{"reported later", 137, 32 << 20, []events.Message{{Type: "container", Action: "oom"}}, true},
+		{"killed by somebody", 137, 32 << 20, nil, false},
+		{"without a limit", 137, 0, []events.Message{{Type: "container", Action: "oom"}}, false},
+		{"another code", 3, 32 << 20, []events.Message{{Type: "container", Action: "oom"}}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e, d := newScriptedEngine(t)
+			now := time.Now().UTC().Format(time.RFC3339Nano)
+			e.memory, e.exceeded = c.memory, c.events
+			e.state = container.State{Status: container.StateExited, ExitCode: c.code, StartedAt: now, FinishedAt: now}
+
+			exit, err := d.Wait(t.Context(), scriptedName)
+			require.NoError(t, err)
+			require.Equal(t, c.exceeded, exit.OOMKilled)
+			require.Equal(t, c.code == 137 && !c.exceeded, exit.Killed, "so that the task starts again")
+			require.Equal(t, c.exceeded, exit.Reason == "out of memory: the limit is 32 MiB", exit.Reason)
 		})
 	}
 }

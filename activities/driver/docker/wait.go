@@ -2,12 +2,16 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
 	"golang.org/x/sys/unix"
 
 	"hutong/activities/driver"
@@ -18,7 +22,7 @@ const (
 	// when a start fails.
 	pollCreated = 250 * time.Millisecond
 
-	// oomDelay is how long to poll a killed container for the report that it exceeded its memory limit.
+	// oomDelay is how long Docker Engine may take to report that a killed container exceeded its limit.
 	oomDelay = 2 * time.Second
 
 	// unseenCode is the exit code that Docker Engine records if it did not observe the end, for example after
@@ -70,7 +74,6 @@ func (d *Driver) waitOnce(ctx context.Context, name string) (driver.Exit, error)
 		}
 	}()
 
-	oomLeft := oomDelay
 	for {
 		c, err := d.find(ctx, name, name)
 		if err != nil {
@@ -78,11 +81,19 @@ func (d *Driver) waitOnce(ctx context.Context, name string) (driver.Exit, error)
 		}
 
 		if exit, ok := exitOf(c); ok {
-			// The report of an exceeded memory limit can reach Docker Engine after the end itself.
-			if exit.Code != 128+9 || exit.OOMKilled || c.HostConfig.Memory == 0 || oomLeft <= 0 {
+			if exit.Code != 128+9 || exit.OOMKilled || c.HostConfig.Memory == 0 {
 				return d.unseen(exit), nil
 			}
-			oomLeft -= pollCreated
+
+			exceeded, err := d.exceededMemory(ctx, c.ID, exit.StartedAt)
+			if err != nil {
+				return driver.Exit{}, err
+			}
+			if exceeded {
+				setOutOfMemory(&exit, c)
+			}
+
+			return d.unseen(exit), nil
 		}
 
 		interval := driver.PollRunning
@@ -108,6 +119,32 @@ func (d *Driver) waitOnce(ctx context.Context, name string) (driver.Exit, error)
 		case <-timer.C:
 		}
 		timer.Stop()
+	}
+}
+
+// exceededMemory reports whether Docker Engine knows that a container that has ended exceeded its memory
+// limit. Kernel and containerd report that and the end itself independently. When the end comes first, the
+// container's state never has it, but an event does.
+func (d *Driver) exceededMemory(ctx context.Context, id string, startedAt time.Time) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, oomDelay+requestTimeout)
+	defer cancel()
+
+	reported, ended := d.stream.Events(ctx, events.ListOptions{
+		Since: startedAt.Add(-time.Second).Format(time.RFC3339Nano),
+		Until: time.Now().Add(oomDelay).Format(time.RFC3339Nano),
+		Filters: filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)),
+			filters.Arg("container", id), filters.Arg("event", string(events.ActionOOM))),
+	})
+
+	select {
+	case <-reported:
+		return true, nil
+	case err := <-ended:
+		if err != nil && !errors.Is(err, io.EOF) {
+			return false, fmt.Errorf("read the container's events: %w", err)
+		}
+
+		return false, nil
 	}
 }
 
@@ -151,17 +188,30 @@ func exitOf(c container.InspectResponse) (driver.Exit, bool) {
 	}
 
 	exit.Reason = driver.ExitReason(exit.Code)
-	exit.Killed = driver.IsKillCode(exit.Code) && !s.OOMKilled ||
+	exit.Killed = driver.IsKillCode(exit.Code) ||
 		exit.Code == unseenCode && exit.StartedAt.Before(bootTime())
 
-	if s.OOMKilled && exit.Code != 0 {
-		exit.Reason = driver.OutOfMemoryReason(c.HostConfig.Memory)
-	}
-	if s.Error != "" && exit.Code != 0 {
+	if s.OOMKilled {
+		setOutOfMemory(&exit, c)
+	} else if s.Error != "" && exit.Code != 0 {
 		exit.Reason += ": " + s.Error
 	}
 
 	return exit, true
+}
+
+// setOutOfMemory records that the container exceeded its memory limit.
+func setOutOfMemory(exit *driver.Exit, c container.InspectResponse) {
+	exit.OOMKilled = true
+	exit.Killed = exit.Killed && !driver.IsKillCode(exit.Code)
+	if exit.Code == 0 {
+		return
+	}
+
+	exit.Reason = driver.OutOfMemoryReason(c.HostConfig.Memory)
+	if c.State.Error != "" {
+		exit.Reason += ": " + c.State.Error
+	}
 }
 
 // parseTime parses the times of Docker Engine. Year 1 means never.
