@@ -31,7 +31,7 @@ type scriptedEngine struct {
 	breaks bool
 	starts int
 
-	// memory is the container's limit, and exceeded is answered to who asks for events that say it was exceeded.
+	// memory is the container's limit. The answer to who asks whether it was exceeded is exceeded.
 	memory   int64
 	exceeded []events.Message
 }
@@ -207,7 +207,8 @@ func TestMemoryIsExceededUnseen(t *testing.T) {
 			e, d := newScriptedEngine(t)
 			now := time.Now().UTC().Format(time.RFC3339Nano)
 			e.memory, e.exceeded = c.memory, c.events
-			e.state = container.State{Status: container.StateExited, ExitCode: c.code, StartedAt: now, FinishedAt: now}
+			e.state = container.State{Status: container.StateExited, ExitCode: c.code,
+				StartedAt: now, FinishedAt: now}
 
 			exit, err := d.Wait(t.Context(), scriptedName)
 			require.NoError(t, err)
