@@ -189,7 +189,7 @@ func TestEndIsUnseen(t *testing.T) {
 }
 
 // TestMemoryIsExceededUnseen kills a container with a memory limit whose state does not have the cause, since
-// Docker Engine heard of it after the end.
+// Docker Engine was notified after the end.
 func TestMemoryIsExceededUnseen(t *testing.T) {
 	for _, c := range []struct {
 		name     string
