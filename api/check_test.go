@@ -84,9 +84,9 @@ func TestCheckJob(t *testing.T) {
 		`has no dataset "testspace#test_gust"`)
 
 	require.Empty(t, p.engine.started())
-	jobs, err := p.store.Jobs(t.Context(), store.JobFilter{})
+	page, err := p.store.Jobs(t.Context(), store.JobFilter{})
 	require.NoError(t, err)
-	require.Empty(t, jobs)
+	require.Empty(t, page.Jobs)
 }
 
 // TestCheckJobAtPartners asks the partners too. A partner that refuses, can't check or does not

@@ -33,9 +33,11 @@ func (s *Server) fateJobs(c *fiber.Ctx) error {
 	jobID := get("job_id")
 	var jobs []store.Job
 	if jobID == "" {
-		if jobs, err = s.store.Jobs(ctx, store.JobFilter{Limit: recentJobs}); err != nil {
+		page, err := s.store.Jobs(ctx, store.JobFilter{Limit: recentJobs})
+		if err != nil {
 			return err
 		}
+		jobs = page.Jobs
 	} else {
 		if err := bfia.CheckID("job_id", jobID); err != nil {
 			return err
@@ -216,16 +218,15 @@ func (s *Server) allJobs(ctx context.Context) ([]store.Job, error) {
 	var all []store.Job
 	filter := store.JobFilter{}
 	for {
-		jobs, err := s.store.Jobs(ctx, filter)
+		page, err := s.store.Jobs(ctx, filter)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, jobs...)
-		if len(jobs) < store.MaxJobs {
+		all = append(all, page.Jobs...)
+		if page.Next == nil {
 			return all, nil
 		}
-		last := jobs[len(jobs)-1].Cursor()
-		filter.Before = &last
+		filter.Before = page.Next
 	}
 }
 

@@ -81,7 +81,6 @@ var taskOrders = addOrder("task_name", func(t fateclient.Task) string { return t
 // taskRows returns the rows of the tasks of one id, of a job, or of the newest jobs.
 func (s *Server) taskRows(ctx context.Context, jobID, taskID string) ([]fateclient.Task, error) {
 	var jobs []store.Job
-	var err error
 	switch {
 	case taskID != "":
 		tasks, err := s.store.TasksByID(ctx, taskID)
@@ -103,9 +102,11 @@ func (s *Server) taskRows(ctx context.Context, jobID, taskID string) ([]fateclie
 		}
 		jobs = []store.Job{job}
 	default:
-		if jobs, err = s.store.Jobs(ctx, store.JobFilter{Limit: recentJobs}); err != nil {
+		page, err := s.store.Jobs(ctx, store.JobFilter{Limit: recentJobs})
+		if err != nil {
 			return nil, err
 		}
+		jobs = page.Jobs
 	}
 
 	rows := []fateclient.Task{}

@@ -25,10 +25,11 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	jobs, err := s.store.Jobs(c.UserContext(), filter)
+	page, err := s.store.Jobs(c.UserContext(), filter)
 	if err != nil {
 		return err
 	}
+	jobs := page.Jobs
 	waits, err := s.jobWaits(c.UserContext(), jobs)
 	if err != nil {
 		return err
@@ -49,8 +50,8 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 		}
 		list.Jobs = append(list.Jobs, summary)
 	}
-	if len(jobs) == filter.Limit {
-		list.Next = jobs[len(jobs)-1].Cursor().String()
+	if page.Next != nil {
+		list.Next, list.SearchedTo = page.Next.String(), &page.Next.CreatedAt
 	}
 	return answer(c, "success", list, map[string]any{"job_list": list.JobList})
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"slices"
 
 	"github.com/gofiber/fiber/v2"
@@ -9,9 +10,14 @@ import (
 	"hutong/store"
 )
 
-// partnerDataJobs bounds the jobs in which datasets of partners are looked up: each costs the read of its
-// record.
-const partnerDataJobs = 50
+const (
+	// partnerDataJobs bounds the jobs in which datasets of partners are looked up: each costs the read of its
+	// record.
+	partnerDataJobs = 50
+
+	// partnerDataPages bounds the pages of the list of jobs in which jobs with one partner are looked for.
+	partnerDataPages = 10
+)
 
 // queryPartnerData lists the datasets that partners, or one, gave to the newest jobs of this party, each
 // once. It asks no partner: it is for those who type such a name again.
@@ -21,7 +27,7 @@ func (s *Server) queryPartnerData(c *fiber.Ctx) error {
 		return err
 	}
 	node := get("node_id")
-	jobs, err := s.store.Jobs(c.UserContext(), store.JobFilter{Partner: node, Limit: partnerDataJobs})
+	jobs, err := s.recentJobsWith(c.UserContext(), node)
 	if err != nil {
 		return err
 	}
@@ -51,4 +57,23 @@ func (s *Server) queryPartnerData(c *fiber.Ctx) error {
 		}
 	}
 	return ok(c, list)
+}
+
+// recentJobsWith returns the newest jobs that have a partner, or any if node is "".
+func (s *Server) recentJobsWith(ctx context.Context, node string) ([]store.Job, error) {
+	var jobs []store.Job
+	filter := store.JobFilter{Partner: node}
+	for range partnerDataPages {
+		filter.Limit = partnerDataJobs - len(jobs)
+		page, err := s.store.Jobs(ctx, filter)
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, page.Jobs...)
+		if page.Next == nil || len(jobs) == partnerDataJobs {
+			break
+		}
+		filter.Before = page.Next
+	}
+	return jobs, nil
 }

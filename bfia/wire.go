@@ -231,6 +231,10 @@ type JobList struct {
 	JobList map[string]JobState `json:"job_list"`
 	Jobs    []JobSummary        `json:"jobs"`
 	Next    string              `json:"next,omitempty"` // the parameter "before" of the next page; empty on the last one
+
+	// SearchedTo is the creation of the last job that was searched, on a page with a next one. Such a page can
+	// have fewer jobs than its limit, or none.
+	SearchedTo *time.Time `json:"searched_to,omitempty"`
 }
 
 // Output is an object that a finished task wrote to the party's storage.

@@ -101,8 +101,9 @@ func TestListedFailure(t *testing.T) {
 		require.NoError(t, s.UpdateScheduleJob(ctx, "both", bfia.JobFinished, "at B", at,
 			store.EndsAs(bfia.OutcomeFailed)))
 
-		listed, err := s.Jobs(ctx, store.JobFilter{})
+		page, err := s.Jobs(ctx, store.JobFilter{})
 		require.NoError(t, err)
+		listed := page.Jobs
 		failed, count, err := s.FailedJobs(ctx, at.Add(-time.Hour), 50)
 		require.NoError(t, err)
 		require.Equal(t, 2, count)

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -43,49 +41,6 @@ var _ bun.AfterScanRowHook = (*Job)(nil)
 func (j *Job) AfterScanRow(context.Context) error {
 	normalizeTimes(&j.CreatedAt, j.StartedAt, j.EndedAt)
 	return nil
-}
-
-// Cursor returns the position of the job in the list of jobs.
-func (j Job) Cursor() JobCursor { return JobCursor{CreatedAt: j.CreatedAt, JobID: j.JobID} }
-
-// JobCursor is a position in the list of jobs: newest first, and by descending id within one microsecond.
-type JobCursor struct {
-	CreatedAt time.Time
-	JobID     string
-}
-
-// String encodes the cursor for a URL; [ParseJobCursor] decodes it.
-func (c JobCursor) String() string {
-	return strconv.FormatInt(c.CreatedAt.UnixMicro(), 10) + "-" + c.JobID
-}
-
-// ParseJobCursor decodes a cursor. It returns CodeBadRequest for any other text.
-func ParseJobCursor(s string) (JobCursor, error) {
-	micros, id, ok := strings.Cut(s, "-")
-	n, err := strconv.ParseInt(micros, 10, 64)
-	if !ok || err != nil || id == "" || checkText("cursor", id) != nil {
-		return JobCursor{}, bfia.Errorf(bfia.CodeBadRequest,
-			"cursor: %q is not a position in the list of jobs", s)
-	}
-	return JobCursor{CreatedAt: time.UnixMicro(n).UTC(), JobID: id}, nil
-}
-
-// MaxJobs is the maximal length of a page, and the default of [JobFilter].
-const MaxJobs = 1000
-
-// JobFilter selects jobs. The zero value selects all.
-type JobFilter struct {
-	FlowID   *string
-	Prefix   string // the beginning of the job ids
-	States   []bfia.JobState
-	Outcomes []bfia.Outcome
-	Partner  string     // a party of the job
-	Role     string     // of this party: guest, or guest.0
-	Text     string     // in the id, flow id, parties, failure or waits, in any case
-	Since    time.Time  // created then or later
-	Until    time.Time  // created before
-	Limit    int        // 1 to MaxJobs; 0 is MaxJobs
-	Before   *JobCursor // jobs after this position: the cursor of the previous page's last job
 }
 
 // CreateJob records a job and this party's parts of its tasks, all or nothing. It fills in the JobID of
@@ -248,81 +203,4 @@ func (s *Store) Job(ctx context.Context, jobID string) (Job, error) {
 	var job Job
 	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)
 	return job, err
-}
-
-// likeEscape makes a text literal in a pattern of LIKE ... ESCAPE '!'.
-var likeEscape = strings.NewReplacer("!", "!!", "%", "!%", "_", "!_")
-
-// Jobs returns a page of the list of jobs, newest first. All pages cost the same. The next page starts at the
-// cursor of the last job of this one.
-func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
-	if f.Limit < 0 || f.Limit > MaxJobs {
-		return nil, bfia.Errorf(bfia.CodeBadRequest, "limit: %d is not between 1 and %d", f.Limit, MaxJobs)
-	}
-	var jobs []Job
-	q := s.r.NewSelect().
-		Model(&jobs).
-		OrderExpr("created_at DESC, job_id DESC").
-		Limit(cmp.Or(f.Limit, MaxJobs))
-	if f.FlowID != nil {
-		if err := checkText("flow_id", *f.FlowID); err != nil {
-			return nil, err
-		}
-		q.Where("flow_id = ?", *f.FlowID)
-	}
-	if len(f.States) > 0 {
-		q.Where("state IN (?)", bun.List(f.States))
-	}
-	if len(f.Outcomes) > 0 {
-		q.Where("outcome IN (?)", bun.List(f.Outcomes))
-	}
-	if f.Partner != "" {
-		if err := checkText("partner", f.Partner); err != nil {
-			return nil, err
-		}
-		q.Where("(scheduler_node = ?0 OR initiator_node = ?0 OR party_nodes LIKE ?1 ESCAPE '!')", f.Partner,
-			"%"+likeEscape.Replace(encode(f.Partner))+"%")
-	}
-	if f.Role != "" {
-		if err := checkText("role", f.Role); err != nil {
-			return nil, err
-		}
-		role := likeEscape.Replace(strings.Trim(encode(f.Role), `"`))
-		q.Where("(roles LIKE ?0 ESCAPE '!' OR roles LIKE ?1 ESCAPE '!')", `%"`+role+`"%`, `%"`+role+`.%`)
-	}
-	if f.Text != "" {
-		if err := checkText("text", f.Text); err != nil {
-			return nil, err
-		}
-		contains := func(columns ...string) string {
-			for i, c := range columns {
-				columns[i] = "LOWER(" + c + ") LIKE ?0 ESCAPE '!'"
-			}
-			return strings.Join(columns, " OR ")
-		}
-		// What the scheduler knows of a failure is in its own row, see preferScheduler.
-		q.Where("("+contains("j.job_id", "j.flow_id", "j.reason", "j.failure", "j.waiting",
-			"j.initiator_node", "j.scheduler_node", "j.party_nodes")+
-			" OR EXISTS (SELECT 1 FROM t_schedule_job AS s WHERE s.job_id = j.job_id AND ("+contains("s.reason", "s.failure")+")))",
-			"%"+likeEscape.Replace(strings.ToLower(f.Text))+"%")
-	}
-	if !f.Since.IsZero() {
-		q.Where("created_at >= ?", normalizeTime(f.Since))
-	}
-	if !f.Until.IsZero() {
-		q.Where("created_at < ?", normalizeTime(f.Until))
-	}
-	if f.Prefix != "" {
-		if err := checkText("prefix", f.Prefix); err != nil {
-			return nil, err
-		}
-		q.Where("job_id LIKE ? ESCAPE '!'", likeEscape.Replace(f.Prefix)+"%")
-	}
-	if f.Before != nil {
-		q.Where("(created_at, job_id) < (?, ?)", normalizeTime(f.Before.CreatedAt), f.Before.JobID)
-	}
-	if err := q.Scan(ctx); err != nil {
-		return nil, wrap(err, "list jobs")
-	}
-	return jobs, s.preferScheduler(ctx, jobs)
 }

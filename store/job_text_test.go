@@ -36,10 +36,10 @@ func TestJobsWithText(t *testing.T) {
 			"answer of c": "j1",
 			"100% lost_":  "j2", "Failed at B": "j2", "column age": "j2", "init": "j3", "sched": "j3",
 			"100%lost": "", "nothing": ""} {
-			jobs, err := db.Jobs(ctx, store.JobFilter{Text: text})
+			page, err := db.Jobs(ctx, store.JobFilter{Text: text})
 			require.NoError(t, err)
 			var got string
-			for _, j := range jobs {
+			for _, j := range page.Jobs {
 				got += j.JobID
 			}
 			require.Equal(t, want, got, text)

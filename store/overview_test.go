@@ -13,8 +13,8 @@ import (
 	"hutong/store/storetest"
 )
 
-// TestOverviewOfManyJobs checks how what an overview reads grows with the number of jobs, and a list with any
-// filter.
+// TestOverviewOfManyJobs checks that what an overview reads does not grow with the number of jobs, nor a page
+// of a list with any filter. Only the numbers of jobs do.
 func TestOverviewOfManyJobs(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
@@ -24,13 +24,14 @@ func TestOverviewOfManyJobs(t *testing.T) {
 		require.NoError(t, s.UpdateJob(ctx, "first", bfia.JobFinished, "", at))
 		filters := map[string]store.JobFilter{
 			"no text": {Limit: 100, Text: "Nothing at All"}, "a role": {Limit: 100, Role: "arbiter"},
-			"a partner": {Limit: 100, Partner: "nobody"}}
+			"a partner":              {Limit: 100, Partner: "nobody"},
+			"the beginning of an id": {Limit: 100, Prefix: "job-of-nobody"}}
 		reads := map[string]func(n int) func() error{}
 		for name, filter := range filters {
 			reads[name] = func(int) func() error {
 				return func() error {
-					jobs, err := s.Jobs(ctx, filter)
-					require.Empty(t, jobs)
+					page, err := s.Jobs(ctx, filter)
+					require.Empty(t, page.Jobs)
 					return err
 				}
 			}
@@ -52,7 +53,11 @@ func TestOverviewOfManyJobs(t *testing.T) {
 		overview := best(t, func() error { return readOverview(ctx, s) })
 		multiply(t, address, many)
 		for name, read := range reads {
-			requireAtMost(t, 3*(many/few)*took[name]+2*time.Millisecond, name, read(many))
+			limit := 3*took[name] + 2*time.Millisecond
+			if name == "counts" {
+				limit = 3*(many/few)*took[name] + 2*time.Millisecond
+			}
+			requireAtMost(t, limit, name, read(many))
 		}
 		requireAtMost(t, 3*overview+2*time.Millisecond, "the overview",
 			func() error { return readOverview(ctx, s) })

@@ -39,8 +39,8 @@ func TestPageOfManyJobs(t *testing.T) {
 				filter.Before = &store.JobCursor{CreatedAt: at, JobID: fmt.Sprintf("job%05d", n/2)}
 			}
 			return func() error {
-				jobs, err := s.Jobs(ctx, filter)
-				require.Len(t, jobs, filter.Limit, name)
+				page, err := s.Jobs(ctx, filter)
+				require.Len(t, page.Jobs, filter.Limit, name)
 				return err
 			}
 		}

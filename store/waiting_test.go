@@ -99,10 +99,10 @@ func TestFilterJobs(t *testing.T) {
 			{store.JobFilter{Since: kept.Add(2 * time.Minute)}, []string{"j3", "j2"}},
 			{store.JobFilter{Until: kept.Add(2 * time.Minute)}, []string{"j1", "j0"}},
 		} {
-			jobs, err := s.Jobs(ctx, c.filter)
+			page, err := s.Jobs(ctx, c.filter)
 			require.NoError(t, err)
 			var ids []string
-			for _, j := range jobs {
+			for _, j := range page.Jobs {
 				ids = append(ids, j.JobID)
 			}
 			require.Equal(t, c.ids, ids, "%+v", c.filter)

@@ -241,6 +241,50 @@ func TestList(t *testing.T) {
 	assert.Regexp(t, `(?s)3 .*2 .*1 `, stdout, "a party that implements only the specification")
 }
 
+// TestListSearches has a party that finds few jobs, or none, among those that it searches for one page.
+func TestListSearches(t *testing.T) {
+	page := func(next string, ids ...string) bfia.JobList {
+		list := bfia.JobList{JobList: map[string]bfia.JobState{}, Jobs: []bfia.JobSummary{}, Next: next}
+		if next != "" {
+			list.SearchedTo = at(0)
+		}
+		for _, id := range ids {
+			list.JobList[id] = bfia.JobRunning
+			list.Jobs = append(list.Jobs, bfia.JobSummary{JobID: id, State: bfia.JobRunning})
+		}
+		return list
+	}
+	pages := map[string]bfia.JobList{"": page("a", "5"), "a": page("b"),
+		"b": page("c", "3", "2"), "c": page("", "1")}
+	p := newParty(t, map[string]http.HandlerFunc{
+		"GET " + bfia.PathPlatformJobList: func(w http.ResponseWriter, r *http.Request) {
+			data(pages[r.FormValue("before")])(w, r)
+		}})
+	queries := func(from int) (all []string) {
+		for _, r := range p.requests()[from:] {
+			all = append(all, r.query)
+		}
+		return all
+	}
+
+	status, stdout, stderr := p.run(t, "job", "list", "--partner", "P")
+	assert.Equal(t, exitOK, status)
+	assert.Regexp(t, `(?s)\n5 .*\n3 .*\n2 .*\n1 `, stdout)
+	assert.NotContains(t, stderr, "more jobs")
+	assert.Equal(t, []string{"partner=P", "before=a&limit=99&partner=P", "before=b&limit=99&partner=P",
+		"before=c&limit=97&partner=P"}, queries(0))
+
+	status, stdout, _ = p.run(t, "job", "list", "--partner", "P", "--limit", "3", "-o", "json")
+	assert.Equal(t, exitOK, status)
+	assert.Equal(t, []string{"limit=3&partner=P", "before=a&limit=2&partner=P", "before=b&limit=2&partner=P"},
+		queries(4))
+	var list bfia.JobList
+	require.NoError(t, json.Unmarshal([]byte(stdout), &list))
+	assert.Equal(t, "c", list.Next)
+	assert.Len(t, list.Jobs, 3)
+	assert.Len(t, list.JobList, 3)
+}
+
 func TestStop(t *testing.T) {
 	p := newParty(
 		t,

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -94,8 +97,8 @@ func newJobList(c *client) *cobra.Command {
 			if limit > 0 {
 				query.Set("limit", strconv.Itoa(limit))
 			}
-			var data json.RawMessage
-			if err := c.get(cmd.Context(), bfia.PathPlatformJobList, query, &data); err != nil {
+			data, err := c.searchJobs(cmd.Context(), query, cmp.Or(limit, listedJobs))
+			if err != nil {
 				return err
 			}
 			if asJSON {
@@ -112,6 +115,42 @@ func newJobList(c *client) *cobra.Command {
 	numberFlag(cmd.Flags(), &limit, "limit", 0, 0, "maximum number of jobs (default: chosen by the party)")
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// listedJobs is how many jobs a party lists if no limit is given.
+const listedJobs = 100
+
+// searchJobs returns a list of up to limit jobs. A party may search only some of its jobs for one page, so that
+// several may be needed.
+func (c *client) searchJobs(ctx context.Context, query url.Values, limit int) (json.RawMessage, error) {
+	var data json.RawMessage
+	if err := c.get(ctx, bfia.PathPlatformJobList, query, &data); err != nil {
+		return nil, err
+	}
+	var all bfia.JobList
+	if err := json.Unmarshal(data, &all); err != nil {
+		return nil, fmt.Errorf("failed to decode the list of jobs: %w", err)
+	}
+	if all.SearchedTo == nil || all.JobList == nil || len(all.Jobs) >= limit {
+		return data, nil
+	}
+
+	for all.Next != "" && len(all.Jobs) < limit {
+		query.Set("before", all.Next)
+		query.Set("limit", strconv.Itoa(limit-len(all.Jobs)))
+		var page bfia.JobList
+		if err := c.get(ctx, bfia.PathPlatformJobList, query, &page); err != nil {
+			return nil, err
+		}
+		all.Jobs = append(all.Jobs, page.Jobs...)
+		maps.Copy(all.JobList, page.JobList)
+		all.Next, all.SearchedTo = page.Next, page.SearchedTo
+	}
+	data, err := json.Marshal(all)
+	if err != nil {
+		return nil, fmt.Errorf("failed to encode the list of jobs: %w", err)
+	}
+	return data, nil
 }
 
 // parseWhen reads a time, a day in the machine's time zone, or an age. An empty text is the zero time.

@@ -171,9 +171,9 @@ func TestRetention(t *testing.T) {
 		"uploaded datasets stay")
 	require.True(t, isTaskRunning("s1")(pair.guest.status(long)), "a running job stays")
 	require.Positive(t, pair.guest.countStoredObjects(long))
-	jobs, err := pair.guest.database().Jobs(t.Context(), store.JobFilter{})
+	page, err := pair.guest.database().Jobs(t.Context(), store.JobFilter{})
 	require.NoError(t, err)
-	require.Len(t, jobs, 1)
+	require.Len(t, page.Jobs, 1)
 	pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+long+`"}`), nil)
 	pair.guest.awaitJob(long, time.Minute, isFinished)
 }

@@ -241,10 +241,10 @@ func TestPartyOnSeveralMachines(t *testing.T) {
 // jobIDs returns the ids of a party's jobs.
 func (n *testParty) jobIDs() (ids []string) {
 	n.t.Helper()
-	jobs, err := n.database().Jobs(n.t.Context(), store.JobFilter{})
+	page, err := n.database().Jobs(n.t.Context(), store.JobFilter{})
 	require.NoError(n.t, err)
-	require.NotEmpty(n.t, jobs)
-	for _, job := range jobs {
+	require.NotEmpty(n.t, page.Jobs)
+	for _, job := range page.Jobs {
 		ids = append(ids, job.JobID)
 	}
 	return ids

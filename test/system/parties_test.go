@@ -288,9 +288,9 @@ func (n *testParty) submit(document []byte) string {
 // logFailures logs the state and reason of all tasks of this party.
 func (n *testParty) logFailures() {
 	n.t.Helper()
-	jobs, err := n.database().Jobs(n.t.Context(), store.JobFilter{})
+	page, err := n.database().Jobs(n.t.Context(), store.JobFilter{})
 	require.NoError(n.t, err)
-	for _, job := range jobs {
+	for _, job := range page.Jobs {
 		tasks, err := n.database().Tasks(n.t.Context(), job.JobID)
 		require.NoError(n.t, err)
 		for _, task := range tasks {

@@ -143,6 +143,7 @@ export const en = {
   "jobs.clear": "Clear filters",
   "jobs.count": "{n} jobs",
   "jobs.countMore": "{n} jobs and more",
+  "jobs.searchedTo": "searched back to {time}",
   "jobs.empty": "No jobs yet",
   "jobs.emptyText": "Jobs of this party appear here as soon as it, or a partner, submits one.",
   "jobs.emptyFilter": "No job matches the filters",

@@ -140,6 +140,7 @@ export const zh: Record<Key, string> = {
   "jobs.clear": "清除筛选",
   "jobs.count": "{n} 个作业",
   "jobs.countMore": "超过 {n} 个作业",
+  "jobs.searchedTo": "已查找到 {time}",
   "jobs.empty": "还没有作业",
   "jobs.emptyText": "本方或合作方提交作业后，会显示在这里。",
   "jobs.emptyFilter": "没有符合条件的作业",

@@ -85,8 +85,8 @@ export interface LoadedJobs {
   error: Error | undefined;
   /** Whether the party has more jobs than were loaded. */
   more: boolean;
-  /** How many jobs were loaded, whether or not they match. */
-  total: number;
+  /** Until when the jobs were searched, if the party has more: it changes with each page, even one without jobs. */
+  searchedTo: string | undefined;
   loadingMore: boolean;
   loadMore: () => void;
   reload: () => void;
@@ -96,6 +96,7 @@ interface Loaded {
   key: string;
   all?: JobSummary[];
   next?: string | undefined;
+  searchedTo?: string | undefined;
   error?: Error | undefined;
 }
 
@@ -116,6 +117,8 @@ export function useJobs(filter: Filter): LoadedJobs {
     let moreAgain = false;
     let timer: ReturnType<typeof setTimeout> | undefined;
     let own: Loaded = { key };
+    // Whether more than the first page was loaded.
+    let further = false;
     setLoaded(own);
 
     async function load(more: boolean): Promise<void> {
@@ -131,14 +134,20 @@ export function useJobs(filter: Filter): LoadedJobs {
         if (more) {
           const page = await get<JobList>(paths.jobs, { ...query, limit: largestPage, before: own.next }, abort.signal);
           const ids = new Set(have.map((j) => j.job_id));
-          own = { key, all: [...have, ...page.jobs.filter((j) => !ids.has(j.job_id))], next: page.next };
+          const all = [...have, ...page.jobs.filter((j) => !ids.has(j.job_id))];
+          own = { key, all, next: page.next, searchedTo: page.searched_to };
+          further = true;
         } else {
           const limit = Math.min(largestPage, Math.max(firstPage, have.length));
           const page = await get<JobList>(paths.jobs, { ...query, limit }, abort.signal);
           const ids = new Set(page.jobs.map((j) => j.job_id));
-          // Beyond a page of the largest size the older jobs stay as they were.
-          const rest = page.next && have.length > limit ? have.slice(limit).filter((j) => !ids.has(j.job_id)) : [];
-          own = { key, all: [...page.jobs, ...rest], next: rest.length > 0 ? own.next : page.next };
+          // Jobs that are older than what this page has searched stay as they were.
+          const to = Date.parse(page.searched_to ?? "");
+          const rest = page.next ? have.filter((j) => !ids.has(j.job_id) && Date.parse(j.created_at ?? "") <= to) : [];
+          own =
+            page.next && further
+              ? { ...own, all: [...page.jobs, ...rest], error: undefined }
+              : { key, all: [...page.jobs, ...rest], next: page.next, searchedTo: page.searched_to };
         }
       } catch (e) {
         if (abort.signal.aborted) return;
@@ -178,7 +187,7 @@ export function useJobs(filter: Filter): LoadedJobs {
     jobs: fresh.all?.filter((j) => matches(j, filter)),
     error: fresh.error,
     more: Boolean(fresh.next),
-    total: fresh.all?.length ?? 0,
+    searchedTo: fresh.next && fresh.searchedTo,
     loadingMore,
     loadMore: () => run.current(true),
     reload: () => run.current(false),

@@ -7,7 +7,7 @@ import { Empty, ErrorBox, Loading, Page } from "../ui/basic";
 import { failurePlace, failureText, waitingText } from "../ui/failure";
 import { JobActions } from "../ui/jobactions";
 import { StateBadge, stateName, stateOf, StateShape } from "../ui/state";
-import { Duration, Time } from "../ui/time";
+import { absolute, Duration, Time } from "../ui/time";
 import { useNarrow, useVirtualRows } from "../ui/virtual";
 import { most } from "./comparedata";
 import { isEmpty, parseFilter, states, times, useJobs, type Filter } from "./joblist";
@@ -19,7 +19,7 @@ const narrowRowHeight = 128;
 /** Jobs lists the jobs of this party, newest first. */
 export function Jobs() {
   const filter = parseFilter(current.value.query);
-  const { jobs, error, more, total, loadingMore, loadMore, reload } = useJobs(filter);
+  const { jobs, error, more, searchedTo, loadingMore, loadMore, reload } = useJobs(filter);
   const [chosen, setChosen] = useState<string[]>([]);
   const choose = (id: string, on: boolean) => setChosen((old) => (on ? [...old, id] : old.filter((x) => x !== id)));
   const narrow = useNarrow();
@@ -30,7 +30,8 @@ export function Jobs() {
   const near = jobs !== undefined && more && range.end >= jobs.length - 20;
   useEffect(() => {
     if (near) loadMore();
-  }, [near, total]);
+  }, [near, searchedTo]);
+  const searches = Boolean(filter.partner || filter.role || filter.text);
 
   return (
     <Page
@@ -39,6 +40,7 @@ export function Jobs() {
         jobs && (
           <span class="muted number" role="status">
             {t(more ? "jobs.countMore" : "jobs.count", { n: jobs.length })}
+            {searches && searchedTo && ` · ${t("jobs.searchedTo", { time: absolute(searchedTo) })}`}
           </span>
         )
       }
