@@ -232,8 +232,8 @@ type JobList struct {
 	Jobs    []JobSummary        `json:"jobs"`
 	Next    string              `json:"next,omitempty"` // the parameter "before" of the next page; empty on the last one
 
-	// SearchedTo is the creation of the last job that was searched, on a page with a next one. Such a page can
-	// have fewer jobs than its limit, or none.
+	// SearchedTo is the creation of the last job that was searched, on a page with a next one. Such a page
+	// can have fewer jobs than its limit, or none.
 	SearchedTo *time.Time `json:"searched_to,omitempty"`
 }
 

@@ -120,8 +120,8 @@ func newJobList(c *client) *cobra.Command {
 // listedJobs is how many jobs a party lists if no limit is given.
 const listedJobs = 100
 
-// searchJobs returns a list of up to limit jobs. A party may search only some of its jobs for one page, so that
-// several may be needed.
+// searchJobs returns a list of up to limit jobs. A party may search only some of its jobs for one page, so
+// that several may be needed.
 func (c *client) searchJobs(ctx context.Context, query url.Values, limit int) (json.RawMessage, error) {
 	var data json.RawMessage
 	if err := c.get(ctx, bfia.PathPlatformJobList, query, &data); err != nil {
