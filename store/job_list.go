@@ -42,8 +42,8 @@ const (
 	// MaxJobs is the maximal length of a page, and the default of [JobFilter].
 	MaxJobs = 1000
 
-	// searchedJobs is how many jobs are read for a page whose filter no index knows. A page then takes as long
-	// with very many jobs as with few, whether or not jobs match.
+	// searchedJobs is how many jobs are read for a page whose filter no index knows. A page then takes as
+	// long with very many jobs as with few, whether or not jobs match.
 	searchedJobs = 1000
 )
 
@@ -66,15 +66,16 @@ type JobFilter struct {
 type JobPage struct {
 	Jobs []Job
 
-	// Next is where the next page begins, nil if this is the last one. A page with a Partner, a Role or a Text
-	// can have fewer jobs than its limit, or none, and a Next: so far the jobs were searched.
+	// Next is where the next page begins, nil if this is the last one. A page with a Partner, a Role or a
+	// Text can have fewer jobs than its limit, or none, and a Next: so far the jobs were searched.
 	Next *JobCursor
 }
 
 // Jobs returns a page of the list of jobs. All pages cost the same, however many jobs there are.
 func (s *Store) Jobs(ctx context.Context, f JobFilter) (JobPage, error) {
 	if f.Limit < 0 || f.Limit > MaxJobs {
-		return JobPage{}, bfia.Errorf(bfia.CodeBadRequest, "limit: %d is not between 1 and %d", f.Limit, MaxJobs)
+		return JobPage{}, bfia.Errorf(bfia.CodeBadRequest, "limit: %d is not between 1 and %d", f.Limit,
+			MaxJobs)
 	}
 	for _, field := range []struct{ name, text string }{{"flow_id", deref(f.FlowID)}, {"partner", f.Partner},
 		{"role", f.Role}, {"text", f.Text}, {"prefix", f.Prefix}} {

@@ -11,8 +11,8 @@ import (
 	"hutong/store/storetest"
 )
 
-// TestSearchedJobs finds all jobs of a partner, a role or a text among many, page by page, also with pages that
-// have none.
+// TestSearchedJobs finds all jobs of a partner, a role or a text among many, page by page, also with pages
+// that have none.
 func TestSearchedJobs(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
@@ -23,8 +23,8 @@ func TestSearchedJobs(t *testing.T) {
 		multiply(t, address, others)
 		var want []string
 		for i, age := range []time.Duration{time.Hour, time.Minute, 0, -time.Minute} {
-			rare := store.Job{JobID: fmt.Sprintf("job02%d", i), PartyNodes: []string{"RARE"}, Roles: []string{"arbiter.0"},
-				CreatedAt: at.Add(-age)}
+			rare := store.Job{JobID: fmt.Sprintf("job02%d", i), PartyNodes: []string{"RARE"},
+				Roles: []string{"arbiter.0"}, CreatedAt: at.Add(-age)}
 			require.NoError(t, s.CreateJob(ctx, rare, nil))
 			want = append([]string{rare.JobID}, want...)
 		}
