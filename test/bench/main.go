@@ -15,6 +15,7 @@
 //   - stored: what the store does again and again, with 100,000 ended jobs and with 1,000;
 //   - dags, jobs: how the time of a task and of a job and the memory grow with their number;
 //   - parties: jobs of 100 parties against jobs of 10, and 1,000 partners against one;
+//   - transport: messages between two parties, against two bare HTTP hops;
 //   - capacity: what the program predicts that jobs need, against what they take;
 //   - security: the reference job between parties with all security on, against parties with all of it off;
 //   - peer: the reference job on FATE-Flow 2.2.0; not measured by default;
@@ -50,7 +51,8 @@ type options struct {
 	stored, waiting  int
 	capacityWork     int // of the jobs of a measurement, in tasks at parties
 	capacityIdle     time.Duration
-	messages         int    // of 1 MB
+	messages         int // of 1 MB
+	fairFor          time.Duration
 	costs            string // a file
 	ended            int
 	hutong, provider string
@@ -81,6 +83,7 @@ var sections = []section{
 	{"jobs", true, measureJobs},
 	{"parties", true, measureParties},
 	{"security", true, measureSecurity},
+	{"transport", true, measureTransport},
 	{"capacity", true, measureCapacity},
 	{"peer", false, measurePeer},
 	{"fate", false, measureFATE},
@@ -113,9 +116,9 @@ func main() {
 	quick := flag.Bool("quick", false, "measure few and small jobs, to test this program")
 	flag.BoolVar(&o.verbose, "verbose", false, "print every measurement and the log of hutong")
 	flag.Parse()
-	o.capacityWork, o.capacityIdle, o.messages = 2000, 20*time.Second, 300
+	o.capacityWork, o.capacityIdle, o.messages, o.fairFor = 2000, 20*time.Second, 300, 10*time.Second
 	if *quick {
-		o.capacityWork, o.capacityIdle, o.messages = 60, 2*time.Second, 10
+		o.capacityWork, o.capacityIdle, o.messages, o.fairFor = 60, 2*time.Second, 10, time.Second
 		o.runs, o.rounds, o.stored, o.waiting, o.partners, o.ended = 3, 1, 1000, 200, 200, 3000
 		*many, *tasks, *jobs, *parties = "5", "10,50", "5,20", "3,20"
 	}

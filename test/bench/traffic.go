@@ -16,6 +16,7 @@ import (
 	"hutong/bfia"
 	"hutong/test/testenv/apiclient"
 	"hutong/transport/ptp"
+	"hutong/transport/status"
 	"hutong/transport/wire"
 )
 
@@ -119,33 +120,55 @@ func tokenOf(node, jobID string) (string, error) {
 // channel calls the party's transport as a container of a job does.
 func (f *federation) channel(ctx context.Context, call, jobID, token, target string, body []byte) ([]byte,
 	error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost,
-		"http://"+f.listen[2]+"/v1/interconn/chan/"+call, bytes.NewReader(body))
+	return channelClient{url: "http://" + f.listen[2], traceID: jobID, token: token,
+		sessionID: bfia.SessionID(jobID), node: f.deployment.guest}.call(ctx, call, target, body)
+}
+
+// channelClient calls a transport as a container does.
+type channelClient struct{ url, traceID, token, sessionID, node string }
+
+// call pushes a message to another party, or pops one if target is "", and returns the payload of the answer.
+func (c channelClient) call(ctx context.Context, call, target string, body []byte) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+"/v1/interconn/chan/"+call,
+		bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("Content-Type", wire.Protobuf.ContentType())
-	for name, value := range map[string]string{wire.HeaderProvider: "BENCH", wire.HeaderTraceID: jobID,
-		wire.HeaderToken: token, wire.HeaderSessionID: bfia.SessionID(jobID),
-		wire.HeaderSourceNodeID: f.deployment.guest, wire.HeaderTargetNodeID: target,
-		wire.HeaderTopic: trafficTopic} {
+	for name, value := range map[string]string{wire.HeaderProvider: "BENCH", wire.HeaderTraceID: c.traceID,
+		wire.HeaderToken: c.token, wire.HeaderSessionID: c.sessionID, wire.HeaderSourceNodeID: c.node,
+		wire.HeaderTargetNodeID: target, wire.HeaderTopic: trafficTopic} {
 		if value != "" {
 			request.Header.Set(name, value)
 		}
 	}
-	answer, err := http.DefaultClient.Do(request)
+	text, err := answerOf(request)
+	if err != nil {
+		return nil, fmt.Errorf("failed to %s: %w", call, err)
+	}
+	out, err := wire.Protobuf.DecodeAnswer(text)
+	if err != nil || out.Code != status.OK {
+		return nil, fmt.Errorf("failed to %s: %.200q, %s: %w", call, text, out.Code, err)
+	}
+	return out.Payload, nil
+}
+
+// answerOf sends a request and returns the body of its answer, which must be 200.
+func answerOf(request *http.Request) ([]byte, error) {
+	answer, err := channelHTTP.Do(request)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = answer.Body.Close() }()
 	text, err := io.ReadAll(answer.Body)
 	if err != nil {
-		return nil, fmt.Errorf("failed to read the answer to %s, HTTP %d: %w", call, answer.StatusCode, err)
+		return nil, fmt.Errorf("read the answer, HTTP %d: %w", answer.StatusCode, err)
 	}
-	out, err := wire.Protobuf.DecodeAnswer(text)
-	if err != nil || answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("failed to %s: HTTP %d, %.200q, %s: %w", call, answer.StatusCode, text,
-			out.Code, err)
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("HTTP %d: %.200q", answer.StatusCode, text)
 	}
-	return out.Payload, nil
+	return text, nil
 }
+
+// channelHTTP keeps a connection for each of many clients at once.
+var channelHTTP = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2 * fairSessions}}

@@ -1,0 +1,290 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"hutong/test/testenv/ports"
+	"hutong/transport/ptp"
+)
+
+const (
+	fairSessions = 64
+	fairMessage  = 100 << 10
+)
+
+// messageSizes are the sizes of messages that are measured alone, with their targets.
+var messageSizes = []struct {
+	name   string
+	bytes  int
+	target target
+}{
+	{"100 B", 100, atMost(3)},
+	{"1 MB", 1 << 20, atMost(1.5)},
+	{"64 MB", 64 << 20, atMost(1.5)},
+}
+
+// link carries messages from one party to another: send gives a message to its own party, and receive takes the
+// next from the other.
+type link interface {
+	send(ctx context.Context, session string, body []byte) error
+	receive(ctx context.Context, session string) (size int, err error)
+}
+
+// measureTransport compares two transports, as processes without a database, with two servers that pass a message
+// on and keep it in memory.
+func measureTransport(ctx context.Context, o options, into *report) error {
+	hutong, stop, err := startTransports(ctx, o.hutong)
+	defer stop()
+	if err != nil {
+		return err
+	}
+	bare, stopBare, err := startHops()
+	if err != nil {
+		return err
+	}
+	defer stopBare()
+	section := into.addSection("Messages between two parties", "two bare hops")
+
+	for _, size := range messageSizes {
+		body, err := pushBody(size.bytes)
+		if err != nil {
+			return err
+		}
+		var took [2]samples
+		n := max(o.messages/(1+size.bytes>>20), 8)
+		for i := range n + 3 { // the first ones warm up
+			for side, l := range []link{hutong, bare} {
+				began := time.Now()
+				if err := l.send(ctx, "alone", body); err != nil {
+					return err
+				}
+				got, err := l.receive(ctx, "alone")
+				if err != nil {
+					return err
+				}
+				if got < size.bytes {
+					return fmt.Errorf("a message of %d bytes came as %d", size.bytes, got)
+				}
+				if i >= 3 {
+					took[side].add(time.Since(began), nil)
+				}
+			}
+		}
+		section.add(compareMedians("a message of "+size.name, took[0], took[1], size.target))
+	}
+
+	var slowest [2]float64
+	var total [2]int64
+	for side, l := range []link{hutong, bare} {
+		if slowest[side], total[side], err = measureFairness(ctx, l, o.fairFor); err != nil {
+			return err
+		}
+	}
+	section.add(figure{name: fmt.Sprintf("%d sessions at once: the slowest against the mean", fairSessions),
+		measured: fmt.Sprintf("%.2f", slowest[0]), baseline: fmt.Sprintf("%.2f", slowest[1]),
+		ratio: slowest[0], target: atLeast(0.9), notes: []string{"the ratio is Hutong's figure alone"}})
+	rate := func(side int) float64 { return float64(total[side]*fairMessage>>20) / o.fairFor.Seconds() }
+	section.add(figure{name: "their messages of 100 kB together",
+		measured: fmt.Sprintf("%.0f MB/s", rate(0)), baseline: fmt.Sprintf("%.0f MB/s", rate(1)),
+		ratio: float64(total[1]) / float64(total[0])})
+	return nil
+}
+
+func pushBody(size int) ([]byte, error) {
+	return proto.Marshal(&ptp.PushInbound{Topic: trafficTopic, Payload: bytes.Repeat([]byte("x"), size)})
+}
+
+// measureFairness lets many sessions exchange messages for some time, and returns the messages of the slowest one
+// divided by the mean, and the messages of all.
+func measureFairness(ctx context.Context, l link, d time.Duration) (slowest float64, total int64, err error) {
+	body, err := pushBody(fairMessage)
+	if err != nil {
+		return 0, 0, err
+	}
+	counts := make([]int64, fairSessions)
+	var over atomic.Bool
+	timer := time.AfterFunc(d, func() { over.Store(true) })
+	defer timer.Stop()
+	err = forEachParallel(fairSessions, fairSessions, func(i int) error {
+		session := fmt.Sprintf("fair%02d", i)
+		for !over.Load() {
+			if err := l.send(ctx, session, body); err != nil {
+				return err
+			}
+			if _, err := l.receive(ctx, session); err != nil {
+				return err
+			}
+			counts[i]++
+		}
+		return nil
+	})
+	for _, n := range counts {
+		total += n
+	}
+	return float64(slices.Min(counts)*fairSessions) / float64(total), total, err
+}
+
+// transports are the transports of two parties.
+type transports struct{ from, to channelClient }
+
+func (t transports) send(ctx context.Context, session string, body []byte) error {
+	t.from.sessionID = session
+	_, err := t.from.call(ctx, "push", t.to.node, body)
+	return err
+}
+
+func (t transports) receive(ctx context.Context, session string) (int, error) {
+	body, err := proto.Marshal(&ptp.PopInbound{Topic: trafficTopic, Timeout: 30_000})
+	if err != nil {
+		return 0, err
+	}
+	t.to.sessionID = session
+	payload, err := t.to.call(ctx, "pop", "", body)
+	return len(payload), err
+}
+
+// startTransports starts transports that need no database. The caller must call stop, even after an error.
+func startTransports(ctx context.Context, hutong string) (t transports, stop func(), err error) {
+	p := processes{hutong: hutong}
+	stop = func() { p.stop() }
+	if p.dir, err = os.MkdirTemp("", "hutong-bench-"); err != nil {
+		return t, stop, err
+	}
+	nodes := []string{"FROM", "TO"}
+	containers, partners := make([]string, 2), make([]string, 2)
+	for i := range nodes {
+		if containers[i], err = ports.Address(); err != nil {
+			return t, stop, err
+		}
+		if partners[i], err = ports.Address(); err != nil {
+			return t, stop, err
+		}
+	}
+	for i, node := range nodes {
+		file := filepath.Join(p.dir, node+".yaml")
+		config := fmt.Sprintf("node_id: %s\ndata_dir: %s\nlog: {level: warn}\nsecurity: {mode: open}\n"+
+			"transport: {listen: %q, partner_plain_listen: %q, sessions: all}\n"+
+			"routes: {%s: {url: \"http://127.0.0.1:1\", transport_url: \"http://%s\", from: [127.0.0.1/32]}}\n",
+			node, filepath.Join(p.dir, node), containers[i], partners[i], nodes[1-i], partners[1-i])
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+			return t, stop, err
+		}
+		if err := p.start("transport", "-c", file); err != nil {
+			return t, stop, err
+		}
+	}
+	for _, address := range slices.Concat(containers, partners) {
+		if err := await(ctx, "a transport at "+address, func() error {
+			c, err := net.DialTimeout("tcp", address, time.Second)
+			if err == nil {
+				err = c.Close()
+			}
+			return err
+		}); err != nil {
+			return t, stop, err
+		}
+	}
+	client := func(i int) channelClient {
+		return channelClient{url: "http://" + containers[i], traceID: "bench", token: "bench", node: nodes[i]}
+	}
+	return transports{from: client(0), to: client(1)}, stop, nil
+}
+
+// hops are two servers: the first passes each message to the second, which keeps it in memory.
+type hops struct{ first, second string }
+
+func (h hops) send(ctx context.Context, session string, body []byte) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, h.first+"/"+session, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	_, err = answerOf(request)
+	return err
+}
+
+func (h hops) receive(ctx context.Context, session string) (int, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, h.second+"/"+session, nil)
+	if err != nil {
+		return 0, err
+	}
+	body, err := answerOf(request)
+	return len(body), err
+}
+
+// startHops starts the servers of hops, in this process.
+func startHops() (h hops, stop func(), err error) {
+	var mu sync.Mutex
+	kept := map[string][][]byte{}
+	second := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		session := r.URL.Path
+		if r.Method == http.MethodPost {
+			body, err := readBody(r)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			kept[session] = append(kept[session], body)
+			return
+		}
+		mu.Lock()
+		queue := kept[session]
+		if len(queue) == 0 {
+			mu.Unlock()
+			http.NotFound(w, r)
+			return
+		}
+		body := queue[0]
+		kept[session] = queue[1:]
+		mu.Unlock()
+		_, _ = w.Write(body)
+	})
+	first := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := readBody(r)
+		if err == nil {
+			err = hops{first: h.second}.send(r.Context(), r.URL.Path[1:], body)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+		}
+	})
+	var servers []*http.Server
+	stop = func() {
+		for _, s := range servers {
+			_ = s.Close()
+		}
+	}
+	for _, handler := range []http.Handler{second, first} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			stop()
+			return h, nil, err
+		}
+		server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+		servers = append(servers, server)
+		go func() { _ = server.Serve(l) }()
+		h.first, h.second = "http://"+l.Addr().String(), h.first
+	}
+	return h, stop, nil
+}
+
+// readBody reads a body of known length without copies.
+func readBody(r *http.Request) ([]byte, error) {
+	body := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(r.Body, body)
+	return body, err
+}
