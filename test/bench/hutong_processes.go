@@ -43,13 +43,7 @@ func startProcesses(ctx context.Context, hutong string) (p processes, err error)
 	if err != nil {
 		return p, err
 	}
-	return p, await(ctx, "Temporal", func() error {
-		c, err := net.DialTimeout("tcp", p.temporal, time.Second)
-		if err == nil {
-			err = c.Close()
-		}
-		return err
-	})
+	return p, awaitListener(ctx, p.temporal)
 }
 
 // start starts a process of hutong, whose log goes to the folder.

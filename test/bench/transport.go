@@ -4,13 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,26 +32,26 @@ var messageSizes = []struct {
 	{"64 MB", 64 << 20, atMost(1.5)},
 }
 
-// link carries messages from one party to another: send gives a message to its own party, and receive takes the
-// next from the other.
+// link carries messages from one party to another: send gives a message to its own party, and receive takes
+// the next from the other.
 type link interface {
 	send(ctx context.Context, session string, body []byte) error
 	receive(ctx context.Context, session string) (size int, err error)
 }
 
-// measureTransport compares two transports, as processes without a database, with two servers that pass a message
-// on and keep it in memory.
+// measureTransport compares two transports without a database with two servers that pass a message to the
+// next and keep it in memory. Each is a process.
 func measureTransport(ctx context.Context, o options, into *report) error {
 	hutong, stop, err := startTransports(ctx, o.hutong)
 	defer stop()
 	if err != nil {
 		return err
 	}
-	bare, stopBare, err := startHops()
+	bare, stopBare, err := startHops(ctx)
+	defer stopBare()
 	if err != nil {
 		return err
 	}
-	defer stopBare()
 	section := into.addSection("Messages between two parties", "two bare hops")
 
 	for _, size := range messageSizes {
@@ -107,8 +103,8 @@ func pushBody(size int) ([]byte, error) {
 	return proto.Marshal(&ptp.PushInbound{Topic: trafficTopic, Payload: bytes.Repeat([]byte("x"), size)})
 }
 
-// measureFairness lets many sessions exchange messages for some time, and returns the messages of the slowest one
-// divided by the mean, and the messages of all.
+// measureFairness lets many sessions exchange messages for some time, and returns the messages of the slowest
+// one divided by the mean, and the messages of all.
 func measureFairness(ctx context.Context, l link, d time.Duration) (slowest float64, total int64, err error) {
 	body, err := pushBody(fairMessage)
 	if err != nil {
@@ -187,13 +183,7 @@ func startTransports(ctx context.Context, hutong string) (t transports, stop fun
 		}
 	}
 	for _, address := range slices.Concat(containers, partners) {
-		if err := await(ctx, "a transport at "+address, func() error {
-			c, err := net.DialTimeout("tcp", address, time.Second)
-			if err == nil {
-				err = c.Close()
-			}
-			return err
-		}); err != nil {
+		if err := awaitListener(ctx, address); err != nil {
 			return t, stop, err
 		}
 	}
@@ -201,90 +191,4 @@ func startTransports(ctx context.Context, hutong string) (t transports, stop fun
 		return channelClient{url: "http://" + containers[i], traceID: "bench", token: "bench", node: nodes[i]}
 	}
 	return transports{from: client(0), to: client(1)}, stop, nil
-}
-
-// hops are two servers: the first passes each message to the second, which keeps it in memory.
-type hops struct{ first, second string }
-
-func (h hops) send(ctx context.Context, session string, body []byte) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, h.first+"/"+session, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	_, err = answerOf(request)
-	return err
-}
-
-func (h hops) receive(ctx context.Context, session string) (int, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, h.second+"/"+session, nil)
-	if err != nil {
-		return 0, err
-	}
-	body, err := answerOf(request)
-	return len(body), err
-}
-
-// startHops starts the servers of hops, in this process.
-func startHops() (h hops, stop func(), err error) {
-	var mu sync.Mutex
-	kept := map[string][][]byte{}
-	second := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		session := r.URL.Path
-		if r.Method == http.MethodPost {
-			body, err := readBody(r)
-			if err != nil {
-				http.Error(w, err.Error(), http.StatusBadRequest)
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			kept[session] = append(kept[session], body)
-			return
-		}
-		mu.Lock()
-		queue := kept[session]
-		if len(queue) == 0 {
-			mu.Unlock()
-			http.NotFound(w, r)
-			return
-		}
-		body := queue[0]
-		kept[session] = queue[1:]
-		mu.Unlock()
-		_, _ = w.Write(body)
-	})
-	first := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := readBody(r)
-		if err == nil {
-			err = hops{first: h.second}.send(r.Context(), r.URL.Path[1:], body)
-		}
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-		}
-	})
-	var servers []*http.Server
-	stop = func() {
-		for _, s := range servers {
-			_ = s.Close()
-		}
-	}
-	for _, handler := range []http.Handler{second, first} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			stop()
-			return h, nil, err
-		}
-		server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
-		servers = append(servers, server)
-		go func() { _ = server.Serve(l) }()
-		h.first, h.second = "http://"+l.Addr().String(), h.first
-	}
-	return h, stop, nil
-}
-
-// readBody reads a body of known length without copies.
-func readBody(r *http.Request) ([]byte, error) {
-	body := make([]byte, r.ContentLength)
-	_, err := io.ReadFull(r.Body, body)
-	return body, err
 }
