@@ -99,9 +99,6 @@ func TestPartnerByContract(t *testing.T) {
 	cfg.NodeID, cfg.DataDir, cfg.Listen = "A", dir, "127.0.0.1:0"
 	cfg.Partners.TLS = party.PartnerTLSConfig{CertFile: own, KeyFile: own}
 	require.NoError(t, cfg.Complete())
-	db, err := cfg.OpenDatabase(t.Context())
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = db.Close() })
 	found := func() map[string]Check {
 		results := map[string]Check{}
 		for _, c := range partnerChecks(t.Context(), cfg) {
@@ -111,9 +108,12 @@ func TestPartnerByContract(t *testing.T) {
 	}
 	c := found()["routes"]
 	require.Equal(t, Warning, c.State)
-	require.Contains(t, c.Detail, "the contracts are not known", "the database has no tables")
+	require.Contains(t, c.Detail, "the contracts are not known", "there is no database")
 
-	require.NoError(t, db.Migrate(t.Context()))
+	require.NoError(t, party.Migrate(t.Context(), cfg))
+	db, err := cfg.OpenDatabase(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
 	c = found()["routes"]
 	require.Equal(t, Warning, c.State)
 	require.Contains(t, c.Fix, "hutong partner invite")

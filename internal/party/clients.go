@@ -225,7 +225,7 @@ func RevokeToken(ctx context.Context, cfg *Config, tokenID string) error {
 }
 
 func withDatabase(ctx context.Context, cfg *Config, do func(*store.Store) error) error {
-	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
+	db, err := cfg.OpenDatabase(ctx)
 	if err != nil {
 		return fmt.Errorf("failed to open the database of party %s: %w", cfg.NodeID, err)
 	}

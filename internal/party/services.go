@@ -2,9 +2,12 @@ package party
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -12,9 +15,16 @@ import (
 	"hutong/store/blob"
 )
 
-// OpenDatabase opens the party's database.
+// OpenDatabase opens the party's database. It creates none: a new file might belong to another user than the
+// party's, and hide that the path is wrong.
 func (c *Config) OpenDatabase(ctx context.Context) (*store.Store, error) {
-	return store.Open(ctx, c.Database.URL.Reveal())
+	address := c.Database.URL.Reveal()
+	if u, err := url.Parse(address); err == nil && u.Scheme == "sqlite" {
+		if _, err := os.Stat(filepath.FromSlash(u.Path)); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("database.url: %s does not exist; hutong migrate creates it", u.Path)
+		}
+	}
+	return store.Open(ctx, address)
 }
 
 // OpenStorage opens the party's storage.

@@ -151,3 +151,22 @@ func forEachSecret(c *Config, visit func(*Secret)) {
 	}
 	walk(reflect.ValueOf(c).Elem())
 }
+
+// TestOpenDatabaseCreatesNone checks that only a migration creates a SQLite file.
+func TestOpenDatabaseCreatesNone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "folder", "hutong.db")
+	cfg := Default()
+	cfg.NodeID, cfg.DataDir = "A", t.TempDir()
+	cfg.Database.URL = Secret("sqlite://" + file)
+	require.NoError(t, cfg.Complete())
+
+	_, err := cfg.OpenDatabase(t.Context())
+	require.ErrorContains(t, err, file+" does not exist; hutong migrate creates it")
+	require.NoDirExists(t, filepath.Dir(file))
+
+	require.NoError(t, Migrate(t.Context(), cfg))
+	db, err := cfg.OpenDatabase(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, db.CheckSchema(t.Context()))
+	require.NoError(t, db.Close())
+}
