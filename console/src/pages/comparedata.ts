@@ -25,7 +25,7 @@ export function loadRuns(ids: string[], abort: AbortSignal): Promise<Run[]> {
 
 async function loadRun(id: string, abort: AbortSignal): Promise<Run> {
   const [list, answer, metrics] = await Promise.all([
-    get<JobList>(paths.jobs, { prefix: id, limit: 1 }, abort),
+    get<JobList>(paths.jobs, { prefix: id, limit: 100 }, abort),
     get<{ document: JobDocument }>(paths.document, { job_id: id }, abort),
     can("data") ? loadMetrics(id, abort) : new Map<string, number>(),
   ]);
