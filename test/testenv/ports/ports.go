@@ -66,8 +66,8 @@ func Free(ip string, n int) (int, error) {
 
 // freeIn takes n consecutive free ports of a reserved block.
 func freeIn(number int, ip string, n int) (port int, ok bool) {
-	begin := first + number*blockSize
-	for port := begin; port+n <= begin+blockSize; port++ {
+	for _, offset := range rand.Perm(blockSize + 1 - n) {
+		port := first + number*blockSize + offset
 		if !isFree(ip, port, n) {
 			continue
 		}
