@@ -94,10 +94,10 @@ func TestKillDeployment(t *testing.T) {
 				n.register(sleepProvider(t), bfia.DeviceProcess)
 			}
 			jobID := guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(6), "s2": seconds(1)}, nil))
-			s := guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
+			s := guest.awaitJob(jobID, time.Minute, isTaskRunning("s1"))
 			task := s.Tasks[0].TaskID
 			for _, n := range []*testParty{guest, host} {
-				require.Eventually(t, func() bool { return countLogLines(n, task) > 0 }, 20*time.Second,
+				require.Eventually(t, func() bool { return countLogLines(n, task) > 0 }, time.Minute,
 					50*time.Millisecond, "the task has not begun at %s", n.url)
 			}
 			p.kill(signal)
@@ -176,9 +176,9 @@ func TestSeparateProcesses(t *testing.T) {
 
 	pair.guest.register(sleepProvider(t), bfia.DeviceProcess)
 	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(5), "s2": seconds(1)}, nil))
-	s := pair.guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
+	s := pair.guest.awaitJob(jobID, time.Minute, isTaskRunning("s1"))
 	require.Eventually(t, func() bool { return countLogLines(pair.guest, s.Tasks[0].TaskID) > 0 },
-		20*time.Second, 50*time.Millisecond)
+		time.Minute, 50*time.Millisecond)
 	for _, p := range []*program{api, runnerProcess, control} {
 		p.kill(syscall.SIGKILL)
 	}
