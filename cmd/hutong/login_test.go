@@ -110,7 +110,7 @@ func startDex(t *testing.T, tokenLife string) *dex {
 		}
 		_ = response.Body.Close()
 		return response.StatusCode == http.StatusOK
-	}, 30*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 	return d
 }
 
