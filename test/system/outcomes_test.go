@@ -40,7 +40,7 @@ func TestOutcomes(t *testing.T) {
 		for _, n := range []*testParty{pair.guest, pair.host} {
 			s := n.awaitJob(c.job, time.Minute, isFinished)
 			require.Equal(t, c.outcome, s.Outcome)
-			// The list has the party's own rows, which may end after the scheduler's, but before the workflow.
+			// The list has the party's own rows, which may end after the scheduler's.
 			n.requireWorkflowStatus(workflows.ParticipantJobID(c.job), c.status, c.outcome)
 			row := n.listed(c.job, url.Values{})
 			require.Equal(t, c.outcome, row.Outcome, "at %s", n.cfg.NodeID)

@@ -100,7 +100,7 @@ func TestPeriodic(t *testing.T) {
 	n.mustRequest(http.MethodPost, bfia.PathPeriodicPause, body, nil)
 
 	killed := ""
-	n.awaitRuns("often", func(runs []bfia.PeriodicRun) bool { // the first one, or a later one on a busy machine
+	n.awaitRuns("often", func(runs []bfia.PeriodicRun) bool { // the first one, or a later one if it is slow
 		for _, r := range runs {
 			if r.JobID != "" && n.status(r.JobID).State == bfia.JobRunning {
 				killed = r.JobID
@@ -112,7 +112,9 @@ func TestPeriodic(t *testing.T) {
 	control.kill(syscall.SIGKILL)
 	n.controlProcess()
 	requireSuccess(t, n.awaitJob(killed, time.Minute, isFinished))
-	runs := n.awaitRuns("often", func(runs []bfia.PeriodicRun) bool { return countRuns(runs, "SUCCESS") >= 2 })
+	runs := n.awaitRuns("often", func(runs []bfia.PeriodicRun) bool {
+		return countRuns(runs, "SUCCESS") >= 2
+	})
 	jobs := map[string]bool{}
 	for _, r := range runs {
 		require.False(t, r.JobID != "" && jobs[r.JobID], "%s was submitted twice", r.JobID)

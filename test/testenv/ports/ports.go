@@ -23,7 +23,7 @@ const first, last = 3000, 11999
 // time, as processes that know nothing of each other, and most ports are used seconds after they were found.
 const blockSize = 100
 
-// documented are the ports that hutong dev and hutong demo use unless they are told others.
+// documented are the ports that hutong dev and hutong demo use by default.
 var documented = []int{7233, 8233, 9380, 9381, 9382, 9383, 9384, 9480, 9481, 9482, 9483, 9484}
 
 var (
