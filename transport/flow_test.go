@@ -165,7 +165,7 @@ func TestInvalidPartnerAnswers(t *testing.T) {
 			partner := httptest.NewServer(answer)
 			defer partner.Close()
 			a := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo(partner.URL)})
-			c := (&node{a, serve(t, a)}).container(t, "s").with(wire.HeaderTimeout, "300")
+			c := (&node{a, serve(t, a)}).container(t, "s").with(wire.HeaderTimeout, "2000")
 			out := c.push("B", "x", []byte("hello"))
 			require.Equal(t, status.Network, out.Code, out.Message)
 			require.Contains(t, out.Message,
