@@ -91,6 +91,8 @@ func TestRefusedSubmission(t *testing.T) {
 	require.Equal(t, bfia.OutcomeFailed, first.Outcome)
 	pair.guest.requireWorkflowStatus(workflows.SchedulerJobID(id), enums.WORKFLOW_EXECUTION_STATUS_FAILED,
 		bfia.OutcomeFailed)
+	pair.guest.requireWorkflowStatus(workflows.ParticipantJobID(id), enums.WORKFLOW_EXECUTION_STATUS_FAILED,
+		bfia.OutcomeFailed)
 	first = pair.guest.status(id) // with what was recorded after the end
 
 	stopHost() // a repeated submission starts nothing, and needs no partner
