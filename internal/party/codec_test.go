@@ -30,7 +30,7 @@ func TestStartCodec(t *testing.T) {
 	cfg := Default()
 	cfg.NodeID, cfg.DataDir, cfg.Security.Mode = "A", t.TempDir(), SecurityOpen
 	cfg.Temporal.Codec = CodecConfig{Listen: address, Origins: []string{"http://127.0.0.1:8233"}}
-	cfg.Limits.Requests, cfg.Limits.Burst = 1, 3
+	cfg.Limits.Requests, cfg.Limits.Burst = 0.1, 3
 	require.NoError(t, cfg.Complete())
 	quiet := slog.New(slog.DiscardHandler)
 	_, err := StartCodec(t.Context(), cfg, quiet)
