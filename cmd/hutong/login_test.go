@@ -187,7 +187,7 @@ func newTLSParty(t *testing.T, issuer, audience string) *tlsParty {
 		NextProtos: []string{"http/1.1"}}
 	go func() { _ = server.ServeClients(tls.NewListener(l, settings)) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		assert.NoError(t, server.Shutdown(ctx))
 	})

@@ -85,7 +85,7 @@ func (i *institution) start() {
 		func(context.Context) error { return nil }))
 	require.NoError(t, p.startPartners(ctx, true, nil))
 	t.Cleanup(func() {
-		stop, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		stop, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		p.Stop(stop)
 	})

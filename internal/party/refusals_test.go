@@ -75,7 +75,7 @@ func TestListenersRecordRefusals(t *testing.T) {
 	require.NoError(t, p.startTransport(t.Context()))
 	require.NoError(t, p.startPartners(t.Context(), false, p.channel))
 	stop := func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		p.Stop(ctx)
 	}
