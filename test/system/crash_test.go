@@ -57,7 +57,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *program {
 // awaitOutput waits until the program has printed a text.
 func (p *program) awaitOutput(text string) {
 	p.t.Helper()
-	require.Eventually(p.t, func() bool { return strings.Contains(p.output.String(), text) }, time.Minute,
+	require.Eventually(p.t, func() bool { return strings.Contains(p.output.String(), text) }, busy*time.Minute,
 		20*time.Millisecond, "%s did not print %q: %s", p.cmd.Args, text, p.output)
 }
 
@@ -67,7 +67,7 @@ func (p *program) kill(signal syscall.Signal) {
 	require.NoError(p.t, p.cmd.Process.Signal(signal))
 	select {
 	case <-p.done:
-	case <-time.After(40 * time.Second):
+	case <-time.After(busy * time.Minute):
 		p.t.Fatalf("%s did not end on %s: %s", p.cmd.Args, signal, p.output)
 	}
 }
@@ -202,7 +202,7 @@ func (p *program) awaitExit() {
 	select {
 	case err := <-p.done:
 		require.NoError(p.t, err, "%s", p.output)
-	case <-time.After(time.Minute):
+	case <-time.After(busy * time.Minute):
 		p.t.Fatalf("%s did not end: %s", p.cmd.Args, p.output)
 	}
 }
