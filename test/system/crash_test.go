@@ -57,8 +57,8 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *program {
 // awaitOutput waits until the program has printed a text.
 func (p *program) awaitOutput(text string) {
 	p.t.Helper()
-	require.Eventually(p.t, func() bool { return strings.Contains(p.output.String(), text) }, busy*time.Minute,
-		20*time.Millisecond, "%s did not print %q: %s", p.cmd.Args, text, p.output)
+	require.Eventually(p.t, func() bool { return strings.Contains(p.output.String(), text) },
+		busy*time.Minute, 20*time.Millisecond, "%s did not print %q: %s", p.cmd.Args, text, p.output)
 }
 
 // kill sends the program a signal and waits until it has ended.

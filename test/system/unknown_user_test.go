@@ -28,7 +28,7 @@ func TestDevAsUnknownUser(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	require.NoError(t, os.Chmod(dir, 0o777))
 	for _, name := range []string{"hutong", "provider"} {
-		// Written by this process, it could not run while a process that another test has just forked holds it.
+		// Written by this process, it could not run while one that another test has just forked holds it.
 		out, err := exec.Command("cp", testenv.Binary(t, name), filepath.Join(dir, name)).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		require.NoError(t, os.Chmod(filepath.Join(dir, name), 0o755))
