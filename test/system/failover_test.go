@@ -28,7 +28,7 @@ func TestDatabaseFailsOver(t *testing.T) {
 		}
 	})
 	standby := storetest.StartServer(t, primary)
-	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(3),
+	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(10),
 		"s2": map[string]any{"seconds": 0, "write_mib": 1}}, nil))
 	pair.guest.awaitJob(jobID, time.Minute, isTaskRunning("s1"))
 
