@@ -235,7 +235,7 @@ func TestObserve(t *testing.T) {
 
 	for _, rule := range readAlerts(t) {
 		if rule.Alert != "HutongDiskFull" { // which depends on this machine
-			require.Eventually(t, func() bool { // rules wait minutes, not for a scrape that takes over a second
+			require.Eventually(t, func() bool { // a rule waits for minutes before it fires
 				v, _ := prometheus.query(rule.Expr)
 				return len(v.Result) == 0
 			}, time.Minute, 100*time.Millisecond, "%s would fire although all is well", rule.Alert)
