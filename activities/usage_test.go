@@ -1,13 +1,17 @@
 package activities_test
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"hutong/activities/driver"
+	"hutong/bfia"
 	"hutong/store"
+	"hutong/store/blob"
 	"hutong/store/storetest"
 )
 
@@ -25,7 +29,7 @@ func TestUsageAfterCrash(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d testDriver) {
 		const cpu = 300 * time.Millisecond
 		h := newTestParty(t, storetest.SQLite(t), d, []string{"burn", cpu.String(), "append", "DATA/data_0",
-			oneStart, "sleep", "1s", "exit", "0"}, nil)
+			oneStart, "wait", "DATA/proceed", "sleep", "1s", "exit", "0"}, nil)
 		h.claimTaskA()
 		stop := make(chan struct{})
 		go func() {
@@ -45,6 +49,10 @@ func TestUsageAfterCrash(t *testing.T) {
 		require.Nil(t, before.EndedAt)
 		require.False(t, before.Final)
 
+		h.waitForOutput()
+		folder, err := h.blobs.(*blob.File).Path("guest-A-dataset-d/" + bfia.TaskID(jobID, "a"))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "proceed"), nil, 0o644))
 		_, err = d.Wait(t.Context(), h.containerName("a")) // it ends without a worker
 		require.NoError(t, err)
 		_, err = h.runTaskA(t.Context(), d, nil)

@@ -66,6 +66,7 @@ func TestFloodOfOneClient(t *testing.T) {
 	stop := make(chan struct{})
 	var flood sync.WaitGroup
 	var refused, served atomic.Int64
+	began := time.Now()
 	for range 8 {
 		flood.Go(func() {
 			for {
@@ -88,17 +89,16 @@ func TestFloodOfOneClient(t *testing.T) {
 			}
 		})
 	}
-	began := time.Now()
 	for range 9 { // within her burst
 		before := refused.Load()
 		response, _ := p.as("alice", http.MethodGet, path, "", nil)
 		require.NotEqual(t, http.StatusTooManyRequests, response.StatusCode)
-		require.Eventually(t, func() bool { return refused.Load() >= before+10 }, 10*time.Second,
+		require.Eventually(t, func() bool { return refused.Load() >= before+10 }, time.Minute,
 			time.Millisecond, "the flood continues")
 	}
-	lasted := time.Since(began).Seconds()
 	close(stop)
 	flood.Wait()
+	lasted := time.Since(began).Seconds()
 	assert.Greater(t, refused.Load(), served.Load())
 	assert.LessOrEqual(t, float64(served.Load()), 10+20*(lasted+1))
 
@@ -107,7 +107,7 @@ func TestFloodOfOneClient(t *testing.T) {
 	require.Eventually(t, func() bool { // an unknown caller may not guess without end either
 		response, _ := p.as("", http.MethodGet, path, "", nil)
 		return response.StatusCode == http.StatusTooManyRequests
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	response, _ = p.as("alice", http.MethodGet, path, "", nil)
 	require.NotEqual(t, http.StatusTooManyRequests, response.StatusCode, "nor harm others of the address")
 }

@@ -278,7 +278,7 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 	p.peer(guest, "http://"+p.address)
 	p.peer(host, "http://127.0.0.1:1") // nothing listens there
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := p.server.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)

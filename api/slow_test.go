@@ -55,7 +55,7 @@ func dribble(t *testing.T, c net.Conn, begin string) (*reply, time.Duration) {
 // A slow client gets a 408, or its connection is closed, in time. It leaves nothing behind and delays no
 // other client.
 func TestSlowClients(t *testing.T) {
-	const patience = 500 * time.Millisecond
+	const patience = 1500 * time.Millisecond
 	p := newParty(t, func(c *Config) { c.ClientTimeout = patience })
 	post := func(path, header string) string {
 		return "POST " + path + " HTTP/1.1\r\nHost: localhost\r\n" + header + "\r\n\r\n"

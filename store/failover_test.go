@@ -42,7 +42,7 @@ func requireUnavailable(t *testing.T, err error) {
 // asks the client to retry, and then keeps working.
 func requireRecovered(t *testing.T, s *store.Store) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		_, err := s.DeploymentID(t.Context())
 		if err == nil {
@@ -81,7 +81,7 @@ func TestReadOnlySessionsAreDropped(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := s.DeploymentID(t.Context())
 		return err != nil
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	_, err := s.DeploymentID(t.Context())
 	requireUnavailable(t, err)
 	require.Equal(t, "the database accepts no writes now", bfia.MessageOf(err))
@@ -108,7 +108,7 @@ func TestFailOver(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := s.DeploymentID(t.Context())
 		return err != nil
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	_, err = s.DeploymentID(t.Context())
 	requireUnavailable(t, err) // the standby is not promoted yet
 
@@ -133,7 +133,7 @@ func TestStaleSessionsAreChecked(t *testing.T) {
 			requireUnavailable(t, err)
 		}
 		return err != nil
-	}, 20*time.Second, 50*time.Millisecond, "a former primary is read from for ever")
+	}, time.Minute, 50*time.Millisecond, "a former primary is read from for ever")
 }
 
 // TestPrimaryCrashes kills the primary and promotes its standby behind the same address.
@@ -150,7 +150,7 @@ func TestPrimaryCrashes(t *testing.T) {
 		defer cancel()
 		_, err := s.DeploymentID(ctx)
 		return err != nil
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	_, err := s.DeploymentID(t.Context())
 	requireUnavailable(t, err)
 	r.Lead("unix", standby.Socket())

@@ -134,7 +134,7 @@ func TestPartnerQuota(t *testing.T) {
 	const mib = 1 << 20
 	cfg := Config{NodeID: "A", Logger: quiet(), Spool: t.TempDir(),
 		Limits: Limits{SessionBytes: 16 * mib, TotalBytes: 32 * mib, PartnerBytes: 4 * mib,
-			PushTimeout: 200 * time.Millisecond}}
+			PushTimeout: 2 * time.Second}}
 	tr, err := New(cfg)
 	require.NoError(t, err)
 	invoke := func(from, session string) wire.Answer {

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/internal/httpguard"
+	"hutong/test/testenv/ports"
 	"hutong/transport/queue"
 	"hutong/transport/status"
 	"hutong/transport/wire"
@@ -101,11 +102,8 @@ func TestFlakyNetwork(t *testing.T) {
 
 // TestPartnerComesUp starts a partner after a push to it began, within its deadline.
 func TestPartnerComesUp(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := ports.Address() // the kernel gives it to no connection, as it might to one of the tries
 	require.NoError(t, err)
-	address := listener.Addr().String()
-	require.NoError(t, listener.Close())
-
 	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo("http://" + address)})
 	na := &node{a, serve(t, a)}
 	done := make(chan wire.Answer, 1)
@@ -113,7 +111,7 @@ func TestPartnerComesUp(t *testing.T) {
 	eventually(t, "some tries failed", func() bool { return a.Stats().Retries >= 2 })
 
 	b := open(t, Config{NodeID: "B", Logger: quiet()})
-	listener, err = net.Listen("tcp", address)
+	listener, err := net.Listen("tcp", address)
 	require.NoError(t, err)
 	srv := b.Server()
 	go func() { _ = srv.Serve(listener) }()
@@ -127,11 +125,11 @@ func TestPartnerComesUp(t *testing.T) {
 // TestPartnerStaysDown checks the refusal of a push whose partner can't be reached.
 func TestPartnerStaysDown(t *testing.T) {
 	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo("http://127.0.0.1:1")})
-	c := (&node{a, serve(t, a)}).container(t, "s").with(wire.HeaderTimeout, "300")
+	c := (&node{a, serve(t, a)}).container(t, "s").with(wire.HeaderTimeout, "3000")
 	begin := time.Now()
 	out := c.push("B", "x", []byte("hello"))
 	require.Equal(t, status.Network, out.Code, out.Message)
-	require.Less(t, time.Since(begin), 5*time.Second)
+	require.Less(t, time.Since(begin), 30*time.Second)
 	require.Greater(t, a.Stats().Retries, uint64(1))
 	require.Zero(t, a.Stats().Bytes)
 }
@@ -167,7 +165,7 @@ func TestInvalidPartnerAnswers(t *testing.T) {
 			partner := httptest.NewServer(answer)
 			defer partner.Close()
 			a := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo(partner.URL)})
-			c := (&node{a, serve(t, a)}).container(t, "s").with(wire.HeaderTimeout, "300")
+			c := (&node{a, serve(t, a)}).container(t, "s").with(wire.HeaderTimeout, "2000")
 			out := c.push("B", "x", []byte("hello"))
 			require.Equal(t, status.Network, out.Code, out.Message)
 			require.Contains(t, out.Message,
@@ -407,7 +405,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 			return st.Readers == 3 && st.Writers == 3 && st.Retries >= 3
 		})
 		// The server's shutdown does not wait for a pop of ten hours.
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		require.NoError(t, srv.Config.Shutdown(ctx))
 		require.NoError(t, a.Close(ctx))

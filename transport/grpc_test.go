@@ -98,8 +98,7 @@ func TestGRPC(t *testing.T) {
 
 // TestGRPCRefusals checks that a refused push fails with a gRPC status for callers that do not read its code.
 func TestGRPCRefusals(t *testing.T) {
-	net := newNetwork(t, Limits{SessionBytes: mib, MessageBytes: mib / 4, PushTimeout: 50 * time.Millisecond},
-		"A")
+	net := newNetwork(t, Limits{SessionBytes: mib, MessageBytes: mib / 4}, "A")
 	client := net["A"].ptp(t)
 	other := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderSessionID, "s", wire.HeaderTargetNodeID,
 		"Z")
@@ -121,8 +120,8 @@ func TestGRPCRefusals(t *testing.T) {
 	// A caller's own deadline bounds its wait for an allocation.
 	for i := 0; err == nil || !strings.Contains(err.Error(), string(status.BufferFull)); i++ {
 		require.Less(t, i, 6, "%v", err)
-		ctx, cancel := context.WithTimeout(fateContext(t.Context(), "s", "A", "A"), 20*time.Second)
-		ctx = metadata.AppendToOutgoingContext(ctx, wire.HeaderTimeout, "50")
+		ctx, cancel := context.WithTimeout(fateContext(t.Context(), "s", "A", "A"), time.Minute)
+		ctx = metadata.AppendToOutgoingContext(ctx, wire.HeaderTimeout, "2000")
 		_, err = client.Push(ctx, &ptp.PushInbound{Topic: "x", Payload: make([]byte, mib/4)})
 		cancel()
 	}

@@ -64,7 +64,7 @@ func open(t testing.TB, cfg Config) *Transport {
 	tr, err := New(cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		require.NoError(t, tr.Close(ctx))
 	})
@@ -79,7 +79,7 @@ func serve(t testing.TB, tr *Transport) string {
 	srv.Listener = httpguard.Listener(srv.Listener, true)
 	srv.Start()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		require.NoError(t, tr.Close(ctx))
 		srv.Close()
@@ -244,7 +244,7 @@ func routeTo(url string) func(string) (string, bool) {
 // eventually waits for a state that other goroutines bring about.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	require.Eventually(t, ok, 20*time.Second, time.Millisecond, what)
+	require.Eventually(t, ok, time.Minute, time.Millisecond, what)
 }
 
 func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

@@ -85,7 +85,7 @@ func heap() int64 {
 // TestBufferFullAtDeadline checks the refusal of a push that got no allocation in time.
 func TestBufferFullAtDeadline(t *testing.T) {
 	net := newNetwork(t,
-		Limits{SessionBytes: mib, MessageBytes: mib / 4, PushTimeout: 100 * time.Millisecond}, "A", "B")
+		Limits{SessionBytes: mib, MessageBytes: mib / 4, PushTimeout: 2 * time.Second}, "A", "B")
 	for _, from := range []string{"A", "B"} {
 		c := net[from].container(t, "from "+from).protobuf()
 		var out wire.Answer
@@ -104,7 +104,7 @@ func TestBufferFullAtDeadline(t *testing.T) {
 // the budget of their own session only.
 func TestStalledBodiesHoldOneSession(t *testing.T) {
 	net := newNetwork(t,
-		Limits{SessionBytes: 4 * mib, MessageBytes: mib, PushTimeout: 200 * time.Millisecond}, "A")
+		Limits{SessionBytes: 4 * mib, MessageBytes: mib, PushTimeout: 2 * time.Second}, "A")
 	n := net["A"]
 	var conns []io.Closer
 	for range 10 {

@@ -25,7 +25,7 @@ func newStrictNode(t *testing.T, grace time.Duration) *node {
 // TestPopOutlivesGrace checks that the bounds on slow bodies bound neither a pop that waits nor a
 // connection's next request.
 func TestPopOutlivesGrace(t *testing.T) {
-	const grace = 50 * time.Millisecond
+	const grace = 200 * time.Millisecond
 	n := newStrictNode(t, grace)
 	c := n.container(t, "s")
 	for range 3 {

@@ -61,7 +61,7 @@ func TestTransfersOfBothPartiesAgree(t *testing.T) {
 
 func TestUnconfirmedTransfers(t *testing.T) {
 	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo("http://127.0.0.1:1"),
-		Limits: Limits{PushTimeout: 100 * time.Millisecond}})
+		Limits: Limits{PushTimeout: time.Second}})
 	c := (&node{Transport: a, url: serve(t, a)}).container(t, "s")
 	c.push("B", "x", []byte("nobody answers"))
 	list := c.releaseFinal(t)

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/test/testenv/ports"
 )
 
 // TestRedirectsAreNotFollowed checks that a partner can't redirect our commands, for example into our own
@@ -57,10 +58,7 @@ func TestNoRoute(t *testing.T) {
 }
 
 func TestNotDelivered(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	closed := "http://" + free.Addr().String()
-	require.NoError(t, free.Close())
+	const closed = "http://127.0.0.1:1" // no program has this port
 	plain := httptest.NewServer(says(200, "application/json", `{"code":0}`))
 	defer plain.Close()
 	untrusted := httptest.NewUnstartedServer(says(200, "application/json", `{"code":0}`))
@@ -170,16 +168,23 @@ func TestPartnerRestarts(t *testing.T) {
 		arrived.Add(1)
 		_, _ = io.WriteString(w, `{"code":0}`)
 	})
-	first := httptest.NewServer(handler)
-	address := first.Listener.Addr().String()
+	// The kernel gives the port to no connection while nothing listens on it.
+	address, err := ports.Address()
+	require.NoError(t, err)
+	listener, err := net.Listen("tcp", address)
+	require.NoError(t, err)
+	first := httptest.NewUnstartedServer(handler)
+	_ = first.Listener.Close()
+	first.Listener = listener
+	first.Start()
 	c := newTestClient(t, first.URL, 10*time.Second)
 	require.NoError(t, c.Start(t.Context(), "B", "j1"))
 	first.Close()
-	err := c.Start(t.Context(), "B", "j1")
+	err = c.Start(t.Context(), "B", "j1")
 	// Which of the two depends on whether the client has noticed yet that its kept connection is closed.
 	require.Contains(t, []Outcome{NotDelivered, Unknown}, outcome(t, err).Outcome, "%v", err)
 
-	listener, err := net.Listen("tcp", address)
+	listener, err = net.Listen("tcp", address)
 	require.NoError(t, err)
 	second := httptest.NewUnstartedServer(handler)
 	_ = second.Listener.Close()

@@ -110,7 +110,7 @@ func startDex(t *testing.T, tokenLife string) *dex {
 		}
 		_ = response.Body.Close()
 		return response.StatusCode == http.StatusOK
-	}, 30*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 	return d
 }
 
@@ -187,7 +187,7 @@ func newTLSParty(t *testing.T, issuer, audience string) *tlsParty {
 		NextProtos: []string{"http/1.1"}}
 	go func() { _ = server.ServeClients(tls.NewListener(l, settings)) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		assert.NoError(t, server.Shutdown(ctx))
 	})

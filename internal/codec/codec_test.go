@@ -176,7 +176,7 @@ func TestWorkflowCodecWaits(t *testing.T) {
 			require.NoError(t, err)
 			require.Contains(t, string(out[0].Data), canary)
 		})
-	}, 10*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 
 	p.Data[20] ^= 1 // trying again can't fix a changed payload
 	_, err = c.Decode([]*commonpb.Payload{p})
@@ -194,7 +194,7 @@ func TestRotation(t *testing.T) {
 	require.Eventually(t, func() bool {
 		second = encode(t, c, payload(t, canary))
 		return string(second.Metadata[MetadataKey]) == "k2"
-	}, 10*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	out, err := c.Decode([]*commonpb.Payload{first, second})
 	require.NoError(t, err)
 	assert.True(t, proto.Equal(out[0], out[1]))
@@ -206,7 +206,7 @@ func TestRotation(t *testing.T) {
 	require.Eventually(t, func() bool {
 		assert.Equal(t, "k2", string(encode(t, c, payload(t, canary)).Metadata[MetadataKey]))
 		return log.Len() > 0
-	}, 10*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	r.mu.Lock()
 	r.reload(0)
 	r.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/internal/party"
+	"hutong/test/testenv/ports"
 )
 
 // TestSharedEnvironment checks which variables hold for all parties, and that options override them.
@@ -39,10 +40,12 @@ func TestSharedEnvironment(t *testing.T) {
 
 // TestPartyPortInUse checks that the error names the flag with which the port is changed.
 func TestPartyPortInUse(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	before, err := ports.Free("127.0.0.1", 2) // the port before it is free
+	require.NoError(t, err)
+	port := before + 1
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	require.NoError(t, err)
 	defer func() { _ = l.Close() }()
-	port := l.Addr().(*net.TCPAddr).Port
 
 	for what, listen := range map[string]string{
 		"API":       fmt.Sprintf("127.0.0.1:%d", port),

@@ -24,15 +24,15 @@ import (
 	"hutong/internal/party"
 	"hutong/store"
 	"hutong/store/storetest"
+	"hutong/test/testenv/ports"
 )
 
 const node = "JG0100001100000010"
 
 func freeAddress(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := ports.Address()
 	require.NoError(t, err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return address
 }
 
 func startParty(t *testing.T, as string, date time.Time) *httptest.Server {
@@ -74,7 +74,7 @@ func examine(t *testing.T, cfg *party.Config) map[string]doctor.Check {
 		assert.NotContains(t, c.Detail, "hush")
 		assert.NotContains(t, c.Detail, "\n")
 	}
-	assert.Less(t, time.Since(began), 15*time.Second)
+	assert.Less(t, time.Since(began), time.Minute)
 	return found
 }
 

@@ -141,10 +141,10 @@ func post(t *testing.T, url, caller string, body []byte) (status int, retryAfter
 }
 
 // TestFloodHarmsNoOther has one caller send as fast as it can to a handler with a scarce resource. All
-// requests of another caller are served, and take a few times what they take without the flood. Without
-// limits each would wait for those of all 16 flooders.
+// requests of another caller are served, and wait for few of its requests. Without limits each would wait for
+// those of all 16 flooders.
 func TestFloodHarmsNoOther(t *testing.T) {
-	const perSecond, burst, hold = 10, 5, 20 * time.Millisecond
+	const perSecond, burst, hold, flooders = 10, 5, 20 * time.Millisecond, 16
 	var scarce sync.Mutex // as a database with one writer
 	l := New(Config{Requests: perSecond, Burst: burst})
 	server := serve(t, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -152,25 +152,27 @@ func TestFloodHarmsNoOther(t *testing.T) {
 		defer scarce.Unlock()
 		time.Sleep(hold)
 	}))
-	median := func(caller string) time.Duration {
+	var refused, accepted atomic.Int64
+	median := func(caller string) (others int64, duration time.Duration) {
+		var between []int64
 		var took []time.Duration
 		for range 25 {
-			sent := time.Now()
+			sent, before := time.Now(), accepted.Load()
 			status, _ := post(t, server.URL, caller, nil)
-			took = append(took, time.Since(sent))
+			took, between = append(took, time.Since(sent)), append(between, accepted.Load()-before)
 			require.Equal(t, http.StatusOK, status)
 			time.Sleep(2*time.Second/perSecond - hold) // its own pace, below its limit
 		}
 		slices.Sort(took)
-		return took[len(took)/2]
+		slices.Sort(between)
+		return between[len(between)/2], took[len(took)/2]
 	}
-	alone := median("victim")
+	_, alone := median("victim")
 
-	var refused, accepted atomic.Int64
 	stop := make(chan struct{})
 	var flood sync.WaitGroup
 	began := time.Now()
-	for range 16 {
+	for range flooders {
 		flood.Go(func() {
 			for {
 				select {
@@ -188,7 +190,7 @@ func TestFloodHarmsNoOther(t *testing.T) {
 			}
 		})
 	}
-	flooded := median("victim")
+	others, flooded := median("victim")
 	close(stop)
 	flood.Wait()
 	lasted := time.Since(began)
@@ -196,7 +198,8 @@ func TestFloodHarmsNoOther(t *testing.T) {
 		refused.Load(), alone, flooded)
 	assert.Greater(t, refused.Load(), accepted.Load())
 	assert.LessOrEqual(t, float64(accepted.Load()), burst+perSecond*(lasted.Seconds()+1))
-	assert.LessOrEqual(t, flooded, 8*alone)
+	// How long that takes depends on the machine.
+	assert.Less(t, others, int64(flooders/2), "a request waits for few of the flooder's")
 }
 
 // TestTransfer slows a caller down that sends more than its share, and no other.
@@ -211,7 +214,8 @@ func TestTransfer(t *testing.T) {
 	status, _ := post(t, server.URL, "B", make([]byte, 3<<20))
 	assert.Equal(t, http.StatusOK, status)
 	assert.GreaterOrEqual(t, time.Since(began), 1900*time.Millisecond, "1 MiB at once, then 1 MiB per second")
-	assert.False(t, l.callers["partner B"].transfer.AllowN(time.Now(), 1<<19))
+	left := l.callers["partner B"].transfer.TokensAt(began) // when the last byte was taken, however long ago
+	assert.Less(t, left, float64(1<<19))
 	assert.Nil(t, l.callers["partner C"])
 }
 

@@ -259,7 +259,7 @@ func TestImageRunsConfined(t *testing.T) {
 		"/tmp"},
 		append(confined[2:], image.Tag, "dev", "--no-docker", "--allow", "/hutong")...)...)
 	require.NoError(t, err, output)
-	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(output, "Hutong is ready"); {
+	for deadline := time.Now().Add(5 * time.Minute); !strings.Contains(output, "Hutong is ready"); {
 		state, err := docker("inspect", "-f", "{{.State.Running}}", name)
 		require.NoError(t, err, state)
 		output, err = docker("logs", name)
@@ -270,7 +270,7 @@ func TestImageRunsConfined(t *testing.T) {
 	}
 	output, err = docker("exec", name, "/hutong", "job", "list")
 	require.NoError(t, err, output)
-	output, err = docker("stop", "-t", "30", name)
+	output, err = docker("stop", "-t", "120", name)
 	require.NoError(t, err, output)
 	output, err = docker("inspect", "-f", "{{.State.ExitCode}}", name)
 	require.NoError(t, err, output)

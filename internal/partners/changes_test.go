@@ -76,7 +76,7 @@ func TestRemovedPartner(t *testing.T) {
 			begin := time.Now()
 			d.SetContracts([]Partner{contract("C")})
 			require.Error(t, (<-removedResult).err, "its request in progress breaks off")
-			require.Less(t, time.Since(begin), 2*time.Second)
+			require.Less(t, time.Since(begin), 30*time.Second)
 			_, _, err := get(t, removed, base+"/v1/x")
 			require.Error(t, err, "it can't connect again")
 			close(finish)
@@ -133,7 +133,7 @@ func TestRemovedPartnerOutgoing(t *testing.T) {
 	require.Eventually(
 		t,
 		func() bool { return otherPair.Generation() == 2 },
-		5*time.Second,
+		time.Minute,
 		50*time.Millisecond,
 	)
 	d.SetContracts([]Partner{partner})
@@ -196,7 +196,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			require.Eventually(
 				t,
 				func() bool { return a.Generation() == 2 },
-				5*time.Second,
+				time.Minute,
 				20*time.Millisecond,
 			)
 		}
@@ -206,9 +206,9 @@ func TestRotationUnderLoad(t *testing.T) {
 		generation := otherPair.Generation()
 		signer.write(t, ownFile, certs.Leaf{Node: "A"})
 		signer.write(t, otherFile, certs.Leaf{Node: "B"})
-		require.Eventually(t, func() bool { return otherPair.Generation() == generation+1 }, 5*time.Second,
+		require.Eventually(t, func() bool { return otherPair.Generation() == generation+1 }, time.Minute,
 			20*time.Millisecond)
-		require.Eventually(t, uses(otherPair), 5*time.Second, 20*time.Millisecond)
+		require.Eventually(t, uses(otherPair), time.Minute, 20*time.Millisecond)
 	}
 	stop()
 	wg.Wait()
@@ -221,7 +221,7 @@ func TestExpiryWhileOpen(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
 	own, _ := a.keyPair(t, certs.Leaf{Node: "A"})
-	end := time.Now().Add(2 * time.Second).Truncate(time.Second).Add(time.Second)
+	end := time.Now().Add(5 * time.Second).Truncate(time.Second).Add(time.Second)
 	short, _ := a.keyPair(t, certs.Leaf{Node: "B", NotAfter: end})
 	base := serve(t, newDirectory(t, Config{Node: "A", KeyPair: own},
 		Partner{Node: "B", Auth: MTLS, Peer: a.peer("B")}), func(w http.ResponseWriter, r *http.Request) {
@@ -254,14 +254,14 @@ func TestRemovedAuthority(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(a.caFile+".new", certs.EncodeCertificate(next.Certificate), 0o600))
 	require.NoError(t, os.Rename(a.caFile+".new", a.caFile))
-	require.Eventually(t, func() bool { return a.Generation() == 2 }, 5*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return a.Generation() == 2 }, time.Minute, 20*time.Millisecond)
 	status, _, err := get(t, client, base+"/")
 	require.True(t, err != nil || status == http.StatusUnauthorized, "%d", status)
 	require.Eventually(t, func() bool {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		return len(d.servers) == 0
-	}, 3*sweepEvery, 100*time.Millisecond, "the open connection is closed")
+	}, time.Minute, 100*time.Millisecond, "the open connection is closed")
 }
 
 // TestContractEnd checks that a partner ends with its contract.
@@ -272,7 +272,7 @@ func TestContractEnd(t *testing.T) {
 	other, _ := a.keyPair(t, certs.Leaf{Node: "B"})
 	d := newDirectory(t, Config{Node: "A", KeyPair: own})
 	d.SetContracts([]Partner{{Node: "B", Auth: MTLS, Peer: a.peer("B"), Contract: "c",
-		Until: time.Now().Add(time.Second)}})
+		Until: time.Now().Add(4 * time.Second)}})
 	base := serve(t, d, whoami)
 	client := clientWith(t, other, nil)
 	_, _, err := get(t, client, base+"/")
@@ -282,7 +282,7 @@ func TestContractEnd(t *testing.T) {
 	require.Eventually(t, func() bool {
 		status, _, err := get(t, client, base+"/")
 		return err != nil || status == http.StatusUnauthorized
-	}, 5*time.Second, 100*time.Millisecond)
+	}, time.Minute, 100*time.Millisecond)
 	_, found = d.Lookup("B")
 	require.False(t, found)
 }

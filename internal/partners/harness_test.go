@@ -87,7 +87,7 @@ func listen(t *testing.T, d *Directory, handler http.Handler, how func(*Server, 
 	ended := make(chan error, 1)
 	go func() { ended <- how(srv, l) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		assert.NoError(t, srv.Shutdown(ctx))
 		assert.ErrorIs(t, <-ended, http.ErrServerClosed)

@@ -35,7 +35,7 @@ func TestHandshakesAreRecorded(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			return len(recorded) == 1
-		}, 10*time.Second, time.Millisecond, name)
+		}, time.Minute, time.Millisecond, name)
 		require.True(t, strings.HasPrefix(recorded[0], "127.0.0.1 "), recorded[0])
 		require.Contains(t, recorded[0], reason, name)
 		recorded = nil
@@ -78,7 +78,7 @@ func TestHandshakesAreRecorded(t *testing.T) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		return len(d.servers) <= 1
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	mu.Lock()
 	defer mu.Unlock()
 	require.Empty(t, recorded)

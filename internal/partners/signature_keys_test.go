@@ -59,16 +59,16 @@ func TestReplacedKeys(t *testing.T) {
 	require.Equal(t, http.StatusOK, send())
 	both := append(read(aKeys.public), read(next.public)...)
 	require.NoError(t, os.WriteFile(aKeys.public, both, 0o600))
-	require.Eventually(t, func() bool { return len(p.b.Keys["A"].partner.Get()) == 2 }, 10*time.Second,
+	require.Eventually(t, func() bool { return len(p.b.Keys["A"].partner.Get()) == 2 }, time.Minute,
 		50*time.Millisecond)
 	require.Equal(t, http.StatusOK, send())
 	before := p.a.Keys["B"].own.Get().Public().Fingerprint()
 	require.NoError(t, os.WriteFile(aKeys.private, read(next.private), 0o600))
 	require.Eventually(t, func() bool { return p.a.Keys["B"].own.Get().Public().Fingerprint() != before },
-		10*time.Second, 50*time.Millisecond)
+		time.Minute, 50*time.Millisecond)
 	require.Equal(t, http.StatusOK, send())
 	require.NoError(t, os.WriteFile(aKeys.public, read(next.public), 0o600))
-	require.Eventually(t, func() bool { return len(p.b.Keys["A"].partner.Get()) == 1 }, 10*time.Second,
+	require.Eventually(t, func() bool { return len(p.b.Keys["A"].partner.Get()) == 1 }, time.Minute,
 		50*time.Millisecond)
 	require.Equal(t, http.StatusOK, send())
 }

@@ -18,11 +18,8 @@ import (
 // prune". Containers then reach the party at the new address, and the old one is closed.
 func TestBridgeFollowsNetwork(t *testing.T) {
 	t.Parallel()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	_, port, err := net.SplitHostPort(freeAddress(t))
 	require.NoError(t, err)
-	_, port, err := net.SplitHostPort(free.Addr().String())
-	require.NoError(t, err)
-	require.NoError(t, free.Close())
 
 	var gateway netip.Addr
 	var ensureErr error

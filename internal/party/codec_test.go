@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -27,17 +26,14 @@ import (
 
 // TestStartCodec serves the codec endpoint of a party with open clients, on the loopback interface.
 func TestStartCodec(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := l.Addr().String()
-	require.NoError(t, l.Close())
+	address := freeAddress(t)
 	cfg := Default()
 	cfg.NodeID, cfg.DataDir, cfg.Security.Mode = "A", t.TempDir(), SecurityOpen
 	cfg.Temporal.Codec = CodecConfig{Listen: address, Origins: []string{"http://127.0.0.1:8233"}}
-	cfg.Limits.Requests, cfg.Limits.Burst = 1, 3
+	cfg.Limits.Requests, cfg.Limits.Burst = 0.1, 3
 	require.NoError(t, cfg.Complete())
 	quiet := slog.New(slog.DiscardHandler)
-	_, err = StartCodec(t.Context(), cfg, quiet)
+	_, err := StartCodec(t.Context(), cfg, quiet)
 	require.ErrorContains(t, err, "temporal.encryption is off")
 	cfg.Temporal.Encryption.KeysDir = filepath.Join(cfg.DataDir, "keys")
 	_, err = codec.CreateKey(cfg.Temporal.Encryption.KeysDir, "k1", codec.SM4GCM)
@@ -85,15 +81,12 @@ func TestStartCodec(t *testing.T) {
 
 // TestStartCodecStrict has the codec endpoint ask for the tokens of the party, over TLS.
 func TestStartCodecStrict(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := l.Addr().String()
-	require.NoError(t, l.Close())
+	address := freeAddress(t)
 	dir := t.TempDir()
 	cfg := Default()
 	cfg.NodeID, cfg.DataDir, cfg.Temporal.Codec.Listen = "A", dir, address
 	cfg.Temporal.Encryption.KeysDir = filepath.Join(dir, "keys")
-	_, err = codec.CreateKey(cfg.Temporal.Encryption.KeysDir, "k1", codec.AES256GCM)
+	_, err := codec.CreateKey(cfg.Temporal.Encryption.KeysDir, "k1", codec.AES256GCM)
 	require.NoError(t, err)
 	require.NoError(t, codec.UseKey(cfg.Temporal.Encryption.KeysDir, "k1"))
 	server, caFile := serveBuckets(t) // for its certificate

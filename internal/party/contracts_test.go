@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -23,6 +22,7 @@ import (
 	"hutong/internal/httpclient"
 	"hutong/store"
 	"hutong/store/storetest"
+	"hutong/test/testenv/ports"
 )
 
 // institution is a party that serves clients and partners, without workers. Its certificate is its own.
@@ -58,10 +58,9 @@ func newInstitution(t *testing.T, node, database string) *institution {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := ports.Address()
 	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	return l.Addr().String()
+	return address
 }
 
 func (i *institution) start() {
@@ -86,7 +85,7 @@ func (i *institution) start() {
 		func(context.Context) error { return nil }))
 	require.NoError(t, p.startPartners(ctx, true, nil))
 	t.Cleanup(func() {
-		stop, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		stop, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		p.Stop(stop)
 	})
@@ -222,7 +221,7 @@ func TestContract(t *testing.T) {
 		state := b.list()["A"].State
 		_, found := b.p.partners.Lookup("A")
 		return state == bfia.ContractTerminated && !found
-	}, 5*readContractsEvery, 100*time.Millisecond, "B was notified")
+	}, time.Minute, 100*time.Millisecond, "B was notified")
 }
 
 // TestContractRejected checks that a rejected node is no partner, and finds out.
@@ -260,7 +259,7 @@ func TestContractOfProcesses(t *testing.T) {
 	a.call(http.MethodPost, bfia.PathPartnerAccept, bfia.PartnerAccept{NodeID: "B",
 		Fingerprint: a.list()["B"].Fingerprint}, &struct{}{})
 	require.Eventually(t, func() bool { return isReached(other.command("B")) },
-		5*readContractsEvery, 100*time.Millisecond)
+		time.Minute, 100*time.Millisecond)
 
 	// B opens a connection to the other process, which ends with the contract.
 	over := b.p.partners.Transport(nil)
@@ -276,7 +275,7 @@ func TestContractOfProcesses(t *testing.T) {
 	require.Eventually(
 		t,
 		func() bool { return !isReached(ask()) },
-		5*readContractsEvery,
+		time.Minute,
 		100*time.Millisecond,
 	)
 }

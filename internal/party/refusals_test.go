@@ -34,7 +34,7 @@ func (i *institution) refusals(act string, count int) []audit.Entry {
 			}
 		}
 		return len(list) >= count
-	}, 10*time.Second, 10*time.Millisecond, act)
+	}, time.Minute, 10*time.Millisecond, act)
 	require.Len(i.t, list, count)
 	_, err := i.db.VerifyAudit(i.t.Context(), audit.Head{})
 	require.NoError(i.t, err)
@@ -75,7 +75,7 @@ func TestListenersRecordRefusals(t *testing.T) {
 	require.NoError(t, p.startTransport(t.Context()))
 	require.NoError(t, p.startPartners(t.Context(), false, p.channel))
 	stop := func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		p.Stop(ctx)
 	}
@@ -116,7 +116,7 @@ func TestListenersRecordRefusals(t *testing.T) {
 		all, err := a.db.AuditEntries(t.Context(), store.AuditFilter{Act: "transport invoke"})
 		require.NoError(t, err)
 		return len(all) > 0 && bytes.Contains([]byte(all[0].Reason), []byte("too many requests of partner B"))
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 
 	// A container's call of a foreign session, and callers that nobody has sealed.
 	container := identity.Principal{Kind: identity.KindContainer, Node: "A", Proof: identity.ByToken,

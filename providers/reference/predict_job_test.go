@@ -108,7 +108,7 @@ func TestPredictRefuses(t *testing.T) {
 		}
 		var codes []int
 		for _, p := range started {
-			codes = append(codes, p.wait(t, 20*time.Second))
+			codes = append(codes, p.wait(t, time.Minute))
 			require.Contains(t, p.logs.String(), want)
 		}
 		requireFailures(t, codes...)

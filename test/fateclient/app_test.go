@@ -35,7 +35,7 @@ func TestFlowWithApp(t *testing.T) {
 	require.NoError(t, err)
 	go func() { _ = server.ServeClients(l) }() // until the shutdown
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		assert.NoError(t, server.Shutdown(ctx))
 	})

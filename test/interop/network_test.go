@@ -114,7 +114,7 @@ func (env *environment) requireNoOpenJobsAtHutong(t *testing.T) {
 // When the network is up again, both jobs continue and succeed.
 func TestOutage(t *testing.T) {
 	env := sharedEnvironment(t)
-	job := sleepJob{tasks: 2, seconds: map[string]int{"s1": 15}}
+	job := sleepJob{tasks: 2, seconds: map[string]int{"s1": 25}}
 	ours, theirs := hutongSchedules.submit(t, env, job), fateFlowSchedules.submit(t, env, job)
 	env.awaitContainers(t, ours)
 	env.awaitContainers(t, theirs)

@@ -22,7 +22,7 @@ import (
 // jobTimeout is enough for a job on a slow, busy machine. pollInterval is the interval between checks of a
 // condition.
 const (
-	jobTimeout   = 2 * time.Minute
+	jobTimeout   = 5 * time.Minute
 	pollInterval = 200 * time.Millisecond
 )
 

@@ -124,7 +124,7 @@ func TestAccountOfARetry(t *testing.T) {
 			cli.ContainerKill(t.Context(), tasks[0].ContainerID, "KILL") == nil
 	}, time.Minute, 5*time.Millisecond)
 	requireSuccess(t, pair.guest.awaitJob(jobID, 2*time.Minute, isFinished))
-	pair.host.awaitJob(jobID, 20*time.Second, isFinished)
+	pair.host.awaitJob(jobID, time.Minute, isFinished)
 
 	var file string
 	for _, n := range []*testParty{pair.guest, pair.host} {

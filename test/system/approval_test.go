@@ -45,7 +45,7 @@ func TestApproval(t *testing.T) {
 		require.Equal(t, bfia.JobPending, pair.guest.status(id).State)
 		require.Equal(t, bfia.JobPending, pair.host.status(id).State)
 		for _, n := range []*testParty{pair.guest, pair.host} {
-			requireWait(t, n.awaitJob(id, 10*time.Second, isWaiting(bfia.WaitsForApproval)).Waiting,
+			requireWait(t, n.awaitJob(id, time.Minute, isWaiting(bfia.WaitsForApproval)).Waiting,
 				bfia.WaitsForApproval, hostNode, "hutong job approve "+id)
 			requireWait(t, n.listed(id, url.Values{}).Waiting,
 				bfia.WaitsForApproval, hostNode, "hutong job approve "+id)
@@ -79,7 +79,7 @@ func TestApproval(t *testing.T) {
 		require.Eventually(t, func() bool {
 			row, err := db.Job(t.Context(), rejected)
 			return err == nil && row.State == bfia.JobRejected
-		}, 30*time.Second, 50*time.Millisecond, "at %s", n.cfg.NodeID)
+		}, time.Minute, 50*time.Millisecond, "at %s", n.cfg.NodeID)
 	}
 	env, status := pair.host.audit(approved, bfia.JobRejected, "")
 	require.Equal(t, http.StatusConflict, status, env.Text())

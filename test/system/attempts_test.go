@@ -43,7 +43,7 @@ func TestKilledFromOutside(t *testing.T) {
 	require.Equal(t, 2, s.Tasks[0].Attempt)
 	require.Equal(t, bfia.AttemptID(jobID, "intersect_rsa_1", 2), s.Tasks[0].TaskID)
 	require.Zero(t, s.Tasks[1].Attempt)
-	pair.host.awaitJob(jobID, 20*time.Second, isFinished)
+	pair.host.awaitJob(jobID, time.Minute, isFinished)
 	requireResults(t, pair.guest, pair.host, jobID)
 	for _, n := range []*testParty{pair.guest, pair.host} {
 		requireNoContainers(t, n, jobID, bfia.DeviceDocker)
@@ -64,7 +64,7 @@ func TestTemporaryFailure(t *testing.T) {
 	requireAttempts(t, &s, bfia.FailedTemporary, pair.host.cfg.NodeID, "host.0")
 
 	// The host knows its own parts, and completely.
-	own := pair.host.awaitJob(jobID, 20*time.Second, isFinished)
+	own := pair.host.awaitJob(jobID, time.Minute, isFinished)
 	requireAttempts(t, &own, bfia.FailedTemporary, pair.host.cfg.NodeID, "host.0")
 	text, ok := pair.guest.command("job", "status", jobID)
 	require.False(t, ok, "the job failed")
@@ -113,7 +113,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State)
 	require.Equal(t, 2, s.Tasks[0].Attempt)
 	for _, n := range []*testParty{pair.guest, pair.host} {
-		n.awaitJob(jobID, 20*time.Second, isFinished)
+		n.awaitJob(jobID, time.Minute, isFinished)
 		requireNoContainers(t, n, jobID, bfia.DeviceProcess)
 	}
 }
@@ -189,7 +189,7 @@ func TestRunnerLost(t *testing.T) {
 	s := pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	requireSuccess(t, s)
 	require.Equal(t, 2, s.Tasks[0].Attempt)
-	pair.host.awaitJob(jobID, 20*time.Second, isFinished)
+	pair.host.awaitJob(jobID, time.Minute, isFinished)
 	requireNoContainers(t, first, jobID, bfia.DeviceProcess)
 	requireNoContainers(t, pair.host, jobID, bfia.DeviceProcess)
 }

@@ -57,8 +57,8 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *program {
 // awaitOutput waits until the program has printed a text.
 func (p *program) awaitOutput(text string) {
 	p.t.Helper()
-	require.Eventually(p.t, func() bool { return strings.Contains(p.output.String(), text) }, time.Minute,
-		20*time.Millisecond, "%s did not print %q: %s", p.cmd.Args, text, p.output)
+	require.Eventually(p.t, func() bool { return strings.Contains(p.output.String(), text) },
+		busy*time.Minute, 20*time.Millisecond, "%s did not print %q: %s", p.cmd.Args, text, p.output)
 }
 
 // kill sends the program a signal and waits until it has ended.
@@ -67,7 +67,7 @@ func (p *program) kill(signal syscall.Signal) {
 	require.NoError(p.t, p.cmd.Process.Signal(signal))
 	select {
 	case <-p.done:
-	case <-time.After(40 * time.Second):
+	case <-time.After(busy * time.Minute):
 		p.t.Fatalf("%s did not end on %s: %s", p.cmd.Args, signal, p.output)
 	}
 }
@@ -94,10 +94,10 @@ func TestKillDeployment(t *testing.T) {
 				n.register(sleepProvider(t), bfia.DeviceProcess)
 			}
 			jobID := guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(6), "s2": seconds(1)}, nil))
-			s := guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
+			s := guest.awaitJob(jobID, time.Minute, isTaskRunning("s1"))
 			task := s.Tasks[0].TaskID
 			for _, n := range []*testParty{guest, host} {
-				require.Eventually(t, func() bool { return countLogLines(n, task) > 0 }, 20*time.Second,
+				require.Eventually(t, func() bool { return countLogLines(n, task) > 0 }, time.Minute,
 					50*time.Millisecond, "the task has not begun at %s", n.url)
 			}
 			p.kill(signal)
@@ -176,9 +176,9 @@ func TestSeparateProcesses(t *testing.T) {
 
 	pair.guest.register(sleepProvider(t), bfia.DeviceProcess)
 	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(5), "s2": seconds(1)}, nil))
-	s := pair.guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
+	s := pair.guest.awaitJob(jobID, time.Minute, isTaskRunning("s1"))
 	require.Eventually(t, func() bool { return countLogLines(pair.guest, s.Tasks[0].TaskID) > 0 },
-		20*time.Second, 50*time.Millisecond)
+		time.Minute, 50*time.Millisecond)
 	for _, p := range []*program{api, runnerProcess, control} {
 		p.kill(syscall.SIGKILL)
 	}
@@ -202,7 +202,7 @@ func (p *program) awaitExit() {
 	select {
 	case err := <-p.done:
 		require.NoError(p.t, err, "%s", p.output)
-	case <-time.After(time.Minute):
+	case <-time.After(busy * time.Minute):
 		p.t.Fatalf("%s did not end: %s", p.cmd.Args, p.output)
 	}
 }

@@ -1,6 +1,8 @@
 package system
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -68,18 +70,26 @@ func testWaitForDatabaseOfRunner(t *testing.T) {
 func testWaitForDatabaseOfParty(t *testing.T) {
 	var front *relay.Relay
 	var back func()
-	pair := startSleepPair(t, func(c *party.Config) {
+	pair := newPartyPair(t, func(c *party.Config) {
 		c.Jobs.PollAfter, c.Jobs.PollEvery = time.Second, time.Second
+		allowShell(c)
 		if c.NodeID == hostNode {
 			front, back, _ = databaseBehind(t, c)
 		}
 	})
-	jobID := pair.guest.submit(sleepFor(t, 5*time.Second, nil))
+	for _, n := range []*testParty{pair.guest, pair.host} {
+		n.start()
+		n.registerShell("Run", "first", "out", "model")
+	}
+	gate := filepath.Join(t.TempDir(), "gate")
+	jobID := pair.guest.submit(shellJob(t, map[string]string{"a": gate}))
+	db := pair.host.database()
 	require.Eventually(t, func() bool { // its container has started
-		tasks, err := pair.host.database().Tasks(t.Context(), jobID)
+		tasks, err := db.Tasks(t.Context(), jobID)
 		return err == nil && tasks[0].ContainerID != "" && tasks[0].State == bfia.TaskRunning
 	}, time.Minute, 50*time.Millisecond)
 	front.Cut()
+	require.NoError(t, os.WriteFile(gate, nil, 0o600))
 
 	atHost := expectedWait{kind: bfia.WaitsForDatabase, node: hostNode,
 		words: "the database does not answer", workflow: workflows.ParticipantJobID(jobID)}

@@ -2,6 +2,7 @@ package system
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -66,10 +67,16 @@ func TestTemporalStoresNoSecrets(t *testing.T) {
 			}
 			found := 0
 			require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+				if errors.Is(err, fs.ErrNotExist) {
+					return nil
+				}
 				if err != nil || d.IsDir() {
 					return err
 				}
 				content, err := os.ReadFile(path)
+				if errors.Is(err, fs.ErrNotExist) {
+					return nil // Temporal has just removed it
+				}
 				found += bytes.Count(content, []byte(canaryWord))
 				return err
 			}))
@@ -86,13 +93,20 @@ func TestTemporalStoresNoSecrets(t *testing.T) {
 // replays its histories, which need both keys.
 func TestKeyRotation(t *testing.T) {
 	t.Parallel()
-	pair := startSleepPair(t, keysOf(t, codec.AES256GCM))
-	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(3), "s2": seconds(0)}, nil))
+	withKeys := keysOf(t, codec.AES256GCM)
+	pair := newPartyPair(t, func(cfg *party.Config) { withKeys(cfg); allowShell(cfg) })
 	for _, n := range []*testParty{pair.guest, pair.host} {
-		require.Eventually(t, func() bool { return strings.Contains(n.log(jobID, "s1"), "sleeping") },
-			time.Minute, 50*time.Millisecond)
+		n.start()
+		n.registerShell("Run", "first", "out", "model")
+	}
+	gate := filepath.Join(t.TempDir(), "gate")
+	jobID := pair.guest.submit(shellJob(t, map[string]string{"a": gate}))
+	for _, n := range []*testParty{pair.guest, pair.host} {
+		n.awaitLog(jobID, "a", "first")
 		addKey(t, n.cfg.Temporal.Encryption.KeysDir, "k2", codec.SM4GCM)
 	}
+	time.Sleep(2 * time.Second) // at least: a party reads its keys again once a second
+	require.NoError(t, os.WriteFile(gate, nil, 0o600))
 	for _, n := range []*testParty{pair.guest, pair.host} {
 		requireSuccess(t, n.awaitJob(jobID, time.Minute, isFinished))
 		keys := n.keysInHistory(workflows.ParticipantJobID(jobID))
@@ -147,18 +161,19 @@ func TestUnknownKey(t *testing.T) {
 // TestEncryptionOfRunningJob begins to encrypt while a job runs: what was stored before stays readable.
 func TestEncryptionOfRunningJob(t *testing.T) {
 	t.Parallel()
-	pair := newPartyPair(t, nil)
+	pair := newPartyPair(t, allowShell)
 	stop := pair.guest.start()
 	pair.host.start()
 	for _, n := range []*testParty{pair.guest, pair.host} {
-		n.register(sleepProvider(t), bfia.DeviceProcess)
+		n.registerShell("Run", "first", "out", "model")
 	}
-	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(3), "s2": seconds(0)}, nil))
-	require.Eventually(t, func() bool { return strings.Contains(pair.guest.log(jobID, "s1"), "sleeping") },
-		time.Minute, 50*time.Millisecond)
+	gate := filepath.Join(t.TempDir(), "gate")
+	jobID := pair.guest.submit(shellJob(t, map[string]string{"a": gate}))
+	pair.guest.awaitLog(jobID, "a", "first")
 	stop()
 	keysOf(t, codec.AES256GCM)(pair.guest.cfg)
 	pair.guest.start()
+	require.NoError(t, os.WriteFile(gate, nil, 0o600))
 	requireSuccess(t, pair.guest.awaitJob(jobID, time.Minute, isFinished))
 	keys := pair.guest.keysInHistory(workflows.ParticipantJobID(jobID))
 	assert.Positive(t, keys[""])

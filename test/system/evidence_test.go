@@ -43,7 +43,7 @@ func TestEvidenceOfTwoParties(t *testing.T) {
 	out, err := pair.host.hutong("job", "approve", "--yes", jobID)
 	require.NoError(t, err, out)
 	requireSuccess(t, pair.guest.awaitJob(jobID, 3*time.Minute, isFinished))
-	requireSuccess(t, pair.host.awaitJob(jobID, 10*time.Second, isFinished))
+	requireSuccess(t, pair.host.awaitJob(jobID, time.Minute, isFinished))
 	for _, n := range []*testParty{pair.guest, pair.host} {
 		db := n.database()
 		require.Eventually(t, func() bool {

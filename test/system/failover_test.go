@@ -28,7 +28,7 @@ func TestDatabaseFailsOver(t *testing.T) {
 		}
 	})
 	standby := storetest.StartServer(t, primary)
-	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(3),
+	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(10),
 		"s2": map[string]any{"seconds": 0, "write_mib": 1}}, nil))
 	pair.guest.awaitJob(jobID, time.Minute, isTaskRunning("s1"))
 
@@ -47,7 +47,7 @@ func TestDatabaseFailsOver(t *testing.T) {
 			"the audit trail of this party can't be written, so nothing was done; try again later"}, a.Text())
 		require.NotEmpty(t, a.Header.Get("Retry-After"))
 		return true
-	}, 20*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	// The guest's part ends, and the host can't record its own.
 	pair.guest.awaitJob(jobID, time.Minute, func(s bfia.JobStatus) bool {
 		for _, p := range s.Tasks[0].Parties {

@@ -23,17 +23,18 @@ func TestStop(t *testing.T) {
 	t.Parallel()
 	pair := startSleepPair(t, nil)
 	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(60), "s2": seconds(0)}, nil))
-	pair.guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
+	pair.guest.awaitJob(jobID, time.Minute, isTaskRunning("s1"))
 	pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
-	s := pair.guest.awaitJob(jobID, 20*time.Second, isFinished)
+	s := pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.Contains(t, s.Reason, "stopped by "+guestNode)
 	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State, "the running task is FAILED")
 	require.Equal(t, bfia.TaskReady, s.Tasks[1].State, "the task that had not started stays READY")
 	for _, n := range []*testParty{pair.guest, pair.host} {
-		n.awaitJob(jobID, 20*time.Second, isFinished)
+		n.awaitJob(jobID, time.Minute, isFinished)
 		requireNoContainers(t, n, jobID, bfia.DeviceProcess)
 	}
 	// Stopping it again after its end changes nothing.
+	s = pair.guest.status(jobID) // with what was recorded after the end
 	pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
 	require.Equal(t, s, pair.guest.status(jobID))
 }
@@ -44,7 +45,7 @@ func TestFailure(t *testing.T) {
 	pair := startSleepPair(t, nil)
 	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(60), "s2": seconds(0)},
 		map[string]map[string]any{"host": {"s1": map[string]any{"seconds": 1, "exit_code": 3}}}))
-	s := pair.guest.awaitJob(jobID, 30*time.Second, isFinished)
+	s := pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	for _, word := range []string{"s1", hostNode, "host.0", "exit code 3"} {
 		require.Contains(t, s.Reason, word)
 	}
@@ -55,7 +56,7 @@ func TestFailure(t *testing.T) {
 			Hint: "ask " + hostNode + " for its log of the task"},
 		s.Failure,
 	)
-	at := pair.host.awaitJob(jobID, 30*time.Second, isFinished)
+	at := pair.host.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(t, s.Reason, at.Reason)
 	require.Equal(t, "hutong job logs "+jobID+" --task s1 --role host.0",
 		strings.TrimPrefix(at.Failure.Hint, "read its log: "))
@@ -80,7 +81,7 @@ func TestFailureNamesTheCause(t *testing.T) {
 		"guest": {"s1": map[string]any{"seconds": 0.5, "exit_code": 69}},
 		"host":  {"s1": map[string]any{"seconds": 4, "exit_code": 3}}}))
 	for _, n := range []*testParty{pair.guest, pair.host} {
-		s := n.awaitJob(jobID, 30*time.Second, isFinished)
+		s := n.awaitJob(jobID, time.Minute, isFinished)
 		require.True(t, strings.HasPrefix(s.Reason, "task s1 failed at "+hostNode+" (host.0): exit code 3"),
 			s.Reason)
 		require.Equal(t, bfia.FailedExit, s.Failure.Kind)
@@ -130,7 +131,7 @@ func TestWorkflowTerminated(t *testing.T) {
 	}, time.Minute, 100*time.Millisecond)
 	requireNoContainers(t, pair.host, jobID, bfia.DeviceProcess)
 	pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
-	pair.guest.awaitJob(jobID, 30*time.Second, isFinished)
+	pair.guest.awaitJob(jobID, time.Minute, isFinished)
 }
 
 // TestRunnerGone assigns a task to a runner that was online a moment ago and does not take it. Another runner
@@ -153,7 +154,7 @@ func TestRunnerGone(t *testing.T) {
 		),
 	)
 	jobID := pair.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil))
-	pair.host.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
+	pair.host.awaitJob(jobID, time.Minute, isTaskRunning("s1"))
 	stop := pair.host.startAs(party.Roles{Runner: true})
 	s := pair.guest.awaitJob(jobID, 2*time.Minute, isFinished)
 	require.Equal(t, bfia.TaskSuccess, s.Tasks[0].State)
@@ -179,7 +180,7 @@ func TestPartnerDown(t *testing.T) {
 	begun := time.Now()
 	env, status := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, document)
 	require.False(t, env.OK())
-	require.Less(t, time.Since(begun), 25*time.Second)
+	require.Less(t, time.Since(begun), 50*time.Second)
 	require.Equal(t, http.StatusBadGateway, status)
 	require.Contains(t, env.Text(), hostNode)
 	requireNoRows(t, pair.guest, jobID)
@@ -222,7 +223,7 @@ func requireNoRows(t *testing.T, n *testParty, jobID string) {
 		_, documentErr := db.Document(t.Context(), jobID)
 		return bfia.CodeOf(jobErr) == bfia.CodeNotFound && bfia.CodeOf(scheduleErr) == bfia.CodeNotFound &&
 			bfia.CodeOf(documentErr) == bfia.CodeNotFound
-	}, 20*time.Second, 100*time.Millisecond, "rows of job %s are left at %s", jobID, n.cfg.NodeID)
+	}, time.Minute, 100*time.Millisecond, "rows of job %s are left at %s", jobID, n.cfg.NodeID)
 }
 
 // TestSameJobTwice submits one job several times at once: it is created once, and every request succeeds.
@@ -242,7 +243,7 @@ func TestSameJobTwice(t *testing.T) {
 	}
 	group.Wait()
 	require.Equal(t, []string{"success", "success", "success", "success"}, answers)
-	requireSuccess(t, pair.guest.awaitJob(jobID, 30*time.Second, isFinished))
+	requireSuccess(t, pair.guest.awaitJob(jobID, time.Minute, isFinished))
 	require.Equal(t, jobID, pair.guest.submit(document), "submitted again after its end")
 
 	other := editJSON(t, document, func(f map[string]any) { f["flow_id"] = "another" })

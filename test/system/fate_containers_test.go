@@ -115,7 +115,7 @@ func TestFATEContainers(t *testing.T) {
 					require.Eventually(t, func() bool { // the log may be stored after the callback
 						log = n.log(jobID, task)
 						return strings.Contains(log, "system.transport=")
-					}, 20*time.Second, 50*time.Millisecond)
+					}, time.Minute, 50*time.Millisecond)
 					require.Contains(t, log,
 						fmt.Sprintf(`runtime.component.output.out={"name": "%s", "namespace": "%s-data-d"}`,
 							ids[task], node))

@@ -240,7 +240,7 @@ func (p *partyPair) requireFATESuccess(jobID string, within time.Duration) {
 		}
 	}
 	requireSuccess(p.t, status)
-	requireSuccess(p.t, p.host.awaitJob(jobID, 10*time.Second, isFinished))
+	requireSuccess(p.t, p.host.awaitJob(jobID, time.Minute, isFinished))
 }
 
 // TestFATEMixed runs FATE's PSI before the reference provider's SecureBoost, and the reverse.
@@ -305,7 +305,7 @@ func awaitLogOf(t *testing.T, jobID, task, want string, parties ...*testParty) {
 	require.Eventually(t, func() bool {
 		return slices.ContainsFunc(parties,
 			func(n *testParty) bool { return strings.Contains(n.log(jobID, task), want) })
-	}, 20*time.Second, 100*time.Millisecond, "the log of %s lacks %q", task, want)
+	}, time.Minute, 100*time.Millisecond, "the log of %s lacks %q", task, want)
 }
 
 // awaitDescendant waits until a process below another one has an argument, and returns its id.
@@ -325,7 +325,7 @@ func awaitDescendant(t *testing.T, pid int, argument string) (found int) {
 			}
 		}
 		return false
-	}, 30*time.Second, 20*time.Millisecond, "no process with %s below %d", argument, pid)
+	}, time.Minute, 20*time.Millisecond, "no process with %s below %d", argument, pid)
 	return found
 }
 

@@ -37,12 +37,15 @@ gate=$(get runtime.component.parameter.gate)
 while [ -n "$gate" ] && [ ! -e "$gate" ]; do sleep 0.05; done
 `
 
+// allowShell lets a party run shell scripts.
+func allowShell(cfg *party.Config) {
+	cfg.Runner.Process.Allow = append(cfg.Runner.Process.Allow, "/bin/sh")
+}
+
 // shellParties starts a guest and a host that may run shell scripts, and registers the component Run.
 func shellParties(t *testing.T) *partyPair {
 	t.Helper()
-	pair := newPartyPair(t, func(cfg *party.Config) {
-		cfg.Runner.Process.Allow = append(cfg.Runner.Process.Allow, "/bin/sh")
-	})
+	pair := newPartyPair(t, allowShell)
 	for _, n := range []*testParty{pair.guest, pair.host} {
 		n.start()
 		n.registerShell("Run", "first", "out", "model")

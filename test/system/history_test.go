@@ -3,6 +3,7 @@ package system
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/history/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
@@ -41,15 +43,20 @@ func replayHistories(t *testing.T, cfg *party.Config) {
 	require.NoError(t, err)
 	for _, e := range list.Executions {
 		var h history.History
+		deleted := false
 		events := c.GetWorkflowHistory(ctx, e.Execution.WorkflowId, e.Execution.RunId, false,
 			enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 		for events.HasNext() {
 			event, err := events.Next()
+			var gone *serviceerror.NotFound
+			if deleted = errors.As(err, &gone); deleted {
+				break // the list still has a workflow that a test has deleted
+			}
 			require.NoError(t, err)
 			h.Events = append(h.Events, event)
 		}
-		if len(h.Events) < 3 {
-			continue // it has not started, such as the next housekeeping
+		if deleted || len(h.Events) < 3 {
+			continue // or it has not started, such as the next housekeeping
 		}
 		r, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{
 			DataConverter: options.DataConverter, FailureConverter: options.FailureConverter})

@@ -63,7 +63,7 @@ func TestImageTagMovedWhileJobRuns(t *testing.T) {
 	require.NoError(t, err)
 	machine.start()
 	jobID := b.submit(b.document(nil, 5, 0))
-	b.awaitJob(jobID, time.Minute, isTaskRunning("s1"))
+	b.countByRunner([]string{jobID}) // its container exists
 
 	var layer bytes.Buffer
 	require.NoError(t, tar.NewWriter(&layer).Close())

@@ -149,7 +149,9 @@ func TestMetrics(t *testing.T) {
 	require.Eventually(t, func() bool { // control workers read the rows at most every ten seconds
 		g, h = scrape(t, guestOps), scrape(t, hostOps["control"])
 		const read = "hutong_rows_read_timestamp_seconds{}"
-		return g[read] > ended && h[read] > ended
+		// A job may end by the callbacks of its containers, before these exit.
+		const exits = "hutong_callbacks_total{outcome=accepted,source=exit}"
+		return g[read] > ended && h[read] > ended && g[exits] == 2 && scrape(t, all...)[exits] == 2
 	}, time.Minute, 200*time.Millisecond)
 	h = scrape(t, all...)
 	for name, value := range map[string]scraped{"hutong_jobs{side=scheduler,state=running}": g,

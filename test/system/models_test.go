@@ -73,7 +73,7 @@ func testModelOfEarlierJob(t *testing.T, device bfia.Device, change func(*party.
 	require.NoError(t, err)
 	trained := guest.submit(document)
 	requireSuccess(t, guest.awaitJob(trained, 2*time.Minute, isFinished))
-	requireSuccess(t, host.awaitJob(trained, 20*time.Second, isFinished))
+	requireSuccess(t, host.awaitJob(trained, time.Minute, isFinished))
 
 	const task = "hetero_secureboost_1"
 	model := trained + ":" + task

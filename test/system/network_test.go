@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/network"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"hutong/internal/party"
@@ -42,7 +44,7 @@ func TestNetworkIsCreatedAgain(t *testing.T) {
 		for _, path := range []string{"/v1/platform/schedule/task/callback", "/v1/interconn/chan/peek"} {
 			_, port, err := net.SplitHostPort(guest.Containers.Listen)
 			require.NoError(t, err)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			a, _ := apiclient.Send(ctx, http.MethodPost, "http://"+net.JoinHostPort(host, port)+path,
 				[]byte("{}"))
 			cancel()
@@ -55,20 +57,23 @@ func TestNetworkIsCreatedAgain(t *testing.T) {
 	first := gateway()
 	require.NotEmpty(t, first)
 	// A gate that has just started looks for an unknown caller for some seconds before it refuses it.
-	require.Eventually(t, func() bool { return serves(first) }, 30*time.Second, 200*time.Millisecond,
+	require.Eventually(t, func() bool { return serves(first) }, time.Minute, 200*time.Millisecond,
 		"containers can't reach the party")
 
-	// Another network takes the addresses of the first one.
-	require.NoError(t, cli.NetworkRemove(t.Context(), name))
+	// Another network takes the addresses of the first one, unless the party is faster.
 	subnet := &net.IPNet{IP: net.ParseIP(first).Mask(net.CIDRMask(24, 32)), Mask: net.CIDRMask(24, 32)}
 	const other = "hutong-test-taken"
-	_, err := cli.NetworkCreate(t.Context(), other, network.CreateOptions{IPAM: &network.IPAM{
-		Config: []network.IPAMConfig{{Subnet: subnet.String()}}}})
-	require.NoError(t, err)
 	t.Cleanup(func() { _ = cli.NetworkRemove(context.WithoutCancel(t.Context()), other) })
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		err := cli.NetworkRemove(t.Context(), name)
+		require.True(c, err == nil || cerrdefs.IsNotFound(err), err)
+		_, err = cli.NetworkCreate(t.Context(), other, network.CreateOptions{IPAM: &network.IPAM{
+			Config: []network.IPAMConfig{{Subnet: subnet.String()}}}})
+		require.NoError(c, err)
+	}, time.Minute, 10*time.Millisecond)
 
 	require.Eventually(t, func() bool {
 		second := gateway()
 		return second != "" && second != first && serves(second)
-	}, 30*time.Second, 200*time.Millisecond, "containers can't reach the party at the new network")
+	}, time.Minute, 200*time.Millisecond, "containers can't reach the party at the new network")
 }

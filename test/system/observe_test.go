@@ -214,14 +214,15 @@ func TestObserve(t *testing.T) {
 			require.NotEmpty(t, panel.Targets, panel.Title)
 			for _, target := range panel.Targets {
 				require.Contains(t, target.Expr, `party=~"$party"`, panel.Title)
-				v, _ := prometheus.query(values.Replace(target.Expr))
-				numbers := 0
-				for _, r := range v.Result {
-					if r.Value[1] != "NaN" { // the quantile of a histogram that did not rise
-						numbers++
+				require.Eventually(t, func() bool { // a scrape that takes over a second fails
+					v, _ := prometheus.query(values.Replace(target.Expr))
+					for _, r := range v.Result {
+						if r.Value[1] != "NaN" { // the quantile of a histogram that did not rise
+							return true
+						}
 					}
-				}
-				require.Positive(t, numbers, "%s, panel %q has no data: %s", file, panel.Title,
+					return false
+				}, time.Minute, 100*time.Millisecond, "%s, panel %q has no data: %s", file, panel.Title,
 					target.Expr)
 			}
 		}
@@ -233,17 +234,21 @@ func TestObserve(t *testing.T) {
 	require.Positive(t, ended[hostNode])
 
 	for _, rule := range readAlerts(t) {
-		v, _ := prometheus.query(rule.Expr)
 		if rule.Alert != "HutongDiskFull" { // which depends on this machine
-			require.Empty(t, v.Result, "%s would fire although all is well", rule.Alert)
+			require.Eventually(t, func() bool { // a rule waits for minutes before it fires
+				v, _ := prometheus.query(rule.Expr)
+				return len(v.Result) == 0
+			}, time.Minute, 100*time.Millisecond, "%s would fire although all is well", rule.Alert)
 		}
 		left, _, _ := strings.Cut(rule.Expr, " and ")
 		for _, comparison := range []string{" > ", " < ", " == "} {
 			left, _, _ = strings.Cut(left, comparison)
 		}
-		v, _ = prometheus.query(left)
 		if rule.Alert != "HutongSilentRunner" { // its state has no series unless a runner is silent
-			require.NotEmpty(t, v.Result, "%s watches nothing: %s", rule.Alert, left)
+			require.Eventually(t, func() bool {
+				v, _ := prometheus.query(left)
+				return len(v.Result) > 0
+			}, time.Minute, 100*time.Millisecond, "%s watches nothing: %s", rule.Alert, left)
 		}
 	}
 	var loaded struct {

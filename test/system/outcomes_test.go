@@ -23,7 +23,7 @@ func TestOutcomes(t *testing.T) {
 	failed := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(0), "s2": seconds(1)},
 		map[string]map[string]any{"host": {"s2": map[string]any{"seconds": 0, "exit_code": 3}}}))
 	stopped := pair.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(60)}, nil))
-	pair.guest.awaitJob(stopped, 30*time.Second, isTaskRunning("s1"))
+	pair.guest.awaitJob(stopped, time.Minute, isTaskRunning("s1"))
 	pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+stopped+`"}`), nil)
 
 	for _, c := range []struct {
@@ -40,12 +40,13 @@ func TestOutcomes(t *testing.T) {
 		for _, n := range []*testParty{pair.guest, pair.host} {
 			s := n.awaitJob(c.job, time.Minute, isFinished)
 			require.Equal(t, c.outcome, s.Outcome)
+			// The list has the party's own rows, which may end after the scheduler's.
+			n.requireWorkflowStatus(workflows.ParticipantJobID(c.job), c.status, c.outcome)
 			row := n.listed(c.job, url.Values{})
 			require.Equal(t, c.outcome, row.Outcome, "at %s", n.cfg.NodeID)
 			require.Equal(t, c.reason, row.Reason, "at %s", n.cfg.NodeID)
 			require.Equal(t, c.outcome == bfia.OutcomeSuccess, row.Failure == nil)
 			require.ElementsMatch(t, []string{guestNode, hostNode}, row.Parties)
-			n.requireWorkflowStatus(workflows.ParticipantJobID(c.job), c.status, c.outcome)
 		}
 		pair.guest.requireWorkflowStatus(workflows.SchedulerJobID(c.job), c.status, c.outcome)
 		require.Equal(t, []string{c.job},
@@ -90,6 +91,9 @@ func TestRefusedSubmission(t *testing.T) {
 	require.Equal(t, bfia.OutcomeFailed, first.Outcome)
 	pair.guest.requireWorkflowStatus(workflows.SchedulerJobID(id), enums.WORKFLOW_EXECUTION_STATUS_FAILED,
 		bfia.OutcomeFailed)
+	pair.guest.requireWorkflowStatus(workflows.ParticipantJobID(id), enums.WORKFLOW_EXECUTION_STATUS_FAILED,
+		bfia.OutcomeFailed)
+	first = pair.guest.status(id) // with what was recorded after the end
 
 	stopHost() // a repeated submission starts nothing, and needs no partner
 	require.Equal(t, id, pair.guest.submit(document))

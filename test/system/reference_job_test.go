@@ -12,6 +12,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/client"
 	"github.com/stretchr/testify/require"
 	temporal "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
@@ -55,7 +56,7 @@ func TestReferenceJob(t *testing.T) {
 					host := pair.guest
 					if apart {
 						host = pair.host
-						requireSuccess(t, host.awaitJob(jobID, 10*time.Second, isFinished))
+						requireSuccess(t, host.awaitJob(jobID, time.Minute, isFinished))
 					}
 					requireResults(t, pair.guest, host, jobID)
 					requireNoContainers(t, pair.guest, jobID, device)
@@ -122,15 +123,19 @@ func readIDs(t *testing.T, csv string) []string {
 // requireNoContainers waits until a job has neither containers nor container folders at a party.
 func requireNoContainers(t *testing.T, n *testParty, jobID string, device bfia.Device) {
 	t.Helper()
+	var cli *client.Client
+	if device != bfia.DeviceProcess {
+		cli = dockerClient(t)
+	}
 	require.Eventually(t, func() bool {
 		if device == bfia.DeviceProcess {
 			left, err := filepath.Glob(filepath.Join(n.cfg.DataDir, "runs", "*"+jobID+"*"))
 			return err == nil && len(left) == 0
 		}
 		ofJob := container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("name", jobID))}
-		left, err := dockerClient(t).ContainerList(t.Context(), ofJob)
+		left, err := cli.ContainerList(t.Context(), ofJob)
 		return err == nil && len(left) == 0
-	}, 20*time.Second, 100*time.Millisecond, "containers of job %s are left at %s", jobID, n.cfg.NodeID)
+	}, time.Minute, 100*time.Millisecond, "containers of job %s are left at %s", jobID, n.cfg.NodeID)
 }
 
 // requireWorkflowSuccess checks the result of a workflow and its search attribute for the state.

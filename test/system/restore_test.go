@@ -311,7 +311,7 @@ func testRestore(t *testing.T, s restoreScenario) {
 	}
 
 	quick := sleepJob(t, 1, map[string]any{"s1": map[string]any{"seconds": 0, "write_mib": 1}}, nil)
-	long := sleepJob(t, 2, map[string]any{"s1": seconds(10), "s2": seconds(1)}, nil)
+	long := sleepJob(t, 2, map[string]any{"s1": seconds(20), "s2": seconds(1)}, nil)
 	before := guest.submit(quick)
 	requireSuccess(t, guest.awaitJob(before, time.Minute, isFinished))
 	during := guest.submit(long)

@@ -311,7 +311,8 @@ func TestRunners(t *testing.T) {
 		assert.Equal(t, want, host, task)
 		assert.Equal(t, 1, attempt, task)
 	}
-	assert.Equal(t, bfia.RunnerDrained, b.runners()[gpu.id].State)
+	assert.Eventually(t, func() bool { return b.runners()[gpu.id].State == bfia.RunnerDrained }, time.Minute,
+		50*time.Millisecond, "reservations are released shortly after the job's end")
 	b.release(jobs)
 
 	t.Log("an added runner takes its share without configuration elsewhere")

@@ -84,7 +84,7 @@ func TestThousandTasks(t *testing.T) {
 				}
 				in.Plan.Tasks = append(in.Plan.Tasks, task)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			run, err := c.ExecuteWorkflow(
 				ctx,

@@ -28,9 +28,9 @@ func TestDevAsUnknownUser(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	require.NoError(t, os.Chmod(dir, 0o777))
 	for _, name := range []string{"hutong", "provider"} {
-		program, err := os.ReadFile(testenv.Binary(t, name))
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), program, 0o755))
+		// Written by this process, it could not run while one that another test has just forked holds it.
+		out, err := exec.Command("cp", testenv.Binary(t, name), filepath.Join(dir, name)).CombinedOutput()
+		require.NoError(t, err, "%s", out)
 		require.NoError(t, os.Chmod(filepath.Join(dir, name), 0o755))
 	}
 	port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }

@@ -23,6 +23,7 @@ import (
 	"hutong/activities/driver/drivertest"
 	"hutong/activities/driver/kubernetes"
 	"hutong/bfia"
+	"hutong/test/testenv/ports"
 )
 
 // manual is a driver with a container whose kubelet the test replaces.
@@ -422,9 +423,11 @@ func TestKubernetesReconnects(t *testing.T) {
 	config, err := clientcmd.LoadFromFile(kubeconfig)
 	require.NoError(t, err)
 	server := config.Clusters["test"].Server
+	address, err := ports.Address() // the kernel gives it to no connection while the relay is cut
+	require.NoError(t, err)
 	relay := &drivertest.Relay{
 		Network: "tcp",
-		Address: "127.0.0.1:0",
+		Address: address,
 		Target:  strings.TrimPrefix(server, "https://"),
 	}
 	relay.Listen(t)

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -57,10 +58,7 @@ func newTransportProcess(t *testing.T) *transportProcess {
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "failed to build hutong: %s", out)
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	p.address = l.Addr().String()
-	require.NoError(t, l.Close())
+	p.address = stableAddress(t)
 
 	t.Cleanup(func() {
 		p.kill()
@@ -70,6 +68,21 @@ func newTransportProcess(t *testing.T) *transportProcess {
 	})
 	p.start()
 	return p
+}
+
+// stableAddress returns a free address that stays free while the transport is down. The kernel could give a
+// port of its own range to any connection, even to one of those that wait for the transport.
+func stableAddress(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12_000+mathrand.IntN(10_000)))
+		if err == nil {
+			require.NoError(t, l.Close())
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 func (p *transportProcess) start() {
@@ -142,7 +155,7 @@ func TestTransportRestarts(t *testing.T) {
 		// At least one message passes between two restarts.
 		before := passed.Load()
 		require.Eventually(
-			t, func() bool { return passed.Load() > before || t.Failed() }, 30*time.Second, time.Millisecond,
+			t, func() bool { return passed.Load() > before || t.Failed() }, time.Minute, time.Millisecond,
 		)
 		p.kill()
 		p.start()

@@ -485,7 +485,7 @@ func TestOpenStoreUsesTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err = s.Read(ctx, "n/x"); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Fatalf("got %v, want a refusal of the unknown certificate", err)
