@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"hutong/activities"
@@ -64,6 +65,7 @@ func (c controlWorker) execute(name string, in any) error {
 	suite.SetLogger(log.NewStructuredLogger(quiet))
 	env := suite.NewTestWorkflowEnvironment()
 	env.SetTestTimeout(time.Minute)
+	env.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute})
 	env.RegisterActivity(c.scheduler)
 	env.RegisterActivity(c.participant)
 	env.ExecuteWorkflow(func(ctx workflow.Context) error {

@@ -59,7 +59,8 @@ func replayHistories(t *testing.T, cfg *party.Config) {
 			continue // or it has not started, such as the next housekeeping
 		}
 		r, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{
-			DataConverter: options.DataConverter, FailureConverter: options.FailureConverter})
+			DataConverter: options.DataConverter, FailureConverter: options.FailureConverter,
+			DisableDeadlockDetection: true}) // its second is short on a busy machine
 		require.NoError(t, err)
 		hutongworker.RegisterWorkflows(r)
 		require.NoError(t, r.ReplayWorkflowHistory(quiet, &h), "%s in %s", e.Execution.WorkflowId, namespace)
