@@ -298,15 +298,25 @@ func (f *federation) partnerIDs(n int) (nodes []string) {
 // ownID returns the party's id, as the partner of another one.
 func (f *federation) ownID() []string { return []string{f.deployment.guest} }
 
-// startRealPair starts two parties that are each other's partner, each with a Temporal server of its own. The
+// startRealPair starts two parties, as startPair does, and measures what they take without jobs.
+func startRealPair(ctx context.Context, o options) ([]*federation, error) {
+	pair, err := startPair(ctx, o, func(*federation) {})
+	if err == nil {
+		_, err = pair[1].idle(ctx, o)
+	}
+	return pair, err
+}
+
+// startPair starts two parties that are each other's partner, each with a Temporal server of its own. The
 // caller must stop both, even after an error.
-func startRealPair(ctx context.Context, o options) (pair []*federation, err error) {
+func startPair(ctx context.Context, o options, set func(*federation)) (pair []*federation, err error) {
 	for range 2 {
 		f, err := newFederation(ctx, o)
 		pair = append(pair, f)
 		if err != nil {
 			return pair, err
 		}
+		set(f)
 	}
 	for i, f := range pair {
 		other := pair[1-i]
@@ -316,8 +326,7 @@ func startRealPair(ctx context.Context, o options) (pair []*federation, err erro
 			return pair, err
 		}
 	}
-	_, err = pair[1].idle(ctx, o)
-	return pair, err
+	return pair, nil
 }
 
 // awaitEnd waits until a job has ended at a party.

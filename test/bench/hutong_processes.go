@@ -23,6 +23,8 @@ type processes struct {
 	temporal string // the address of the server
 	started  []*exec.Cmd
 	kinds    []string // of each started process: its command
+	watched  bool     // they serve metrics
+	metrics  []string // of each started process: the address of its metrics, or ""
 }
 
 // startProcesses starts a Temporal server in a new folder. The caller must stop the processes, even after an
@@ -56,10 +58,18 @@ func (p *processes) start(args ...string) error {
 	cmd := exec.Command(p.hutong, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	cmd.Stdout, cmd.Stderr = log, log
+	address := ""
+	if p.watched && args[0] != "temporal" {
+		if address, err = ports.Address(); err != nil {
+			return err
+		}
+		cmd.Env = append(os.Environ(), "HUTONG_OPS_LISTEN="+address)
+	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
 	p.started, p.kinds = append(p.started, cmd), append(p.kinds, args[0])
+	p.metrics = append(p.metrics, address)
 	return nil
 }
 

@@ -18,6 +18,8 @@
 //   - transport: messages between two parties, against two bare HTTP hops;
 //   - capacity: what the program predicts that jobs need, against what they take;
 //   - security: the reference job between parties with all security on, against parties with all of it off;
+//   - soak: memory, goroutines, files and databases of two parties while jobs run for half an hour; not
+//     measured by default;
 //   - peer: the reference job on FATE-Flow 2.2.0; not measured by default;
 //   - fate: a job of FATE's own components on FATE-Flow 2.2.0; not measured by default.
 package main
@@ -52,7 +54,7 @@ type options struct {
 	capacityWork     int // of the jobs of a measurement, in tasks at parties
 	capacityIdle     time.Duration
 	messages         int // of 1 MB
-	fairFor          time.Duration
+	fairFor, soak    time.Duration
 	costs            string // a file
 	ended            int
 	hutong, provider string
@@ -85,6 +87,7 @@ var sections = []section{
 	{"security", true, measureSecurity},
 	{"transport", true, measureTransport},
 	{"capacity", true, measureCapacity},
+	{"soak", false, measureSoak},
 	{"peer", false, measurePeer},
 	{"fate", false, measureFATE},
 }
@@ -107,6 +110,7 @@ func main() {
 	flag.IntVar(&o.stored, "stored", 10_000, "jobs in the store while reads are measured")
 	flag.IntVar(&o.ended, "ended", 100_000, "ended jobs in the store while the store alone is measured")
 	flag.IntVar(&o.waiting, "waiting", 10_000, "jobs that wait while the queue is measured")
+	flag.DurationVar(&o.soak, "soak", 30*time.Minute, "how long the section soak takes")
 	flag.StringVar(&o.database, "database", "",
 		"URL of an empty PostgreSQL database whose reads are measured too: postgres://...")
 	flag.StringVar(&o.hutong, "hutong", "",
@@ -123,6 +127,7 @@ func main() {
 	o.capacityWork, o.capacityIdle, o.messages, o.fairFor = 2000, 20*time.Second, 300, 10*time.Second
 	if *quick {
 		o.capacityWork, o.capacityIdle, o.messages, o.fairFor = 60, 2*time.Second, 10, time.Second
+		o.soak = min(o.soak, time.Minute)
 		o.runs, o.rounds, o.stored, o.waiting, o.partners, o.ended = 3, 1, 1000, 200, 200, 3000
 		*many, *tasks, *jobs, *parties = "5", "10,50", "5,20", "3,20"
 	}

@@ -148,6 +148,7 @@ type federation struct {
 	silent     bool               // some of them never answer
 	next       atomic.Int64
 	idleShare  map[string]float64 // of a core that a process takes without jobs, by its kind
+	retention  time.Duration      // of jobs; 0: for ever
 }
 
 // startFederation starts a party with a number of partners, of which some may be silent. The caller must stop
@@ -195,6 +196,7 @@ func (f *federation) startParty(ctx context.Context, routes map[string]any) erro
 		"partners":   map[string]any{"plain_listen": f.listen[1]},
 		"transport":  map[string]any{"listen": f.listen[3], "partner_plain_listen": f.listen[4]},
 		"temporal":   map[string]any{"address": f.temporal},
+		"jobs":       map[string]any{"retention": f.retention.String()},
 		"routes":     routes,
 		"runner": map[string]any{"slots": manySlots, "docker": map[string]any{"enabled": "false"},
 			"process": map[string]any{"allow": []string{exitProgram, sleepProgram}}},
