@@ -169,7 +169,8 @@ func measureDatabase(ctx context.Context, o options, d *deployment, into *report
 	return nil
 }
 
-func storedID(i int) string { return fmt.Sprintf("%021d", i) }
+// storedID returns an id of the form that Hutong gives jobs, beginning with the time.
+func storedID(i int) string { return storedAt(i).Format("20060102150405") + "0000000" }
 
 func storedAt(i int) time.Time {
 	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(i) * time.Second)

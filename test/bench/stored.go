@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -142,11 +143,11 @@ func (s storedCase) acts(db *store.Store) []storedAct {
 	page := func(name string, filter func(stored int) store.JobFilter) storedAct {
 		read := func(ctx context.Context, _, stored int) error {
 			f := filter(stored)
-			f.Limit = 100
+			f.Limit = cmp.Or(f.Limit, 100)
 			_, err := db.Jobs(ctx, f)
 			return err
 		}
-		return storedAct{name: "a page of 100 of the list: " + name, do: read}
+		return storedAct{name: "a page of the list: " + name, do: read}
 	}
 	always := func(f store.JobFilter) func(int) store.JobFilter {
 		return func(int) store.JobFilter { return f }
@@ -159,7 +160,7 @@ func (s storedCase) acts(db *store.Store) []storedAct {
 			cursor := store.JobCursor{CreatedAt: storedAt(stored / 2), JobID: storedID(stored / 2)}
 			return store.JobFilter{Before: &cursor}
 		}),
-		page("of a flow", always(store.JobFilter{FlowID: &flow})),
+		page("10 of a flow", always(store.JobFilter{FlowID: &flow, Limit: 10})), // so many has a flow of few jobs
 		page("the running ones", always(store.JobFilter{States: []bfia.JobState{bfia.JobRunning}})),
 		page("the ended ones", always(store.JobFilter{States: []bfia.JobState{bfia.JobFinished}})),
 		page("the failed ones", always(store.JobFilter{Outcomes: []bfia.Outcome{bfia.OutcomeFailed}})),
