@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -339,6 +340,31 @@ func manifestOf(t *testing.T, archive []byte) (manifest []byte) {
 	editArchive(t, archive, func(files map[string][]byte) { manifest = files["manifest.json"] })
 	require.NotEmpty(t, manifest)
 	return manifest
+}
+
+// TestManifestOfMillions imports archives of some kilobytes, unsigned, of which the manifest alone would fill
+// the memory once it is decoded.
+func TestManifestOfMillions(t *testing.T) {
+	p := newParty(t)
+	for _, repeated := range []string{`{"parts":[%s{}]}`, `{"parts":[{"files":[%s{}]}]}`} {
+		text := fmt.Sprintf(repeated, strings.Repeat("{},", 4<<20))
+		var archive bytes.Buffer
+		w := zip.NewWriter(&archive)
+		entry, err := w.Create("manifest.json")
+		require.NoError(t, err)
+		_, err = io.WriteString(entry, text)
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		require.Less(t, archive.Len(), 64<<10)
+
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		p.bad(post(bfia.PathModelImport+"?unsigned=true", archive.Bytes()), 400, bfia.CodeBadRequest,
+			"archive: manifest.json has more than")
+		runtime.ReadMemStats(&after)
+		// The text itself is read into a growing buffer.
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(len(text))*8, "bytes allocated")
+	}
 }
 
 // TestExportAndImport brings an exported model back after it is deleted, and refuses archives that are not

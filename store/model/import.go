@@ -23,6 +23,8 @@ const (
 	maxManifest = 16 << 20
 	maxProof    = 1 << 20 // of the signature and of the certificates
 	maxFiles    = 10000
+	// maxValues bounds the values of a manifest: three for each file, and the job's document and parameters.
+	maxValues = 250_000
 )
 
 // Importing is how an archive is imported.
@@ -132,6 +134,9 @@ func (m *Models) openArchive(r io.ReaderAt, size int64, how Importing) (*archive
 func (a *archive) readManifest() (err error) {
 	if a.text, err = a.read(manifestName, maxManifest); err != nil {
 		return err
+	}
+	if err := zipfile.CheckJSON(a.text, maxValues); err != nil {
+		return badArchive("%s %v", manifestName, err)
 	}
 	if err := json.Unmarshal(a.text, &a.Manifest); err != nil {
 		return badArchive("%s: %v", manifestName, err)
