@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -341,6 +343,31 @@ func manifestOf(t *testing.T, archive []byte) (manifest []byte) {
 	return manifest
 }
 
+// TestManifestOfMillions imports archives of some kilobytes, unsigned, of which the manifest alone would fill
+// the memory once it is decoded.
+func TestManifestOfMillions(t *testing.T) {
+	p := newParty(t)
+	for _, repeated := range []string{`{"parts":[%s{}]}`, `{"parts":[{"files":[%s{}]}]}`} {
+		text := fmt.Sprintf(repeated, strings.Repeat("{},", 4<<20))
+		var archive bytes.Buffer
+		w := zip.NewWriter(&archive)
+		entry, err := w.Create("manifest.json")
+		require.NoError(t, err)
+		_, err = io.WriteString(entry, text)
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		require.Less(t, archive.Len(), 64<<10)
+
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		p.bad(post(bfia.PathModelImport+"?unsigned=true", archive.Bytes()), 400, bfia.CodeBadRequest,
+			"archive: manifest.json has more than")
+		runtime.ReadMemStats(&after)
+		// The text itself is read into a growing buffer.
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(len(text))*8, "bytes allocated")
+	}
+}
+
 // TestExportAndImport brings an exported model back after it is deleted, and refuses archives that are not
 // whole or contain what they should not.
 func TestExportAndImport(t *testing.T) {
@@ -408,6 +435,25 @@ func TestExportAndImport(t *testing.T) {
 		files["guest.0/../../data_0"] = files["guest.0/data_0"]
 		sign(t, files, p.key)
 	})), 400, bfia.CodeBadRequest, `"../../data_0" is not a file name`)
+	// A name that is a folder of another one.
+	p.bad(imported(editArchive(t, archive, func(files map[string][]byte) {
+		m := manifest
+		m.Parts = slices.Clone(m.Parts[:1])
+		file := manifest.Parts[0].Files[0]
+		file.Name = "a"
+		below := file
+		below.Name = "a/b"
+		m.Parts[0].Files = []model.File{file, below}
+		m.Parts[0].SHA256, m.Parts[0].Bytes = model.Digest(m.Parts[0].Files)
+		files["manifest.json"], _ = json.Marshal(m)
+		files["guest.0/a"], files["guest.0/a/b"] = files["guest.0/data_0"], files["guest.0/data_0"]
+		for name := range files {
+			if strings.Contains(name, "/data_0") || strings.Contains(name, "/metadata") {
+				delete(files, name)
+			}
+		}
+		sign(t, files, p.key)
+	})), 400, bfia.CodeBadRequest, `"a" can't be a file and the folder of "a/b"`)
 	p.bad(imported([]byte("no zip")), 400, bfia.CodeBadRequest, "archive: is not a zip file")
 	p.bad(imported(bytes.Repeat([]byte("x"), 5<<20)), 413, bfia.CodeTooLarge, "upload.max_bytes")
 	p.bad(get(bfia.PathModelQuery+"?model="+name), 404, bfia.CodeNotFound)

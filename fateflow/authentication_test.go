@@ -83,6 +83,25 @@ func TestSignSite(t *testing.T) {
 	assert.Len(t, nonces, 5000, "none repeats, since all may be of one millisecond")
 }
 
+// TestSignatureOfOtherHeaders moves characters between the texts that a signature covers, which nothing
+// separates: the signature stays the same, and must neither prove another name nor count as another one.
+func TestSignatureOfOtherHeaders(t *testing.T) {
+	for _, c := range []struct{ nonce, who, moved, timestamp string }{
+		{"ab10", "999", "9ab1", "0" + testTime},
+		{"ab00", "99", "99ab", "00" + testTime},
+		{"ab1+", "999", "9ab1", "+" + testTime},
+	} {
+		sent := Authentication{AppID: testApp.ID, Who: "9999", Nonce: c.nonce, Timestamp: testTime,
+			Signature: testApp.sign("9999", c.nonce, testTime)}
+		require.NoError(t, sent.Verify(testApp, testNow()))
+		moved := Authentication{AppID: testApp.ID, Who: c.who, Nonce: c.moved, Timestamp: c.timestamp,
+			Signature: sent.Signature}
+		require.Equal(t, sent.Signature, testApp.sign(c.who, c.moved, c.timestamp), "the case is a true one")
+		require.Equal(t, CodeInvalidParameter, bfia.CodeOf(moved.Verify(testApp, testNow())), c.timestamp)
+		require.Equal(t, sent.Key(), moved.Key(), "it is the signature that was used")
+	}
+}
+
 func TestAuthenticationRefuses(t *testing.T) {
 	code := func(change func(http.Header), app App, offset time.Duration) bfia.Code {
 		header := signedSite(t)

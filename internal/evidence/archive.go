@@ -35,6 +35,9 @@ const format = "hutong-evidence-1"
 // maxContent bounds the files of an archive that is read, so that a small archive can't fill the memory.
 const maxContent = 256 << 20
 
+// maxValues bounds the values in each of the JSON files that are decoded: 60,000 entries of the trail.
+const maxValues = 1_000_000
+
 // manifest lists the files that the signature covers.
 type manifest struct {
 	Format string            `json:"format"`
@@ -119,6 +122,11 @@ func Read(r io.ReaderAt, size int64) (*Archive, error) {
 	files, err := readFiles(r, size)
 	if err != nil {
 		return nil, err
+	}
+	for _, name := range []string{fileManifest, fileFacts, fileTrail} {
+		if err := zipfile.CheckJSON(files[name], maxValues); err != nil {
+			return nil, fmt.Errorf("%s %w", name, err)
+		}
 	}
 	chain, err := certs.ParseCertificates(files[fileCertificates])
 	if err != nil {

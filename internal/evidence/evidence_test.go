@@ -12,6 +12,7 @@ import (
 	"io"
 	"math/big"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -217,6 +218,35 @@ func TestTamperedArchives(t *testing.T) {
 	}
 	_, err = read(repack(t, archive, many))
 	require.ErrorContains(t, err, "has more than 16 entries")
+}
+
+// TestTrailOfMillions reads a small archive, signed by its maker, of which the trail alone would fill the
+// memory once it is decoded.
+func TestTrailOfMillions(t *testing.T) {
+	f, trail := facts("A", "B")
+	signer := signerOf(t, "A")
+	archive := write(t, f, trail, signer)
+	text := []byte("[" + strings.Repeat("{},", 4<<20) + "{}]")
+	var manifest []byte
+	repack(t, archive, map[string]func([]byte) []byte{fileManifest: func(b []byte) []byte {
+		manifest = bytes.Clone(b)
+		return b
+	}})
+	digest := `"audit.json": "`
+	copy(manifest[bytes.Index(manifest, []byte(digest))+len(digest):], Digest(text))
+	signature, err := signer.Sign(format, manifest)
+	require.NoError(t, err)
+	always := func(b []byte) func([]byte) []byte { return func([]byte) []byte { return b } }
+	archive = repack(t, archive, map[string]func([]byte) []byte{fileTrail: always(text),
+		fileManifest: always(manifest), fileSignature: always(signature)})
+	require.Less(t, len(archive), 64<<10)
+
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err = read(archive)
+	runtime.ReadMemStats(&after)
+	require.EqualError(t, err, "audit.json has more than 1000000 values")
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(len(text))*8, "bytes allocated")
 }
 
 // TestContradictions signs archives that contradict themselves, as a party with its key could.

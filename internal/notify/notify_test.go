@@ -245,6 +245,34 @@ func TestAnswerRepeatsTheSecret(t *testing.T) {
 	assert.Contains(t, answer, "taken with thanks", "other answers stay as they are")
 }
 
+// TestBrokenAnswerRepeatsTheSecret checks the errors of answers that are not HTTP: Go quotes such answers.
+func TestBrokenAnswerRepeatsTheSecret(t *testing.T) {
+	for name, answer := range map[string]string{
+		"location": "HTTP/1.1 302 Found\r\nLocation: ://%zz%s\r\nContent-Length: 0\r\n\r\n",
+		"protocol": "%s is not known\r\n\r\n",
+		"status":   "HTTP/1.1 %s\r\n\r\n",
+		"header":   "HTTP/1.1 404 Not Found\r\n%s\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if assert.NoError(t, err) {
+					_, _ = io.WriteString(conn, strings.Replace(answer, "%s", r.RequestURI, 1))
+					_ = conn.Close()
+				}
+			}))
+			defer server.Close()
+			hook := &Webhook{URL: server.URL + "/services/Xk3vQ9s8dLw72Zba?k=w7secret",
+				Client: NewClient(server.Client().Transport)}
+			_, err := hook.send(t.Context(), "n", time.Now(), []byte("{}"))
+			require.ErrorContains(t, err, "failed to send to "+hook.Host())
+			for _, secret := range []string{"Xk3v", "w7secret"} {
+				assert.NotContains(t, err.Error(), secret)
+			}
+		})
+	}
+}
+
 // TestSignatureExample runs the command of docs/operators/notifications.md that checks a signature by hand.
 func TestSignatureExample(t *testing.T) {
 	for _, program := range []string{"sh", "openssl", "base64", "od"} {

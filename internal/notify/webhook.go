@@ -67,7 +67,7 @@ func (w *Webhook) send(ctx context.Context, id string, at time.Time, body []byte
 	request.Header.Set(headerSignature, w.Key.Sign(id, at, body))
 	response, err := w.Client.Do(request)
 	if err != nil {
-		return "", fmt.Errorf("failed to send to %s: %w", w.Host(), withoutURL(err))
+		return "", fmt.Errorf("failed to send to %s: %w", w.Host(), w.cause(err))
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, _ := io.ReadAll(io.LimitReader(response.Body, maxRead))
@@ -130,14 +130,26 @@ func (w *Webhook) withoutSecrets(answer string) string {
 	return answer
 }
 
-// withoutURL returns the cause of a client's error, whose own text quotes the whole URL.
-func withoutURL(err error) error {
+// cause returns the cause of a client's error without the secrets of the webhook. The client's own text
+// quotes the whole URL, and the cause may quote what the receiver has sent, such as a Location that is not
+// valid.
+func (w *Webhook) cause(err error) error {
 	var request *url.Error
 	if errors.As(err, &request) {
-		return request.Err
+		err = request.Err
 	}
-	return err
+	return &sendError{text: clip(w.withoutSecrets(err.Error())), err: err}
 }
+
+// sendError is an error whose text is fit to be shown. The error that it wraps is to be compared only.
+type sendError struct {
+	text string
+	err  error
+}
+
+func (e *sendError) Error() string { return e.text }
+
+func (e *sendError) Unwrap() error { return e.err }
 
 // clip returns a text as one short line.
 func clip(s string) string {

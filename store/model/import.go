@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 
 	"github.com/google/uuid"
@@ -23,6 +24,8 @@ const (
 	maxManifest = 16 << 20
 	maxProof    = 1 << 20 // of the signature and of the certificates
 	maxFiles    = 10000
+	// maxValues bounds the values of a manifest: three for each file, and the job's document and parameters.
+	maxValues = 250_000
 )
 
 // Importing is how an archive is imported.
@@ -133,6 +136,9 @@ func (a *archive) readManifest() (err error) {
 	if a.text, err = a.read(manifestName, maxManifest); err != nil {
 		return err
 	}
+	if err := zipfile.CheckJSON(a.text, maxValues); err != nil {
+		return badArchive("%s %v", manifestName, err)
+	}
 	if err := json.Unmarshal(a.text, &a.Manifest); err != nil {
 		return badArchive("%s: %v", manifestName, err)
 	}
@@ -230,6 +236,9 @@ func (a *archive) checkFiles(maxBytes int64) error {
 					"the limit upload.max_bytes of this party", maxBytes)
 			}
 		}
+		if err := checkFolders(names); err != nil {
+			return err
+		}
 	}
 	if listed != len(a.entries) {
 		return badArchive("has %d entries, but its manifest lists %d", len(a.entries), listed)
@@ -238,6 +247,18 @@ func (a *archive) checkFiles(maxBytes int64) error {
 		for _, f := range p.Files {
 			if err := a.checkFile(p, f); err != nil {
 				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkFolders refuses names of which one is a folder of another: storage in a folder can't hold both.
+func checkFolders(names map[string]bool) error {
+	for name := range names {
+		for folder := path.Dir(name); folder != "."; folder = path.Dir(folder) {
+			if names[folder] {
+				return badArchive("%q can't be a file and the folder of %q", folder, name)
 			}
 		}
 	}
