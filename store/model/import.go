@@ -256,7 +256,7 @@ func (a *archive) checkFiles(maxBytes int64) error {
 // checkFolders refuses names of which one is a folder of another: storage in a folder can't hold both.
 func checkFolders(names map[string]bool) error {
 	for name := range names {
-		for folder := path.Dir(name); folder != "."; folder = path.Dir(folder) {
+		for folder := path.Dir(name); folder != "." && folder != "/"; folder = path.Dir(folder) {
 			if names[folder] {
 				return badArchive("%q can't be a file and the folder of %q", folder, name)
 			}
