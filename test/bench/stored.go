@@ -160,7 +160,8 @@ func (s storedCase) acts(db *store.Store) []storedAct {
 			cursor := store.JobCursor{CreatedAt: storedAt(stored / 2), JobID: storedID(stored / 2)}
 			return store.JobFilter{Before: &cursor}
 		}),
-		page("10 of a flow", always(store.JobFilter{FlowID: &flow, Limit: 10})), // so many has a flow of few jobs
+		// As many as a flow has with few jobs.
+		page("10 of a flow", always(store.JobFilter{FlowID: &flow, Limit: 10})),
 		page("the running ones", always(store.JobFilter{States: []bfia.JobState{bfia.JobRunning}})),
 		page("the ended ones", always(store.JobFilter{States: []bfia.JobState{bfia.JobFinished}})),
 		page("the failed ones", always(store.JobFilter{Outcomes: []bfia.Outcome{bfia.OutcomeFailed}})),
