@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hutong/internal/httpclient"
@@ -181,6 +182,9 @@ func NewRemote(keys Keys, logger *slog.Logger, onFailure func()) *Remote {
 func (m *Remote) To(target *url.URL) http.Handler {
 	forHTTP1, forHTTP2 := m.proxy(target, m.one, false), m.proxy(target, m.two, true)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if m.relays {
+			defer limitBody(w, r)()
+		}
 		// Over HTTP/1, the answer to a partner's stream that ends early may be lost.
 		if r.ProtoMajor >= 2 || r.URL.Path == streamPath {
 			forHTTP2.ServeHTTP(w, r)
@@ -200,14 +204,18 @@ func (m *Remote) proxy(target *url.URL, pool http.RoundTripper, overHTTP2 bool) 
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(target)
 			pr.Out.Host = target.Host
-			if m.relays && pr.Out.Body != nil && pr.Out.Body != http.NoBody {
-				if overHTTP2 {
-					// The proxy's own body ignores Close, which ends the read of a body whose call was answered.
-					pr.Out.Body = pr.In.Body
-				}
-				pr.Out.Body = callersBody{pr.Out.Body}
+			var body io.ReadCloser
+			if pr.Out.Body != nil && pr.Out.Body != http.NoBody {
+				body = pr.In.Body
+			}
+			if m.relays && body != nil && overHTTP2 {
+				// The proxy's own body ignores Close, which ends the read of a body whose call was answered.
+				pr.Out.Body = body
 			}
 			httpguard.EndBody(pr.Out)
+			if m.relays && body != nil {
+				pr.Out.Body = &callersBody{ReadCloser: pr.Out.Body, in: body}
+			}
 		},
 		Transport:      pool,
 		ModifyResponse: keepGRPCStatus,
@@ -215,8 +223,9 @@ func (m *Remote) proxy(target *url.URL, pool http.RoundTripper, overHTTP2 bool) 
 		BufferPool:     buffers{},
 		ErrorLog:       slog.NewLogLogger(m.logger.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if _, broken := errors.AsType[*bodyError](err); broken {
-				// net/http has ended the context, but the caller may still read.
+			body, _ := r.Body.(*callersBody)
+			if body != nil && body.failed.Load() {
+				// net/http may have ended the context, but the caller may still read.
 				refuseChannel(w, r, http.StatusBadRequest, "the body ended or stalled before it was complete")
 				return
 			}
@@ -228,30 +237,70 @@ func (m *Remote) proxy(target *url.URL, pool http.RoundTripper, overHTTP2 bool) 
 			if m.onFailure != nil {
 				m.onFailure()
 			}
+			if body != nil {
+				discard(w, r, body.in)
+			}
 			RefuseUnavailable(w, r, "the transport does not answer; try again")
 		},
 	}
 }
 
-// callersBody is the body of a relayed call. It marks the errors of its caller: another try of the same call
-// would not help.
-type callersBody struct{ io.ReadCloser }
+// callersBody is the body of a relayed call. It records whether its caller has failed to send it: another try
+// of the same call would not help.
+type callersBody struct {
+	io.ReadCloser
+	in             io.Reader // what the caller sends, also after Close
+	closed, failed atomic.Bool
+}
 
 // Read implements [io.Reader].
-func (b callersBody) Read(p []byte) (int, error) {
+func (b *callersBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		err = &bodyError{err}
+	if err != nil && err != io.EOF && !b.closed.Load() {
+		b.failed.Store(true)
 	}
 	return n, err
 }
 
-// bodyError is the error of a body that its caller has not sent completely.
-type bodyError struct{ err error }
+// Close implements [io.Closer].
+func (b *callersBody) Close() error {
+	b.closed.Store(true)
+	return b.ReadCloser.Close()
+}
 
-func (e *bodyError) Error() string { return "failed to read the caller's body: " + e.err.Error() }
+// limitBody bounds what a caller still sends once its call was answered or ended. The proxy waits until it has
+// read that, and net/http keeps the connection.
+func limitBody(w http.ResponseWriter, r *http.Request) (end func()) {
+	limit := func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(discardGrace)) }
+	limited := make(chan struct{})
+	stop := context.AfterFunc(r.Context(), func() {
+		defer close(limited)
+		limit()
+	})
+	return func() {
+		if stop() {
+			limit()
+			return
+		}
+		<-limited // the next request of the connection must not have this deadline
+	}
+}
 
-func (e *bodyError) Unwrap() error { return e.err }
+const (
+	// discardGrace and maxDiscard bound what is read of a body that nobody needs.
+	discardGrace = 30 * time.Second
+	maxDiscard   = 256 << 20
+)
+
+// discard reads what the caller of a refused call still sends over HTTP/1: many clients read an answer only
+// after they have sent their body. The read deadline stays, since net/http continues to read.
+func discard(w http.ResponseWriter, r *http.Request, body io.Reader) {
+	if r.ProtoMajor < 2 && !strings.HasSuffix(r.URL.Path, streamPath) && r.ContentLength <= maxDiscard &&
+		r.Header.Get("Expect") == "" {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(discardGrace))
+		_, _ = io.CopyN(io.Discard, body, maxDiscard)
+	}
+}
 
 // keepGRPCStatus makes the status of a call that failed before its answer a trailer. It came in the headers
 // of an answer that had nothing else. Once the proxy has flushed them, clients look for it in trailers only.
@@ -268,6 +317,12 @@ func keepGRPCStatus(r *http.Response) error {
 // RefuseUnavailable refuses a call of the transport with a retryable answer, in the encoding of the call.
 func RefuseUnavailable(w http.ResponseWriter, r *http.Request, message string) {
 	refuseChannel(w, r, http.StatusServiceUnavailable, message)
+}
+
+// RefuseUnread is RefuseUnavailable for a call whose body was not read.
+func RefuseUnread(w http.ResponseWriter, r *http.Request, message string) {
+	discard(w, r, r.Body)
+	RefuseUnavailable(w, r, message)
 }
 
 // startedWriter records whether an answer was started.

@@ -121,10 +121,13 @@ func (s *Store) SweepPlacements(ctx context.Context, volume string, inUse []stri
 }
 
 // SweepLostPlacements deletes the placements on volumes whose transports have been silent for a time, except
-// those of jobs that have not ended.
-func (s *Store) SweepLostPlacements(ctx context.Context, silence time.Duration) (removed int, err error) {
+// those of jobs that have not ended, and those that a process has read within a time: it still remembers them.
+func (s *Store) SweepLostPlacements(ctx context.Context, silence, unread time.Duration) (removed int,
+	err error) {
 	silent, args := s.isOlder("heartbeat_at", silence)
+	unused, unusedArgs := s.isOlder("used_at", unread)
 	removed, err = affected(s.w.NewDelete().Model((*placement)(nil)).
+		Where(unused, unusedArgs...).
 		Where("volume_id IN (SELECT volume_id FROM t_transport WHERE "+silent+")", args...).
 		Where("session_key NOT IN (SELECT " + s.keyOfJob("job_id") + " FROM t_job WHERE state IN (" +
 			openStates + "))").Exec(ctx))

@@ -198,7 +198,7 @@ func TestLostVolume(t *testing.T) {
 		}
 		place(t, s, map[string]string{"session_lost": "gone", "session_ended": "gone", "other": "gone",
 			"session_here": "v1"})
-		n, err := s.SweepLostPlacements(ctx, time.Hour)
+		n, err := s.SweepLostPlacements(ctx, time.Hour, 0)
 		require.NoError(t, err)
 		require.Zero(t, n, "it may come back")
 
@@ -208,7 +208,12 @@ func TestLostVolume(t *testing.T) {
 		jobs, err := s.UnfinishedJobsByVolume(ctx)
 		require.NoError(t, err)
 		require.Equal(t, map[string]int{"gone": 2, "v1": 1}, jobs)
-		n, err = s.SweepLostPlacements(ctx, time.Hour)
+		n, err = s.SweepLostPlacements(ctx, time.Hour, time.Hour)
+		require.NoError(t, err)
+		require.Zero(t, n, "other processes remember them")
+		_, err = rawDB(t, address).Exec("UPDATE t_placement SET used_at = '2020-01-01 00:00:00'")
+		require.NoError(t, err)
+		n, err = s.SweepLostPlacements(ctx, time.Hour, time.Hour)
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
 		all := []string{"session_lost", "session_ended", "other", "session_here"}

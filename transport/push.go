@@ -167,6 +167,8 @@ func (t *Transport) parsePush(x *exchange, p *incomingPush, form wire.PushForm, 
 	}
 
 	switch {
+	case x.receivedBytes > 0:
+		p.encoded = x.receivedBytes
 	case x.objects != nil: // the reader is ahead of the message
 		p.encoded = p.body.Size()
 	case x.length >= 0:

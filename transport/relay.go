@@ -5,11 +5,13 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"hutong/internal/httpguard"
+	"hutong/internal/identity"
 	"hutong/transport/queue"
 	"hutong/transport/status"
 	"hutong/transport/wire"
@@ -41,8 +43,24 @@ func (t *Transport) RelayHandler() http.Handler {
 				"this transport does not hold the session; try again"))
 			return
 		}
-		t.serveRoute(x, allRoutes)
+		x.receivedBytes, _ = strconv.ParseInt(r.Header.Get(headerReceived), 10, 64)
+		t.serveRoute(x, routesOf(identity.From(r.Context())))
 	})
+}
+
+// headerReceived says how many bytes the body of a push had that was received by another transport. Both parties
+// count these.
+const headerReceived = "X-Hutong-Received-Bytes"
+
+// routesOf returns the routes that a caller has at the listener for it.
+func routesOf(caller identity.Principal) map[string]operation {
+	switch {
+	case caller.Kind == identity.KindContainer:
+		return containerRoutes
+	case caller.Kind == identity.KindPartner && caller.Proof != identity.ByProcess:
+		return partnerRoutes
+	}
+	return allRoutes
 }
 
 // findElsewhere returns a handler that relays a call to the transport that holds its session, or nil if this
@@ -64,9 +82,10 @@ func (t *Transport) relay(x *exchange, to http.Handler) {
 	ctx, cancel := t.relayContext(x)
 	defer cancel()
 	defer context.AfterFunc(t.ctx, cancel)()
-	r := x.r.WithContext(ctx)
 	// The rest of a body that was refused must not hold the connection, nor a stream that was ended.
 	defer x.setReadTimeout(x.minRate.grace)
+	r := x.r.WithContext(ctx)
+	r.Header = x.relayedHeaders()
 	if x.r.URL.Path == pathStream && x.r.ProtoMajor < 2 {
 		_ = x.rc.EnableFullDuplex()
 		body := &interruptible{Reader: x.r.Body, interrupt: func() { x.setReadTimeout(-1) }}
@@ -80,7 +99,11 @@ func (t *Transport) relay(x *exchange, to http.Handler) {
 	case w.started:
 	case t.ctx.Err() != nil:
 		x.refuse(http.StatusServiceUnavailable, queue.ErrClosed)
-	case ctx.Err() != nil && x.r.Context().Err() == nil:
+	case x.r.Context().Err() != nil:
+		// The caller is gone; or its body has failed, for which net/http also ends the context.
+		x.bodyFailed = true
+		x.refuse(http.StatusBadRequest, errIncomplete)
+	case ctx.Err() != nil:
 		x.refuse(http.StatusServiceUnavailable, errNoHolder)
 	}
 }
@@ -103,6 +126,23 @@ func (t *Transport) relayContext(x *exchange) (context.Context, context.CancelFu
 		return context.WithTimeout(x.r.Context(), 2*x.minRate.grace)
 	}
 	return context.WithCancel(x.r.Context())
+}
+
+// relayedHeaders returns the headers of a call as they were understood here. The holder must not understand
+// them otherwise: a header Connection could make the proxy drop the one that names the session.
+func (x *exchange) relayedHeaders() http.Header {
+	h := make(http.Header, len(x.r.Header))
+	for name, values := range x.r.Header {
+		if !wire.IsHeader(name) {
+			h[name] = values
+		}
+	}
+	h.Del("Connection")
+	h.Del(headerReceived)
+	for name, value := range x.headers {
+		h.Set(name, value)
+	}
+	return h
 }
 
 // interruptible is the body of a stream over HTTP/1. Its Close ends a Read, for which the body's own waits.
@@ -202,6 +242,7 @@ func (t *Transport) relayPush(ctx context.Context, x *exchange, topic string, p 
 	if deadline, ok := ctx.Deadline(); ok {
 		r.Header.Set(grpcTimeout, wire.FormatGRPCTimeout(time.Until(deadline)))
 	}
+	r.Header.Set(headerReceived, strconv.FormatInt(p.encoded, 10))
 	r.Header.Set("Content-Type", wire.Protobuf.ContentType())
 	r.Header.Set(wire.HeaderVersion, wire.PassThrough)
 	r.Header.Set(wire.HeaderURI, pathPush)

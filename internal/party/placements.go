@@ -3,15 +3,12 @@ package party
 import (
 	"context"
 	"net/http"
-	"net/url"
-	"sync"
 	"time"
 
 	"hutong/gate"
 	"hutong/internal/httpclient"
 	"hutong/internal/placement"
 	"hutong/store"
-	"hutong/transport"
 	"hutong/transport/status"
 	"hutong/transport/wire"
 )
@@ -20,8 +17,8 @@ import (
 func (p *Party) openPlacements(db *store.Store) {
 	if p.cfg.Transport.Several {
 		p.placements = placement.New(db, p.logger)
-		p.relays = &relays{remote: gate.NewRemote(p.keys, p.logger, p.placements.Refresh),
-			handlers: map[holder]http.Handler{}}
+		p.relays = newRelays(gate.NewRemote(p.keys, p.logger, p.placements.Refresh), p.placements,
+			p.keys.Sender(p.self(), httpclient.Direct()), p.logger)
 	}
 }
 
@@ -42,47 +39,13 @@ func (p *Party) findTransport(ctx context.Context, session string) (store.Transp
 	return p.placements.Find(ctx, session)
 }
 
-// holder is a transport that holds sessions, at its address.
-type holder struct{ volume, address string }
-
-func (h holder) url() *url.URL {
-	return &url.URL{Scheme: "http", Host: h.address, Path: transport.RelayPath(h.volume)}
-}
-
-// relays relays calls to the party's transports.
-type relays struct {
-	remote *gate.Remote
-
-	mu       sync.Mutex
-	handlers map[holder]http.Handler
-}
-
-// maxHolders bounds the addresses that are remembered.
-const maxHolders = 1000
-
-// to returns the handler of a transport.
-func (r *relays) to(t store.Transport) http.Handler {
-	key := holder{t.VolumeID, t.Address}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	h := r.handlers[key]
-	if h == nil {
-		if len(r.handlers) >= maxHolders {
-			clear(r.handlers)
-		}
-		h = r.remote.To(key.url())
-		r.handlers[key] = h
-	}
-	return h
-}
-
 // placedTransport returns the transport of the party for the containers of a process without one, if there
 // are several: each call goes to the transport that holds its session.
 func (p *Party) placedTransport() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		to, err := p.findElsewhere(r.Context(), wire.ReadHeaders(r.Header)[wire.HeaderSessionID])
 		if err != nil {
-			gate.RefuseUnavailable(w, r, status.From(err).Message)
+			gate.RefuseUnread(w, r, status.From(err).Message)
 			return
 		}
 		to.ServeHTTP(w, r)
@@ -108,9 +71,12 @@ type placedSender struct {
 func (s *placedSender) RoundTrip(r *http.Request) (*http.Response, error) {
 	at, err := s.p.findTransport(r.Context(), r.Header.Get(wire.HeaderSessionID))
 	if err != nil {
+		if r.Body != nil {
+			_ = r.Body.Close() // as each RoundTripper does
+		}
 		return nil, err
 	}
-	target := holder{at.VolumeID, at.Address}.url()
+	target := targetOf(at).url()
 	r = r.Clone(r.Context())
 	r.URL.Scheme, r.URL.Host, r.Host = target.Scheme, target.Host, ""
 	r.URL.Path = target.Path + r.URL.Path

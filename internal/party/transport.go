@@ -137,7 +137,7 @@ func (p *Party) withRelayed(own http.Handler, t *transport.Transport) http.Handl
 			return
 		}
 		if err := p.placements.Confirm(r.Context()); err != nil {
-			gate.RefuseUnavailable(w, r, status.From(err).Message)
+			gate.RefuseUnread(w, r, status.From(err).Message)
 			return
 		}
 		relayed.ServeHTTP(w, r)

@@ -74,6 +74,9 @@ func (d *Directory) Announce(ctx context.Context, a Announcement) (stop func(con
 	}()
 	return func(ctx context.Context) error {
 		d.halt()
+		d.mu.Lock()
+		d.withdrawn = true
+		d.mu.Unlock()
 		// Calls in progress still ask who serves the volume. That must not make this one online again.
 		d.beating.Lock()
 		d.announced.Stopped = true

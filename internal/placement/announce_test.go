@@ -170,9 +170,13 @@ func TestSweepLostVolume(t *testing.T) {
 	}
 	require.Equal(t, []string{"lost", "lost"}, holders())
 	require.NoError(t, d.sweep(t.Context()))
+	require.Equal(t, []string{"lost", "lost"}, holders(), "processes remember the placements")
+	setUnread(t, address)
+	require.NoError(t, d.sweep(t.Context()))
 	require.Equal(t, []string{"lost", "v1"}, holders())
 	_, err = db.EndLostJob(t.Context(), "J", &bfia.Failure{Kind: bfia.FailedInternal}, time.Now())
 	require.NoError(t, err)
+	setUnread(t, address)
 	require.NoError(t, d.sweep(t.Context()))
 	require.Equal(t, []string{"v1", "v1"}, holders())
 	all, err := db.Transports(t.Context())

@@ -29,8 +29,10 @@ const (
 	// only for transports that are started next to it.
 	singleHeartbeat = 30 * time.Second
 	singleLiveFor   = 5 * singleHeartbeat / 2
-	// refreshAfter is the age at which the list of transports is read again, if it is used.
+	// refreshAfter is the age at which the list of transports is read again, if it is used, and refreshPause
+	// the shortest time between two reads that calls to a transport cause which is away.
 	refreshAfter = 2 * time.Second
+	refreshPause = 500 * time.Millisecond
 	// readTimeout bounds a query, since a call may wait for days.
 	readTimeout = 10 * time.Second
 	// rereadAfter is the age at which a placement is read again: rows are removed when they are not used.
@@ -57,7 +59,7 @@ type Store interface {
 	ForgetPlacements(ctx context.Context) error
 	SweepPlacements(ctx context.Context, volume string, inUse []string, idle time.Duration) (removed int,
 		err error)
-	SweepLostPlacements(ctx context.Context, silence time.Duration) (removed int, err error)
+	SweepLostPlacements(ctx context.Context, silence, unread time.Duration) (removed int, err error)
 	RemoveTransports(ctx context.Context, silence time.Duration) (int, error)
 }
 
@@ -72,7 +74,9 @@ type Directory struct {
 	placements map[string]cachedPlacement
 	transports map[string]store.Transport
 	readAt     time.Time // of transports
+	lastRead   time.Time // when the last try to read them ended
 	reading    bool
+	withdrawn  bool // this process gets no new sessions
 
 	// What the announcement of this process needs, see announce.go and heartbeat.go. All times are those of
 	// the wall clock.
@@ -119,6 +123,8 @@ func Key(session string) string {
 var (
 	errUnknown = status.Errorf(status.NoInstance, "the party can't look up which transport holds the "+
 		"session; try again")
+	errNotStarted = status.Errorf(status.NoInstance, "the transport that holds the session has not started; "+
+		"try again")
 	errNoneOnline = status.Errorf(status.NoInstance, "no transport of the party is online; try again")
 )
 
@@ -136,7 +142,7 @@ func (d *Directory) Find(ctx context.Context, session string) (store.Transport, 
 	d.mu.RLock()
 	own := d.own
 	holder, found := d.transports[volume]
-	old := time.Since(d.readAt) > refreshAfter
+	age := time.Since(d.lastRead)
 	d.mu.RUnlock()
 	switch {
 	case volume == own.VolumeID:
@@ -150,10 +156,9 @@ func (d *Directory) Find(ctx context.Context, session string) (store.Transport, 
 		holder, found = d.transports[volume]
 		d.mu.RUnlock()
 		if !found {
-			return store.Transport{}, status.Errorf(status.NoInstance,
-				"the transport that holds the session has not started; try again")
+			return store.Transport{}, errNotStarted
 		}
-	case old:
+	case age > refreshAfter:
 		d.Refresh()
 	}
 	return holder, nil
@@ -166,20 +171,28 @@ func (d *Directory) Own() store.Transport {
 	return d.own
 }
 
+// Listed returns a transport as it was listed last, at readAt.
+func (d *Directory) Listed(volume string) (t store.Transport, found bool, readAt time.Time) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	t, found = d.transports[volume]
+	return t, found, d.readAt
+}
+
 // Any returns a transport for a call without a session, which each of them refuses in the same way.
 func (d *Directory) Any(ctx context.Context) (store.Transport, error) {
 	if own := d.Own(); own.VolumeID != "" {
 		return own, nil
 	}
 	d.mu.RLock()
-	readAt := d.readAt
+	readAt, age := d.readAt, time.Since(d.lastRead)
 	d.mu.RUnlock()
 	if readAt.IsZero() {
 		if err := d.read(ctx); err != nil {
 			d.logger.Warn("failed to list the transports", "error", err)
 			return store.Transport{}, errUnknown
 		}
-	} else if time.Since(readAt) > refreshAfter {
+	} else if age > refreshAfter {
 		d.Refresh()
 	}
 	d.mu.RLock()
@@ -252,7 +265,7 @@ func (d *Directory) choose(ctx context.Context, key string) (string, error) {
 	defer d.mu.RUnlock()
 	var live []string
 	for volume, t := range d.transports {
-		if volume == d.own.VolumeID || !t.Single && Live(t) {
+		if own := volume == d.own.VolumeID; own && !d.withdrawn || !own && !t.Single && Live(t) {
 			live = append(live, volume)
 		}
 	}
@@ -285,7 +298,7 @@ func (d *Directory) remember(key, volume string) {
 func (d *Directory) Refresh() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.reading {
+	if d.reading || time.Since(d.lastRead) < refreshPause {
 		return
 	}
 	d.reading = true
@@ -297,7 +310,7 @@ func (d *Directory) Refresh() {
 		defer d.mu.Unlock()
 		d.reading = false
 		if err != nil {
-			d.readAt = time.Now() // the next try comes later
+			d.lastRead = time.Now() // the next try comes later
 			d.logger.Warn("failed to list the transports", "error", err)
 		}
 	}()
@@ -317,7 +330,7 @@ func (d *Directory) read(ctx context.Context) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.transports, d.readAt = byVolume, time.Now()
+	d.transports, d.readAt, d.lastRead = byVolume, time.Now(), time.Now()
 	d.reportConflicts()
 	return nil
 }

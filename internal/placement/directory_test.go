@@ -130,6 +130,13 @@ func setSilent(t *testing.T, address, volume string) {
 	require.NoError(t, err)
 }
 
+// setUnread makes all placements such that no process has read for years.
+func setUnread(t *testing.T, address string) {
+	t.Helper()
+	_, err := storetest.Raw(t, address).Exec("UPDATE t_placement SET used_at = '2020-01-01 00:00:00'")
+	require.NoError(t, err)
+}
+
 // TestKey checks that a job's sessions have one key, whatever their length and characters.
 func TestKey(t *testing.T) {
 	for session, key := range map[string]string{

@@ -206,7 +206,7 @@ func (d *Directory) sweep(ctx context.Context) error {
 		a.SessionTTL+keepIdle); err != nil {
 		return err
 	}
-	if n, err := d.store.SweepLostPlacements(ctx, keepSilent); err != nil {
+	if n, err := d.store.SweepLostPlacements(ctx, keepSilent, 2*rereadAfter); err != nil {
 		return err
 	} else if n > 0 {
 		d.logger.Info("removed the placements of ended jobs on transports that have been silent for long",
