@@ -149,8 +149,7 @@ func refuseChannel(w http.ResponseWriter, r *http.Request, httpStatus int, messa
 // RemoteTransport returns a handler that relays calls to the transport at a host:port of another process
 // of the party. Calls carry their principal, sealed.
 func RemoteTransport(address string, keys Keys, logger *slog.Logger) http.Handler {
-	m := NewRemote(keys, logger, nil)
-	m.relays = false
+	m := newRemote(keys, logger, nil, false)
 	return m.To(&url.URL{Scheme: "http", Host: address})
 }
 
@@ -166,15 +165,21 @@ type Remote struct {
 // NewRemote returns a Remote. onFailure, if set, is called when a transport does not answer. It must not
 // wait.
 func NewRemote(keys Keys, logger *slog.Logger, onFailure func()) *Remote {
+	return newRemote(keys, logger, onFailure, true)
+}
+
+func newRemote(keys Keys, logger *slog.Logger, onFailure func(), relays bool) *Remote {
 	one, two := httpclient.Direct(), httpclient.Direct()
 	one.MaxIdleConnsPerHost = 256
 	one.DisableCompression, two.DisableCompression = true, true
 	one.WriteBufferSize, one.ReadBufferSize = 64<<10, 64<<10
 	two.Protocols = new(http.Protocols)
 	two.Protocols.SetUnencryptedHTTP2(true)
-	// All calls of gRPC share one connection. One to a machine without power must not hold them.
-	two.HTTP2 = &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second}
-	return &Remote{keys: keys, logger: logger, onFailure: onFailure, relays: true,
+	if relays {
+		// All calls of gRPC share one connection. One to a machine without power must not hold them.
+		two.HTTP2 = &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second}
+	}
+	return &Remote{keys: keys, logger: logger, onFailure: onFailure, relays: relays,
 		one: keys.Sender(identity.Principal{}, one), two: keys.Sender(identity.Principal{}, two)}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/gate"
+	"hutong/internal/identity"
 	"hutong/transport/ptp"
 	"hutong/transport/status"
 	"hutong/transport/wire"
@@ -352,4 +353,42 @@ func TestRelayedPushEnds(t *testing.T) {
 	require.Equal(t, relay.limits.PushTimeout, relay.pushTimeout(x))
 	x.relayed = true
 	require.Equal(t, 90*time.Second, relay.pushTimeout(x))
+}
+
+// TestRelayedHeaders checks that the holder understands the headers of a call as the relay has: a caller can't
+// make the proxy drop the one that names the session, nor say how many bytes count for the evidence.
+func TestRelayedHeaders(t *testing.T) {
+	sessions := make(chan string, 4)
+	holder := open(t, Config{NodeID: "B", Logger: quiet(), Authorize: func(_ context.Context, call Call) error {
+		sessions <- call.SessionID
+		return nil
+	}})
+	n := &node{Transport: holder, url: relayTo(t, holder, Limits{})}
+	c := n.container(t, "s").with("Connection", "X-Ptp-Session-Id").with(headerReceived, "1000000").
+		with(wire.HeaderURI, pathPush).with(wire.HeaderSourceNodeID, "A")
+	body := fmt.Appendf(nil, `{"metadata":{"x-ptp-session-id":"another"},"payload":%q}`,
+		b64(c.pushBody("x", []byte("m"))))
+	_, out, err := c.post(t.Context(), pathInvoke, "B", body)
+	require.NoError(t, err)
+	require.Equal(t, status.OK, out.Code, out.Message)
+	require.Equal(t, "s", <-sessions)
+	require.Empty(t, sessions)
+	require.EqualValues(t, len(body), holder.transfers.of("s", false)[0].Received)
+
+	// A push that is received here and then relayed counts as it was received.
+	body = fmt.Appendf(nil, `{"metadata":{"x-ptp-session-id":"inside"},"payload":%q}`,
+		b64(c.pushBody("x", []byte("m"))))
+	c = n.container(t, "").with(wire.HeaderURI, pathPush).with(wire.HeaderSourceNodeID, "A")
+	_, out, err = c.post(t.Context(), pathInvoke, "B", body)
+	require.NoError(t, err)
+	require.Equal(t, status.OK, out.Code, out.Message)
+	require.EqualValues(t, len(body), holder.transfers.of("inside", false)[0].Received)
+
+	// A caller has the routes of its listener only.
+	container := identity.Principal{Kind: identity.KindContainer}
+	partner := identity.Principal{Kind: identity.KindPartner, Node: "A"}
+	self := identity.Principal{Kind: identity.KindPartner, Node: "B", Proof: identity.ByProcess}
+	require.NotContains(t, routesOf(container), pathInvoke)
+	require.NotContains(t, routesOf(partner), pathPush)
+	require.Contains(t, routesOf(self), pathRelease)
 }
