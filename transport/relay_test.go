@@ -355,14 +355,15 @@ func TestRelayedPushEnds(t *testing.T) {
 	require.Equal(t, 90*time.Second, relay.pushTimeout(x))
 }
 
-// TestRelayedHeaders checks that the holder understands the headers of a call as the relay has: a caller can't
-// make the proxy drop the one that names the session, nor say how many bytes count for the evidence.
+// TestRelayedHeaders checks that the holder understands the headers of a call as the relay has: a caller
+// can't make the proxy drop the one that names the session, nor say how many bytes count for the evidence.
 func TestRelayedHeaders(t *testing.T) {
 	sessions := make(chan string, 4)
-	holder := open(t, Config{NodeID: "B", Logger: quiet(), Authorize: func(_ context.Context, call Call) error {
+	authorize := func(_ context.Context, call Call) error {
 		sessions <- call.SessionID
 		return nil
-	}})
+	}
+	holder := open(t, Config{NodeID: "B", Logger: quiet(), Authorize: authorize})
 	n := &node{Transport: holder, url: relayTo(t, holder, Limits{})}
 	c := n.container(t, "s").with("Connection", "X-Ptp-Session-Id").with(headerReceived, "1000000").
 		with(wire.HeaderURI, pathPush).with(wire.HeaderSourceNodeID, "A")
