@@ -103,16 +103,36 @@ func (s *Server) streamEvents(c *fiber.Ctx) error {
 		release()
 		return err
 	}
+	sees := s.seesEvent(c.UserContext())
 	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
 		defer release()
 		defer s.events.leave(reader)
-		s.events.send(w, reader)
+		s.events.send(w, reader, sees)
 	})
 	return nil
 }
 
-// send writes the events of a reader until one of both ends.
-func (h *eventHub) send(w *bufio.Writer, r *eventReader) {
+// seesEvent returns whether the caller of a request may read an event. Those of a job are for who may see the
+// job. The others name nothing.
+func (s *Server) seesEvent(ctx context.Context) func(bfia.Event) bool {
+	if _, all := store.ProjectsOf(ctx); all {
+		return func(bfia.Event) bool { return true }
+	}
+	return func(e bfia.Event) bool {
+		if e.JobID == "" {
+			return true
+		}
+		known, err := s.store.KnowsJob(ctx, e.JobID)
+		if err != nil {
+			s.logger.Warn("failed to read the project of a job; its event is left out", "job_id", e.JobID,
+				"error", err)
+		}
+		return known
+	}
+}
+
+// send writes the events of a reader that it sees, until one of both ends.
+func (h *eventHub) send(w *bufio.Writer, r *eventReader, sees func(bfia.Event) bool) {
 	ping := time.NewTicker(h.ping)
 	defer ping.Stop()
 	if writeEvents(w, ":\n\n") != nil { // the headers arrive with it
@@ -125,12 +145,15 @@ func (h *eventHub) send(w *bufio.Writer, r *eventReader) {
 			if !open {
 				return
 			}
-			text = h.format(e)
+			text = h.format(e, sees)
 			for more := len(r.events); more > 0; more-- {
 				if e, open = <-r.events; !open {
 					break
 				}
-				text += h.format(e)
+				text += h.format(e, sees)
+			}
+			if text == "" {
+				continue
 			}
 		case <-ping.C:
 		}
@@ -147,7 +170,11 @@ func writeEvents(w *bufio.Writer, text string) error {
 	return w.Flush()
 }
 
-func (h *eventHub) format(e bfia.Event) string {
+// format returns the text of an event, or "" if the reader does not see it.
+func (h *eventHub) format(e bfia.Event, sees func(bfia.Event) bool) string {
+	if !sees(e) {
+		return ""
+	}
 	data, _ := json.Marshal(e) // always marshals
 	return fmt.Sprintf("id: %s\nevent: change\ndata: %s\n\n", h.eventID(e.Seq), data)
 }

@@ -25,7 +25,15 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	jobs, err := s.store.Jobs(c.UserContext(), filter)
+	ctx, err := s.listContext(c.UserContext(), get)
+	if err != nil {
+		return err
+	}
+	jobs, err := s.store.Jobs(ctx, filter)
+	if err != nil {
+		return err
+	}
+	projects, err := s.store.JobProjects(ctx, jobIDs(jobs))
 	if err != nil {
 		return err
 	}
@@ -40,7 +48,8 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	list := bfia.JobList{JobList: map[string]bfia.JobState{}, Jobs: []bfia.JobSummary{}}
 	for _, j := range jobs {
 		list.JobList[j.JobID] = j.State
-		summary := bfia.JobSummary{JobID: j.JobID, FlowID: j.FlowID, State: j.State, Outcome: j.Outcome,
+		summary := bfia.JobSummary{JobID: j.JobID, FlowID: j.FlowID, Project: projects[j.JobID],
+			State: j.State, Outcome: j.Outcome,
 			Failure: j.Failure.WithHint(s.Node, j.JobID), Waiting: waits[j.JobID],
 			Roles: j.Roles, Parties: j.PartyNodes, Initiator: j.InitiatorNode, Scheduler: j.SchedulerNode,
 			CreatedAt: &j.CreatedAt, StartedAt: j.StartedAt, EndedAt: j.EndedAt}
@@ -53,6 +62,14 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 		list.Next = jobs[len(jobs)-1].Cursor().String()
 	}
 	return answer(c, "success", list, map[string]any{"job_list": list.JobList})
+}
+
+func jobIDs(jobs []store.Job) []string {
+	ids := make([]string, len(jobs))
+	for i, j := range jobs {
+		ids[i] = j.JobID
+	}
+	return ids
 }
 
 // jobFilter reads the filters of a list of jobs. job_status and outcome may list several values, separated by

@@ -31,13 +31,15 @@ func (s *Server) overview(c *fiber.Ctx) error {
 	if view.Time, err = s.store.Now(ctx); err != nil {
 		return err
 	}
-	if !identity.From(ctx).Can(identity.Viewer) {
-		// An approver without the role viewer gets the jobs on which it decides, and nothing else.
-		if err := s.addApprovals(ctx, &view); err != nil {
-			return err
-		}
+	// An approver without the role viewer gets the jobs on which it decides, and nothing else.
+	if err := s.addApprovals(ctx, &view); err != nil {
+		return err
+	}
+	caller := identity.From(ctx)
+	if !caller.CanSomewhere(identity.Viewer) {
 		return ok(c, view)
 	}
+	ctx = memberWith(identity.Viewer).scope(ctx, caller)
 	view.Storage = s.storageSpace()
 	if view.Jobs, err = s.store.JobCounts(ctx); err != nil {
 		return err
@@ -45,8 +47,8 @@ func (s *Server) overview(c *fiber.Ctx) error {
 	if view.Queued, err = s.store.QueueLength(ctx); err != nil {
 		return err
 	}
-	for _, add := range []func(context.Context, *bfia.Overview) error{s.addApprovals, s.addFailed,
-		s.addRunners, s.addSilentPartners, s.addContacts} {
+	for _, add := range []func(context.Context, *bfia.Overview) error{s.addFailed, s.addRunners,
+		s.addSilentPartners, s.addContacts} {
 		if err := add(ctx, &view); err != nil {
 			return err
 		}

@@ -101,6 +101,7 @@ func (s *Server) checkPeriodic(ctx context.Context, doc *bfia.Document, at time.
 	if doc, err = bfia.ParseDocument(text); err != nil {
 		return nil, bfia.PrefixPlace("document", err)
 	}
+	ctx = store.WithProjects(ctx, identity.DefaultProject)
 	warnings, err := s.checkSubmission(ctx, doc.WithJobID(bfia.NewJobID(time.Now(), s.jobSalt)))
 	if err != nil {
 		return nil, bfia.PrefixPlace("document", err)
@@ -424,7 +425,7 @@ func (s *Server) submitAs(ctx context.Context, p identity.Principal, provedAt ti
 	if err := s.Callers.Request(now); err != nil {
 		return tooMany(err)
 	}
-	_, err = s.submit(identity.With(ctx, now), doc, false)
+	_, err = s.submit(store.WithProjects(identity.With(ctx, now), identity.DefaultProject), doc, false)
 	return err
 }
 

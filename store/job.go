@@ -112,6 +112,9 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 		if err := checkNotRemoving(ctx, tx, job.OldJobID); err != nil || len(tasks) == 0 {
 			return err
 		}
+		if ctx, err = withinProject(ctx, tx, job.JobID); err != nil {
+			return err
+		}
 		if err := s.resolveGenerations(ctx, tx, tasks); err != nil {
 			return err
 		}
@@ -129,6 +132,19 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 			"job_id: a task of job %q has an id or a name that another task has", job.JobID)
 	}
 	return wrap(err, "create job %s", job.JobID)
+}
+
+// withinProject returns a context that knows what the project of a job has. So outputs of a job of another
+// project are not reused, as if this party did not know that job: a partner does not know the projects.
+func withinProject(ctx context.Context, tx bun.Tx, jobID string) (context.Context, error) {
+	project, recorded, err := jobProject(ctx, tx, jobID)
+	if err != nil {
+		return ctx, err
+	}
+	if !recorded { // by a process of a version without projects
+		return WithProjects(ctx, project, notRecorded), nil
+	}
+	return WithProjects(ctx, project), nil
 }
 
 func jobRows(job Job, tasks []Task) (Job, []Task, error) {
@@ -230,6 +246,9 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 		if err != nil || n == 0 {
 			return err
 		}
+		if ctx, err = withinProject(ctx, tx, jobID); err != nil {
+			return err
+		}
 		return s.renewRemovedGenerations(ctx, tx, jobID)
 	})
 	if err != nil || n > 0 {
@@ -246,7 +265,8 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 // Job returns the participant's record of a job, or CodeNotFound if there is none.
 func (s *Store) Job(ctx context.Context, jobID string) (Job, error) {
 	var job Job
-	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)
+	err := selectOne(ctx, jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Where("job_id = ?", jobID)), &job,
+		"job_id: job %q", jobID)
 	return job, err
 }
 
@@ -264,6 +284,7 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 		Model(&jobs).
 		OrderExpr("created_at DESC, job_id DESC").
 		Limit(cmp.Or(f.Limit, MaxJobs))
+	jobsOf(ctx, "j.job_id").of(q)
 	if f.FlowID != nil {
 		if err := checkText("flow_id", *f.FlowID); err != nil {
 			return nil, err

@@ -19,7 +19,7 @@ func (s *Store) JobCounts(ctx context.Context) (map[bfia.JobState]int, error) {
 
 // QueueLength returns how many jobs wait in this scheduler's queue.
 func (s *Store) QueueLength(ctx context.Context) (int, error) {
-	n, err := s.r.NewSelect().Model((*ScheduleJob)(nil)).
+	n, err := jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Model((*ScheduleJob)(nil))).
 		Where(queued).Count(ctx)
 	return n, wrap(err, "count the queue")
 }
@@ -27,7 +27,7 @@ func (s *Store) QueueLength(ctx context.Context) (int, error) {
 // FailedJobs returns jobs that have failed since a time, the last ones first, at most limit, and how many
 // there are.
 func (s *Store) FailedJobs(ctx context.Context, since time.Time, limit int) (jobs []Job, all int, err error) {
-	all, err = s.r.NewSelect().Model(&jobs).
+	all, err = jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Model(&jobs)).
 		Where("ended_at >= ? AND outcome = ?", normalizeTime(since), bfia.OutcomeFailed).
 		Order("ended_at DESC", "job_id").Limit(limit).ScanAndCount(ctx)
 	if err != nil {
@@ -70,12 +70,13 @@ func (s *Store) WaitingJobs(ctx context.Context, kind bfia.WaitingKind) ([]Job, 
 	open := bun.List(openJobs)
 	pattern := "%" + likeEscape.Replace(`"kind":`+encode(kind)) + "%"
 	var jobs []Job
-	if err := s.r.NewSelect().Model(&jobs).Where("state IN (?) AND waiting LIKE ? ESCAPE '!'", open, pattern).
+	if err := jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Model(&jobs)).
+		Where("state IN (?) AND waiting LIKE ? ESCAPE '!'", open, pattern).
 		Order("created_at", "job_id").Scan(ctx); err != nil {
 		return nil, wrap(err, "list jobs that wait")
 	}
 	var scheduled []ScheduleJob
-	if err := s.r.NewSelect().Model(&scheduled).
+	if err := jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Model(&scheduled)).
 		Where("state IN (?) AND waiting LIKE ? ESCAPE '!'", open, pattern).
 		Order("created_at", "job_id").Scan(ctx); err != nil {
 		return nil, wrap(err, "list scheduled jobs that wait")
@@ -133,7 +134,8 @@ func (s *Store) ApprovedJob(ctx context.Context, before, flowID, initiator strin
 		return "", false, nil
 	}
 	approvals := func() *bun.SelectQuery {
-		return s.r.NewSelect().Model((*auditRow)(nil)).Where("a.object_kind = ?", audit.Job).
+		return jobsOf(ctx, "a.object_id").of(s.r.NewSelect().Model((*auditRow)(nil))).
+			Where("a.object_kind = ?", audit.Job).
 			Where("a.act = ? AND a.outcome = ?", audit.Approve, audit.Allowed)
 	}
 	var ids []string

@@ -26,6 +26,7 @@ func (j ScheduleJob) QueuedJob() admission.QueuedJob {
 	return admission.QueuedJob{
 		Job: admission.Job{
 			JobID:     j.JobID,
+			Project:   j.QueueProject,
 			Initiator: j.InitiatorNode,
 			Flow:      j.FlowID,
 			Priority:  j.Priority,
@@ -86,6 +87,11 @@ func (s *Store) enqueue(ctx context.Context, scheduler admission.Scheduler, jobI
 	if err != nil {
 		return job, err
 	}
+	projects, err := s.JobProjects(ctx, []string{jobID})
+	if err != nil {
+		return job, err
+	}
+	job.QueueProject = projects[jobID]
 	line := job.QueuedJob().Line(scheduler.Limits)
 	if job.State == bfia.JobReady && job.QueuedAt != nil && job.QueueLine == line &&
 		job.QueueRank == job.QueuedJob().Rank() {
@@ -95,7 +101,7 @@ func (s *Store) enqueue(ctx context.Context, scheduler admission.Scheduler, jobI
 		s.w.NewUpdate().
 			Model((*ScheduleJob)(nil)).
 			Set("state = ?, queued_at = COALESCE(queued_at, ?)", bfia.JobReady, normalizeTime(at)).
-			Set("queue_line = ?", line).
+			Set("queue_line = ?, queue_project = ?", line, job.QueueProject).
 			Apply(setRank(job)).
 			Where("job_id = ?", jobID).
 			Where("state IN (?)", bun.List([]bfia.JobState{bfia.JobPending, bfia.JobReady})).
@@ -170,7 +176,7 @@ func decideQueue(ctx context.Context, db bun.IDB, scheduler admission.Scheduler,
 }
 
 const queueColumns = "job_id, flow_id, state, initiator_node, priority, created_at, dequeued_at, " +
-	"wait_node, wait_reason, participant_nodes, queue_line"
+	"wait_node, wait_reason, participant_nodes, queue_line, queue_project"
 
 // readStarted reads the jobs that run, ask for reservations or were denied one. It is one statement: a job
 // whose state changes meanwhile is read once.

@@ -42,7 +42,9 @@ type ScheduleJob struct {
 	ParticipantNodes []string   `bun:"participant_nodes"`
 	// QueueLine and QueueRank order the queue, once the job has entered it.
 	QueueLine string `bun:"queue_line"`
-	QueueRank int64  `bun:"queue_rank"`
+	// QueueProject is its project at this party then. Empty: default.
+	QueueProject string `bun:"queue_project"`
+	QueueRank    int64  `bun:"queue_rank"`
 }
 
 // ScheduleTask is the record of a task at its scheduler, over all parties.
@@ -341,7 +343,8 @@ func setTransition(q *bun.UpdateQuery, reason string, at time.Time, started, end
 // ScheduleJob returns the scheduler's record of a job, or CodeNotFound if there is none.
 func (s *Store) ScheduleJob(ctx context.Context, jobID string) (ScheduleJob, error) {
 	var job ScheduleJob
-	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)
+	err := selectOne(ctx, jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Where("job_id = ?", jobID)), &job,
+		"job_id: job %q", jobID)
 	return job, err
 }
 

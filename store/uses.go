@@ -112,7 +112,7 @@ func jobUses(ctx context.Context, db bun.IDB, table string, unfinished bool, whe
 			break
 		}
 		var found []JobUse
-		if err := db.NewSelect().TableExpr("? AS j", bun.Ident(table)).
+		if err := jobsOf(ctx, "j.job_id").of(db.NewSelect().TableExpr("? AS j", bun.Ident(table))).
 			ColumnExpr("j.job_id, j.flow_id, j.state, j.created_at, j.ended_at").
 			Where(where, args...).Where(of.state+" IN (?)", bun.List(of.in)).
 			OrderExpr("j.created_at DESC, j.job_id DESC").Limit(maxUses-len(uses)).

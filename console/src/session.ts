@@ -20,9 +20,9 @@ export const session = signal<Session>({ state: "loading" });
 /** roles are the roles of the client who has signed in. */
 export const roles = computed(() => (session.value.state === "in" ? session.value.who.roles : []));
 
-/** can returns whether the client has a role. An administrator has every role. */
+/** can returns whether the client has a role, in all projects or in one. An administrator has every role. */
 export function can(role: Role): boolean {
-  return roles.value.includes(role) || roles.value.includes("admin");
+  return roles.value.some((r) => r === "admin" || r === role || r.startsWith(`${role}@`));
 }
 
 /** ownNode is the node id of the party. */
