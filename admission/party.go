@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -42,6 +43,8 @@ type Denial struct {
 	Reason   string
 	Position int
 	Total    int
+	// Quota: the quota of the job's project is the reason. Jobs of other projects may get what is free.
+	Quota bool
 }
 
 // Infeasible returns why a demand would not fit even on idle runners, or "" if it would. It returns "" for a
@@ -76,9 +79,17 @@ func (p Party) Decide(r Request, now time.Time) (Grant, *Denial) {
 		return Grant{}, &Denial{Reason: fmt.Sprintf(format, args...), Position: own + 1, Total: len(all)}
 	}
 
+	ofQuota := func(grant Grant, denial *Denial) (Grant, *Denial) {
+		denial.Quota = true
+		return grant, denial
+	}
+
 	runners, running, used := slices.Clone(p.Runners), p.tally(), p.UsedSlots
-	if limit := p.exceededLimit(running, used, r); limit != "" {
+	if limit := p.partyLimit(running, used, r); limit != "" {
 		return deny("%s", limit)
+	}
+	if limit := p.quotaLimit(running, r); limit != "" {
+		return ofQuota(deny("%s", limit))
 	}
 
 	quotaHeads := p.quotaHeads(now)
@@ -92,12 +103,16 @@ func (p Party) Decide(r Request, now time.Time) (Grant, *Denial) {
 			used += len(earlier.Demand.Slots)
 		}
 	}
-	if limit := p.exceededLimit(running, used, r); limit != "" {
-		return deny("%s, counting the jobs ahead in the queue", limit)
+	const countingOthers = "%s, counting the jobs ahead in the queue"
+	if limit := p.partyLimit(running, used, r); limit != "" {
+		return deny(countingOthers, limit)
+	}
+	if limit := p.quotaLimit(running, r); limit != "" {
+		return ofQuota(deny(countingOthers, limit))
 	}
 	if quotaHeads.hold(r) {
-		return deny("what is left of the quota of the job's project is kept for a job that has waited since %s",
-			quotaHeads[r.Project].Created.UTC().Format(time.DateTime))
+		return ofQuota(deny("what is left of the quota of the job's project is kept for a job that has waited "+
+			"since %s", quotaHeads[r.Project].Created.UTC().Format(time.DateTime)))
 	}
 
 	if head, found := p.headReservation(quotaHeads, now); found && head.before(r.Job) < 0 {
@@ -216,14 +231,21 @@ func (p Party) backfillRunners(head Request, runners []Runner, running tally, us
 	return others, p.exceededLimit(running, used+len(r.Demand.Slots), head) == ""
 }
 
-// exceededLimit returns the limit that a request would exceed, or "".
+// exceededLimit returns the limit or quota that a request would exceed, or "".
 func (p Party) exceededLimit(running tally, used int, r Request) string {
+	return cmp.Or(p.partyLimit(running, used, r), p.quotaLimit(running, r))
+}
+
+// partyLimit returns the limit of the party that a request would exceed, or "".
+func (p Party) partyLimit(running tally, used int, r Request) string {
 	if l := p.Limits.Tasks; l > 0 && used+len(r.Demand.Slots) > l {
 		return fmt.Sprintf("this party limits its jobs to %d containers at once, and they have %d", l, used)
 	}
-	if limit := p.Limits.exceeded(p.Node, running, r.Job); limit != "" {
-		return limit
-	}
+	return p.Limits.exceeded(p.Node, running, r.Job)
+}
+
+// quotaLimit returns how a request would exceed the quota of its project, or "".
+func (p Party) quotaLimit(running tally, r Request) string {
 	// After an administrator has lowered the quota. A job that arrives then is refused.
 	if beyond := BeyondQuota(p.Quotas[r.Project], r.Demand); beyond != "" {
 		return beyond + "; it waits until the quota is raised"

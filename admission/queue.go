@@ -16,6 +16,9 @@ const (
 	// maxWaitingAtParty is the number of jobs of a scheduler's project that wait for resources at one party,
 	// from which on further jobs of the project that need this party don't ask.
 	maxWaitingAtParty = 4
+	// maxWaitingForQuota is the same for jobs that wait for quotas of that party's projects. The scheduler
+	// does not know which job is of which of them, so a used up quota must not stop all others early.
+	maxWaitingForQuota = 64
 	// LineLength is how many jobs of a line a decision can need: it notifies at most so many.
 	LineLength = maxReserving
 )
@@ -29,6 +32,8 @@ type QueuedJob struct {
 	Reserving bool
 	// WaitingAt is the party that denied it a reservation, and WaitingFor that party's reason.
 	WaitingAt, WaitingFor string
+	// WaitingForQuota: the reason is the quota of its project there.
+	WaitingForQuota bool
 }
 
 // IsCandidate reports whether the job asks for reservations now, or waits for a party that denied it one.
@@ -160,7 +165,7 @@ func (q Queue) Decide(now time.Time) Decision {
 			status.OnlyCandidatesAhead = q.Limits.exceeded(q.Node, started, e.Job) == ""
 		case e.WaitingAt != "":
 			status = QueueStatus{MayReserve: true, Reason: fmt.Sprintf("%s: %s", e.WaitingAt, e.WaitingFor)}
-			waitingAt[waitingPlace{e.WaitingAt, e.Project}]++
+			waitingAt[waitingPlace{e.WaitingAt, e.Project, e.WaitingForQuota}]++
 			jobs.has[e.Initiator]++
 		case crowded != "":
 			status.Reason = "other jobs wait for resources at " + crowded
@@ -193,12 +198,16 @@ func (q Queue) Decide(now time.Time) Decision {
 
 // waitingPlace is a party at which jobs of one project of the scheduler's party wait. Jobs that wait for the
 // quota of their project must not keep those of other projects from asking.
-type waitingPlace struct{ node, project string }
+type waitingPlace struct {
+	node, project string
+	forQuota      bool
+}
 
 // crowdedParty returns a party at which so many jobs wait that this one should not ask, or "".
 func crowdedParty(j QueuedJob, waitingAt map[waitingPlace]int) string {
 	for _, n := range j.Nodes {
-		if waitingAt[waitingPlace{n, j.Project}] >= maxWaitingAtParty {
+		if waitingAt[waitingPlace{n, j.Project, false}] >= maxWaitingAtParty ||
+			waitingAt[waitingPlace{n, j.Project, true}] >= maxWaitingForQuota {
 			return n
 		}
 	}

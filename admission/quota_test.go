@@ -229,3 +229,55 @@ func TestQueueOfProjects(t *testing.T) {
 	require.True(t, d.Status(none).MayReserve)
 	require.NotEqual(t, same.Line(Limits{}), other.Line(Limits{}))
 }
+
+// TestQueueOfPartnersQuota checks that a used up quota at a partner does not keep jobs from asking which may
+// be of other projects there: this scheduler does not know them. So many that they cost too much do.
+func TestQueueOfPartnersQuota(t *testing.T) {
+	rows := queueRows{node: "A"}
+	queued := func(id string, created time.Time) QueuedJob {
+		return QueuedJob{Job: Job{JobID: id, Initiator: "A", Created: created}, Nodes: []string{"A", "B"}}
+	}
+	addWaiting := func(from, to int) {
+		for i := from; i < to; i++ {
+			j := queued(fmt.Sprint("waits", i), now.Add(-time.Minute))
+			j.WaitingAt, j.WaitingFor, j.WaitingForQuota = "B", "the quota is used up", true
+			rows.waiting = append(rows.waiting, j)
+		}
+	}
+	other := queued("other", now)
+	rows.waiting = append(rows.waiting, other)
+	addWaiting(0, maxWaitingForQuota-1)
+	require.True(t, rows.decide(t, now).Status(other).MayReserve)
+	addWaiting(maxWaitingForQuota-1, maxWaitingForQuota)
+	status := rows.decide(t, now).Status(other)
+	require.False(t, status.MayReserve)
+	require.Equal(t, "other jobs wait for resources at B", status.Reason)
+
+	// Those that wait for runners count apart.
+	rows.waiting = rows.waiting[:1]
+	addWaiting(0, maxWaitingAtParty)
+	for i := range rows.waiting[1:] {
+		rows.waiting[1+i].WaitingForQuota = false
+	}
+	require.False(t, rows.decide(t, now).Status(other).MayReserve)
+}
+
+// TestDenialOfQuota checks that a denial says whether a quota is its reason.
+func TestDenialOfQuota(t *testing.T) {
+	one := slot("guest", 1000, 2)
+	p := Party{Node: "A", Runners: []Runner{runner("h", 1, 0, 0)},
+		Quotas: map[string]bfia.ProjectQuota{"p": {Jobs: 1}}, Held: map[string]Held{"p": {Jobs: 1}}}
+	r := request("j", "A", 0, 1, one)
+	r.Project = "p"
+	_, denial := p.Decide(r, now)
+	require.True(t, denial.Quota)
+	r.Project = ""
+	_, denial = p.Decide(r, now)
+	require.Nil(t, denial)
+	p.Runners[0].UsedSlots = 1
+	_, denial = p.Decide(r, now)
+	require.False(t, denial.Quota)
+	p.Limits.Tasks, p.UsedSlots, r.Project = 1, 1, "p"
+	_, denial = p.Decide(r, now)
+	require.False(t, denial.Quota, "the party's limit would stop all others too")
+}

@@ -143,6 +143,9 @@ func (s *Server) checkOwnPart(ctx context.Context, doc *bfia.Document, from orig
 	if err != nil {
 		return nil, err
 	}
+	if err := s.store.CheckStorage(ctx, project); err != nil {
+		return nil, err
+	}
 	return warnings, participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, project, record, plan)
 }
 

@@ -33,10 +33,6 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	projects, err := s.store.JobProjects(ctx, jobIDs(jobs))
-	if err != nil {
-		return err
-	}
 	waits, err := s.jobWaits(c.UserContext(), jobs)
 	if err != nil {
 		return err
@@ -48,7 +44,7 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	list := bfia.JobList{JobList: map[string]bfia.JobState{}, Jobs: []bfia.JobSummary{}}
 	for _, j := range jobs {
 		list.JobList[j.JobID] = j.State
-		summary := bfia.JobSummary{JobID: j.JobID, FlowID: j.FlowID, Project: projects[j.JobID],
+		summary := bfia.JobSummary{JobID: j.JobID, FlowID: j.FlowID, Project: shownProject(j.Project),
 			State: j.State, Outcome: j.Outcome,
 			Failure: j.Failure.WithHint(s.Node, j.JobID), Waiting: waits[j.JobID],
 			Roles: j.Roles, Parties: j.PartyNodes, Initiator: j.InitiatorNode, Scheduler: j.SchedulerNode,
@@ -62,14 +58,6 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 		list.Next = jobs[len(jobs)-1].Cursor().String()
 	}
 	return answer(c, "success", list, map[string]any{"job_list": list.JobList})
-}
-
-func jobIDs(jobs []store.Job) []string {
-	ids := make([]string, len(jobs))
-	for i, j := range jobs {
-		ids[i] = j.JobID
-	}
-	return ids
 }
 
 // jobFilter reads the filters of a list of jobs. job_status and outcome may list several values, separated by

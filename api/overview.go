@@ -71,8 +71,9 @@ func (s *Server) addApprovals(ctx context.Context, view *bfia.Overview) error {
 		}
 		if view.ApprovalCount++; view.ApprovalCount <= bfia.OverviewJobs {
 			w := j.Waiting[i]
-			view.Approvals = append(view.Approvals, bfia.OverviewJob{JobID: j.JobID, FlowID: j.FlowID,
-				Initiator: j.InitiatorNode, Since: w.Since, Until: w.Until, Reason: w.Text()})
+			view.Approvals = append(view.Approvals, bfia.OverviewJob{JobID: j.JobID,
+				Project: shownProject(j.Project), FlowID: j.FlowID, Initiator: j.InitiatorNode,
+				Since: w.Since, Until: w.Until, Reason: w.Text()})
 		}
 	}
 	return nil
@@ -86,8 +87,9 @@ func (s *Server) addFailed(ctx context.Context, view *bfia.Overview) error {
 	}
 	view.FailedCount = all
 	for _, j := range jobs {
-		row := bfia.OverviewJob{JobID: j.JobID, FlowID: j.FlowID, Initiator: j.InitiatorNode,
-			Reason: j.Reason, Since: *j.EndedAt, Failure: j.Failure.WithHint(s.Node, j.JobID)}
+		row := bfia.OverviewJob{JobID: j.JobID, Project: shownProject(j.Project), FlowID: j.FlowID,
+			Initiator: j.InitiatorNode,
+			Reason:    j.Reason, Since: *j.EndedAt, Failure: j.Failure.WithHint(s.Node, j.JobID)}
 		if j.Failure != nil {
 			row.NodeID, row.Task, row.Reason = j.Failure.NodeID, j.Failure.Task, j.Failure.Text()
 		}

@@ -86,6 +86,11 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 	if err := participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, project, record, plan); err != nil {
 		return refused, err
 	}
+	if known == nil {
+		if err := s.store.CheckStorage(ctx, project); err != nil {
+			return refused, err
+		}
+	}
 	ruleID, err := s.putRecord(ctx, record, plan, from, project, known)
 	if err != nil {
 		return refused, err

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"hutong/bfia"
@@ -29,13 +28,14 @@ func soleProject(ctx context.Context) string {
 }
 
 // chooseProject returns the project to which belongs what a client makes: the one that the request names, or
-// default, or the only one that the client has.
+// the only one in which the client has the right, or default for a client who has it in all. A client of
+// several projects names one, so that nothing of one project gets into another by mistake.
 func (s *Server) chooseProject(ctx context.Context, named string) (string, error) {
 	projects, all := store.ProjectsOf(ctx)
 	switch {
 	case named != "":
 		return named, s.store.CheckProject(ctx, named)
-	case all || slices.Contains(projects, identity.DefaultProject):
+	case all:
 		return identity.DefaultProject, nil
 	case len(projects) == 1:
 		return projects[0], s.store.CheckProject(ctx, projects[0])
@@ -78,17 +78,47 @@ func (s *Server) checkKnown(ctx context.Context, namespace, name string) error {
 	return err
 }
 
+// knownDatasets are the registered datasets that a job reads, each read once: a job may have very many tasks
+// of one dataset.
+type knownDatasets struct {
+	store *store.Store
+	read  map[bfia.Address]knownDataset
+}
+
+type knownDataset struct {
+	store.DataTable
+	err error
+}
+
+func (s *Server) newKnownDatasets() *knownDatasets {
+	return &knownDatasets{s.store, map[bfia.Address]knownDataset{}}
+}
+
+// table returns a registered dataset of any project, or CodeNotFound.
+func (d *knownDatasets) table(ctx context.Context, at bfia.Address) (store.DataTable, error) {
+	found, read := d.read[at]
+	if !read {
+		found.DataTable, found.err = d.store.DataTable(store.WithoutProjects(ctx), at.Namespace, at.Name)
+		d.read[at] = found
+	}
+	return found.DataTable, found.err
+}
+
 // projectOf returns the project of a job at this party: that in which a client of this party submits it, or
 // has submitted it, otherwise that of what its parts here read, or that which selects the partner's jobs. It
 // refuses a job that reads things of two projects. The refusal does not name the projects, since partners get
 // it.
 func (s *Server) projectOf(ctx context.Context, record *store.JobRecord, plan *bfia.Plan, from origin,
-) (string, error) {
+	datasets *knownDatasets) (string, error) {
 	if project := soleProject(ctx); project != "" {
 		return project, nil
 	}
 	project, recorded, err := s.store.JobProject(ctx, plan.JobID)
 	if err != nil || recorded {
+		return project, err
+	}
+	projects, err := s.store.ProjectSettings(ctx)
+	if err != nil || len(projects) == 0 {
 		return project, err
 	}
 	var first, place string
@@ -105,7 +135,7 @@ func (s *Server) projectOf(ctx context.Context, record *store.JobRecord, plan *b
 	for i := range plan.Tasks {
 		t := &plan.Tasks[i]
 		for _, part := range t.PartsOf(s.Node) {
-			if err := s.joinInputs(ctx, record, t.Name, part, join); err != nil {
+			if err := s.joinInputs(ctx, record, t.Name, part, datasets, join); err != nil {
 				return "", err
 			}
 		}
@@ -117,15 +147,14 @@ func (s *Server) projectOf(ctx context.Context, record *store.JobRecord, plan *b
 	if err != nil || owner == s.Node {
 		return project, err
 	}
-	projects, err := s.store.ProjectSettings(ctx)
-	return cmp.Or(bfia.ProjectOfPartner(projects, owner, record.Document.FlowID), project), err
+	return cmp.Or(bfia.ProjectOfPartner(projects, owner, record.Document.FlowID), project), nil
 }
 
 // joinInputs calls join with the dataset and the model that a part of this party reads, and their projects.
 // It leaves out those that are not registered: what is missing is refused later, and the rest belongs to
 // default.
 func (s *Server) joinInputs(ctx context.Context, record *store.JobRecord, task string, part bfia.Part,
-	join func(what, project, place string) error) error {
+	datasets *knownDatasets, join func(what, project, place string) error) error {
 	place := fmt.Sprintf("config.task_params.%s.%d.%s.", part.Role, part.Index, task)
 	address, err := record.Document.RootDataset(record.Registry.Describe, task, part)
 	if err == nil && address != nil { // NewPlan refuses malformed ones
@@ -133,7 +162,7 @@ func (s *Server) joinInputs(ctx context.Context, record *store.JobRecord, task s
 		if real, synthetic := of.Rehearsed(); synthetic {
 			of = real
 		}
-		table, err := s.store.DataTable(ctx, of.Namespace, of.Name)
+		table, err := datasets.table(ctx, of)
 		switch {
 		case err == nil:
 			if err := join("dataset "+of.String(), table.Project, place+"dataset_id"); err != nil {
@@ -163,8 +192,9 @@ func (s *Server) joinInputs(ctx context.Context, record *store.JobRecord, task s
 
 // refuseOtherProject refuses a dataset of another project than that of the job. Only a client who may submit
 // in all projects learns that it exists.
-func (s *Server) refuseOtherProject(ctx context.Context, address bfia.Address) error {
-	table, err := s.store.DataTable(store.WithoutProjects(ctx), address.Namespace, address.Name)
+func (s *Server) refuseOtherProject(ctx context.Context, address bfia.Address, datasets *knownDatasets,
+) error {
+	table, err := datasets.table(ctx, address)
 	switch {
 	case bfia.CodeOf(err) == bfia.CodeNotFound || err == nil && store.InProject(ctx, table.Project):
 		return nil

@@ -6,12 +6,14 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
 	"hutong/fateflow/fateclient"
 	"hutong/internal/identity"
+	"hutong/store"
 )
 
 // attack is a request about a thing. A route without one must be in notAttacked, with the reason.
@@ -20,8 +22,10 @@ type attack struct {
 	body  func(t *testing.T, x namedThings) any
 	// conflicts says that the name is one for the whole party, so that a client learns that it is taken.
 	conflicts bool
-	// quiet says that the answer is a success which must not contain the thing: a list or a count.
-	quiet bool
+	// quiet says that the answer is a success which must not contain the thing: a list or a count. It
+	// contains it for a client of the project, unless shared says why not.
+	quiet  bool
+	shared string
 }
 
 func byQuery(format string, get func(namedThings) []any) attack {
@@ -34,6 +38,11 @@ func ofJob(more string) attack {
 
 func ofTask() attack {
 	return byQuery("task_id=%s", func(x namedThings) []any { return []any{x.task} })
+}
+
+// ofAttempt asks for the log of one attempt of a part.
+func ofAttempt() attack {
+	return byQuery("task_id=%s&role=guest&attempt=1", func(x namedThings) []any { return []any{x.task} })
 }
 
 func ofModel() attack {
@@ -66,13 +75,20 @@ func list(query string) attack {
 	return attack{quiet: true, query: func(namedThings) string { return query }}
 }
 
+// shared is a list that has nothing of a project.
+func shared(why string) attack {
+	a := list("")
+	a.shared = why
+	return a
+}
+
 // attacks has a request about a thing of another project for each route that lets clients of single projects
 // in.
 var attacks = map[string][]attack{
 	"GET " + bfia.PathProviderQuery: {list("jobs=true")},
-	"GET " + bfia.PathProjectQuery:  {list("")},
-	"GET " + bfia.PathPartnerQuery:  {list("")},
-	"GET " + bfia.PathRunnerQuery:   {list("")},
+	"GET " + bfia.PathProjectQuery:  {shared("it lists the projects: TestProjects")},
+	"GET " + bfia.PathPartnerQuery:  {shared("all projects have the same partners")},
+	"GET " + bfia.PathRunnerQuery:   {shared("all projects have the same runners")},
 	"GET " + bfia.PathOverview:      {list("")},
 
 	"GET " + bfia.PathDataQuery:        {list("jobs=true"), list("namespace=secretspace")},
@@ -89,8 +105,8 @@ var attacks = map[string][]attack{
 	"POST " + bfia.PathModelImport:     {{conflicts: true}},
 	"POST " + bfia.PathJobDelete:       {withBody("job_id")},
 	"GET " + bfia.PathPlatformJobList:  {list(""), list("prefix=secret"), list("text=secret")},
-	"GET " + bfia.PathPlatformLogLines: {ofTask()},
-	"GET " + bfia.PathPlatformLog:      {ofTask()},
+	"GET " + bfia.PathPlatformLogLines: {ofTask(), ofAttempt()},
+	"GET " + bfia.PathPlatformLog:      {ofTask(), ofAttempt()},
 
 	"POST " + bfia.PathPlatformCreateAll: {{body: reading}, {body: reusing}, {conflicts: true}},
 	"POST " + bfia.PathV2CreateAll:       {{body: reading}, {body: reusing}, {conflicts: true}},
@@ -106,8 +122,22 @@ var attacks = map[string][]attack{
 	"GET " + bfia.PathJobDocument:        {ofJob("")},
 	"GET " + bfia.PathJobApproval:        {ofJob("")},
 
+	"GET " + bfia.PathPeriodicQuery: {list(""),
+		byQuery("name=%s", func(x namedThings) []any { return []any{x.periodic} })},
+	"POST " + bfia.PathPeriodicAdd:    {{body: addingPeriodic}, {conflicts: true}},
+	"POST " + bfia.PathPeriodicChange: {ofPeriodic()},
+	"POST " + bfia.PathPeriodicPause:  {ofPeriodic()},
+	"POST " + bfia.PathPeriodicResume: {ofPeriodic()},
+	"POST " + bfia.PathPeriodicRun:    {ofPeriodic()},
+	"POST " + bfia.PathPeriodicDelete: {ofPeriodic()},
+
 	"POST " + bfia.PathApprovalRuleAdd: {{body: func(_ *testing.T, x namedThings) any {
-		return map[string]any{"job_id": x.job}
+		return map[string]any{"job_id": x.job, "until": time.Now().Add(time.Hour),
+			"scope": bfia.ApprovalScope{Initiator: host, Scheduler: host, FlowID: "f",
+				Parties: []string{host},
+				Uses: []bfia.ApprovalUse{{Role: "guest.0", Provider: "p", Version: "1", Component: "c",
+					Images: []string{"docker sha256:1"}, Dataset: secretDataset, Columns: []string{"id"}}},
+				Learns: []bfia.ApprovalLearned{}}}
 	}}},
 	"GET " + bfia.PathApprovalRuleQuery:   {list("")},
 	"POST " + bfia.PathApprovalRuleRemove: {withBody("rule_id")},
@@ -134,7 +164,8 @@ var attacks = map[string][]attack{
 	"GET " + fateclient.PathLogQuery:     {ofJob("&log_type=task_info"), ofJob("&log_type=schedule_info")},
 	"GET " + fateclient.PathLogCount:     {ofJob("&log_type=task_info")},
 	"POST " + fateclient.PathJobLog:      {withBody("job_id")},
-	"GET " + fateclient.PathSite:         {list("")}, "GET " + fateclient.PathServer: {list("")},
+	"GET " + fateclient.PathSite:         {shared("it names the party")},
+	"GET " + fateclient.PathServer:       {shared("it names the party's addresses")},
 }
 
 // notAttacked are the other routes for such clients.
@@ -151,6 +182,19 @@ func ofOutput(more string) attack {
 // reading is a job that reads a dataset.
 func reading(t *testing.T, x namedThings) any {
 	return job(t, "", "testspace#test_guest", x.namespace+"#"+x.name)
+}
+
+// ofPeriodic acts on a periodic job.
+func ofPeriodic() attack {
+	return attack{body: func(_ *testing.T, x namedThings) any {
+		return map[string]any{"name": x.periodic, "cron": "@daily"}
+	}}
+}
+
+// addingPeriodic adds a periodic job that reads a dataset.
+func addingPeriodic(t *testing.T, x namedThings) any {
+	return map[string]any{"name": "new", "cron": "@daily",
+		"document": json.RawMessage(job(t, "", "testspace#test_guest", x.namespace+"#"+x.name))}
 }
 
 // readingOfFATE is such a job as FATE's pipeline submits it.
@@ -175,11 +219,33 @@ func TestOtherProject(t *testing.T) {
 	for _, project := range []string{"a", identity.DefaultProject} {
 		t.Run(project, func(t *testing.T) { attackFrom(t, project) })
 	}
+	t.Run("datasets are not checked", func(t *testing.T) {
+		attackFrom(t, identity.DefaultProject, func(c *Config) { c.CheckDatasets = false })
+	})
+}
+
+// withMoreSecrets returns a party as withProjects does, with what further lists show: a job of b that has
+// failed, and one that reads data of a partner.
+func withMoreSecrets(t *testing.T, change ...func(*Config)) *party {
+	t.Helper()
+	p := withProjects(t, change...)
+	for _, name := range []string{"secretfailed", "secretshop"} {
+		doc := strings.Replace(secretDocument(t, name), "secretspace#secret_host", secretDataset, 1)
+		if name == "secretshop" {
+			doc = strings.ReplaceAll(edited(t, name, []string{host}, "config", "role", "host"),
+				"testspace#test_guest", secretDataset)
+			doc = strings.ReplaceAll(doc, "testspace#test_host", "secretshop#orders")
+		}
+		p.good(post(bfia.PathCreate, doc))
+	}
+	require.NoError(t, p.store.UpdateJob(t.Context(), "secretfailed", bfia.JobFinished, "", time.Now(),
+		store.EndsAs(bfia.OutcomeFailed)))
+	return p
 }
 
 // attackFrom attacks as a client of a project, which has the datasets of the captured job.
-func attackFrom(t *testing.T, project string) {
-	p := withProjects(t)
+func attackFrom(t *testing.T, project string, change ...func(*Config)) {
+	p := withMoreSecrets(t, change...)
 	if project != "a" { // the names are those of the party
 		for _, name := range []string{"test_guest", "test_host"} {
 			p.good(post(bfia.PathDataDelete, bfia.Address{Namespace: "testspace", Name: name}))
@@ -190,12 +256,6 @@ func attackFrom(t *testing.T, project string) {
 	p.good(post(bfia.PathCreate, job(t, "ours")))
 	state := p.stateOfSecrets()
 	secret, unknown := secretThings(p), unknownThings()
-	hide := func(x namedThings, answer string) string {
-		for _, id := range []string{x.job, x.task, x.namespace, x.name, x.upload, x.rule} {
-			answer = strings.ReplaceAll(answer, id, "THING")
-		}
-		return answer
-	}
 	tried := map[string]bool{}
 	for _, r := range p.server.routes() {
 		key := r.method + " " + r.path
@@ -215,17 +275,20 @@ func attackFrom(t *testing.T, project string) {
 				p.engine.takeSignals()
 				got := p.attack(t, r, a, secret, project)
 				require.NotEqual(t, http.StatusForbidden, got.Status, "%s", got.Body)
+				signals := p.engine.takeSignals()
+				require.NotContains(t, fmt.Sprint(signals), secretWord)
 				if a.quiet {
 					require.Equal(t, bfia.CodeOK, got.Code, "%s", got.Body)
 					require.NotContains(t, string(got.Body), secretWord)
 					return
 				}
+				require.Empty(t, signals)
 				want := p.attack(t, r, a, unknown, project)
 				require.NotEqual(t, bfia.CodeOK, want.Code, "%s", want.Body)
 				// A malformed request would be answered alike too, and show nothing.
 				require.NotEqual(t, bfia.CodeBadRequest, want.Code, "%s", want.Body)
 				require.Equal(t, want.Status, got.Status, "%s", got.Body)
-				require.Equal(t, hide(unknown, string(want.Body)), hide(secret, string(got.Body)))
+				require.Equal(t, unknown.hide(want.Body), secret.hide(got.Body))
 				require.Empty(t, p.engine.takeSignals())
 			})
 		}
@@ -236,21 +299,66 @@ func attackFrom(t *testing.T, project string) {
 	require.Equal(t, state, p.stateOfSecrets())
 }
 
+// hide replaces what an answer says of things.
+func (x namedThings) hide(answer []byte) string {
+	text := string(answer)
+	for _, id := range []string{x.job, x.task, x.namespace, x.name, x.upload, x.rule, x.periodic} {
+		text = strings.ReplaceAll(text, id, "THING")
+	}
+	return text
+}
+
 // TestOwnProject tries the same requests with a client of the project: each finds what it names. So the
-// refusals of TestOtherProject are for the project, not for a mistake in a request.
+// refusals of TestOtherProject are for the project, not for a mistake in a request, and the lists that it
+// finds empty are so for others only.
 func TestOwnProject(t *testing.T) {
-	p := withProjects(t)
+	p := withMoreSecrets(t)
 	secret, unknown := secretThings(p), unknownThings()
 	for _, r := range p.server.routes() {
 		key := r.method + " " + r.path
 		for i, a := range attacks[key] {
-			if a.conflicts || a.quiet || a.body != nil {
-				continue // acts would change what others read
+			if a.conflicts || r.method != http.MethodGet {
+				continue // TestActsOfOwnProject
 			}
 			t.Run(fmt.Sprintf("%s %d", key, i), func(t *testing.T) {
+				if a.quiet {
+					got := p.good(p.attacking(t, r, a, secret).as(rolesIn("b")))
+					if a.shared == "" {
+						require.Contains(t, string(got.Body), secretWord)
+					}
+					return
+				}
 				got := p.send(p.attacking(t, r, a, secret).as(rolesIn("b", "a")))
 				want := p.send(p.attacking(t, r, a, unknown).as(rolesIn("b", "a")))
 				require.NotEqual(t, want.Text()+string(want.Body), got.Text()+string(got.Body))
+			})
+		}
+	}
+}
+
+// TestActsOfOwnProject lets a client of the project do what others are refused: each act succeeds, or is
+// refused for another reason than an unknown thing: that the job has not ended, or runs.
+func TestActsOfOwnProject(t *testing.T) {
+	routes := withProjects(t).server.routes()
+	for _, r := range routes {
+		key := r.method + " " + r.path
+		for i, a := range attacks[key] {
+			if a.conflicts || r.method == http.MethodGet {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s %d", key, i), func(t *testing.T) {
+				p := withProjects(t)
+				for _, name := range []string{"test_guest", "test_host"} { // the attacks' jobs read them
+					p.good(post(bfia.PathDataDelete, bfia.Address{Namespace: "testspace", Name: name}))
+					p.upload(rolesIn("b"), "testspace", name, "")
+				}
+				p.engine.takeSignals()
+				got := p.attack(t, r, a, secretThings(p), "b")
+				if got.Code == bfia.CodeOK {
+					return
+				}
+				require.Contains(t, string(got.Body), secretWord)
+				require.Regexp(t, "is READY|is read by job|still runs|PENDING", got.Text())
 			})
 		}
 	}
@@ -291,7 +399,7 @@ func (p *party) stateOfSecrets() string {
 	for _, path := range []string{bfia.PathPlatformStatusAll + "?job_id=" + secretJob,
 		bfia.PathJobOutputs + "?job_id=" + secretJob,
 		bfia.PathModelQuery + "?model=" + secretJob + ":" + second,
-		bfia.PathDataQuery, bfia.PathPlatformJobList, bfia.PathProjectQuery} {
+		bfia.PathDataQuery, bfia.PathPeriodicQuery, bfia.PathPlatformJobList, bfia.PathProjectQuery} {
 		text.Write(p.good(get(path)).Body)
 	}
 	notes, err := p.store.JobNotes(p.t.Context(), []string{secretJob})

@@ -2,8 +2,11 @@ package api
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"io"
 	"mime/multipart"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -57,20 +60,20 @@ const (
 
 // secretIDs are the ids of things of project b, by the parameters of requests. The others are unknown to the
 // party.
-type namedThings struct{ job, task, taskName, model, namespace, name, output, upload, rule string }
+type namedThings struct{ job, task, taskName, model, namespace, name, output, upload, rule, periodic string }
 
 func secretThings(p *party) namedThings {
 	upload, err := p.store.DataTable(p.t.Context(), "secretspace", "secret_guest")
 	require.NoError(p.t, err)
 	return namedThings{job: secretJob, task: "secrettask", taskName: second, model: secretJob + ":" + second,
 		namespace: "secretspace", name: "secret_guest", output: "secrettask", upload: upload.Generation,
-		rule: "secretrule"}
+		rule: "secretrule", periodic: "secretnightly"}
 }
 
 func unknownThings() namedThings {
 	return namedThings{job: "unknownjo", task: "unknowntas", taskName: second, model: "unknownjo:" + second,
 		namespace: "unknownspac", name: "unknown_gues", output: "unknowntas", upload: "0123456789abcdef",
-		rule: "unknownrul"}
+		rule: "unknownrul", periodic: "unknownnightl"}
 }
 
 // withProjects returns a party with the projects a and b. All that b has contains the word secret: a dataset,
@@ -107,8 +110,13 @@ func withProjects(t *testing.T, change ...func(*Config)) *party {
 	require.NoError(t, p.store.RecordUsage(t.Context(), store.Usage{JobID: secretJob, Name: second,
 		Role: "guest", Attempt: 1, TaskID: "secrettask", RunnerID: "secret", StartedAt: new(time.Now())}))
 	require.NoError(t, p.store.PutJobNote(t.Context(), secretJob, "secret"))
+	require.NoError(t, p.store.AddPeriodicJob(t.Context(), store.PeriodicJob{PeriodicID: "secretid",
+		Name: "secretnightly", Project: "b", Recurrence: bfia.Recurrence{Cron: "@daily"}},
+		store.PeriodicDocument{Document: []byte(secretDocument(t, "")),
+			Owner: store.PeriodicOwner{Name: rolesIn("b")}}))
 	_, err := p.store.AddApprovalRule(t.Context(), bfia.ApprovalRule{ID: "secretrule", Project: "b",
-		Note: "secret", Until: time.Now().Add(time.Hour)})
+		Scope: bfia.ApprovalScope{Parties: []string{}, Uses: []bfia.ApprovalUse{},
+			Learns: []bfia.ApprovalLearned{}}, Note: "secret", Until: time.Now().Add(time.Hour)})
 	require.NoError(t, err)
 	return p
 }
@@ -190,6 +198,8 @@ func TestNamesOfOtherProjects(t *testing.T) {
 	upload.path = bfia.PathComponentFile
 	refuse(upload)
 	refuse(post(bfia.PathModelImport, archive).with("Content-Type", "application/zip"))
+	refuse(post(bfia.PathPeriodicAdd, map[string]any{"name": "secretnightly", "cron": "@daily",
+		"document": json.RawMessage(job(t, ""))}))
 	for _, path := range []string{bfia.PathPlatformCreateAll, bfia.PathV2CreateAll} {
 		refuse(post(path, job(t, secretJob)))
 		// Its session would be one that containers of secretjob may use.
@@ -351,6 +361,33 @@ func TestEventsOfProjects(t *testing.T) {
 	}
 }
 
+// TestEventStreamOfProject reads the endpoint itself: events of jobs of other projects are not sent.
+func TestEventStreamOfProject(t *testing.T) {
+	p := withProjects(t, func(c *Config) {
+		c.Clients = func(c *fiber.Ctx) (identity.Principal, error) {
+			caller, err := clientByHeader(c)
+			caller.Proof = identity.ByNothing // the stream of an unknown token ends
+			return caller, err
+		}
+	})
+	p.good(p.submitting(rolesIn("a"), job(t, "ours"), ""))
+	stream := listen(t, http.DefaultClient, "http://"+p.address, http.Header{rolesHeader: {rolesIn("a")}})
+	e, more := stream.next()
+	require.True(t, more)
+	require.Equal(t, changedAll, e.Change)
+	last := bfia.Change{Kind: bfia.ChangedJob, JobID: "ours"}
+	p.server.events.publish([]bfia.Change{{Kind: bfia.ChangedJob, JobID: secretJob},
+		{Kind: bfia.ChangedTask, JobID: "unknown"}, last})
+	for {
+		e, more := stream.next()
+		require.True(t, more)
+		require.NotContains(t, []string{secretJob, "unknown"}, e.JobID)
+		if e.Change == last {
+			return
+		}
+	}
+}
+
 // TestProjects creates, changes and removes projects.
 func TestProjects(t *testing.T) {
 	p := withProjects(t)
@@ -360,7 +397,7 @@ func TestProjects(t *testing.T) {
 		bfia.CodeConflict)
 	p.bad(post(bfia.PathProjectSet, bfia.SetProject{Name: "none"}), 404, bfia.CodeNotFound)
 	p.bad(post(bfia.PathProjectRemove, bfia.ProjectRef{Name: "b"}), 409, bfia.CodeConflict,
-		"2 datasets", "1 jobs")
+		"2 datasets", "1 jobs", "1 periodic jobs")
 	text := "Credit"
 	p.good(post(bfia.PathProjectCreate, bfia.SetProject{Name: "c"}))
 	p.good(post(bfia.PathProjectSet, bfia.SetProject{Name: "c", Description: &text}))
@@ -377,4 +414,62 @@ func TestProjects(t *testing.T) {
 	p.good(post(bfia.PathProjectRemove, bfia.ProjectRef{Name: "c"}))
 	p.bad(post(bfia.PathProjectCreate, bfia.SetProject{Name: "c"}), 409, bfia.CodeConflict, "was removed on")
 	p.bad(uploading(t, rolesIn("c"), "n", "x", ""), 404, bfia.CodeNotFound, `project: "c" is not known`)
+}
+
+// TestPeriodicJobOfProject checks that the jobs of a periodic job belong to its project, and that they are
+// submitted only while the owner has the role operator there.
+func TestPeriodicJobOfProject(t *testing.T) {
+	roles := rolesIn("a")
+	p := withProjects(t, func(c *Config) {
+		c.Recheck = func(_ context.Context, p identity.Principal, _ time.Time) (identity.Principal, error) {
+			var err error
+			p.Roles, err = identity.ParseRoles(roles)
+			return p, err
+		}
+	})
+	add := post(bfia.PathPeriodicAdd, map[string]any{"name": "ours", "cron": "@daily",
+		"document": json.RawMessage(job(t, ""))})
+	p.bad(add.as(rolesIn("b")), 404, bfia.CodeNotFound, "has no dataset")
+	p.bad(add.as(rolesIn("a", "b")), 400, bfia.CodeBadRequest, "project: is required")
+	p.good(add.as(roles))
+	var list []bfia.Periodic
+	p.good(get(bfia.PathPeriodicQuery).as("viewer@a")).into(&list)
+	require.Len(t, list, 1)
+	require.Equal(t, "a", list[0].Project)
+	p.bad(post(bfia.PathPeriodicChange, map[string]any{"name": "ours", "cron": "@daily", "project": "b"}).
+		as("admin"), 409, bfia.CodeConflict, "stays in its project")
+
+	row, err := p.store.PeriodicJobNamed(t.Context(), "ours")
+	require.NoError(t, err)
+	owner, err := p.store.PeriodicDocument(t.Context(), row.PeriodicID, 1)
+	require.NoError(t, err)
+	submit := func(id string) error {
+		doc, err := bfia.ParseDocument([]byte(job(t, id)))
+		require.NoError(t, err)
+		return p.server.SubmitPeriodic(t.Context(), "ours", owner, doc)
+	}
+	require.NoError(t, submit("run1"))
+	project, recorded, err := p.store.JobProject(t.Context(), "run1")
+	require.NoError(t, err)
+	require.True(t, recorded)
+	require.Equal(t, "a", project)
+
+	roles = rolesIn("b")
+	err = submit("run2")
+	require.Equal(t, bfia.CodeForbidden, bfia.CodeOf(err))
+	require.ErrorContains(t, err, "lacks the role operator in the project a")
+}
+
+// TestStorageQuotaOfProject checks that a project whose quota of storage is used up takes no uploads and no
+// jobs, and that its known jobs continue.
+func TestStorageQuotaOfProject(t *testing.T) {
+	p := withProjects(t)
+	p.good(p.submitting(rolesIn("a"), job(t, "known"), ""))
+	p.good(post(bfia.PathCreate, job(t, "known")))
+	p.good(post(bfia.PathProjectSet, bfia.SetProject{Name: "a", Quota: &bfia.ProjectQuota{Storage: 1}}))
+	const used = "the quota of storage at this party is used up"
+	p.bad(uploading(t, rolesIn("a"), "testspace", "more", ""), 409, bfia.CodeConflict, used)
+	p.bad(post(bfia.PathCreate, job(t, "new")).from(host), 200, bfia.CodeConflict, used)
+	p.good(post(bfia.PathCreate, job(t, "known")))
+	p.upload(rolesIn("b"), "secretspace", "more", "")
 }

@@ -131,12 +131,16 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string,
 	if err != nil {
 		return nil, "", err
 	}
-	if project, err = s.projectOf(ctx, record, plan, from); err != nil {
+	datasets := s.newKnownDatasets()
+	if project, err = s.projectOf(ctx, record, plan, from, datasets); err != nil {
 		return nil, "", err
 	}
 	ctx = store.WithProjects(ctx, project)
-	// What is not registered belongs to default.
-	required := s.CheckDatasets || granted || project != identity.DefaultProject
+	// What is not registered belongs to default. Clients of default must not learn from it which names other
+	// projects have.
+	caller := identity.From(ctx)
+	scoped := caller.Kind == identity.KindClient && !caller.Can(identity.Operator)
+	required := s.CheckDatasets || granted || project != identity.DefaultProject || scoped
 	if err := bfia.CheckRehearsal(doc, plan, record.Registry.Describe); err != nil {
 		return nil, "", err
 	}
@@ -146,7 +150,7 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string,
 			if err != nil || address == nil {
 				continue // NewPlan refuses malformed ones
 			}
-			if err := s.checkDataset(ctx, doc, *address, required); err != nil {
+			if err := s.checkDataset(ctx, doc, *address, required, datasets); err != nil {
 				place := fmt.Sprintf("config.task_params.%s.%d.%s.dataset_id", part.Role, part.Index, t.Name)
 				return nil, "", bfia.PrefixPlace(place, err)
 			}
@@ -158,9 +162,9 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string,
 // checkDataset refuses a root dataset of a new job that is an output of another one, or that is not
 // registered although that is required. It makes the synthetic dataset that a rehearsal reads.
 func (s *Server) checkDataset(ctx context.Context, doc *bfia.Document, address bfia.Address, required bool,
-) error {
+	datasets *knownDatasets) error {
 	if real, synthetic := address.Rehearsed(); synthetic {
-		if err := s.checkDataset(ctx, doc, real, true); err != nil {
+		if err := s.checkDataset(ctx, doc, real, true, datasets); err != nil {
 			return err
 		}
 		return s.datasets.Rehearse(ctx, real)
@@ -174,14 +178,14 @@ func (s *Server) checkDataset(ctx context.Context, doc *bfia.Document, address b
 		}
 		return err
 	}
-	err := s.refuseOtherProject(ctx, address)
+	err := s.refuseOtherProject(ctx, address, datasets)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		return unknown(err)
 	}
 	if err != nil || !required {
 		return err
 	}
-	_, err = s.store.DataTable(ctx, address.Namespace, address.Name)
+	_, err = datasets.table(ctx, address)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		return unknown(bfia.Errorf(bfia.CodeNotFound,
 			"%s has no dataset %q; upload it with 'hutong data upload'", s.Node, address.String()))

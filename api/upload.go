@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -283,6 +284,10 @@ func (s *Server) ingest(c *fiber.Ctx, req dataset.IngestRequest, r io.Reader) er
 	}
 	var err error
 	if req.Project, err = s.uploadProject(c.UserContext(), req.Project); err != nil {
+		return err
+	}
+	into := cmp.Or(req.Project, identity.DefaultProject)
+	if err := s.store.CheckStorage(c.UserContext(), into); err != nil {
 		return err
 	}
 	if err := s.store.CheckDataName(c.UserContext(), req.Namespace, req.Name, req.Project); err != nil {

@@ -20,10 +20,13 @@ type Project struct {
 	ProjectSettings
 	CreatedBy string     `json:"created_by"`
 	CreatedAt *time.Time `json:"created_at"` // null for default, which each party has
-	// Datasets, Models and Jobs count what the project has now.
+	// Datasets, Models, Jobs and Periodic (jobs) count what the project has now.
 	Datasets int `json:"datasets"`
 	Models   int `json:"models"`
 	Jobs     int `json:"jobs"`
+	Periodic int `json:"periodic"`
+	// StoredBytes is what a project with a quota of storage stores.
+	StoredBytes int64 `json:"stored_bytes,omitempty"`
 }
 
 // ProjectSettings is what an administrator sets of a project.
@@ -37,7 +40,7 @@ type ProjectSettings struct {
 	PartnerJobs []PartnerJobs `json:"partner_jobs"`
 }
 
-// ProjectQuota bounds what the jobs of a project hold at once. 0 sets no limit.
+// ProjectQuota bounds what the jobs of a project hold at once, and what the project stores. 0 sets no limit.
 type ProjectQuota struct {
 	// Jobs bounds the jobs that hold a reservation, Containers the slots that the reservations have.
 	Jobs       int `json:"jobs,omitempty"`
@@ -45,6 +48,8 @@ type ProjectQuota struct {
 	// CPUMilli and Memory bound the CPU, in thousandths of a core, and the bytes of memory that they hold.
 	CPUMilli int64 `json:"cpu_milli,omitempty"`
 	Memory   int64 `json:"memory,omitempty"`
+	// Storage bounds the bytes of the project's datasets, models and outputs.
+	Storage int64 `json:"storage,omitempty"`
 }
 
 // PartnerJobs selects jobs of a partner: all, or those of one flow.
@@ -99,7 +104,8 @@ func (s ProjectSettings) Check() error {
 		name  string
 		value int64
 	}{{"jobs", int64(s.Quota.Jobs)}, {"containers", int64(s.Quota.Containers)},
-		{"cpu_milli", s.Quota.CPUMilli}, {"memory", s.Quota.Memory}} {
+		{"cpu_milli", s.Quota.CPUMilli}, {"memory", s.Quota.Memory},
+		{"storage", s.Quota.Storage}} {
 		if f.value < 0 {
 			return Errorf(CodeBadRequest, "quota.%s: %d is negative; 0 sets no limit", f.name, f.value)
 		}

@@ -280,6 +280,8 @@ type Grant struct {
 	Reason   string `json:"reason,omitempty"`
 	Position int    `json:"position,omitempty"`
 	Total    int    `json:"total,omitempty"`
+	// Quota: the reason concerns some of the scheduler's jobs only, since these exceed a quota at the party.
+	Quota bool `json:"quota,omitempty"`
 }
 
 // ReleaseRequest releases a reservation, since another party denied its resources.

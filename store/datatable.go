@@ -105,7 +105,16 @@ func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
 		if n == 0 {
 			return nameTaken(t.Namespace, t.Name)
 		}
-		return supersedeGenerations(ctx, tx, t.Namespace, t.Name, t.Generation, row.UpdatedAt)
+		if err := supersedeGenerations(ctx, tx, t.Namespace, t.Name, t.Generation,
+			row.UpdatedAt); err != nil {
+			return err
+		}
+		var kept dataTableRow // a known dataset stays in its project
+		if err := selectOne(ctx, tx.NewSelect().Where("namespace = ? AND name = ?", t.Namespace, t.Name),
+			&kept, "dataset %s#%s", t.Namespace, t.Name); err != nil {
+			return err
+		}
+		return s.holdStorage(ctx, tx, kept.Project)
 	}), "record dataset %s#%s", t.Namespace, t.Name)
 }
 
@@ -183,8 +192,12 @@ func (s *Store) DeleteDataTable(ctx context.Context, namespace, name string) ([]
 			return err
 		}
 		if len(users) > 0 {
-			return bfia.Errorf(bfia.CodeConflict, "dataset %s#%s is read by %s; delete it when no unfinished job reads it",
-				namespace, name, DescribeUses(users))
+			text, err := describeUses(ctx, tx, users)
+			if err != nil {
+				return err
+			}
+			return bfia.Errorf(bfia.CodeConflict,
+				"dataset %s#%s is read by %s; delete it when no unfinished job reads it", namespace, name, text)
 		}
 
 		if _, err := tx.NewDelete().Model(&row).WherePK().Exec(ctx); err != nil {

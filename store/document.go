@@ -209,7 +209,12 @@ func (s *Store) DeleteDocument(ctx context.Context, jobID string) error {
 
 // DeleteUnusedDocument deletes the document of a job that this party neither schedules nor takes part in.
 func (s *Store) DeleteUnusedDocument(ctx context.Context, jobID string) error {
-	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	_, err := s.deleteUnusedDocument(ctx, jobID)
+	return err
+}
+
+func (s *Store) deleteUnusedDocument(ctx context.Context, jobID string) (deleted bool, err error) {
+	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if _, _, err := s.lockJobProject(ctx, tx, jobID); err != nil {
 			return err
 		}
@@ -221,9 +226,10 @@ func (s *Store) DeleteUnusedDocument(ctx context.Context, jobID string) error {
 		n, err := affected(tx.NewDelete().Model((*document)(nil)).Where("job_id = ?", jobID).
 			Where("NOT EXISTS (SELECT 1 FROM t_job WHERE job_id = ?)", jobID).
 			Where("NOT EXISTS (SELECT 1 FROM t_schedule_job WHERE job_id = ?)", jobID).Exec(ctx))
-		if err != nil || n == 0 {
+		if deleted = n > 0; err != nil || !deleted {
 			return err
 		}
 		return unassignUnusedJob(ctx, tx, jobID, found[0].CreatedAt)
-	}), "delete the unused document of job %s", jobID)
+	})
+	return deleted && err == nil, wrap(err, "delete the unused document of job %s", jobID)
 }

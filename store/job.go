@@ -35,6 +35,8 @@ type Job struct {
 	EndedAt   *time.Time     `bun:"ended_at"`
 	// RemovalFailure is why the job could not be removed after its retention.
 	RemovalFailure string `bun:"removal_failure"`
+	// Project is that of the job, as t_job_project has it.
+	Project string `bun:"project"`
 }
 
 var _ bun.AfterScanRowHook = (*Job)(nil)
@@ -99,6 +101,11 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 		return err
 	}
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		project, recorded, err := jobProject(ctx, tx, job.JobID)
+		if err != nil {
+			return err
+		}
+		job.Project = project
 		n, err := affected(tx.NewInsert().Model(&job).On("CONFLICT (job_id) DO NOTHING").Exec(ctx))
 		if err != nil {
 			return err
@@ -112,9 +119,7 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 		if err := checkNotRemoving(ctx, tx, job.OldJobID); err != nil || len(tasks) == 0 {
 			return err
 		}
-		if ctx, err = withinProject(ctx, tx, job.JobID); err != nil {
-			return err
-		}
+		ctx = withinProject(ctx, project, recorded)
 		if err := s.resolveGenerations(ctx, tx, tasks); err != nil {
 			return err
 		}
@@ -136,15 +141,11 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 
 // withinProject returns a context that knows what the project of a job has. So outputs of a job of another
 // project are not reused, as if this party did not know that job: a partner does not know the projects.
-func withinProject(ctx context.Context, tx bun.Tx, jobID string) (context.Context, error) {
-	project, recorded, err := jobProject(ctx, tx, jobID)
-	if err != nil {
-		return ctx, err
-	}
+func withinProject(ctx context.Context, project string, recorded bool) context.Context {
 	if !recorded { // by a process of a version without projects
-		return WithProjects(ctx, project, notRecorded), nil
+		return WithProjects(ctx, project, notRecorded)
 	}
-	return WithProjects(ctx, project), nil
+	return WithProjects(ctx, project)
 }
 
 func jobRows(job Job, tasks []Task) (Job, []Task, error) {
@@ -246,9 +247,11 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 		if err != nil || n == 0 {
 			return err
 		}
-		if ctx, err = withinProject(ctx, tx, jobID); err != nil {
+		project, recorded, err := jobProject(ctx, tx, jobID)
+		if err != nil {
 			return err
 		}
+		ctx = withinProject(ctx, project, recorded)
 		return s.renewRemovedGenerations(ctx, tx, jobID)
 	})
 	if err != nil || n > 0 {
@@ -279,23 +282,49 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 	if f.Limit < 0 || f.Limit > MaxJobs {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "limit: %d is not between 1 and %d", f.Limit, MaxJobs)
 	}
+	f.Limit = cmp.Or(f.Limit, MaxJobs)
+	projects, all := ProjectsOf(ctx)
+	if all || len(projects) == 1 {
+		return s.jobs(ctx, f)
+	}
+	// By one after the other, since an index has the order of the list only within a project.
 	var jobs []Job
-	q := s.r.NewSelect().
-		Model(&jobs).
-		OrderExpr("created_at DESC, job_id DESC").
-		Limit(cmp.Or(f.Limit, MaxJobs))
-	jobsOf(ctx, "j.job_id").of(q)
+	for _, project := range projects {
+		more, err := s.jobs(WithProjects(ctx, project), f)
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, more...)
+	}
+	slices.SortFunc(jobs, func(a, b Job) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.JobID, a.JobID))
+	})
+	return jobs[:min(len(jobs), f.Limit)], nil
+}
+
+// jobs returns a page of the list of the jobs of all projects, or of one.
+func (s *Store) jobs(ctx context.Context, f JobFilter) ([]Job, error) {
+	var jobs []Job
+	q := ofJobRows(ctx, s.r.NewSelect().Model(&jobs)).OrderExpr("created_at DESC, job_id DESC").
+		Limit(f.Limit)
+	// The indexes of these columns have the jobs of all projects. An expression keeps databases from them.
+	column := func(name string) string {
+		if _, all := ProjectsOf(ctx); all {
+			return name
+		}
+		return name + " || ''"
+	}
 	if f.FlowID != nil {
 		if err := checkText("flow_id", *f.FlowID); err != nil {
 			return nil, err
 		}
-		q.Where("flow_id = ?", *f.FlowID)
+		q.Where(column("flow_id")+" = ?", *f.FlowID)
 	}
 	if len(f.States) > 0 {
-		q.Where("state IN (?)", bun.List(f.States))
+		q.Where(column("state")+" IN (?)", bun.List(f.States))
 	}
 	if len(f.Outcomes) > 0 {
-		q.Where("outcome IN (?)", bun.List(f.Outcomes))
+		q.Where(column("outcome")+" IN (?)", bun.List(f.Outcomes))
 	}
 	if f.Partner != "" {
 		if err := checkText("partner", f.Partner); err != nil {

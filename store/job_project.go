@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -143,24 +145,69 @@ func (s *Store) lockJobProject(ctx context.Context, tx bun.Tx, jobID string) (pr
 	return row.Project, err == nil, err
 }
 
-// RecordMissingProjects records default for jobs that were created since a time by processes of a version
-// without projects, while the party's processes were updated. It returns for how many.
+// RecordMissingProjects records default for jobs of which processes of a version without projects recorded
+// something since a time, while the party's processes were updated or after a rollback. It does the same for
+// the project in the rows of jobs that such processes created. It returns for how many. A party without
+// projects needs no records: it does nothing.
 func (s *Store) RecordMissingProjects(ctx context.Context, since time.Time) (int, error) {
-	since = normalizeTime(since)
-	const missing = ` AS j WHERE created_at >= ? AND NOT EXISTS
-		(SELECT 1 FROM t_job_project AS jp WHERE jp.job_id = j.job_id)`
-	const unrecorded = `(SELECT job_id, created_at FROM t_job` + missing +
-		` UNION ALL SELECT job_id, created_at FROM t_schedule_job` + missing + `) AS unrecorded`
+	if found, err := s.HasProjects(ctx); err != nil || !found {
+		return 0, err
+	}
+	missing, err := s.recordMissingProjects(ctx, normalizeTime(since))
+	if err != nil {
+		return 0, wrap(err, "record the projects of jobs")
+	}
+	wrong, err := s.correctProjects(ctx, normalizeTime(since))
+	return missing + wrong, wrap(err, "correct the projects in the rows of jobs")
+}
+
+// HasProjects reports whether the party has projects besides default, or has had some.
+func (s *Store) HasProjects(ctx context.Context) (bool, error) {
+	found, err := s.r.NewSelect().Model((*projectRow)(nil)).Exists(ctx)
+	return found, wrap(err, "look for projects")
+}
+
+// correctProjects sets the column project of jobs as t_job_project has it.
+func (s *Store) correctProjects(ctx context.Context, since time.Time) (corrected int, err error) {
+	for _, table := range []string{"t_job", "t_schedule_job"} {
+		const wrong = `j.created_at >= ? AND EXISTS
+			(SELECT 1 FROM t_job_project AS jp WHERE jp.job_id = j.job_id AND jp.project <> j.project)`
+		var ids []string
+		if err := s.r.NewSelect().TableExpr("? AS j", bun.Ident(table)).Column("j.job_id").
+			Where(wrong, since).Scan(ctx, &ids); err != nil {
+			return corrected, err
+		}
+		for _, id := range ids { // there are hardly ever any
+			if _, err := s.w.NewRaw(`UPDATE ?0 SET project = (SELECT jp.project FROM t_job_project AS jp
+				WHERE jp.job_id = ?1) WHERE job_id = ?1`, bun.Ident(table), id).Exec(ctx); err != nil {
+				return corrected, err
+			}
+			corrected++
+		}
+	}
+	return corrected, nil
+}
+
+func (s *Store) recordMissingProjects(ctx context.Context, since time.Time) (int, error) {
+	var selects []string
+	var sinces []any
+	for _, of := range [][2]string{{"t_job", "created_at"}, {"t_schedule_job", "created_at"},
+		{"t_job_document", "created_at"}, {"t_submission", "created_at"}, {"t_model", "created_at"},
+		{"t_usage", "recorded_at"}} {
+		selects = append(selects, fmt.Sprintf(`SELECT job_id, %s AS created_at FROM %s AS j WHERE %[1]s >= ?
+			AND NOT EXISTS (SELECT 1 FROM t_job_project AS jp WHERE jp.job_id = j.job_id)`, of[1], of[0]))
+		sinces = append(sinces, since)
+	}
+	unrecorded := "(" + strings.Join(selects, " UNION ALL ") + ") AS unrecorded"
 	// There are hardly ever any. An insert would keep all other writers of SQLite waiting while it looks.
 	var found []string
-	if err := s.r.NewRaw("SELECT job_id FROM "+unrecorded+" LIMIT 1", since, since).
+	if err := s.r.NewRaw("SELECT job_id FROM "+unrecorded+" LIMIT 1", sinces...).
 		Scan(ctx, &found); err != nil || len(found) == 0 {
-		return 0, wrap(err, "look for jobs without a project")
+		return 0, err
 	}
-	n, err := affected(s.w.NewRaw(`INSERT INTO t_job_project (job_id, project, created_at)
+	return affected(s.w.NewRaw(`INSERT INTO t_job_project (job_id, project, created_at)
 		SELECT job_id, ?, MIN(created_at) FROM `+unrecorded+` GROUP BY job_id
-		ON CONFLICT (job_id) DO NOTHING`, identity.DefaultProject, since, since).Exec(ctx))
-	return n, wrap(err, "record the projects of jobs")
+		ON CONFLICT (job_id) DO NOTHING`, append([]any{identity.DefaultProject}, sinces...)...).Exec(ctx))
 }
 
 // checkSessionOwner refuses the id of a job whose session a job of another project may use as a derived one:
@@ -186,7 +233,7 @@ func checkSessionOwner(ctx context.Context, tx bun.Tx, jobID, project string) er
 // transaction could create the job in between, which then would have no project.
 func unassignUnusedJob(ctx context.Context, tx bun.Tx, jobID string, since time.Time) error {
 	q := tx.NewDelete().Model((*jobProjectRow)(nil)).
-		Where("jp.job_id = ? AND jp.created_at >= ?", jobID, normalizeTime(since))
+		Where("jp.job_id = ? AND jp.created_at >= ? AND jp.removed_at IS NULL", jobID, normalizeTime(since))
 	for _, table := range []string{"t_job_document", "t_submission", "t_schedule_job", "t_job", "t_model",
 		"t_usage"} {
 		q.Where("NOT EXISTS (SELECT 1 FROM ? AS o WHERE o.job_id = jp.job_id)", bun.Ident(table))

@@ -67,10 +67,18 @@ func TestJobWithoutProject(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, usages)
 
-		n, err := s.RecordMissingProjects(ctx, time.Now().Add(-time.Hour))
+		n, err := s.RecordMissingProjects(ctx, time.Time{})
 		require.NoError(t, err)
-		require.Equal(t, 2, n)
-		require.Equal(t, []string{"job", "scheduled"}, known())
+		require.Zero(t, n, "a party without projects needs none")
+		_, err = s.CreateProject(ctx, "a", bfia.ProjectSettings{}, "admin")
+		require.NoError(t, err)
+		n, err = s.RecordMissingProjects(ctx, time.Now().Add(time.Hour))
+		require.NoError(t, err)
+		require.Zero(t, n, "nothing is that new")
+		n, err = s.RecordMissingProjects(ctx, time.Time{})
+		require.NoError(t, err)
+		require.Equal(t, 5, n)
+		require.Equal(t, ids, known())
 		_, err = rawDB(t, address).ExecContext(ctx, "DELETE FROM t_job_project")
 		require.NoError(t, err)
 		text, err := os.ReadFile(filepath.Join("migrations", "0013_projects.up.sql"))
@@ -309,6 +317,34 @@ func TestGenerationOfOtherProject(t *testing.T) {
 		requireCode(t, bfia.CodeNotFound, create("j2", "n#secret.g-secret"))
 		require.NoError(t, create("j3", "n#ours.g-ours"))
 		require.NoError(t, create("j4", "n#elsewhere.g-secret"), "what has no row belongs to default")
+	})
+}
+
+// TestUsesOfOtherProject checks that a refused deletion does not name jobs of other projects.
+func TestUsesOfOtherProject(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), withProjects(t, address)
+		reads := []store.Task{{Name: "t", Role: "guest", Dataset: "n#x"}}
+		// A job of default reads what is not registered yet.
+		require.NoError(t, s.PutProjectJobRecord(ctx, "theirs", []byte("{}"), store.NewRegistry(nil),
+			identity.DefaultProject))
+		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "theirs"}, reads))
+		require.NoError(t, s.CreateGeneration(ctx, "n", "x", "g", time.Now()))
+		require.NoError(t, s.PutDataTable(ctx, store.DataTable{Namespace: "n", Name: "x", Generation: "g",
+			Project: "b"}))
+		inB := store.WithProjects(ctx, "b")
+		_, err := s.DeleteDataTable(inB, "n", "x")
+		requireCode(t, bfia.CodeConflict, err)
+		require.NotContains(t, err.Error(), "theirs")
+		_, err = s.DeleteDataTable(ctx, "n", "x")
+		require.ErrorContains(t, err, "theirs")
+
+		require.NoError(t, s.PutProjectJobRecord(ctx, "ours", []byte("{}"), store.NewRegistry(nil), "b"))
+		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "ours"}, reads))
+		_, err = s.DeleteDataTable(inB, "n", "x")
+		require.ErrorContains(t, err, "job ours (PENDING) and jobs that you can't see")
+		require.NotContains(t, err.Error(), "theirs")
 	})
 }
 

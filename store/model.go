@@ -292,19 +292,23 @@ func (s *Store) ClaimModelRemoval(ctx context.Context, ref bfia.ModelRef) ([]Mod
 		if err := checkTrainingEnded(ctx, tx, parts[0]); err != nil {
 			return err
 		}
-		ctx = WithoutProjects(ctx) // a job of any project may use it
-		users, err := jobsWithModel(ctx, tx, parts, true)
+		everywhere := WithoutProjects(ctx) // a job of any project may use it
+		users, err := jobsWithModel(everywhere, tx, parts, true)
 		if err != nil {
 			return err
 		}
-		reusing, err := jobUses(ctx, tx, "t_job", true, `j.old_job_id = ? OR EXISTS (SELECT 1 FROM t_task AS t
+		reusing, err := jobUses(everywhere, tx, "t_job", true, `j.old_job_id = ? OR EXISTS (SELECT 1 FROM t_task AS t
 			WHERE t.job_id = j.job_id AND t.reused_task_id = ?)`, parts[0].JobID, parts[0].Name)
 		if err != nil {
 			return err
 		}
 		if users = append(users, reusing...); len(users) > 0 {
+			text, err := describeUses(ctx, tx, users)
+			if err != nil {
+				return err
+			}
 			return bfia.Errorf(bfia.CodeConflict,
-				"model %s is used by %s; delete it when no unfinished job uses it", ref, DescribeUses(users))
+				"model %s is used by %s; delete it when no unfinished job uses it", ref, text)
 		}
 		claimed = parts
 		return markModelsRemoving(ctx, tx, parts)
@@ -380,10 +384,19 @@ func (s *Store) claimUnusedModel(ctx context.Context, m Model) (free bool, err e
 	return free, err
 }
 
-// DeleteModelRow deletes the row of a part of a model whose objects are removed.
+// DeleteModelRow deletes the row of a part of a model whose objects are removed, and the project of a job of
+// which nothing else was ever recorded: that of an import.
 func (s *Store) DeleteModelRow(ctx context.Context, m Model) error {
-	_, err := s.w.NewDelete().Model((*Model)(nil)).Where(modelKeyWhere, m.key()...).Exec(ctx)
-	return wrap(err, "delete model %s", m.Ref())
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if _, _, err := s.lockJobProject(ctx, tx, m.JobID); err != nil {
+			return err
+		}
+		if _, err := tx.NewDelete().Model((*Model)(nil)).Where(modelKeyWhere, m.key()...).
+			Exec(ctx); err != nil {
+			return err
+		}
+		return unassignUnusedJob(ctx, tx, m.JobID, m.CreatedAt)
+	}), "delete model %s", m.Ref())
 }
 
 // BeginModelImport records a part of a model that is about to be stored, as one that is being removed, so
@@ -402,8 +415,15 @@ func (s *Store) BeginModelImport(ctx context.Context, m Model, project string) (
 		}
 		n, err := affected(tx.NewInsert().Model(&m).
 			On("CONFLICT (job_id, task_name, role, role_index, key) DO NOTHING").Exec(ctx))
-		if err != nil || n == 1 {
+		if err != nil {
 			return err
+		}
+		if n == 1 {
+			project, _, err := jobProject(ctx, tx, m.JobID)
+			if err != nil {
+				return err
+			}
+			return s.holdStorage(ctx, tx, project)
 		}
 		existing = &Model{}
 		return selectOne(ctx, tx.NewSelect().Where(modelKeyWhere, m.key()...), existing, "model %s", m.Ref())

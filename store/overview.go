@@ -19,15 +19,19 @@ func (s *Store) JobCounts(ctx context.Context) (map[bfia.JobState]int, error) {
 
 // QueueLength returns how many jobs wait in this scheduler's queue.
 func (s *Store) QueueLength(ctx context.Context) (int, error) {
-	n, err := jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Model((*ScheduleJob)(nil))).
-		Where(queued).Count(ctx)
+	inQueue := queued
+	if _, all := ProjectsOf(ctx); !all {
+		// An expression keeps the databases from the index of the whole queue.
+		inQueue = "state = 'READY' AND (queued_at IS NOT NULL) = (1 = 1)"
+	}
+	n, err := ofJobRows(ctx, s.r.NewSelect().Model((*ScheduleJob)(nil))).Where(inQueue).Count(ctx)
 	return n, wrap(err, "count the queue")
 }
 
 // FailedJobs returns jobs that have failed since a time, the last ones first, at most limit, and how many
 // there are.
 func (s *Store) FailedJobs(ctx context.Context, since time.Time, limit int) (jobs []Job, all int, err error) {
-	all, err = jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Model(&jobs)).
+	all, err = ofJobRows(ctx, s.r.NewSelect().Model(&jobs)).
 		Where("ended_at >= ? AND outcome = ?", normalizeTime(since), bfia.OutcomeFailed).
 		Order("ended_at DESC", "job_id").Limit(limit).ScanAndCount(ctx)
 	if err != nil {
@@ -70,13 +74,13 @@ func (s *Store) WaitingJobs(ctx context.Context, kind bfia.WaitingKind) ([]Job, 
 	open := bun.List(openJobs)
 	pattern := "%" + likeEscape.Replace(`"kind":`+encode(kind)) + "%"
 	var jobs []Job
-	if err := jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Model(&jobs)).
+	if err := ofJobRows(ctx, s.r.NewSelect().Model(&jobs)).
 		Where("state IN (?) AND waiting LIKE ? ESCAPE '!'", open, pattern).
 		Order("created_at", "job_id").Scan(ctx); err != nil {
 		return nil, wrap(err, "list jobs that wait")
 	}
 	var scheduled []ScheduleJob
-	if err := jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Model(&scheduled)).
+	if err := ofJobRows(ctx, s.r.NewSelect().Model(&scheduled)).
 		Where("state IN (?) AND waiting LIKE ? ESCAPE '!'", open, pattern).
 		Order("created_at", "job_id").Scan(ctx); err != nil {
 		return nil, wrap(err, "list scheduled jobs that wait")
@@ -91,7 +95,7 @@ func (s *Store) WaitingJobs(ctx context.Context, kind bfia.WaitingKind) ([]Job, 
 			continue
 		}
 		jobs = append(jobs, Job{JobID: j.JobID, FlowID: j.FlowID, State: j.State,
-			InitiatorNode: j.InitiatorNode, PartyNodes: j.ParticipantNodes,
+			InitiatorNode: j.InitiatorNode, PartyNodes: j.ParticipantNodes, Project: j.Project,
 			Waiting: j.Waiting, CreatedAt: normalizeTime(j.CreatedAt)})
 	}
 	return jobs, nil

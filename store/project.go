@@ -74,7 +74,7 @@ func (s *Store) CreateProject(ctx context.Context, name string, settings bfia.Pr
 // SetProject changes the settings of a project. It returns CodeNotFound for an unknown one.
 func (s *Store) SetProject(ctx context.Context, change bfia.SetProject) (project bfia.Project, err error) {
 	err = s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		row, err := s.lockProject(ctx, tx, change.Name)
+		row, err := s.lockProject(ctx, tx, change.Name, "NO KEY UPDATE")
 		if err != nil {
 			return err
 		}
@@ -119,14 +119,15 @@ func checkPartnerJobs(ctx context.Context, tx bun.Tx, name string, settings bfia
 	return nil
 }
 
-// lockProject returns the row of a project, which stays locked until the transaction ends.
-func (s *Store) lockProject(ctx context.Context, tx bun.Tx, name string) (row projectRow, err error) {
+// lockProject returns the row of a project, which stays locked until the transaction ends. With UPDATE as the
+// lock of PostgreSQL, no job or dataset is added to the project until then; with NO KEY UPDATE they are.
+func (s *Store) lockProject(ctx context.Context, tx bun.Tx, name, lock string) (row projectRow, err error) {
 	if err := checkText("name", name); err != nil {
 		return row, err
 	}
 	q := tx.NewSelect().Where("name = ? AND removed_at IS NULL", name)
 	if s.pg { // SQLite has one writer at a time
-		q.For("UPDATE")
+		q.For(lock)
 	}
 	return row, selectOne(ctx, q, &row, "name: project %q", name)
 }
@@ -135,7 +136,7 @@ func (s *Store) lockProject(ctx context.Context, tx bun.Tx, name string) (row pr
 // unknown one, and CodeConflict, with what it has, for one that is not empty.
 func (s *Store) RemoveProject(ctx context.Context, name string) error {
 	return wrap(s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		row, err := s.lockProject(ctx, tx, name)
+		row, err := s.lockProject(ctx, tx, name, "UPDATE")
 		if err != nil {
 			return err
 		}
@@ -143,9 +144,15 @@ func (s *Store) RemoveProject(ctx context.Context, name string) error {
 		if err := countProject(ctx, tx, &counted); err != nil {
 			return err
 		}
-		if counted.Datasets+counted.Models+counted.Jobs > 0 {
-			return bfia.Errorf(bfia.CodeConflict, "name: the project %s has %d datasets, %d models and %d jobs; "+
-				"delete them first", name, counted.Datasets, counted.Models, counted.Jobs)
+		if counted.Jobs == 0 {
+			if counted.Jobs, err = countJobsInCreation(ctx, tx, name); err != nil {
+				return err
+			}
+		}
+		if counted.Datasets+counted.Models+counted.Jobs+counted.Periodic > 0 {
+			return bfia.Errorf(bfia.CodeConflict, "name: the project %s has %d datasets, %d models, %d jobs and "+
+				"%d periodic jobs; delete them first", name, counted.Datasets, counted.Models, counted.Jobs,
+				counted.Periodic)
 		}
 		_, err = tx.NewUpdate().Model(&row).Set("removed_at = ?", normalizeTime(time.Now())).WherePK().
 			Exec(ctx)
@@ -180,7 +187,15 @@ func (s *Store) Projects(ctx context.Context) ([]bfia.Project, error) {
 	return projects, nil
 }
 
-// countProject counts what a project has. Submissions and documents are those of jobs that are being created.
+// projectNames returns the names of all projects, also of default and of removed ones.
+func (s *Store) projectNames(ctx context.Context) ([]string, error) {
+	names := []string{identity.DefaultProject}
+	var more []string
+	err := s.r.NewSelect().Model((*projectRow)(nil)).Column("name").Order("name").Scan(ctx, &more)
+	return append(names, more...), err
+}
+
+// countProject counts what a project has.
 func countProject(ctx context.Context, db bun.IDB, p *bfia.Project) (err error) {
 	ctx = WithProjects(ctx, p.Name)
 	if p.Datasets, err = rowsOf(ctx, "d.project").of(db.NewSelect().Model((*dataTableRow)(nil))).
@@ -191,19 +206,38 @@ func countProject(ctx context.Context, db bun.IDB, p *bfia.Project) (err error) 
 		Count(ctx); err != nil {
 		return err
 	}
-	p.Jobs, err = db.NewSelect().Model((*jobProjectRow)(nil)).Where("jp.project = ?", p.Name).
-		WhereGroup(" AND ", func(q *bun.SelectQuery) *bun.SelectQuery {
-			for _, table := range []string{"t_job", "t_schedule_job", "t_submission", "t_job_document"} {
-				q.WhereOr("EXISTS (SELECT 1 FROM ? AS o WHERE o.job_id = jp.job_id)", bun.Ident(table))
-			}
-			return q
-		}).Count(ctx)
+	if p.Periodic, err = rowsOf(ctx, "pj.project").of(db.NewSelect().Model((*PeriodicJob)(nil))).
+		Count(ctx); err != nil {
+		return err
+	}
+	if p.Quota.Storage > 0 {
+		if p.StoredBytes, err = storedBytes(ctx, db, p.Name); err != nil {
+			return err
+		}
+	}
+	accepted, err := db.NewSelect().Model((*Job)(nil)).Where("j.project = ?", p.Name).Count(ctx)
+	if err != nil {
+		return err
+	}
+	scheduled, err := db.NewSelect().Model((*ScheduleJob)(nil)).Where("j.project = ?", p.Name).
+		Where("NOT EXISTS (SELECT 1 FROM t_job AS o WHERE o.job_id = j.job_id)").Count(ctx)
+	p.Jobs = accepted + scheduled
 	return err
+}
+
+// countJobsInCreation counts the jobs of a project of which only the submission or the document exists yet.
+// It reads those of all projects.
+func countJobsInCreation(ctx context.Context, db bun.IDB, project string) (n int, err error) {
+	return n, db.NewRaw(`SELECT COUNT(*) FROM (
+		SELECT job_id FROM t_submission UNION SELECT job_id FROM t_job_document) AS o
+		WHERE EXISTS (SELECT 1 FROM t_job_project AS jp WHERE jp.job_id = o.job_id AND jp.project = ?)
+		AND NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = o.job_id)
+		AND NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = o.job_id)`, project).Scan(ctx, &n)
 }
 
 // CheckProject returns CodeNotFound for a project that does not exist, or that the context does not know.
 func (s *Store) CheckProject(ctx context.Context, name string) error {
-	return checkProject(ctx, s.w, name)
+	return checkProject(ctx, s.r, name)
 }
 
 func checkProject(ctx context.Context, db bun.IDB, name string) error {
@@ -215,8 +249,8 @@ func checkProject(ctx context.Context, db bun.IDB, name string) error {
 	if name == identity.DefaultProject {
 		return nil
 	}
-	found, err := db.NewSelect().Model((*projectRow)(nil)).Where("name = ? AND removed_at IS NULL", name).
-		Exists(ctx)
+	found, err := db.NewSelect().Model((*projectRow)(nil)).
+		Where("name = ? AND removed_at IS NULL", name).Exists(ctx)
 	if err == nil && !found {
 		return unknown
 	}
@@ -232,8 +266,8 @@ func (s *Store) holdProject(ctx context.Context, tx bun.Tx, name string) error {
 		return err
 	}
 	var held projectRow
-	return selectOne(ctx, tx.NewSelect().Where("name = ? AND removed_at IS NULL", name).For("SHARE"), &held,
-		"project: %q", name)
+	return selectOne(ctx, tx.NewSelect().Where("name = ? AND removed_at IS NULL", name).For("KEY SHARE"),
+		&held, "project: %q", name)
 }
 
 // KnowsData reports whether a context knows what is stored at an address: a dataset, an output of a job, or a

@@ -66,6 +66,13 @@ func jobsOf(ctx context.Context, column string) condition {
 		" AND jp.project IN (?))", []any{bun.List(projects)}}
 }
 
+// ofJobRows adds to a query of t_job or t_schedule_job, with the alias j, that the jobs are of projects which
+// the context knows. The column project has the indexes, by which no jobs of other projects are read.
+// t_job_project decides, since a process of a version without projects does not fill the column.
+func ofJobRows(ctx context.Context, q *bun.SelectQuery) *bun.SelectQuery {
+	return jobsOf(ctx, "j.job_id").of(rowsOf(ctx, "j.project").of(q))
+}
+
 // rowsOf returns the condition that a row with a column project is of one that the context knows.
 func rowsOf(ctx context.Context, column string) condition {
 	projects, all := ProjectsOf(ctx)

@@ -3,6 +3,7 @@ package store_test
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,5 +109,71 @@ func TestExpiredJobsOfProjects(t *testing.T) {
 		require.Equal(t, []string{"old-default", "scheduled"}, expired(at.Add(time.Hour), own, "old-a", 2))
 		require.Equal(t, []string{"new-a", "old-a"}, expired(time.Time{}, own, "", 10),
 			"the party keeps all for ever")
+	})
+}
+
+// TestStorageQuota checks that what a project stores never exceeds its quota of storage by an upload or an
+// import, also if many come at once, and that a project which has used it up can delete, and continue.
+func TestStorageQuota(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx := t.Context()
+		stores := []*store.Store{withProjects(t, address), storetest.Open(t, address)}
+		s := stores[0]
+		quota := bfia.ProjectQuota{Storage: 1000}
+		_, err := s.SetProject(ctx, bfia.SetProject{Name: "b", Quota: &quota})
+		require.NoError(t, err)
+		put := func(s *store.Store, name, project string, bytes int64) error {
+			generation := "g-" + name + fmt.Sprint(bytes)
+			require.NoError(t, s.CreateGeneration(ctx, "n", name, generation, time.Now()))
+			return s.PutDataTable(ctx, store.DataTable{Namespace: "n", Name: name, Generation: generation,
+				Project: project, Bytes: bytes})
+		}
+		var all sync.WaitGroup
+		var stored atomic.Int64
+		for i := range 12 {
+			all.Go(func() {
+				switch err := put(stores[i%2], fmt.Sprint("d", i), "b", 300); bfia.CodeOf(err) {
+				case bfia.CodeConflict:
+					assert.ErrorContains(t, err, "the quota of storage at this party is used up")
+				default:
+					assert.NoError(t, err)
+					stored.Add(300)
+				}
+			})
+		}
+		all.Wait()
+		require.EqualValues(t, 900, stored.Load())
+		require.NoError(t, put(s, "other", "a", 5000), "another project has no quota")
+		require.NoError(t, s.CheckStorage(ctx, "b"))
+
+		projectJob(t, s, "job", "b")
+		require.NoError(t, s.PutOutputs(ctx, []store.Output{{JobID: "job", TaskName: "t", Role: "guest",
+			Type: "model", Key: "m", Namespace: "out", Name: "m", Bytes: 100}}))
+		trained := trainedModel("job", "m")
+		trained.Namespace, trained.Name, trained.Bytes = "out", "m", 100
+		require.NoError(t, s.PutModels(ctx, []store.Model{trained}))
+		err = s.CheckStorage(ctx, "b")
+		requireCode(t, bfia.CodeConflict, err)
+		require.NotContains(t, err.Error(), `"b"`)
+		projects, err := s.Projects(store.WithProjects(ctx, "b"))
+		require.NoError(t, err)
+		require.EqualValues(t, 1000, projects[0].StoredBytes, "an output that is a model counts once")
+
+		imported := trainedModel("imported", "m")
+		imported.Bytes = 1
+		_, err = s.BeginModelImport(ctx, imported, "b")
+		requireCode(t, bfia.CodeConflict, err)
+		_, recorded, err := s.JobProject(ctx, "imported")
+		require.NoError(t, err)
+		require.False(t, recorded, "a refusal leaves nothing")
+
+		// A model that stays when its job is removed still counts.
+		require.NoError(t, s.UpdateJob(ctx, "job", bfia.JobFinished, "", at))
+		require.NoError(t, s.RemoveJob(ctx, "job"))
+		requireCode(t, bfia.CodeConflict, s.CheckStorage(ctx, "b"))
+		require.NoError(t, s.DeleteModelRow(ctx, trained))
+		_, err = s.BeginModelImport(ctx, imported, "b")
+		require.NoError(t, err)
 	})
 }

@@ -30,30 +30,39 @@ func (s *Store) ExpiredJobs(ctx context.Context, before time.Time, after string,
 // ExpiredJobsOfProjects does the same with another time for the jobs of some projects.
 func (s *Store) ExpiredJobsOfProjects(ctx context.Context, before time.Time, projects map[string]time.Time,
 	after string, limit int) ([]string, error) {
-	// Selects that have an index each, so that jobs that have not expired are not read. With UNION, or with
-	// job_id > ? alone, SQLite would read all of them in the order of their ids.
+	// Selects that have an index each, so that jobs that have not expired are not read, whatever the times of
+	// their projects are. With UNION, or with job_id > ? alone, SQLite would read all of them in the order of
+	// their ids.
 	const ended = `SELECT job_id FROM %s AS j WHERE ended_at < ? AND job_id || '' > ?
 		AND NOT EXISTS (SELECT 1 FROM %s AS o WHERE o.job_id = j.job_id
 			AND (o.ended_at IS NULL OR o.ended_at >= ?))`
-	const ofProjects = `EXISTS (SELECT 1 FROM t_job_project AS jp WHERE jp.job_id = j.job_id
-		AND jp.project IN (?))`
 	var selects []string
 	var args []any
-	add := func(before time.Time, where string, more ...any) {
+	add := func(before time.Time, of []string) {
 		before = normalizeTime(before)
 		for _, sides := range [][2]any{{"t_job", "t_schedule_job"}, {"t_schedule_job", "t_job"}} {
-			selects = append(selects, fmt.Sprintf(ended, sides[:]...)+where)
-			args = append(append(args, before, after, before), more...)
+			selects = append(selects, fmt.Sprintf(ended, sides[:]...))
+			args = append(args, before, after, before)
+			if len(of) > 0 {
+				selects[len(selects)-1] += " AND j.project IN (?)"
+				args = append(args, bun.List(of))
+			}
 		}
 	}
-	names := slices.Sorted(maps.Keys(projects))
-	if len(names) == 0 {
-		add(before, "")
-	} else {
-		add(before, " AND NOT "+ofProjects, bun.List(names))
+	var others []string // projects that have the party's time
+	if len(projects) > 0 {
+		names, err := s.projectNames(ctx)
+		if err != nil {
+			return nil, wrap(err, "list the projects")
+		}
+		others = slices.DeleteFunc(names, func(name string) bool {
+			_, own := projects[name]
+			return own
+		})
 	}
-	for _, name := range names {
-		add(projects[name], " AND "+ofProjects, bun.List([]string{name}))
+	add(before, others)
+	for _, name := range slices.Sorted(maps.Keys(projects)) {
+		add(projects[name], []string{name})
 	}
 	for _, table := range []string{"t_job", "t_schedule_job"} {
 		selects = append(selects, "SELECT job_id FROM "+table+" WHERE removing AND job_id > ?")
@@ -121,9 +130,12 @@ func (s *Store) ClaimJobRemoval(ctx context.Context, jobID string) error {
 		if err != nil || len(users) == 0 {
 			return err
 		}
+		text, err := describeUses(ctx, tx, users)
+		if err != nil {
+			return err
+		}
 		return bfia.Errorf(bfia.CodeConflict,
-			"job_id: outputs of job %s are reused by %s; delete those first",
-			jobID, DescribeUses(users))
+			"job_id: outputs of job %s are reused by %s; delete those first", jobID, text)
 	}), "claim job %s for removal", jobID)
 }
 
@@ -178,10 +190,25 @@ func (s *Store) RemoveJob(ctx context.Context, jobID string) error {
 // how many. Such a document remains if the creation of a job fails and its workflow ends before it deletes
 // the document.
 func (s *Store) RemoveUnusedDocuments(ctx context.Context, before time.Time) (int, error) {
-	n, err := affected(s.w.NewDelete().Model((*document)(nil)).Where("created_at < ?", normalizeTime(before)).
+	var ids []string
+	if err := s.r.NewSelect().Model((*document)(nil)).Column("job_id").
+		Where("created_at < ?", normalizeTime(before)).
 		Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = d.job_id)").
-		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = d.job_id)").Exec(ctx))
-	return n, wrap(err, "remove unused documents")
+		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = d.job_id)").
+		Scan(ctx, &ids); err != nil {
+		return 0, wrap(err, "list unused documents")
+	}
+	removed := 0
+	for _, id := range ids { // one by one, with the projects of their jobs
+		deleted, err := s.deleteUnusedDocument(ctx, id)
+		if err != nil {
+			return removed, err
+		}
+		if deleted {
+			removed++
+		}
+	}
+	return removed, nil
 }
 
 // RemoveUnusedJobClients deletes the records of clients who submitted jobs before a time that were not

@@ -63,7 +63,7 @@ func (s *Store) countJobs(ctx context.Context, model any, states []bfia.JobState
 		State bfia.JobState
 		Jobs  int
 	}
-	err := jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Model(model)).
+	err := ofJobRows(ctx, s.r.NewSelect().Model(model)).
 		ColumnExpr("state, COUNT(*) AS jobs").
 		Where("state IN (?)", bun.List(states)).Group("state").Scan(ctx, &rows)
 	counts := map[bfia.JobState]int{}

@@ -67,10 +67,30 @@ func (s *Store) DeleteSubmission(ctx context.Context, jobID, digest string) erro
 // RemoveUnusedSubmissions deletes the records of submissions before a time whose jobs were not created, and
 // returns how many.
 func (s *Store) RemoveUnusedSubmissions(ctx context.Context, before time.Time) (int, error) {
-	n, err := affected(
-		s.w.NewDelete().Model((*submission)(nil)).Where("created_at < ?", normalizeTime(before)).
-			Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = s.job_id)").
-			Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = s.job_id)").Exec(ctx),
-	)
-	return n, wrap(err, "remove the submissions of jobs that were not created")
+	const unused = `NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = s.job_id)
+		AND NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = s.job_id)`
+	var rows []submission
+	if err := s.r.NewSelect().Model(&rows).Where("created_at < ?", normalizeTime(before)).Where(unused).
+		Scan(ctx); err != nil {
+		return 0, wrap(err, "list the submissions of jobs that were not created")
+	}
+	removed := 0
+	for i := range rows { // one by one, with the projects of their jobs
+		n := 0
+		err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
+			if _, _, err := s.lockJobProject(ctx, tx, rows[i].JobID); err != nil {
+				return err
+			}
+			n, err = affected(tx.NewDelete().Model(&rows[i]).WherePK().Where(unused).Exec(ctx))
+			if err != nil || n == 0 {
+				return err
+			}
+			return unassignUnusedJob(ctx, tx, rows[i].JobID, rows[i].CreatedAt)
+		})
+		if err != nil {
+			return removed, wrap(err, "remove the submission of job %s", rows[i].JobID)
+		}
+		removed += n
+	}
+	return removed, nil
 }

@@ -115,7 +115,7 @@ func (a *Activities) RemoveExpiredJobs(ctx context.Context, in RemoveExpiredJobs
 	if _, err := a.Store.RemoveUnusedSubmissions(ctx, time.Now().Add(-unusedDocumentAge)); err != nil {
 		return done, err
 	}
-	if _, err := a.Store.RecordMissingProjects(ctx, time.Now().Add(-orphanAge)); err != nil {
+	if err := a.recordMissingProjects(ctx); err != nil {
 		return done, err
 	}
 	if _, err := a.Store.RemoveUnusedJobPermits(ctx, time.Now().Add(-unusedDocumentAge)); err != nil {
@@ -144,6 +144,25 @@ func (a *Activities) projectRetentions(ctx context.Context) (map[string]time.Tim
 		}
 	}
 	return own, err
+}
+
+// recordMissingProjects records the projects of jobs of processes of a version without projects: those of all
+// times once in each process, since the party may have returned to such a version for long, and then those of
+// the last days.
+func (a *Activities) recordMissingProjects(ctx context.Context) error {
+	found, err := a.Store.HasProjects(ctx)
+	if err != nil || !found {
+		return err
+	}
+	var since time.Time
+	if a.projectsRecorded.Load() {
+		since = time.Now().Add(-orphanAge)
+	}
+	if _, err := a.Store.RecordMissingProjects(ctx, since); err != nil {
+		return err
+	}
+	a.projectsRecorded.Store(true)
+	return nil
 }
 
 // jobRunning reports whether one of a job's workflows runs.

@@ -67,7 +67,7 @@ func (a *Activities) Reserve(ctx context.Context, req ReserveInput) (ReserveResu
 	}
 	if len(slots) == 0 {
 		return ReserveResult{Grant: bfia.Grant{State: job.State, Reason: denial.Reason,
-			Position: denial.Position, Total: denial.Total}}, nil
+			Position: denial.Position, Total: denial.Total, Quota: denial.Quota}}, nil
 	}
 	answer := ReserveResult{Grant: bfia.Grant{Granted: true, State: job.State, Parallelism: 1 +
 		slots[len(slots)-1].ParallelIndex}}

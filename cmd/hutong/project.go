@@ -40,12 +40,13 @@ type projectSettings struct {
 	description            string
 	maxJobs, maxContainers int
 	maxCPU, maxMemory      float64
+	maxStorage             float64
 	retention              time.Duration
 	partnerJobs            []string
 }
 
 // The flags that set the quota of a project.
-var quotaFlags = []string{"max-jobs", "max-containers", "max-cpu", "max-memory"}
+var quotaFlags = []string{"max-jobs", "max-containers", "max-cpu", "max-memory", "max-storage"}
 
 func (p *projectSettings) register(cmd *cobra.Command) {
 	f := cmd.Flags()
@@ -54,6 +55,8 @@ func (p *projectSettings) register(cmd *cobra.Command) {
 	f.IntVar(&p.maxContainers, "max-containers", 0, "how many containers they may have at once (0: no limit)")
 	f.Float64Var(&p.maxCPU, "max-cpu", 0, "how many CPU cores they may hold (0: no limit)")
 	f.Float64Var(&p.maxMemory, "max-memory", 0, "how many GiB of memory they may hold (0: no limit)")
+	f.Float64Var(&p.maxStorage, "max-storage", 0,
+		"how many GiB its datasets, models and outputs may take (0: no limit)")
 	durationflag.Flag(f, &p.retention, "retention", 0,
 		"how long results are kept after a job's end, in whole hours (0: as the party keeps them)")
 	f.StringSliceVar(&p.partnerJobs, "partner-jobs", nil, "jobs of partners that belong to it although they "+
@@ -79,7 +82,8 @@ func (p *projectSettings) change(cmd *cobra.Command, name string, quota bfia.Pro
 		value float64
 		unit  float64
 		into  *int64
-	}{{"max-cpu", p.maxCPU, 1000, &quota.CPUMilli}, {"max-memory", p.maxMemory, 1 << 30, &quota.Memory}} {
+	}{{"max-cpu", p.maxCPU, 1000, &quota.CPUMilli}, {"max-memory", p.maxMemory, 1 << 30, &quota.Memory},
+		{"max-storage", p.maxStorage, 1 << 30, &quota.Storage}} {
 		if !changed(f.flag) {
 			continue
 		}
@@ -184,6 +188,7 @@ func quotaText(q bfia.ProjectQuota) string {
 	add(float64(q.Containers), "containers")
 	add(float64(q.CPUMilli)/1000, "cores")
 	add(float64(q.Memory)/(1<<30), "GiB")
+	add(float64(q.Storage)/(1<<30), "GiB stored")
 	return valueOr(strings.Join(limits, ", "), "-")
 }
 
@@ -244,7 +249,7 @@ func newProjectSet(c *client) *cobra.Command {
 
 func newProjectRemove(c *client) *cobra.Command {
 	return &cobra.Command{
-		Use: "remove PROJECT", Short: "Remove a project without datasets, models and jobs",
+		Use: "remove PROJECT", Short: "Remove a project without datasets, models, jobs and periodic jobs",
 		Args:    exactly("PROJECT"),
 		Example: "  hutong project remove risk",
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -37,6 +37,11 @@ func TestProjectCommands(t *testing.T) {
 	require.Equal(t, bfia.SetProject{Name: "risk", PartnerJobs: &[]bfia.PartnerJobs{},
 		Quota: &bfia.ProjectQuota{Jobs: 2, CPUMilli: 2500, Memory: 1 << 30}}, sent())
 
+	status, _, stderr = p.run(t, "project", "set", "risk", "--max-storage", "1.5")
+	require.Equal(t, exitOK, status, stderr)
+	require.Equal(t, bfia.SetProject{Name: "risk", Quota: &bfia.ProjectQuota{Jobs: 2, CPUMilli: 1500,
+		Memory: 1 << 30, Storage: 3 << 29}}, sent())
+
 	for _, args := range [][]string{{"--retention", "90m"}, {"--max-cpu", "-1"}, {"--max-cpu", "NaN"},
 		{"--max-memory", "1e-12"}, {}} {
 		status, _, stderr := p.run(t, append([]string{"project", "set", "risk"}, args...)...)

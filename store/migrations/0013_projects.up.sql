@@ -31,12 +31,29 @@ SELECT job_id, 'default', MIN(created_at) FROM (
   UNION ALL SELECT job_id, recorded_at FROM t_usage
 ) AS known GROUP BY job_id;
 --bun:split
-CREATE INDEX i_job_project ON t_job_project (project, created_at);
+-- The project of a job again, so that a list of one project reads no jobs of others. t_job_project decides. A row that a
+-- process of a version without projects creates has default.
+ALTER TABLE t_job ADD COLUMN project TEXT NOT NULL DEFAULT 'default';
+--bun:split
+CREATE INDEX i_job_project ON t_job (project, created_at DESC, job_id DESC);
+--bun:split
+CREATE INDEX i_job_project_ended ON t_job (project, ended_at);
+--bun:split
+CREATE INDEX i_job_project_state ON t_job (project, state);
+--bun:split
+ALTER TABLE t_schedule_job ADD COLUMN project TEXT NOT NULL DEFAULT 'default';
+--bun:split
+CREATE INDEX i_schedule_job_project_ended ON t_schedule_job (project, ended_at);
+--bun:split
+CREATE INDEX i_schedule_job_project_state ON t_schedule_job (project, state);
 --bun:split
 ALTER TABLE t_data_table ADD COLUMN project TEXT NOT NULL DEFAULT 'default';
 --bun:split
 -- The project of whose jobs a rule decides. Empty: all.
 ALTER TABLE t_approval_rule ADD COLUMN project TEXT NOT NULL DEFAULT '';
 --bun:split
--- The project of a job in the scheduler's queue. Empty: default.
-ALTER TABLE t_schedule_job ADD COLUMN queue_project TEXT NOT NULL DEFAULT '';
+-- The project of a periodic job and of its jobs.
+ALTER TABLE t_periodic_job ADD COLUMN project TEXT NOT NULL DEFAULT 'default';
+--bun:split
+-- Whether the reason for which a job waits at a party is a quota there.
+ALTER TABLE t_schedule_job ADD COLUMN wait_quota BOOLEAN NOT NULL DEFAULT FALSE;

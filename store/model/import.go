@@ -64,7 +64,7 @@ func (m *Models) storeArchive(ctx context.Context, a *archive, ref bfia.ModelRef
 		part := a.row(m.node, p)
 		existing, err := m.rows.BeginModelImport(ctx, part, project)
 		if err != nil {
-			return err
+			return errors.Join(err, m.discard(ctx, parts))
 		}
 		if existing != nil {
 			if existing.Removing || existing.SHA256 != p.SHA256 {
