@@ -21,7 +21,7 @@ func tableAnswer(t store.DataTable) map[string]any {
 	table := map[string]any{"namespace": t.Namespace, "name": t.Name, "count": t.Rows,
 		"partitions": t.Partitions, "bytes": t.Bytes,
 		"columns": t.Columns, "create_time": t.CreatedAt.UnixMilli(), "update_time": t.UpdatedAt.UnixMilli()}
-	if project := shownProject(t.Project); project != "" {
+	if project := viewProject(t.Project); project != "" {
 		table["project"] = project
 	}
 	return table

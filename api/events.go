@@ -61,6 +61,8 @@ type eventHub struct {
 	recent []bfia.Event // the last events of the epoch, at most eventBuffer
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+	// projects holds the projects of jobs of late, by id.
+	projects map[string]string
 }
 
 // watcher notices changes; see [store.Watcher].
@@ -103,7 +105,7 @@ func (s *Server) streamEvents(c *fiber.Ctx) error {
 		release()
 		return err
 	}
-	sees := s.seesEvent(c.UserContext())
+	sees := s.seesEvent(c.UserContext(), reader)
 	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
 		defer release()
 		defer s.events.leave(reader)
@@ -113,8 +115,9 @@ func (s *Server) streamEvents(c *fiber.Ctx) error {
 }
 
 // seesEvent returns whether the caller of a request may read an event. Those of a job are for who may see the
-// job. The others name nothing.
-func (s *Server) seesEvent(ctx context.Context) func(bfia.Event) bool {
+// job. The others name nothing. If that can't be found out, it ends the reader's stream, so that the client
+// reads all again.
+func (s *Server) seesEvent(ctx context.Context, r *eventReader) func(bfia.Event) bool {
 	if _, all := store.ProjectsOf(ctx); all {
 		return func(bfia.Event) bool { return true }
 	}
@@ -122,13 +125,39 @@ func (s *Server) seesEvent(ctx context.Context) func(bfia.Event) bool {
 		if e.JobID == "" {
 			return true
 		}
-		known, err := s.store.KnowsJob(ctx, e.JobID)
+		project, recorded, err := s.events.projectOf(ctx, s.store, e.JobID)
 		if err != nil {
-			s.logger.Warn("failed to read the project of a job; its event is left out", "job_id", e.JobID,
+			s.logger.Warn("failed to read the project of a job; an event stream ends", "job_id", e.JobID,
 				"error", err)
+			s.events.leave(r)
 		}
-		return known
+		return err == nil && recorded && store.InProject(ctx, project)
 	}
+}
+
+// maxEventProjects bounds the jobs of which a hub remembers the projects.
+const maxEventProjects = 10_000
+
+// projectOf returns the project of a job, and reads it once for all readers: it never changes once it is
+// recorded.
+func (h *eventHub) projectOf(ctx context.Context, s *store.Store, jobID string) (project string,
+	recorded bool, err error) {
+	h.mu.Lock()
+	project, recorded = h.projects[jobID]
+	h.mu.Unlock()
+	if recorded {
+		return project, true, nil
+	}
+	if project, recorded, err = s.JobProject(ctx, jobID); err != nil || !recorded {
+		return project, false, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.projects == nil || len(h.projects) >= maxEventProjects {
+		h.projects = map[string]string{}
+	}
+	h.projects[jobID] = project
+	return project, true, nil
 }
 
 // send writes the events of a reader that it sees, until one of both ends.

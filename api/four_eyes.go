@@ -96,7 +96,7 @@ func (s *Server) nameClients(ctx context.Context, status *bfia.JobStatus) error 
 	if err != nil {
 		return err
 	}
-	status.Project = shownProject(project)
+	status.Project = viewProject(project)
 	status.SubmittedBy, status.ApprovedBy, status.RejectedBy = nil, nil, nil
 	status.ApprovalRule = ""
 	for _, a := range acts {

@@ -44,7 +44,7 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	list := bfia.JobList{JobList: map[string]bfia.JobState{}, Jobs: []bfia.JobSummary{}}
 	for _, j := range jobs {
 		list.JobList[j.JobID] = j.State
-		summary := bfia.JobSummary{JobID: j.JobID, FlowID: j.FlowID, Project: shownProject(j.Project),
+		summary := bfia.JobSummary{JobID: j.JobID, FlowID: j.FlowID, Project: viewProject(j.Project),
 			State: j.State, Outcome: j.Outcome,
 			Failure: j.Failure.WithHint(s.Node, j.JobID), Waiting: waits[j.JobID],
 			Roles: j.Roles, Parties: j.PartyNodes, Initiator: j.InitiatorNode, Scheduler: j.SchedulerNode,

@@ -72,7 +72,7 @@ func (s *Server) addApprovals(ctx context.Context, view *bfia.Overview) error {
 		if view.ApprovalCount++; view.ApprovalCount <= bfia.OverviewJobs {
 			w := j.Waiting[i]
 			view.Approvals = append(view.Approvals, bfia.OverviewJob{JobID: j.JobID,
-				Project: shownProject(j.Project), FlowID: j.FlowID, Initiator: j.InitiatorNode,
+				Project: viewProject(j.Project), FlowID: j.FlowID, Initiator: j.InitiatorNode,
 				Since: w.Since, Until: w.Until, Reason: w.Text()})
 		}
 	}
@@ -87,7 +87,7 @@ func (s *Server) addFailed(ctx context.Context, view *bfia.Overview) error {
 	}
 	view.FailedCount = all
 	for _, j := range jobs {
-		row := bfia.OverviewJob{JobID: j.JobID, Project: shownProject(j.Project), FlowID: j.FlowID,
+		row := bfia.OverviewJob{JobID: j.JobID, Project: viewProject(j.Project), FlowID: j.FlowID,
 			Initiator: j.InitiatorNode,
 			Reason:    j.Reason, Since: *j.EndedAt, Failure: j.Failure.WithHint(s.Node, j.JobID)}
 		if j.Failure != nil {

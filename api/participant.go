@@ -102,7 +102,8 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 		return refused, err
 	}
 
-	job, err := s.store.Job(ctx, doc.JobID)
+	// In any case also a job of which a process of a version without projects recorded no project.
+	job, err := s.store.Job(store.WithoutProjects(ctx), doc.JobID)
 	recorded := err == nil
 	switch {
 	case recorded && (job.State == bfia.JobRunning || job.State.Terminal()):

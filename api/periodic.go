@@ -370,7 +370,7 @@ func (s *Server) viewPeriodic(ctx context.Context, jobs []store.PeriodicJob, id 
 		if err != nil {
 			return nil, err
 		}
-		view := bfia.Periodic{Name: job.Name, Project: shownProject(job.Project),
+		view := bfia.Periodic{Name: job.Name, Project: viewProject(job.Project),
 			Recurrence: job.Recurrence, Owner: document.Owner.Name, State: job.State, Reason: job.Reason,
 			NextAt: job.NextAt, Submitted: job.Submitted, Failures: job.Failures, CreatedAt: job.CreatedAt,
 			UpdatedAt: job.UpdatedAt, LastRuns: []bfia.PeriodicRun{}}

@@ -11,16 +11,16 @@ import (
 	"hutong/store"
 )
 
-// shownProject returns a project as answers have it: default is left out.
-func shownProject(project string) string {
+// viewProject returns a project as answers have it: default is left out.
+func viewProject(project string) string {
 	if project == identity.DefaultProject {
 		return ""
 	}
 	return project
 }
 
-// soleProject returns the project of a context that knows one only, or "".
-func soleProject(ctx context.Context) string {
+// singleProject returns the project of a context that knows one only, or "".
+func singleProject(ctx context.Context) string {
 	if projects, all := store.ProjectsOf(ctx); !all && len(projects) == 1 {
 		return projects[0]
 	}
@@ -110,7 +110,7 @@ func (d *knownDatasets) table(ctx context.Context, at bfia.Address) (store.DataT
 // it.
 func (s *Server) projectOf(ctx context.Context, record *store.JobRecord, plan *bfia.Plan, from origin,
 	datasets *knownDatasets) (string, error) {
-	if project := soleProject(ctx); project != "" {
+	if project := singleProject(ctx); project != "" {
 		return project, nil
 	}
 	project, recorded, err := s.store.JobProject(ctx, plan.JobID)

@@ -252,7 +252,7 @@ func attackFrom(t *testing.T, project string, change ...func(*Config)) {
 			p.upload(rolesIn(project), "testspace", name, "")
 		}
 	}
-	p.good(p.submitting(rolesIn(project), job(t, "ours"), ""))
+	p.good(p.submitCall(rolesIn(project), job(t, "ours"), ""))
 	p.good(post(bfia.PathCreate, job(t, "ours")))
 	state := p.stateOfSecrets()
 	secret, unknown := secretThings(p), unknownThings()
@@ -322,14 +322,14 @@ func TestOwnProject(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%s %d", key, i), func(t *testing.T) {
 				if a.quiet {
-					got := p.good(p.attacking(t, r, a, secret).as(rolesIn("b")))
+					got := p.good(p.attackCall(t, r, a, secret).as(rolesIn("b")))
 					if a.shared == "" {
 						require.Contains(t, string(got.Body), secretWord)
 					}
 					return
 				}
-				got := p.send(p.attacking(t, r, a, secret).as(rolesIn("b", "a")))
-				want := p.send(p.attacking(t, r, a, unknown).as(rolesIn("b", "a")))
+				got := p.send(p.attackCall(t, r, a, secret).as(rolesIn("b", "a")))
+				want := p.send(p.attackCall(t, r, a, unknown).as(rolesIn("b", "a")))
 				require.NotEqual(t, want.Text()+string(want.Body), got.Text()+string(got.Body))
 			})
 		}
@@ -364,7 +364,7 @@ func TestActsOfOwnProject(t *testing.T) {
 	}
 }
 
-func (p *party) attacking(t *testing.T, r route, a attack, x namedThings) call {
+func (p *party) attackCall(t *testing.T, r route, a attack, x namedThings) call {
 	c := call{method: r.method, path: r.path}
 	if a.query != nil {
 		c.path += "?" + a.query(x)
@@ -379,7 +379,7 @@ func (p *party) attacking(t *testing.T, r route, a attack, x namedThings) call {
 
 // attack sends a request of a client of a project.
 func (p *party) attack(t *testing.T, r route, a attack, x namedThings, project string) *reply {
-	return p.send(p.attacking(t, r, a, x).as(rolesIn(project)))
+	return p.send(p.attackCall(t, r, a, x).as(rolesIn(project)))
 }
 
 // refusesFATE returns whether a route is refused to all.

@@ -89,7 +89,7 @@ func withProjects(t *testing.T, change ...func(*Config)) *party {
 	p.upload(rolesIn("b"), "secretspace", "secret_host", "")
 	p.upload(rolesIn("a"), "testspace", "test_guest", "")
 	p.upload(rolesIn("a"), "testspace", "test_host", "")
-	p.good(p.submitting(rolesIn("b"), secretDocument(t, secretJob), ""))
+	p.good(p.submitCall(rolesIn("b"), secretDocument(t, secretJob), ""))
 	p.good(post(bfia.PathCreate, secretDocument(t, secretJob)))
 	for task, id := range map[string]string{first: "secrettask0", second: "secrettask"} {
 		started, err := p.store.StartTask(t.Context(), secretJob, task, id, 1, time.Now())
@@ -128,10 +128,10 @@ func secretDocument(t *testing.T, id string) string {
 // upload uploads a dataset as a client.
 func (p *party) upload(roles, namespace, name, project string) {
 	p.t.Helper()
-	p.good(uploading(p.t, roles, namespace, name, project))
+	p.good(uploadCall(p.t, roles, namespace, name, project))
 }
 
-func uploading(t testing.TB, roles, namespace, name, project string) call {
+func uploadCall(t testing.TB, roles, namespace, name, project string) call {
 	t.Helper()
 	var body bytes.Buffer
 	form := multipart.NewWriter(&body)
@@ -151,8 +151,8 @@ func uploading(t testing.TB, roles, namespace, name, project string) call {
 // as makes a call that of a client with roles.
 func (c call) as(roles string) call { return c.with(rolesHeader, roles) }
 
-// submitting submits a document as a client.
-func (p *party) submitting(roles, document, project string) call {
+// submitCall submits a document as a client.
+func (p *party) submitCall(roles, document, project string) call {
 	path := bfia.PathPlatformCreateAll
 	if project != "" {
 		path += "?project=" + project
@@ -170,7 +170,7 @@ func TestWholePartyRoutes(t *testing.T) {
 			continue
 		}
 		roles := rolesIn("a", "b", identity.DefaultProject)
-		got := p.send(p.attacking(t, r, attack{}, namedThings{}).as(roles))
+		got := p.send(p.attackCall(t, r, attack{}, namedThings{}).as(roles))
 		require.Equal(t, bfia.CodeForbidden, got.Code, "%s %s: %s", r.method, r.path, got.Body)
 	}
 }
@@ -192,9 +192,9 @@ func TestNamesOfOtherProjects(t *testing.T) {
 		require.NotContains(t, string(got.Body), "project")
 		require.Equal(t, state, p.stateOfSecrets())
 	}
-	upload := uploading(t, rolesIn("a"), "secretspace", "secret_guest", "")
+	upload := uploadCall(t, rolesIn("a"), "secretspace", "secret_guest", "")
 	refuse(upload)
-	upload = uploading(t, rolesIn("a"), "secretspace", "secret_guest", "")
+	upload = uploadCall(t, rolesIn("a"), "secretspace", "secret_guest", "")
 	upload.path = bfia.PathComponentFile
 	refuse(upload)
 	refuse(post(bfia.PathModelImport, archive).with("Content-Type", "application/zip"))
@@ -216,14 +216,14 @@ func TestNamesOfOtherProjects(t *testing.T) {
 	}
 
 	// The same document under the same id is no way in either.
-	p.bad(p.submitting(rolesIn("a"), secretDocument(t, secretJob), ""), 404, bfia.CodeNotFound,
+	p.bad(p.submitCall(rolesIn("a"), secretDocument(t, secretJob), ""), 404, bfia.CodeNotFound,
 		"has no dataset")
 	require.Equal(t, state, p.stateOfSecrets())
 
 	// A removed job leaves its account, and its id stays with its project.
 	require.NoError(t, p.store.UpdateScheduleJob(t.Context(), secretJob, bfia.JobFinished, "", time.Now()))
 	p.good(post(bfia.PathJobDelete, bfia.JobRef{JobID: secretJob}).as(rolesIn("b")))
-	p.bad(p.submitting(rolesIn("a"), job(t, secretJob), ""), 409, bfia.CodeConflict)
+	p.bad(p.submitCall(rolesIn("a"), job(t, secretJob), ""), 409, bfia.CodeConflict)
 	p.bad(get(bfia.PathJobAccount+"?job_id="+secretJob).as(rolesIn("a")), 404, bfia.CodeNotFound)
 	usages, err := p.store.Usages(store.WithProjects(t.Context(), "b"), secretJob)
 	require.NoError(t, err)
@@ -252,7 +252,7 @@ func TestImportBeforeTraining(t *testing.T) {
 // uploaded one meanwhile. The job keeps what it read, so that is no new job.
 func TestKnownJobAndOtherProject(t *testing.T) {
 	p := withProjects(t)
-	submit := p.submitting(rolesIn("a"), job(t, "ours"), "")
+	submit := p.submitCall(rolesIn("a"), job(t, "ours"), "")
 	p.good(submit)
 	p.good(post(bfia.PathCreate, job(t, "ours")))
 	p.endJob("ours")
@@ -261,7 +261,7 @@ func TestKnownJobAndOtherProject(t *testing.T) {
 		as(rolesIn("a")))
 	p.upload(rolesIn("b"), "testspace", "test_guest", "")
 	p.good(submit)
-	p.bad(p.submitting(rolesIn("a"), job(t, "new"), ""), 404, bfia.CodeNotFound, "has no dataset")
+	p.bad(p.submitCall(rolesIn("a"), job(t, "new"), ""), 404, bfia.CodeNotFound, "has no dataset")
 }
 
 // TestPartnerDataOfProjects checks that suggestions of partners' datasets come only from jobs of the client's
@@ -289,26 +289,26 @@ func TestPartnerDataOfProjects(t *testing.T) {
 // TestProjectOfSubmission checks to which project a client's job and dataset belong.
 func TestProjectOfSubmission(t *testing.T) {
 	p := withProjects(t)
-	p.good(p.submitting(rolesIn("a"), job(t, "j1"), ""))
-	p.bad(p.submitting(rolesIn("a", "b"), job(t, "j2"), ""), 400, bfia.CodeBadRequest, "project: is required",
+	p.good(p.submitCall(rolesIn("a"), job(t, "j1"), ""))
+	p.bad(p.submitCall(rolesIn("a", "b"), job(t, "j2"), ""), 400, bfia.CodeBadRequest, "project: is required",
 		"a, b")
-	p.good(p.submitting(rolesIn("a", "b"), job(t, "j2"), "a"))
-	p.bad(p.submitting(rolesIn("a"), job(t, "j3"), "b"), 404, bfia.CodeNotFound, `project: "b" is not known`)
-	p.bad(p.submitting(rolesIn("a"), job(t, "j3"), "none"), 404, bfia.CodeNotFound, `project: "none" is not known`)
-	p.bad(p.submitting("admin", job(t, "j3"), ""), 404, bfia.CodeNotFound, "belongs to the project a")
-	p.good(p.submitting("admin", job(t, "j3"), "a"))
-	p.bad(p.submitting("admin", job(t, "j1"), "b"), 404, bfia.CodeNotFound)
+	p.good(p.submitCall(rolesIn("a", "b"), job(t, "j2"), "a"))
+	p.bad(p.submitCall(rolesIn("a"), job(t, "j3"), "b"), 404, bfia.CodeNotFound, `project: "b" is not known`)
+	p.bad(p.submitCall(rolesIn("a"), job(t, "j3"), "none"), 404, bfia.CodeNotFound, `project: "none" is not known`)
+	p.bad(p.submitCall("admin", job(t, "j3"), ""), 404, bfia.CodeNotFound, "belongs to the project a")
+	p.good(p.submitCall("admin", job(t, "j3"), "a"))
+	p.bad(p.submitCall("admin", job(t, "j1"), "b"), 404, bfia.CodeNotFound)
 
-	p.bad(p.submitting(rolesIn("b"), job(t, "j4", "testspace#test_guest", secretDataset), ""), 404,
+	p.bad(p.submitCall(rolesIn("b"), job(t, "j4", "testspace#test_guest", secretDataset), ""), 404,
 		bfia.CodeNotFound, "config.task_params.host.0", "has no dataset")
-	p.bad(uploading(t, rolesIn("a", "b"), "n", "x", ""), 400, bfia.CodeBadRequest, "project: is required")
-	p.bad(uploading(t, rolesIn("a"), "n", "x", "b"), 404, bfia.CodeNotFound, `project: "b" is not known`)
+	p.bad(uploadCall(t, rolesIn("a", "b"), "n", "x", ""), 400, bfia.CodeBadRequest, "project: is required")
+	p.bad(uploadCall(t, rolesIn("a"), "n", "x", "b"), 404, bfia.CodeNotFound, `project: "b" is not known`)
 	p.upload(rolesIn("a", "b"), "n", "x", "b")
 	p.upload("admin", "n", "x", "") // it stays where it is
 	table, err := p.store.DataTable(t.Context(), "n", "x")
 	require.NoError(t, err)
 	require.Equal(t, "b", table.Project)
-	p.bad(uploading(t, "admin", "n", "x", "a"), 409, bfia.CodeConflict, "the name n#x is in use")
+	p.bad(uploadCall(t, "admin", "n", "x", "a"), 409, bfia.CodeConflict, "the name n#x is in use")
 
 	var jobs bfia.JobList
 	p.good(get(bfia.PathPlatformJobList + "?project=b")).into(&jobs)
@@ -343,7 +343,7 @@ func TestProjectOfPartnersJob(t *testing.T) {
 // TestEventsOfProjects checks that a client reads the events of its projects' jobs only.
 func TestEventsOfProjects(t *testing.T) {
 	p := withProjects(t)
-	p.good(p.submitting(rolesIn("a"), job(t, "ours"), ""))
+	p.good(p.submitCall(rolesIn("a"), job(t, "ours"), ""))
 	for roles, want := range map[string]map[string]bool{
 		rolesIn("a"): {"ours": true, secretJob: false, "": true},
 		rolesIn("b"): {"ours": false, secretJob: true, "": true},
@@ -352,7 +352,7 @@ func TestEventsOfProjects(t *testing.T) {
 		list, err := identity.ParseRoles(roles)
 		require.NoError(t, err)
 		caller := identity.Principal{Kind: identity.KindClient, Roles: list}
-		sees := p.server.seesEvent(memberWith(identity.Viewer).scope(t.Context(), caller))
+		sees := p.server.seesEvent(memberWith(identity.Viewer).scope(t.Context(), caller), nil)
 		for jobID, visible := range want {
 			e := bfia.Event{Change: bfia.Change{Kind: bfia.ChangedJob, JobID: jobID}}
 			require.Equal(t, visible, sees(e), "%s, job %q", roles, jobID)
@@ -370,7 +370,7 @@ func TestEventStreamOfProject(t *testing.T) {
 			return caller, err
 		}
 	})
-	p.good(p.submitting(rolesIn("a"), job(t, "ours"), ""))
+	p.good(p.submitCall(rolesIn("a"), job(t, "ours"), ""))
 	stream := listen(t, http.DefaultClient, "http://"+p.address, http.Header{rolesHeader: {rolesIn("a")}})
 	e, more := stream.next()
 	require.True(t, more)
@@ -413,7 +413,7 @@ func TestProjects(t *testing.T) {
 	require.Equal(t, []string{"a"}, names("viewer@a"))
 	p.good(post(bfia.PathProjectRemove, bfia.ProjectRef{Name: "c"}))
 	p.bad(post(bfia.PathProjectCreate, bfia.SetProject{Name: "c"}), 409, bfia.CodeConflict, "was removed on")
-	p.bad(uploading(t, rolesIn("c"), "n", "x", ""), 404, bfia.CodeNotFound, `project: "c" is not known`)
+	p.bad(uploadCall(t, rolesIn("c"), "n", "x", ""), 404, bfia.CodeNotFound, `project: "c" is not known`)
 }
 
 // TestPeriodicJobOfProject checks that the jobs of a periodic job belong to its project, and that they are
@@ -464,11 +464,11 @@ func TestPeriodicJobOfProject(t *testing.T) {
 // jobs, and that its known jobs continue.
 func TestStorageQuotaOfProject(t *testing.T) {
 	p := withProjects(t)
-	p.good(p.submitting(rolesIn("a"), job(t, "known"), ""))
+	p.good(p.submitCall(rolesIn("a"), job(t, "known"), ""))
 	p.good(post(bfia.PathCreate, job(t, "known")))
 	p.good(post(bfia.PathProjectSet, bfia.SetProject{Name: "a", Quota: &bfia.ProjectQuota{Storage: 1}}))
 	const used = "the quota of storage at this party is used up"
-	p.bad(uploading(t, rolesIn("a"), "testspace", "more", ""), 409, bfia.CodeConflict, used)
+	p.bad(uploadCall(t, rolesIn("a"), "testspace", "more", ""), 409, bfia.CodeConflict, used)
 	p.bad(post(bfia.PathCreate, job(t, "new")).from(host), 200, bfia.CodeConflict, used)
 	p.good(post(bfia.PathCreate, job(t, "known")))
 	p.upload(rolesIn("b"), "secretspace", "more", "")

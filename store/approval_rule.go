@@ -97,7 +97,8 @@ func (s *Store) AddApprovalRule(ctx context.Context, rule bfia.ApprovalRule) (bf
 // ApprovalRules returns all approval rules that the context knows, also those that have ended or were
 // removed, oldest first. Those for all projects are known to a context that knows all.
 func (s *Store) ApprovalRules(ctx context.Context) ([]bfia.ApprovalRule, error) {
-	rules, err := readRules(ctx, rowsOf(ctx, "r.project").of(s.r.NewSelect()).Order("created_at", "rule_id"))
+	rules, err := readRules(ctx,
+		rowsOf(ctx, "r.project").addTo(s.r.NewSelect()).Order("created_at", "rule_id"))
 	return rules, wrap(err, "list approval rules")
 }
 
@@ -121,7 +122,7 @@ func (s *Store) ApprovalRule(ctx context.Context, id string) (bfia.ApprovalRule,
 	if err := checkText("rule_id", id); err != nil {
 		return bfia.ApprovalRule{}, err
 	}
-	rules, err := readRules(ctx, rowsOf(ctx, "r.project").of(s.r.NewSelect()).Where("rule_id = ?", id))
+	rules, err := readRules(ctx, rowsOf(ctx, "r.project").addTo(s.r.NewSelect()).Where("rule_id = ?", id))
 	if err != nil {
 		return bfia.ApprovalRule{}, wrap(err, "read approval rule %s", id)
 	}
@@ -184,7 +185,7 @@ func (s *Store) AcceptJob(ctx context.Context, jobID string, doc []byte, registr
 	if err != nil {
 		return "", err
 	}
-	first := s.assigning(jobID, cmp.Or(a.Project, identity.DefaultProject))
+	first := s.assignIn(jobID, cmp.Or(a.Project, identity.DefaultProject))
 	return ruleID, s.putRecord(ctx, s.actTx, row, first, func(ctx context.Context, tx bun.Tx) (err error) {
 		if a.Grants != nil {
 			if err := claimGrants(ctx, tx, jobID, *a.Grants); err != nil {

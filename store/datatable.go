@@ -143,7 +143,7 @@ func (s *Store) CheckDataName(ctx context.Context, namespace, name, project stri
 // DataTable returns the row of a dataset, or CodeNotFound if there is none.
 func (s *Store) DataTable(ctx context.Context, namespace, name string) (DataTable, error) {
 	var row dataTableRow
-	err := selectOne(ctx, rowsOf(ctx, "d.project").of(s.r.NewSelect().
+	err := selectOne(ctx, rowsOf(ctx, "d.project").addTo(s.r.NewSelect().
 		Where("namespace = ? AND name = ?", namespace, name)), &row,
 		"dataset %q in namespace %q", name, namespace)
 	return row.table(), err
@@ -155,7 +155,7 @@ func (s *Store) DataTables(ctx context.Context, namespace string) ([]DataTable, 
 		return nil, err
 	}
 	var rows []dataTableRow
-	q := rowsOf(ctx, "d.project").of(s.r.NewSelect().Model(&rows)).Order("namespace", "name")
+	q := rowsOf(ctx, "d.project").addTo(s.r.NewSelect().Model(&rows)).Order("namespace", "name")
 	if namespace != "" {
 		q.Where("namespace = ?", namespace)
 	}
@@ -178,7 +178,7 @@ func (s *Store) DeleteDataTable(ctx context.Context, namespace, name string) ([]
 		claimed = nil
 		// The row comes first: it locks the dataset against new jobs and uploads.
 		var row dataTableRow
-		q := rowsOf(ctx, "d.project").of(tx.NewSelect().
+		q := rowsOf(ctx, "d.project").addTo(tx.NewSelect().
 			Where("namespace = ? AND name = ?", namespace, name))
 		if s.pg { // SQLite has one writer at a time
 			q.For("UPDATE")

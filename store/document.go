@@ -52,13 +52,19 @@ func (s *Store) PutProjectJobRecord(ctx context.Context, jobID string, doc []byt
 	if err != nil {
 		return err
 	}
-	return s.putRecord(ctx, s.tx, row, s.assigning(jobID, project), nil)
+	return s.putRecord(ctx, s.tx, row, s.assignIn(jobID, project), nil)
 }
 
-// assigning returns the part of a transaction that records the project of a job.
-func (s *Store) assigning(jobID, project string) func(context.Context, bun.Tx) error {
+// assignIn returns the part of a transaction that records the project of a job which a partner creates. The
+// partner gets no project's name as the reason of a refusal.
+func (s *Store) assignIn(jobID, project string) func(context.Context, bun.Tx) error {
 	return func(ctx context.Context, tx bun.Tx) error {
-		return s.assignJob(ctx, tx, jobID, project, time.Now())
+		err := s.assignJob(ctx, tx, jobID, project, time.Now())
+		if bfia.CodeOf(err) == bfia.CodeNotFound { // the project was removed meanwhile
+			return bfia.Wrap(bfia.CodeUnavailable, err,
+				"job_id: job %q can't be created now; try again later", jobID)
+		}
+		return err
 	}
 }
 
@@ -196,7 +202,7 @@ func (s *Store) Document(ctx context.Context, jobID string) ([]byte, error) {
 
 func (s *Store) documentRow(ctx context.Context, jobID string) (document, error) {
 	var row document
-	err := selectOne(ctx, jobsOf(ctx, "d.job_id").of(s.r.NewSelect().Where("job_id = ?", jobID)), &row,
+	err := selectOne(ctx, jobsOf(ctx, "d.job_id").addTo(s.r.NewSelect().Where("job_id = ?", jobID)), &row,
 		"job_id: the document of job %q", jobID)
 	return row, err
 }

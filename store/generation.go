@@ -50,7 +50,7 @@ func (s *Store) CreateGeneration(ctx context.Context, namespace, name, generatio
 func (s *Store) Generation(ctx context.Context, generation string) (DataGeneration, error) {
 	var row DataGeneration
 	q := s.r.NewSelect().Where("g.generation = ?", generation)
-	if known := rowsOf(ctx, "d.project"); known.text != everything {
+	if known := rowsOf(ctx, "d.project"); known.text != knowsAll {
 		q.Where("EXISTS (SELECT 1 FROM t_data_table AS d WHERE d.namespace = g.namespace AND "+
 			"d.name = g.name AND "+known.text+")", known.args...)
 	}
@@ -133,7 +133,7 @@ func (s *Store) resolveGenerations(ctx context.Context, tx bun.Tx, tasks []Task)
 		}
 		if _, found := current[t.Dataset]; !found {
 			namespace, name, _ := strings.Cut(t.Dataset, "#")
-			q := rowsOf(ctx, "d.project").of(tx.NewSelect().Where("namespace = ? AND name = ?", namespace,
+			q := rowsOf(ctx, "d.project").addTo(tx.NewSelect().Where("namespace = ? AND name = ?", namespace,
 				name))
 			if s.pg { // SQLite has one writer at a time
 				q.For("SHARE")
@@ -183,7 +183,7 @@ func (s *Store) checkUnregistered(ctx context.Context, tx bun.Tx, namespace, nam
 	if err != nil || !generation {
 		return err
 	}
-	known, err := rowsOf(ctx, "d.project").of(named(name[:dot])).Exists(ctx)
+	known, err := rowsOf(ctx, "d.project").addTo(named(name[:dot])).Exists(ctx)
 	if err == nil && !known {
 		return unknown
 	}

@@ -268,7 +268,7 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 // Job returns the participant's record of a job, or CodeNotFound if there is none.
 func (s *Store) Job(ctx context.Context, jobID string) (Job, error) {
 	var job Job
-	err := selectOne(ctx, jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Where("job_id = ?", jobID)), &job,
+	err := selectOne(ctx, jobsOf(ctx, "j.job_id").addTo(s.r.NewSelect().Where("job_id = ?", jobID)), &job,
 		"job_id: job %q", jobID)
 	return job, err
 }

@@ -211,7 +211,7 @@ func (s *Store) recordMissingProjects(ctx context.Context, since time.Time) (int
 }
 
 // checkSessionOwner refuses the id of a job whose session a job of another project may use as a derived one:
-// session_risk_2026 is that of job risk_2026, and derived from that of job risk.
+// session_risk_2026 is that of job risk_2026, and derived from that of job risk. A removed job uses none.
 func checkSessionOwner(ctx context.Context, tx bun.Tx, jobID, project string) error {
 	owners := slices.DeleteFunc(bfia.SessionJobs(bfia.SessionID(jobID)),
 		func(id string) bool { return id == jobID })
@@ -219,10 +219,10 @@ func checkSessionOwner(ctx context.Context, tx bun.Tx, jobID, project string) er
 		return nil
 	}
 	taken, err := tx.NewSelect().Model((*jobProjectRow)(nil)).
-		Where("job_id IN (?) AND project <> ?", bun.List(owners), project).Exists(ctx)
+		Where("job_id IN (?) AND project <> ? AND removed_at IS NULL", bun.List(owners), project).Exists(ctx)
 	if err == nil && taken {
-		return bfia.Errorf(bfia.CodeConflict, "job_id: %q can't be used at this party; choose one that begins "+
-			"otherwise", jobID)
+		return bfia.Errorf(bfia.CodeConflict,
+			"job_id: %q can't be used at this party; choose one that begins otherwise", jobID)
 	}
 	return err
 }

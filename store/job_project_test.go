@@ -99,6 +99,67 @@ func TestJobWithoutProject(t *testing.T) {
 	})
 }
 
+// TestProjectInRowOfJob checks that a row whose project a process of an older version did not fill is in no
+// list of a project until it is corrected.
+func TestProjectInRowOfJob(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), withProjects(t, address)
+		projectJob(t, s, "of-b", "b")
+		scheduledJob(t, s, "of-b")
+		list := func(project string) int {
+			jobs, err := s.Jobs(store.WithProjects(ctx, project), store.JobFilter{})
+			require.NoError(t, err)
+			return len(jobs)
+		}
+		require.Equal(t, 1, list("b"))
+		for _, table := range []string{"t_job", "t_schedule_job"} {
+			_, err := rawDB(t, address).ExecContext(ctx, "UPDATE "+table+" SET project = 'default'")
+			require.NoError(t, err)
+		}
+		require.Zero(t, list("b"))
+		require.Zero(t, list(identity.DefaultProject))
+		n, err := s.RecordMissingProjects(ctx, time.Time{})
+		require.NoError(t, err)
+		require.Equal(t, 2, n)
+		require.Equal(t, 1, list("b"))
+		require.Zero(t, list(identity.DefaultProject))
+		n, err = s.RecordMissingProjects(ctx, time.Time{})
+		require.NoError(t, err)
+		require.Zero(t, n)
+	})
+}
+
+// TestIDOfFailedCreation checks that an id is free again once housekeeping has removed what a job that was
+// never created left, and that a failed import takes no id.
+func TestIDOfFailedCreation(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), withProjects(t, address)
+		_, err := s.AddSubmission(ctx, "submitted", "digest", "a")
+		require.NoError(t, err)
+		require.NoError(t, s.PutProjectJobRecord(ctx, "stored", []byte("{}"), store.NewRegistry(nil), "a"))
+		_, err = s.BeginModelImport(ctx, trainedModel("imported", "m"), "a")
+		require.NoError(t, err)
+		models, err := s.ClaimUnusedModels(ctx, "imported", time.Now().Add(time.Hour))
+		require.NoError(t, err)
+		require.Len(t, models, 1)
+		require.NoError(t, s.DeleteModelRow(ctx, models[0]))
+		later := time.Now().Add(time.Hour)
+		n, err := s.RemoveUnusedSubmissions(ctx, later)
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		n, err = s.RemoveUnusedDocuments(ctx, later)
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		for _, id := range []string{"submitted", "stored", "imported"} {
+			_, recorded, err := s.JobProject(ctx, id)
+			require.NoError(t, err)
+			require.False(t, recorded, id)
+		}
+	})
+}
+
 // TestIDOfRemovedJob checks that the id of a removed job stays with its project: its account and the models
 // that are kept do too. A refused submission under it takes nothing away.
 func TestIDOfRemovedJob(t *testing.T) {
@@ -293,6 +354,10 @@ func TestAlikeIDsOfProjects(t *testing.T) {
 		require.Zero(t, transfers())
 		require.NoError(t, s.RemoveJob(ctx, "credit_1"))
 		require.Zero(t, transfers())
+
+		require.NoError(t, s.RemoveJob(ctx, "risk"))
+		_, err := s.AddSubmission(ctx, "risk_2027", "digest", "a")
+		require.NoError(t, err, "the sessions of a removed job have ended")
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/uptrace/bun/driver/pgdriver"
 	"golang.org/x/sync/errgroup"
 
+	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/storetest"
 )
@@ -165,4 +166,64 @@ func TestOpenRefusesAndKeepsThePassword(t *testing.T) {
 		require.Nil(t, s)
 		require.False(t, strings.Contains(err.Error(), "sEcret"), "%v", err)
 	}
+}
+
+// TestMigrateToProjects migrates a database of the version before projects, with jobs, datasets, models and
+// periodic jobs: all belong to default then, and are found by lists of default only.
+func TestMigrateToProjects(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		endedJob(t, s, "ended", at)
+		scheduledJob(t, s, "scheduled")
+		require.NoError(t, s.PutModels(ctx, []store.Model{trainedModel("ended", "m")}))
+		require.NoError(t, s.CreateGeneration(ctx, "n", "x", "g", at))
+		require.NoError(t, s.PutDataTable(ctx, store.DataTable{Namespace: "n", Name: "x", Generation: "g"}))
+		require.NoError(t, s.AddPeriodicJob(ctx, store.PeriodicJob{PeriodicID: "p", Name: "nightly"},
+			store.PeriodicDocument{Document: []byte("{}")}))
+		db := rawDB(t, address)
+		for _, statement := range []string{
+			"DROP INDEX i_job_project",
+			"DROP INDEX i_job_project_ended",
+			"DROP INDEX i_job_project_state",
+			"DROP INDEX i_schedule_job_project_ended",
+			"DROP INDEX i_schedule_job_project_state",
+			"ALTER TABLE t_job DROP COLUMN project",
+			"ALTER TABLE t_schedule_job DROP COLUMN project",
+			"ALTER TABLE t_schedule_job DROP COLUMN wait_quota",
+			"ALTER TABLE t_data_table DROP COLUMN project",
+			"ALTER TABLE t_approval_rule DROP COLUMN project",
+			"ALTER TABLE t_periodic_job DROP COLUMN project",
+			"DROP TABLE t_project",
+			"DROP TABLE t_job_project",
+			"DELETE FROM bun_migrations WHERE name LIKE '0013%'",
+		} {
+			_, err := db.Exec(statement)
+			require.NoError(t, err, statement)
+		}
+
+		s, err := store.Open(ctx, address)
+		require.NoError(t, err)
+		defer s.Close()
+		require.Error(t, s.CheckSchema(ctx))
+		require.NoError(t, s.Migrate(ctx))
+		for project, want := range map[string]int{"default": 1, "a": 0} {
+			in := store.WithProjects(ctx, project)
+			jobs, err := s.Jobs(in, store.JobFilter{})
+			require.NoError(t, err)
+			require.Len(t, jobs, want)
+			models, err := s.Models(in, "")
+			require.NoError(t, err)
+			require.Len(t, models, want)
+			periodic, err := s.PeriodicJobs(in)
+			require.NoError(t, err)
+			require.Len(t, periodic, want)
+			known, err := s.KnowsData(in, bfia.Address{Namespace: "n", Name: "x"})
+			require.NoError(t, err)
+			require.Equal(t, want == 1, known)
+			known, err = s.KnowsJob(in, "scheduled")
+			require.NoError(t, err)
+			require.Equal(t, want == 1, known)
+		}
+	})
 }

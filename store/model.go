@@ -105,7 +105,7 @@ func (m *Model) check() error {
 // id first.
 func (s *Store) Models(ctx context.Context, jobID string) ([]Model, error) {
 	models := []Model{}
-	q := jobsOf(ctx, "m.job_id").of(s.r.NewSelect().Model(&models)).ExcludeColumn("document").
+	q := jobsOf(ctx, "m.job_id").addTo(s.r.NewSelect().Model(&models)).ExcludeColumn("document").
 		Where(usableModel).OrderExpr("m.job_id DESC, m.task_name, m.key, m.role, m.role_index")
 	if jobID != "" {
 		if err := checkText("job_id", jobID); err != nil {
@@ -130,7 +130,7 @@ func modelParts(ctx context.Context, db bun.IDB, ref bfia.ModelRef) ([]Model, er
 	}
 	var parts []Model
 	find := func(where string, args ...any) error {
-		q := jobsOf(ctx, "m.job_id").of(db.NewSelect().Model(&parts)).Where(where, args...).
+		q := jobsOf(ctx, "m.job_id").addTo(db.NewSelect().Model(&parts)).Where(where, args...).
 			Where(usableModel).
 			Order("m.key", "m.role", "m.role_index")
 		if ref.Output != "" {
@@ -142,7 +142,7 @@ func modelParts(ctx context.Context, db bun.IDB, ref bfia.ModelRef) ([]Model, er
 		return nil, err
 	}
 	if len(parts) == 0 {
-		reused := jobsOf(ctx, "t.job_id").of(db.NewSelect().Model((*Task)(nil))).Column("reused_task_id").
+		reused := jobsOf(ctx, "t.job_id").addTo(db.NewSelect().Model((*Task)(nil))).Column("reused_task_id").
 			Where("job_id = ? AND name = ? AND reused_task_id <> ''", ref.JobID, ref.Task)
 		if err := find("m.name IN (?)", reused); err != nil {
 			return nil, err

@@ -10,6 +10,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/internal/audit"
+	"hutong/internal/identity"
 )
 
 // JobCounts returns how many jobs are in each state.
@@ -20,7 +21,7 @@ func (s *Store) JobCounts(ctx context.Context) (map[bfia.JobState]int, error) {
 // QueueLength returns how many jobs wait in this scheduler's queue.
 func (s *Store) QueueLength(ctx context.Context) (int, error) {
 	inQueue := queued
-	if _, all := ProjectsOf(ctx); !all {
+	if !InProject(ctx, identity.DefaultProject) {
 		// An expression keeps the databases from the index of the whole queue.
 		inQueue = "state = 'READY' AND (queued_at IS NOT NULL) = (1 = 1)"
 	}
@@ -138,7 +139,7 @@ func (s *Store) ApprovedJob(ctx context.Context, before, flowID, initiator strin
 		return "", false, nil
 	}
 	approvals := func() *bun.SelectQuery {
-		return jobsOf(ctx, "a.object_id").of(s.r.NewSelect().Model((*auditRow)(nil))).
+		return jobsOf(ctx, "a.object_id").addTo(s.r.NewSelect().Model((*auditRow)(nil))).
 			Where("a.object_kind = ?", audit.Job).
 			Where("a.act = ? AND a.outcome = ?", audit.Approve, audit.Allowed)
 	}

@@ -194,7 +194,7 @@ func (s *Store) RenewPeriodicProof(ctx context.Context, id string, owner Periodi
 // PeriodicJobs returns the periodic jobs of the projects that the context knows, by name.
 func (s *Store) PeriodicJobs(ctx context.Context) ([]PeriodicJob, error) {
 	var jobs []PeriodicJob
-	err := rowsOf(ctx, "pj.project").of(s.r.NewSelect().Model(&jobs)).Order("name").Scan(ctx)
+	err := rowsOf(ctx, "pj.project").addTo(s.r.NewSelect().Model(&jobs)).Order("name").Scan(ctx)
 	return jobs, wrap(err, "list the periodic jobs")
 }
 
@@ -203,7 +203,7 @@ func (s *Store) PeriodicJobNamed(ctx context.Context, name string) (job Periodic
 	if err := checkText("name", name); err != nil {
 		return job, err
 	}
-	err = selectOne(ctx, rowsOf(ctx, "pj.project").of(s.w.NewSelect().Where("name = ?", name)), &job,
+	err = selectOne(ctx, rowsOf(ctx, "pj.project").addTo(s.w.NewSelect().Where("name = ?", name)), &job,
 		"name: the periodic job %q", name)
 	return job, err
 }

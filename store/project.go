@@ -163,7 +163,7 @@ func (s *Store) RemoveProject(ctx context.Context, name string) error {
 // Projects returns the projects that the context knows, default first, with what they have.
 func (s *Store) Projects(ctx context.Context) ([]bfia.Project, error) {
 	var rows []projectRow
-	if err := rowsOf(ctx, "pr.name").of(s.r.NewSelect().Model(&rows).Where("removed_at IS NULL")).
+	if err := rowsOf(ctx, "pr.name").addTo(s.r.NewSelect().Model(&rows).Where("removed_at IS NULL")).
 		Order("name").Scan(ctx); err != nil {
 		return nil, wrap(err, "list projects")
 	}
@@ -198,15 +198,15 @@ func (s *Store) projectNames(ctx context.Context) ([]string, error) {
 // countProject counts what a project has.
 func countProject(ctx context.Context, db bun.IDB, p *bfia.Project) (err error) {
 	ctx = WithProjects(ctx, p.Name)
-	if p.Datasets, err = rowsOf(ctx, "d.project").of(db.NewSelect().Model((*dataTableRow)(nil))).
+	if p.Datasets, err = rowsOf(ctx, "d.project").addTo(db.NewSelect().Model((*dataTableRow)(nil))).
 		Count(ctx); err != nil {
 		return err
 	}
-	if p.Models, err = jobsOf(ctx, "m.job_id").of(db.NewSelect().Model((*Model)(nil))).
+	if p.Models, err = jobsOf(ctx, "m.job_id").addTo(db.NewSelect().Model((*Model)(nil))).
 		Count(ctx); err != nil {
 		return err
 	}
-	if p.Periodic, err = rowsOf(ctx, "pj.project").of(db.NewSelect().Model((*PeriodicJob)(nil))).
+	if p.Periodic, err = rowsOf(ctx, "pj.project").addTo(db.NewSelect().Model((*PeriodicJob)(nil))).
 		Count(ctx); err != nil {
 		return err
 	}
@@ -281,9 +281,9 @@ func (s *Store) KnowsData(ctx context.Context, at bfia.Address) (bool, error) {
 	}
 	const here = "namespace = ? AND name = ?"
 	for _, q := range []*bun.SelectQuery{
-		rowsOf(ctx, "d.project").of(s.r.NewSelect().Model((*dataTableRow)(nil))),
-		jobsOf(ctx, "o.job_id").of(s.r.NewSelect().Model((*Output)(nil))),
-		jobsOf(ctx, "m.job_id").of(s.r.NewSelect().Model((*Model)(nil)).Where("NOT m.removing")),
+		rowsOf(ctx, "d.project").addTo(s.r.NewSelect().Model((*dataTableRow)(nil))),
+		jobsOf(ctx, "o.job_id").addTo(s.r.NewSelect().Model((*Output)(nil))),
+		jobsOf(ctx, "m.job_id").addTo(s.r.NewSelect().Model((*Model)(nil)).Where("NOT m.removing")),
 	} {
 		known, err := q.Where(here, at.Namespace, at.Name).Exists(ctx)
 		if err != nil || known {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/internal/identity"
 	"hutong/store"
 	"hutong/store/storetest"
 )
@@ -31,7 +32,7 @@ func TestListsOfProjectsByIndex(t *testing.T) {
 			}
 		})
 		flow, filter := "f", store.JobFilter{Limit: 20}
-		one, both := store.WithProjects(ctx, "a"), store.WithProjects(ctx, "a", "b")
+		one, both := store.WithProjects(ctx, "a"), store.WithProjects(ctx, "a", identity.DefaultProject)
 		lists := map[string]func() error{
 			"jobs":                 func() error { _, err := s.Jobs(one, filter); return err },
 			"jobs of two projects": func() error { _, err := s.Jobs(both, filter); return err },
@@ -44,11 +45,16 @@ func TestListsOfProjectsByIndex(t *testing.T) {
 					Outcomes: []bfia.Outcome{bfia.OutcomeFailed}, Since: at})
 				return err
 			},
-			"failed jobs": func() error { _, _, err := s.FailedJobs(one, at, 20); return err },
-			"counts":      func() error { _, err := s.JobCounts(one); return err },
-			"waits":       func() error { _, err := s.WaitingJobs(both, bfia.WaitsForApproval); return err },
-			"queue":       func() error { _, err := s.QueueLength(one); return err },
-			"dataset":     func() error { _, err := s.JobsWithDataset(one, "n", "x"); return err },
+			"failed jobs":            func() error { _, _, err := s.FailedJobs(one, at, 20); return err },
+			"failed jobs of default": func() error { _, _, err := s.FailedJobs(both, at, 20); return err },
+			"counts of default":      func() error { _, err := s.JobCounts(both); return err },
+			"counts":                 func() error { _, err := s.JobCounts(one); return err },
+			"waits": func() error {
+				_, err := s.WaitingJobs(one, bfia.WaitsForApproval)
+				return err
+			},
+			"queue":   func() error { _, err := s.QueueLength(one); return err },
+			"dataset": func() error { _, err := s.JobsWithDataset(one, "n", "x"); return err },
 			"expired": func() error {
 				own := map[string]time.Time{"a": at.Add(time.Hour)}
 				_, err := s.ExpiredJobsOfProjects(ctx, at, own, "", 50)
@@ -87,15 +93,15 @@ var (
 		`i_(schedule_)?job_(created|flow|state|outcome|ended|queue)\b`)
 )
 
-// addManyJobs adds 2,000 jobs of default in two states and a few of a and b, and lets PostgreSQL count them.
+// addManyJobs adds 2,000 jobs of b in two states and a few of a and default, and lets PostgreSQL count them.
 func addManyJobs(t *testing.T, db *sql.DB) {
 	t.Helper()
 	tx, err := db.Begin()
 	require.NoError(t, err)
 	for i := range 2000 {
-		project := "default"
+		project := "b"
 		if i%100 == 0 {
-			project = []string{"a", "b"}[i/100%2]
+			project = []string{"a", "default"}[i/100%2]
 		}
 		state := bfia.JobFinished
 		if i%3 == 0 {

@@ -7,6 +7,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"hutong/bfia"
+	"hutong/internal/identity"
 )
 
 type projectsKey struct{}
@@ -43,8 +44,8 @@ type condition struct {
 
 // The conditions of contexts that know all, and nothing.
 const (
-	everything = "1 = 1"
-	nothing    = "1 = 0"
+	knowsAll  = "1 = 1"
+	knowsNone = "1 = 0"
 )
 
 // notRecorded is, in a context, the project of jobs without a row in t_job_project. No client has it.
@@ -55,9 +56,9 @@ func jobsOf(ctx context.Context, column string) condition {
 	projects, all := ProjectsOf(ctx)
 	switch {
 	case all:
-		return condition{text: everything}
+		return condition{text: knowsAll}
 	case len(projects) == 0:
-		return condition{text: nothing}
+		return condition{text: knowsNone}
 	case slices.Contains(projects, notRecorded):
 		return condition{"NOT EXISTS (SELECT 1 FROM t_job_project AS jp WHERE jp.job_id = " + column +
 			" AND jp.project NOT IN (?))", []any{bun.List(projects)}}
@@ -70,7 +71,10 @@ func jobsOf(ctx context.Context, column string) condition {
 // the context knows. The column project has the indexes, by which no jobs of other projects are read.
 // t_job_project decides, since a process of a version without projects does not fill the column.
 func ofJobRows(ctx context.Context, q *bun.SelectQuery) *bun.SelectQuery {
-	return jobsOf(ctx, "j.job_id").of(rowsOf(ctx, "j.project").of(q))
+	if !InProject(ctx, identity.DefaultProject) {
+		q.Where("j.project <> 'default'") // as in the condition of an index
+	}
+	return jobsOf(ctx, "j.job_id").addTo(rowsOf(ctx, "j.project").addTo(q))
 }
 
 // rowsOf returns the condition that a row with a column project is of one that the context knows.
@@ -78,16 +82,16 @@ func rowsOf(ctx context.Context, column string) condition {
 	projects, all := ProjectsOf(ctx)
 	switch {
 	case all:
-		return condition{text: everything}
+		return condition{text: knowsAll}
 	case len(projects) == 0:
-		return condition{text: nothing}
+		return condition{text: knowsNone}
 	}
 	return condition{column + " IN (?)", []any{bun.List(projects)}}
 }
 
-// of adds the condition to a query.
-func (c condition) of(q *bun.SelectQuery) *bun.SelectQuery {
-	if c.text == everything {
+// addTo adds the condition to a query.
+func (c condition) addTo(q *bun.SelectQuery) *bun.SelectQuery {
+	if c.text == knowsAll {
 		return q
 	}
 	return q.Where(c.text, c.args...)

@@ -346,7 +346,7 @@ func setTransition(q *bun.UpdateQuery, reason string, at time.Time, started, end
 // ScheduleJob returns the scheduler's record of a job, or CodeNotFound if there is none.
 func (s *Store) ScheduleJob(ctx context.Context, jobID string) (ScheduleJob, error) {
 	var job ScheduleJob
-	err := selectOne(ctx, jobsOf(ctx, "j.job_id").of(s.r.NewSelect().Where("job_id = ?", jobID)), &job,
+	err := selectOne(ctx, jobsOf(ctx, "j.job_id").addTo(s.r.NewSelect().Where("job_id = ?", jobID)), &job,
 		"job_id: job %q", jobID)
 	return job, err
 }

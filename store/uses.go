@@ -49,7 +49,7 @@ func describeUses(ctx context.Context, db bun.IDB, uses []JobUse) (string, error
 	for _, u := range uses {
 		ids = append(ids, u.JobID)
 	}
-	if err := jobsOf(ctx, "u.job_id").of(db.NewSelect().TableExpr("t_job_project AS u")).
+	if err := jobsOf(ctx, "u.job_id").addTo(db.NewSelect().TableExpr("t_job_project AS u")).
 		Column("u.job_id").Where("u.job_id IN (?)", bun.List(ids)).Scan(ctx, &known); err != nil {
 		return "", err
 	}

@@ -37,15 +37,16 @@ ALTER TABLE t_job ADD COLUMN project TEXT NOT NULL DEFAULT 'default';
 --bun:split
 CREATE INDEX i_job_project ON t_job (project, created_at DESC, job_id DESC);
 --bun:split
-CREATE INDEX i_job_project_ended ON t_job (project, ended_at);
+CREATE INDEX i_job_project_ended ON t_job (project, ended_at) WHERE ended_at IS NOT NULL;
 --bun:split
-CREATE INDEX i_job_project_state ON t_job (project, state);
+-- A state changes often. A party without projects must not pay for it.
+CREATE INDEX i_job_project_state ON t_job (project, state) WHERE project <> 'default';
 --bun:split
 ALTER TABLE t_schedule_job ADD COLUMN project TEXT NOT NULL DEFAULT 'default';
 --bun:split
-CREATE INDEX i_schedule_job_project_ended ON t_schedule_job (project, ended_at);
+CREATE INDEX i_schedule_job_project_ended ON t_schedule_job (project, ended_at) WHERE ended_at IS NOT NULL;
 --bun:split
-CREATE INDEX i_schedule_job_project_state ON t_schedule_job (project, state);
+CREATE INDEX i_schedule_job_project_state ON t_schedule_job (project, state) WHERE project <> 'default';
 --bun:split
 ALTER TABLE t_data_table ADD COLUMN project TEXT NOT NULL DEFAULT 'default';
 --bun:split
