@@ -86,7 +86,7 @@ func TestQuotaOfWaitingJob(t *testing.T) {
 		waits.Reason)
 	require.True(t, reserve("other").Granted)
 
-	_, err = h.db.SetProject(ctx, bfia.SetProject{Name: "risk", Quota: &bfia.ProjectQuota{Jobs: 2}})
+	_, err = h.db.SetProject(ctx, bfia.SetProject{Name: "risk", Quota: bfia.ProjectQuota{Jobs: 2}.Change()})
 	require.NoError(t, err)
 	require.True(t, reserve("second").Granted)
 }

@@ -127,12 +127,44 @@ func (s ProjectSettings) Check() error {
 	return nil
 }
 
+// QuotaChange changes limits of a quota. Those that are nil stay as they are, so that two administrators can
+// change different ones at the same moment.
+type QuotaChange struct {
+	Jobs       *int   `json:"jobs,omitempty"`
+	Containers *int   `json:"containers,omitempty"`
+	CPUMilli   *int64 `json:"cpu_milli,omitempty"`
+	Memory     *int64 `json:"memory,omitempty"`
+	Storage    *int64 `json:"storage,omitempty"`
+}
+
+// Change returns the change that sets all limits of a quota.
+func (q ProjectQuota) Change() *QuotaChange {
+	return &QuotaChange{Jobs: &q.Jobs, Containers: &q.Containers, CPUMilli: &q.CPUMilli, Memory: &q.Memory,
+		Storage: &q.Storage}
+}
+
+// Apply returns a quota with the changes.
+func (c QuotaChange) Apply(q ProjectQuota) ProjectQuota {
+	for _, f := range []struct{ from, to *int }{{c.Jobs, &q.Jobs}, {c.Containers, &q.Containers}} {
+		if f.from != nil {
+			*f.to = *f.from
+		}
+	}
+	for _, f := range []struct{ from, to *int64 }{{c.CPUMilli, &q.CPUMilli}, {c.Memory, &q.Memory},
+		{c.Storage, &q.Storage}} {
+		if f.from != nil {
+			*f.to = *f.from
+		}
+	}
+	return q
+}
+
 // SetProject is the body of a request that creates or changes a project. Of a change, the fields that are
 // null stay as they are.
 type SetProject struct {
 	Name           string         `json:"name"`
 	Description    *string        `json:"description"`
-	Quota          *ProjectQuota  `json:"quota"`
+	Quota          *QuotaChange   `json:"quota"`
 	RetentionHours *int           `json:"retention_hours"`
 	PartnerJobs    *[]PartnerJobs `json:"partner_jobs"`
 }
@@ -143,7 +175,7 @@ func (c SetProject) Apply(s ProjectSettings) ProjectSettings {
 		s.Description = *c.Description
 	}
 	if c.Quota != nil {
-		s.Quota = *c.Quota
+		s.Quota = c.Quota.Apply(s.Quota)
 	}
 	if c.RetentionHours != nil {
 		s.RetentionHours = *c.RetentionHours

@@ -24,7 +24,7 @@ func TestQuotaAtOnce(t *testing.T) {
 		ctx := t.Context()
 		stores := []*store.Store{withProjects(t, address), storetest.Open(t, address)}
 		quota := bfia.ProjectQuota{Jobs: 3, CPUMilli: 3000}
-		_, err := stores[0].SetProject(ctx, bfia.SetProject{Name: "b", Quota: &quota})
+		_, err := stores[0].SetProject(ctx, bfia.SetProject{Name: "b", Quota: quota.Change()})
 		require.NoError(t, err)
 		require.NoError(t, stores[0].PutRunner(ctx,
 			store.Runner{RunnerID: "h", Devices: []string{"docker"}, Slots: 40}))
@@ -121,7 +121,7 @@ func TestStorageQuota(t *testing.T) {
 		stores := []*store.Store{withProjects(t, address), storetest.Open(t, address)}
 		s := stores[0]
 		quota := bfia.ProjectQuota{Storage: 1000}
-		_, err := s.SetProject(ctx, bfia.SetProject{Name: "b", Quota: &quota})
+		_, err := s.SetProject(ctx, bfia.SetProject{Name: "b", Quota: quota.Change()})
 		require.NoError(t, err)
 		put := func(s *store.Store, name, project string, bytes int64) error {
 			generation := "g-" + name + fmt.Sprint(bytes)
@@ -159,6 +159,10 @@ func TestStorageQuota(t *testing.T) {
 		projects, err := s.Projects(store.WithProjects(ctx, "b"))
 		require.NoError(t, err)
 		require.EqualValues(t, 1000, projects[0].StoredBytes, "an output that is a model counts once")
+
+		project, err := s.SetProject(ctx, bfia.SetProject{Name: "b", Quota: &bfia.QuotaChange{Jobs: new(5)}})
+		require.NoError(t, err)
+		require.Equal(t, bfia.ProjectQuota{Jobs: 5, Storage: 1000}, project.Quota, "other limits stay")
 
 		imported := trainedModel("imported", "m")
 		imported.Bytes = 1

@@ -63,25 +63,24 @@ func (p *projectSettings) register(cmd *cobra.Command) {
 		"read nothing here: NODE, or NODE/FLOW")
 }
 
-// change returns what the flags change of a project, of which the quota is known.
-func (p *projectSettings) change(cmd *cobra.Command, name string, quota bfia.ProjectQuota,
-) (bfia.SetProject, error) {
-	change := bfia.SetProject{Name: name}
+// change returns what the flags change of a project.
+func (p *projectSettings) change(cmd *cobra.Command, name string) (bfia.SetProject, error) {
+	change, quota := bfia.SetProject{Name: name}, bfia.QuotaChange{}
 	changed := cmd.Flags().Changed
 	if changed("description") {
 		change.Description = &p.description
 	}
 	if changed("max-jobs") {
-		quota.Jobs = p.maxJobs
+		quota.Jobs = &p.maxJobs
 	}
 	if changed("max-containers") {
-		quota.Containers = p.maxContainers
+		quota.Containers = &p.maxContainers
 	}
 	for _, f := range []struct {
 		flag  string
 		value float64
 		unit  float64
-		into  *int64
+		into  **int64
 	}{{"max-cpu", p.maxCPU, 1000, &quota.CPUMilli}, {"max-memory", p.maxMemory, 1 << 30, &quota.Memory},
 		{"max-storage", p.maxStorage, 1 << 30, &quota.Storage}} {
 		if !changed(f.flag) {
@@ -90,9 +89,11 @@ func (p *projectSettings) change(cmd *cobra.Command, name string, quota bfia.Pro
 		if !(f.value >= 0 && f.value <= 1e6) {
 			return change, usagef("--%s: %v is not from 0 to 1000000", f.flag, f.value)
 		}
-		if *f.into = int64(math.Round(f.value * f.unit)); *f.into == 0 && f.value > 0 {
+		n := int64(math.Round(f.value * f.unit))
+		if n == 0 && f.value > 0 {
 			return change, usagef("--%s: %v is too small", f.flag, f.value)
 		}
+		*f.into = &n
 	}
 	if slices.ContainsFunc(quotaFlags, changed) {
 		change.Quota = &quota
@@ -127,7 +128,7 @@ func newProjectCreate(c *client) *cobra.Command {
 		Example: "  hutong project create risk --description 'Credit risk'\n" +
 			"  hutong project create research --max-jobs 4 --max-cpu 16 --max-memory 64 --retention 7d",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			request, err := settings.change(cmd, args[0], bfia.ProjectQuota{})
+			request, err := settings.change(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -219,19 +220,7 @@ func newProjectSet(c *client) *cobra.Command {
 		Example: "  hutong project set risk --description 'Credit risk of companies'\n" +
 			"  hutong project set risk --max-jobs 8 --partner-jobs JG0100001100000010/credit",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var quota bfia.ProjectQuota
-			if slices.ContainsFunc(quotaFlags, cmd.Flags().Changed) { // the others stay as they are
-				var projects []bfia.Project
-				if err := c.get(cmd.Context(), bfia.PathProjectQuery, nil, &projects); err != nil {
-					return err
-				}
-				for _, p := range projects {
-					if p.Name == args[0] {
-						quota = p.Quota
-					}
-				}
-			}
-			change, err := settings.change(cmd, args[0], quota)
+			change, err := settings.change(cmd, args[0])
 			if err != nil {
 				return err
 			}

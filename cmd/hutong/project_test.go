@@ -28,19 +28,19 @@ func TestProjectCommands(t *testing.T) {
 	status, _, stderr := p.run(t, "project", "create", "risk", "--max-memory", "0.5", "--retention", "2d",
 		"--partner-jobs", "JG1,JG2/credit")
 	require.Equal(t, exitOK, status, stderr)
-	require.Equal(t, bfia.SetProject{Name: "risk", Quota: &bfia.ProjectQuota{Memory: 1 << 29},
+	require.Equal(t, bfia.SetProject{Name: "risk", Quota: &bfia.QuotaChange{Memory: new(int64(1 << 29))},
 		RetentionHours: new(48), PartnerJobs: &[]bfia.PartnerJobs{{NodeID: "JG1"},
 			{NodeID: "JG2", FlowID: "credit"}}}, sent())
 
 	status, _, stderr = p.run(t, "project", "set", "risk", "--max-cpu", "2.5", "--partner-jobs", "")
 	require.Equal(t, exitOK, status, stderr)
 	require.Equal(t, bfia.SetProject{Name: "risk", PartnerJobs: &[]bfia.PartnerJobs{},
-		Quota: &bfia.ProjectQuota{Jobs: 2, CPUMilli: 2500, Memory: 1 << 30}}, sent())
+		Quota: &bfia.QuotaChange{CPUMilli: new(int64(2500))}}, sent())
 
 	status, _, stderr = p.run(t, "project", "set", "risk", "--max-storage", "1.5")
 	require.Equal(t, exitOK, status, stderr)
-	require.Equal(t, bfia.SetProject{Name: "risk", Quota: &bfia.ProjectQuota{Jobs: 2, CPUMilli: 1500,
-		Memory: 1 << 30, Storage: 3 << 29}}, sent())
+	require.Equal(t, bfia.SetProject{Name: "risk",
+		Quota: &bfia.QuotaChange{Storage: new(int64(3 << 29))}}, sent())
 
 	for _, args := range [][]string{{"--retention", "90m"}, {"--max-cpu", "-1"}, {"--max-cpu", "NaN"},
 		{"--max-memory", "1e-12"}, {}} {
