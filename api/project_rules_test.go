@@ -127,17 +127,17 @@ func TestPartnersJobsOfProject(t *testing.T) {
 // that the same job of another project is not.
 func TestQuotaRefusesJob(t *testing.T) {
 	p := withProjects(t)
-	p.good(post(bfia.PathProjectSet, bfia.SetProject{Name: "b", 
+	p.good(post(bfia.PathProjectSet, bfia.SetProject{Name: "b",
 		Quota: bfia.ProjectQuota{Containers: 1}.Change()}))
 	p.bad(post(bfia.PathCreate, secretDocument(t, "theirs")).from(host), 200, bfia.CodeBadRequest,
 		"could never run the job", "0 of 1 containers, this one needs 2 more")
 	p.good(post(bfia.PathCreate, job(t, "others")).from(host))
-	p.bad(post(bfia.PathProjectSet, bfia.SetProject{Name: "b", 
+	p.bad(post(bfia.PathProjectSet, bfia.SetProject{Name: "b",
 		Quota: bfia.ProjectQuota{Jobs: -1}.Change()}), 400,
 		bfia.CodeBadRequest, "quota.jobs: ")
 	p.bad(post(bfia.PathProjectSet, bfia.SetProject{Name: "b", RetentionHours: new(-1)}), 400,
 		bfia.CodeBadRequest, "retention_hours: ")
-	p.good(post(bfia.PathProjectSet, bfia.SetProject{Name: "b", 
+	p.good(post(bfia.PathProjectSet, bfia.SetProject{Name: "b",
 		Quota: bfia.ProjectQuota{}.Change()}))
 	p.good(post(bfia.PathCreate, secretDocument(t, "theirs")).from(host))
 }

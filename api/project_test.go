@@ -466,7 +466,7 @@ func TestStorageQuotaOfProject(t *testing.T) {
 	p := withProjects(t)
 	p.good(p.submitCall(rolesIn("a"), job(t, "known"), ""))
 	p.good(post(bfia.PathCreate, job(t, "known")))
-	p.good(post(bfia.PathProjectSet, bfia.SetProject{Name: "a", 
+	p.good(post(bfia.PathProjectSet, bfia.SetProject{Name: "a",
 		Quota: bfia.ProjectQuota{Storage: 1}.Change()}))
 	const used = "the quota of storage at this party is used up"
 	p.bad(uploadCall(t, rolesIn("a"), "testspace", "more", ""), 409, bfia.CodeConflict, used)
