@@ -1,15 +1,12 @@
 package store_test
 
 import (
-	"database/sql"
 	"fmt"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/uptrace/bun/driver/pgdriver"
 
 	"hutong/bfia"
 	"hutong/store"
@@ -175,21 +172,8 @@ func analyze(t *testing.T, address string) {
 // execute executes a statement on a connection of its own.
 func execute(t *testing.T, address, statement string) {
 	t.Helper()
-	u, err := url.Parse(address)
-	require.NoError(t, err)
-	var db *sql.DB
-	if u.Scheme == "sqlite" {
-		db, err = sql.Open("sqlite", "file:"+u.Path+"?_pragma=busy_timeout(10000)")
-		require.NoError(t, err)
-	} else {
-		if q := u.Query(); strings.HasPrefix(q.Get("host"),
-			"/") { // pgdriver wants the socket, not its folder
-			q.Set("host", q.Get("host")+"/.s.PGSQL.5432")
-			u.RawQuery = q.Encode()
-		}
-		db = sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(u.String())))
-	}
+	db := rawDB(t, address)
 	defer func() { require.NoError(t, db.Close()) }()
-	_, err = db.ExecContext(t.Context(), statement)
+	_, err := db.ExecContext(t.Context(), statement)
 	require.NoError(t, err)
 }
