@@ -97,8 +97,7 @@ func newDevCommand() *cobra.Command {
 	f.BoolVar(&o.HostNetwork, "host-network", false, "run containers on the machine's network")
 	f.BoolVar(&noDocker, "no-docker", false, "run tasks as processes only")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log at level info")
-	f.StringVar(&profile, "pprof", "", "HOST:PORT at which to serve net/http/pprof")
-	_ = f.MarkHidden("pprof") // fails only for an unknown flag
+	pprofFlag(cmd, &profile)
 
 	return cmd
 }
@@ -163,7 +162,7 @@ func stopWithin(stop func(context.Context)) {
 
 // newServerCommand returns a command that runs some roles of a party in this process.
 func newServerCommand(use, short, long string, roles func() party.Roles) *cobra.Command {
-	var file string
+	var file, profile string
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: long, Args: noArguments,
 		Example: "  hutong " + use + " -c party.yaml",
@@ -175,6 +174,9 @@ func newServerCommand(use, short, long string, roles func() party.Roles) *cobra.
 			ctx, cancel := untilSignal(cmd.Context())
 			defer cancel()
 			logger := partyLogger(cfg, cmd.ErrOrStderr())
+			if err := servePprof(ctx, profile); err != nil {
+				return err
+			}
 			p, err := party.Start(ctx, cfg, roles(), logger)
 			if err != nil {
 				return err
@@ -187,6 +189,7 @@ func newServerCommand(use, short, long string, roles func() party.Roles) *cobra.
 		},
 	}
 	configFlag(cmd, &file)
+	pprofFlag(cmd, &profile)
 	return cmd
 }
 

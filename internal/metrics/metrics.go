@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"net/http"
+	"regexp"
 	"runtime"
 	"slices"
 
@@ -48,7 +49,9 @@ func New(o Options) *Metrics {
 	for _, r := range o.Routes {
 		m.routes[r] = true
 	}
-	m.registry.MustRegister(collectors.NewGoCollector(),
+	// The other metrics of Go do not have the memory that is still in use, without garbage.
+	liveHeap := collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/gc/heap/live:bytes$`)}
+	m.registry.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(liveHeap)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	for _, c := range []struct {

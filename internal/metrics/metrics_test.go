@@ -171,6 +171,7 @@ func TestObserve(t *testing.T) {
 	require.InDelta(t, float64(time.Now().Unix()), value(t, f,
 		"hutong_partner_last_success_timestamp_seconds", "partner", "B"), 60)
 	require.Contains(t, f, "go_goroutines")
+	require.Contains(t, f, "go_gc_heap_live_bytes")
 	require.Contains(t, f, "process_resident_memory_bytes")
 }
 

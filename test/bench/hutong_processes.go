@@ -25,6 +25,8 @@ type processes struct {
 	kinds    []string // of each started process: its command
 	watched  bool     // they serve metrics
 	metrics  []string // of each started process: the address of its metrics, or ""
+	profiled bool     // they serve profiles
+	pprof    []string // of each started process: the address of its profiles, or ""
 }
 
 // startProcesses starts a Temporal server in a new folder. The caller must stop the processes, even after an
@@ -55,6 +57,14 @@ func (p *processes) start(args ...string) error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
+	profiles := ""
+	if p.profiled && args[0] != "temporal" {
+		var err error
+		if profiles, err = ports.Address(); err != nil {
+			return err
+		}
+		args = append(slices.Clone(args), "--pprof", profiles)
+	}
 	cmd := exec.Command(p.hutong, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	cmd.Stdout, cmd.Stderr = log, log
@@ -69,7 +79,7 @@ func (p *processes) start(args ...string) error {
 		return err
 	}
 	p.started, p.kinds = append(p.started, cmd), append(p.kinds, args[0])
-	p.metrics = append(p.metrics, address)
+	p.metrics, p.pprof = append(p.metrics, address), append(p.pprof, profiles)
 	return nil
 }
 

@@ -180,16 +180,16 @@ func (d *deployment) withProfile(ctx context.Context, o options, name string, f 
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { done <- d.fetchProfile(ctx, filepath.Join(o.profile, name+".pprof"), 15) }()
+	url := "http://" + d.pprof + "/debug/pprof/profile?seconds=15"
+	go func() { done <- fetchProfile(ctx, url, filepath.Join(o.profile, name+".pprof")) }()
 	if err := f(); err != nil {
 		return err
 	}
 	return <-done
 }
 
-func (d *deployment) fetchProfile(ctx context.Context, file string, seconds int) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet,
-		fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", d.pprof, seconds), nil)
+func fetchProfile(ctx context.Context, url, file string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"slices"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +30,7 @@ const (
 // third with the second one, when everything has warmed up.
 func measureSoak(ctx context.Context, o options, into *report) error {
 	pair, err := startPair(ctx, o, func(f *federation) {
-		f.watched, f.retention = true, (o.soak / 6).Round(time.Second)
+		f.watched, f.profiled, f.retention = true, o.profile != "", (o.soak / 6).Round(time.Second)
 	})
 	for _, f := range pair {
 		defer f.stop()
@@ -52,8 +52,14 @@ func measureSoak(ctx context.Context, o options, into *report) error {
 	if err != nil {
 		return err
 	}
+	if err := writeHeaps(ctx, o, pair, "second"); err != nil {
+		return err
+	}
 	last, err := readAgain(ctx, pair, third)
 	if err != nil {
+		return err
+	}
+	if err := writeHeaps(ctx, o, pair, "last"); err != nil {
 		return err
 	}
 	if err := load.stop(); err != nil {
@@ -63,32 +69,47 @@ func measureSoak(ctx context.Context, o options, into *report) error {
 	section := into.addSection(fmt.Sprintf("%d jobs in %s: the last third of the time", load.ended.Load(),
 		o.soak), "the second third")
 	for i, r := range second[0] {
-		later, earlier := r.summary(last, i), r.summary(second, i)
+		later, earlier := mean(last, i), mean(second, i)
 		section.add(figure{name: r.name, measured: fmt.Sprintf("%.1f", later),
 			baseline: fmt.Sprintf("%.1f", earlier), ratio: later / earlier, target: r.target})
 	}
 	return nil
 }
 
+// writeHeaps writes a profile of what the heap of each process holds, if profiles are wanted.
+func writeHeaps(ctx context.Context, o options, pair []*federation, third string) error {
+	for i, f := range pair {
+		for k, address := range f.pprof {
+			if address == "" {
+				continue
+			}
+			file := fmt.Sprintf("soak-%s-%s-%s.pprof", partyNames[i], f.kinds[k], third)
+			url := "http://" + address + "/debug/pprof/heap?gc=1"
+			if err := fetchProfile(ctx, url, filepath.Join(o.profile, file)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// partyNames are what the parties are called in the results.
+var partyNames = []string{"scheduler", "participant"}
+
 // reading is something that was read of the parties.
 type reading struct {
 	name   string
 	value  float64
-	least  bool // the least of many counts, not their mean
 	target target
 }
 
-// summary returns the mean, or the least, of the i-th readings.
-func (r reading) summary(all [][]reading, i int) float64 {
-	var values []float64
+// mean returns the mean of the i-th readings.
+func mean(all [][]reading, i int) float64 {
 	sum := 0.0
 	for _, one := range all {
-		values, sum = append(values, one[i].value), sum+one[i].value
+		sum += one[i].value
 	}
-	if r.least {
-		return slices.Min(values)
-	}
-	return sum / float64(len(values))
+	return sum / float64(len(all))
 }
 
 // readAgain reads everything several times within some time. All readings have the same order.
@@ -109,7 +130,7 @@ func readAgain(ctx context.Context, pair []*federation, within time.Duration) (a
 func readPair(ctx context.Context, pair []*federation) (all []reading, err error) {
 	flat := atMost(1.1)
 	for i, f := range pair {
-		party := []string{"scheduler", "participant"}[i]
+		party := partyNames[i]
 		for k, cmd := range f.started {
 			name := func(what string) string { return fmt.Sprintf("%s, %s: %s", party, f.kinds[k], what) }
 			pid := cmd.Process.Pid
@@ -120,14 +141,14 @@ func readPair(ctx context.Context, pair []*federation) (all []reading, err error
 				all = append(all, resident)
 				continue
 			}
-			values, err := metricsOf(ctx, f.metrics[k], "go_goroutines", "go_memstats_heap_alloc_bytes",
+			values, err := metricsOf(ctx, f.metrics[k], "go_goroutines", "go_gc_heap_live_bytes",
 				"process_open_fds")
 			if err != nil {
 				return nil, fmt.Errorf("failed to read the metrics of %s: %w", name(""), err)
 			}
 			all = append(all, resident,
-				// The least is that right after a garbage collection.
-				reading{name: name("live heap, MB"), value: values[1] / 1e6, least: true, target: flat},
+				// As of the last garbage collection.
+				reading{name: name("live heap, MB"), value: values[1] / 1e6, target: flat},
 				reading{name: name("goroutines"), value: values[0], target: flat},
 				reading{name: name("open files"), value: values[2], target: flat})
 		}
