@@ -133,12 +133,12 @@ func (t *Transport) receivePush(
 
 // parsePush reads a push's body of at most limit bytes into p.
 func (t *Transport) parsePush(x *exchange, p *incomingPush, form wire.PushForm, limit int64) (err error) {
-	p.body = t.broker.NewBody(t.limits.MessageBytes)
+	p.body = t.broker.NewBody(t.limits.MessageBytes, x.length)
 	in := wire.NewBodyReader(x.body, limit)
 	var payload wire.PayloadWriter = p.body
 	var from io.Reader = in
 	if form == wire.Forwarded {
-		p.body = t.broker.NewBody(limit)
+		p.body = t.broker.NewBody(limit, x.length)
 		payload, from = wire.DiscardPayload, io.TeeReader(in, p.body)
 	}
 

@@ -73,7 +73,7 @@ func TestStalledReaderIsDisconnected(t *testing.T) {
 	defer s.Leave()
 	allocation, err := s.Allocate(t.Context(), queue.Inbound, int64(len(large)), "")
 	require.NoError(t, err)
-	body := tr.broker.NewBody(int64(len(large)))
+	body := tr.broker.NewBody(int64(len(large)), -1)
 	_, err = body.Write(large)
 	require.NoError(t, err)
 	_, err = s.Push("x", "", body, allocation)

@@ -19,7 +19,7 @@ func BenchmarkBroker(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		body := broker.NewBody(1 << 20)
+		body := broker.NewBody(1<<20, -1)
 		_, _ = body.Write(payload)
 		if _, err := s.Push("x", "", body, a); err != nil {
 			b.Fatal(err)

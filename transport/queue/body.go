@@ -5,27 +5,41 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"hutong/transport/status"
 )
 
-// InlineBytes is the largest body that is held in memory during a call and stored in a queue's log. Larger
-// bodies are files.
-const InlineBytes = 64 << 10
+const (
+	// InlineBytes is the largest body that is stored in a queue's log. Larger bodies are files there.
+	InlineBytes = 64 << 10
+
+	// maxMemoryBody is the largest body that is held in memory during a call. Files cost more than bytes of
+	// that size, and sessions that send at once would wait for each other's files.
+	maxMemoryBody = 1 << 20
+	// memoryBodies bounds what all bodies above InlineBytes hold in memory together. Without space left, such
+	// a body is a temporary file.
+	memoryBodies = 64 << 20
+)
 
 // Body is a body in transit, into a queue or to a partner. Its owner must Discard it or Push it.
 type Body struct {
-	sp    *spool
-	limit int64
-	size  int64
-	mem   []byte
-	file  *os.File
-	err   error
+	b        *Broker
+	limit    int64
+	expected int64
+	size     int64
+	mem      []byte
+	held     int64 // bytes of the memory for bodies
+	file     *os.File
+	err      error
 }
 
-// NewBody returns an empty body of at most limit bytes.
-func (b *Broker) NewBody(limit int64) *Body { return &Body{sp: b.spool, limit: limit} }
+// NewBody returns an empty body of at most limit bytes. About expected bytes will be written, or an unknown
+// number if it is negative.
+func (b *Broker) NewBody(limit, expected int64) *Body {
+	return &Body{b: b, limit: limit, expected: expected}
+}
 
 // Size returns the number of bytes written.
 func (c *Body) Size() int64 { return c.size }
@@ -41,7 +55,7 @@ func (c *Body) Write(p []byte) (int, error) {
 		return 0, c.err
 	}
 
-	if c.file == nil && len(c.mem)+len(p) <= InlineBytes {
+	if c.file == nil && c.holdInMemory(int64(len(c.mem)+len(p))) {
 		c.mem = append(c.mem, p...)
 		c.size += int64(len(p))
 		return len(p), nil
@@ -61,9 +75,37 @@ func (c *Body) Write(p []byte) (int, error) {
 	return n, c.err
 }
 
+// holdInMemory reports whether the body's first n bytes may be in memory. It takes the space for them.
+func (c *Body) holdInMemory(n int64) bool {
+	if n <= InlineBytes || n <= c.held {
+		return true
+	}
+	if max(n, c.expected) > maxMemoryBody {
+		return false
+	}
+	want := max(n, c.expected)
+	if c.expected < 0 {
+		want = min(2*n, maxMemoryBody)
+	}
+	more := want - c.held
+	if c.b.inMemory.Add(more) > memoryBodies {
+		c.b.inMemory.Add(-more)
+		return false
+	}
+	c.held = want
+	c.mem = slices.Grow(c.mem, int(want)-len(c.mem))
+	return true
+}
+
+// freeMemory frees the body's memory.
+func (c *Body) freeMemory() {
+	c.b.inMemory.Add(-c.held)
+	c.mem, c.held = nil, 0
+}
+
 // moveToFile moves what is in memory to a temporary file.
 func (c *Body) moveToFile() error {
-	name := filepath.Join(c.sp.tmp(), strconv.FormatInt(c.sp.nextNumber(), 10))
+	name := filepath.Join(c.b.spool.tmp(), strconv.FormatInt(c.b.spool.nextNumber(), 10))
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -73,14 +115,14 @@ func (c *Body) moveToFile() error {
 	if _, err := f.Write(c.mem); err != nil {
 		return err
 	}
-	c.mem = nil
+	c.freeMemory()
 	return nil
 }
 
 // Reset drops what was written.
 func (c *Body) Reset() {
 	c.Discard()
-	c.size, c.mem, c.file, c.err = 0, nil, nil, nil
+	c.size, c.err = 0, nil
 }
 
 // Discard frees the memory and the file of the body.
@@ -90,7 +132,7 @@ func (c *Body) Discard() {
 		_ = os.Remove(c.file.Name())
 		c.file = nil
 	}
-	c.mem = nil
+	c.freeMemory()
 }
 
 // Reader returns a reader of the whole body. It may be called several times, for one read after the other.
@@ -101,8 +143,11 @@ func (c *Body) Reader() io.Reader {
 	return bytes.NewReader(c.mem)
 }
 
-// rename moves the body's file to path.
-func (c *Body) rename(path string) error {
+// saveAs makes the body the file path.
+func (c *Body) saveAs(path string) error {
+	if c.file == nil {
+		return writeAt(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, c.mem, 0)
+	}
 	if err := os.Rename(c.file.Name(), path); err != nil {
 		return err
 	}

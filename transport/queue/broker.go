@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hutong/transport/status"
@@ -52,6 +53,8 @@ type Broker struct {
 	limits Limits
 	log    *slog.Logger
 	spool  *spool
+
+	inMemory atomic.Int64 // bytes of memory that bodies hold; see [Body]
 
 	mu       sync.Mutex
 	sessions map[string]*Session

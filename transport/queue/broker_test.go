@@ -62,7 +62,7 @@ func push(ctx context.Context, s *Session, topic, id, text string, n int64) erro
 	if err != nil {
 		return err
 	}
-	c := s.b.NewBody(max(n, int64(len(text))))
+	c := s.b.NewBody(max(n, int64(len(text))), -1)
 	if _, err = c.Write([]byte(text)); err == nil {
 		_, err = s.Push(topic, id, c, h)
 	}

@@ -61,6 +61,7 @@ func (b *Broker) appendMessage(q *topicQueue, id idKey, body *Body, a *Allocatio
 		return false, spoolError(err)
 	}
 
+	body.Discard()
 	m.allocation = a
 	q.remember(id)
 	q.pushBack(m)
@@ -73,15 +74,16 @@ func (b *Broker) appendMessage(q *topicQueue, id idKey, body *Body, a *Allocatio
 func (b *Broker) writeMessage(q *topicQueue, id idKey, body *Body, from string) (*message, error) {
 	m := &message{seq: b.spool.nextNumber(), size: body.size}
 	r := record{kind: kindMessage, seq: m.seq, id: id, from: from, payload: body.mem}
-	if body.file != nil {
+	if body.file != nil || body.size > InlineBytes {
 		m.blob = blobPath(q.s.dir, m.seq)
-		err := body.rename(m.blob)
+		err := body.saveAs(m.blob)
 		if errors.Is(err, fs.ErrNotExist) {
 			if err = createDir(q.s.dir); err == nil {
-				err = body.rename(m.blob)
+				err = body.saveAs(m.blob)
 			}
 		}
 		if err != nil {
+			b.spool.remove([]string{m.blob})
 			return nil, err
 		}
 		r = record{kind: kindBlob, seq: m.seq, id: id, from: from, size: body.size}
