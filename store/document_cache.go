@@ -7,12 +7,20 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"hutong/bfia"
 )
 
-// maxCachedBytes bounds the total size of the documents in the cache, in bytes.
-const maxCachedBytes = 16 << 20
+const (
+	// maxCachedBytes bounds the total size of the documents in the cache, in bytes. Parsed, they take several
+	// times as much.
+	maxCachedBytes = 16 << 20
+
+	// maxUnused is how long a record stays in the cache without a use. Without it the records of thousands of
+	// small jobs that have ended would stay.
+	maxUnused = 5 * time.Minute
+)
 
 // documentCache is an LRU cache of parsed records: each container of a job needs its record, and a large DAG
 // takes milliseconds to parse.
@@ -24,6 +32,7 @@ type documentCache struct {
 type cachedDocument struct {
 	row    document
 	record *JobRecord
+	used   time.Time
 }
 
 func (e cachedDocument) size() int {
@@ -64,7 +73,7 @@ func (s *Store) JobRecord(ctx context.Context, jobID string) (*JobRecord, error)
 		return nil, err
 	}
 	record := &JobRecord{Document: doc, Registry: NewRegistry(providers), Images: images}
-	s.documents.put(cachedDocument{row, record})
+	s.documents.put(cachedDocument{row: row, record: record, used: time.Now()})
 	return record, nil
 }
 
@@ -77,6 +86,7 @@ func (p *documentCache) get(row document) *JobRecord {
 		return nil
 	}
 	e := p.entries[i]
+	e.used = time.Now()
 	p.entries = append(slices.Delete(p.entries, i, i+1), e)
 	return e.record
 }
@@ -89,8 +99,8 @@ func (p *documentCache) put(e cachedDocument) {
 		e,
 	)
 	size := 0
-	for i, e := range slices.Backward(p.entries) {
-		if size += e.size(); size > maxCachedBytes {
+	for i, old := range slices.Backward(p.entries) {
+		if size += old.size(); size > maxCachedBytes || e.used.Sub(old.used) > maxUnused {
 			p.entries = slices.Delete(p.entries, 0, i+1)
 			break
 		}
