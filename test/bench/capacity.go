@@ -256,17 +256,19 @@ func (f *federation) memoryByKind() capacity.Processes {
 
 // databaseSizes are the bytes that the pages of the databases of a party take.
 type databaseSizes struct {
-	database, temporal int64
-	err                error
+	database, trail, temporal int64 // trail is a part of database
+	err                       error
 }
 
 func (f *federation) sizes(ctx context.Context) (s databaseSizes) {
-	s.database, s.err = sizeOfPages(ctx, filepath.Join(f.dir, "hutong.db"))
+	s.database, s.err = sizeOfPages(ctx, filepath.Join(f.dir, "hutong.db"), usedPages)
+	trail, err := sizeOfPages(ctx, filepath.Join(f.dir, "hutong.db"), trailPages)
+	s.trail, s.err = trail, errors.Join(s.err, err)
 	add := func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() || filepath.Ext(path) != ".db" {
 			return err
 		}
-		size, err := sizeOfPages(ctx, path)
+		size, err := sizeOfPages(ctx, path, usedPages)
 		s.temporal += size
 		return err
 	}
@@ -274,16 +276,22 @@ func (f *federation) sizes(ctx context.Context) (s databaseSizes) {
 	return s
 }
 
-// sizeOfPages returns the bytes of the used pages of a SQLite database, also of those that are in its
-// write-ahead log only.
-func sizeOfPages(ctx context.Context, file string) (size int64, err error) {
+// Queries for the bytes of all pages that are used, and of those of the audit trail with its indexes.
+const (
+	usedPages = `SELECT (page_count - freelist_count) * page_size
+		FROM pragma_page_count, pragma_freelist_count, pragma_page_size`
+	trailPages = `SELECT SUM(pgsize) FROM dbstat WHERE name LIKE '%t_audit%' OR name LIKE 'i_audit%'`
+)
+
+// sizeOfPages returns the bytes of some pages of a SQLite database, also of those that are in its write-ahead
+// log only.
+func sizeOfPages(ctx context.Context, file, query string) (size int64, err error) {
 	db, err := sql.Open("sqlite", "file:"+file+"?mode=ro&_pragma=busy_timeout(10000)")
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	err = db.QueryRowContext(ctx, `SELECT (page_count - freelist_count) * page_size
-		FROM pragma_page_count, pragma_freelist_count, pragma_page_size`).Scan(&size)
+	err = db.QueryRowContext(ctx, query).Scan(&size)
 	return size, err
 }
 
