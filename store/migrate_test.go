@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"database/sql"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"github.com/uptrace/bun/driver/pgdriver"
 	"golang.org/x/sync/errgroup"
 
 	"hutong/store"
@@ -21,22 +19,7 @@ import (
 // rawDB opens the database of a store, for statements that the store does not offer.
 func rawDB(t *testing.T, address string) *sql.DB {
 	t.Helper()
-	u, err := url.Parse(address)
-	require.NoError(t, err)
-	var db *sql.DB
-	if u.Scheme == "sqlite" {
-		db, err = sql.Open("sqlite", "file:"+u.Path+"?_pragma=busy_timeout(10000)")
-		require.NoError(t, err)
-	} else {
-		q := u.Query()
-		if host := q.Get("host"); host != "" {
-			q.Set("host", filepath.Join(host, ".s.PGSQL.5432"))
-			u.RawQuery = q.Encode()
-		}
-		db = sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(u.String())))
-	}
-	t.Cleanup(func() { db.Close() })
-	return db
+	return storetest.Raw(t, address)
 }
 
 func TestMigrateTwiceAndTogether(t *testing.T) {

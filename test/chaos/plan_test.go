@@ -80,6 +80,14 @@ func TestDefaultPlanCoversEverything(t *testing.T) {
 	for _, l := range links {
 		require.True(t, targets[l], "%s", l)
 	}
+	require.False(t, targets[secondTransport])
+	both := NewPlan(1, 9*time.Minute)
+	both.AddSecondTransport()
+	kills := slices.DeleteFunc(slices.Clone(both.Faults), func(f Fault) bool {
+		return f.Target != secondTransport
+	})
+	require.GreaterOrEqual(t, len(kills), 10)
+	require.Len(t, both.Faults, len(p.Faults)+len(kills), "the other faults stay")
 	require.GreaterOrEqual(t, len(p.Faults), 100)
 	require.GreaterOrEqual(t, len(p.Jobs), 60)
 }
