@@ -48,7 +48,8 @@ func TestFencing(t *testing.T) {
 			require.NoError(t, err)
 			setSilent(t, address, "v1")
 			copied := spool.clone()
-			second, err := tryAnnounce(t, db, store.Transport{VolumeID: "v1", Address: "b:1"}, copied, "session_J")
+			second, err := tryAnnounce(t, db, store.Transport{VolumeID: "v1", Address: "b:1"}, copied,
+				"session_J")
 			require.NoError(t, err)
 			flaky.down.Store(false)
 			if paused {
@@ -125,7 +126,8 @@ func TestConfirmAfterPause(t *testing.T) {
 	require.Equal(t, errFenced, d.Confirm(t.Context()))
 }
 
-// TestConfirmAfterStop checks that a call in progress does not make a transport online again that has stopped.
+// TestConfirmAfterStop checks that a call in progress does not make a transport online again that has
+// stopped.
 func TestConfirmAfterStop(t *testing.T) {
 	t.Parallel()
 	db := storetest.Open(t, storetest.SQLite(t))
