@@ -320,8 +320,12 @@ func newTransportParties(t *testing.T, address func(testing.TB) string) (a, b *t
 	for i := 0; len(held) < 2; i++ {
 		require.Less(t, i, 100, "jobs, all at one transport")
 		job := fmt.Sprint("J", i)
-		holder, err := directory.Find(t.Context(), bfia.SessionID(job))
-		require.NoError(t, err)
+		var holder store.Transport
+		require.Eventually(t, func() (found bool) {
+			var err error
+			holder, err = directory.Find(t.Context(), bfia.SessionID(job))
+			return err == nil
+		}, time.Minute, 50*time.Millisecond, "a transport for job %s", job)
 		if held[holder.VolumeID] {
 			continue
 		}
