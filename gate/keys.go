@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -120,9 +121,16 @@ func (k Keys) Accept(next http.Handler, onRefusal func(*http.Request, error)) ht
 			refuseChannel(w, r, http.StatusForbidden, err.Error())
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(identity.With(r.Context(), caller)))
+		ctx := context.WithValue(identity.With(r.Context(), caller), fromProcess{}, true)
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
+
+type fromProcess struct{}
+
+// IsFromProcess reports whether another process of the party has sent the request of a context, for itself or
+// for a caller, as Accept has found.
+func IsFromProcess(ctx context.Context) bool { return ctx.Value(fromProcess{}) != nil }
 
 // Sender returns a transport that seals each request of a process of the party as one of its caller: the
 // principal of the request's context, or else this one.

@@ -67,7 +67,8 @@ func (s *Store) AdvanceRestoreMark(ctx context.Context, number int64) error {
 	return wrap(err, "count up the restore mark")
 }
 
-// FinishRestore sets the mark after a restore, and records the restore in the audit trail.
+// FinishRestore sets the mark after a restore, forgets which transports held sessions, and records the
+// restore in the audit trail.
 func (s *Store) FinishRestore(ctx context.Context, number int64, at time.Time, entry *audit.Entry) error {
 	at = normalizeTime(at)
 	row := RestoreMark{Singleton: 1, Number: number, MarkedAt: at, RestoredAt: &at}
@@ -75,6 +76,9 @@ func (s *Store) FinishRestore(ctx context.Context, number int64, at time.Time, e
 		if _, err := tx.NewInsert().Model(&row).On("CONFLICT (singleton) DO UPDATE").
 			Set("number = EXCLUDED.number, marked_at = EXCLUDED.marked_at, restored_at = EXCLUDED.restored_at").
 			Exec(ctx); err != nil {
+			return err
+		}
+		if err := forgetTransports(ctx, tx); err != nil { // the spools are empty now, with other ids
 			return err
 		}
 		return s.Audit(ctx, tx, entry)

@@ -49,6 +49,10 @@ type exchange struct {
 	desynchronized bool
 	// bodyFailed is set if the body ended early or stalled: nothing more can be read.
 	bodyFailed bool
+	// relayed is set if another process of the party has found that this transport holds the session.
+	relayed bool
+	// receivedBytes is the size of a body that another process of the party has received, or 0.
+	receivedBytes int64
 	// answered is set when the answer was started; a message has only one.
 	answered bool
 	// headersWritten is set when the headers of a stream's answers are written.

@@ -78,26 +78,31 @@ func (t *Transport) PartnerHandler() http.Handler { return t.routes(partnerRoute
 func (t *Transport) routes(routes map[string]operation) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.URL.Path = httpguard.CleanPath(r.URL.Path)
-		x := t.newExchange(w, r)
-		t.bindSource(x)
-		op, ok := routes[r.URL.Path]
-		switch {
-		case !ok && x.framing == wire.GRPC:
-			x.failGRPC(grpcUnimplemented, "no such method: "+r.URL.Path)
-		case !ok:
-			x.refuse(http.StatusNotFound,
-				status.Errorf(status.NotFound, "no such route: %s %.200q", r.Method, r.URL.Path))
-		case (x.framing == wire.GRPC) != isGRPCPath(r.URL.Path):
-			x.refuse(http.StatusUnsupportedMediaType, status.Errorf(status.BadRequest,
-				"%.200q does not accept Content-Type %.200q", r.URL.Path, r.Header.Get("Content-Type")))
-		case r.Method != http.MethodPost:
-			w.Header().Set("Allow", http.MethodPost)
-			x.refuse(http.StatusMethodNotAllowed,
-				status.Errorf(status.BadRequest, "%s accepts POST only", r.URL.Path))
-		default:
-			t.serve(x, op)
-		}
+		t.serveRoute(t.newExchange(w, r), routes)
 	})
+}
+
+// serveRoute serves one request with the operation of its route.
+func (t *Transport) serveRoute(x *exchange, routes map[string]operation) {
+	w, r := x.w, x.r
+	t.bindSource(x)
+	op, ok := routes[r.URL.Path]
+	switch {
+	case !ok && x.framing == wire.GRPC:
+		x.failGRPC(grpcUnimplemented, "no such method: "+r.URL.Path)
+	case !ok:
+		x.refuse(http.StatusNotFound,
+			status.Errorf(status.NotFound, "no such route: %s %.200q", r.Method, r.URL.Path))
+	case (x.framing == wire.GRPC) != isGRPCPath(r.URL.Path):
+		x.refuse(http.StatusUnsupportedMediaType, status.Errorf(status.BadRequest,
+			"%.200q does not accept Content-Type %.200q", r.URL.Path, r.Header.Get("Content-Type")))
+	case r.Method != http.MethodPost:
+		w.Header().Set("Allow", http.MethodPost)
+		x.refuse(http.StatusMethodNotAllowed,
+			status.Errorf(status.BadRequest, "%s accepts POST only", r.URL.Path))
+	default:
+		t.serve(x, op)
+	}
 }
 
 func (t *Transport) serve(x *exchange, op operation) {
@@ -107,8 +112,14 @@ func (t *Transport) serve(x *exchange, op operation) {
 	}
 	defer t.endCall()
 
+	isStream := x.detectStream()
+	to, err := t.findElsewhere(x)
 	switch {
-	case x.detectStream():
+	case err != nil:
+		t.refuseCall(x, err)
+	case to != nil:
+		t.relay(x, to)
+	case isStream:
 		t.serveStream(x, op)
 	case x.framing == wire.GRPC:
 		if x.readOnlyFrame() {
@@ -121,11 +132,13 @@ func (t *Transport) serve(x *exchange, op operation) {
 
 // serveMessage serves one message and answers it.
 func (t *Transport) serveMessage(x *exchange, op operation) {
-	err := t.inSession(x, op)
-	if err == nil {
-		return
+	if err := t.inSession(x, op); err != nil {
+		t.refuseCall(x, err)
 	}
+}
 
+// refuseCall answers a call that failed, if its caller can still be answered.
+func (t *Transport) refuseCall(x *exchange, err error) {
 	log := t.log.With("path", x.r.URL.Path, "session_id", x.headers[wire.HeaderSessionID],
 		"trace_id", x.headers[wire.HeaderTraceID], "error", err)
 	if x.answered || x.r.Context().Err() != nil && !x.bodyFailed {
@@ -148,21 +161,17 @@ func (t *Transport) inSession(x *exchange, op operation) error {
 	if id == "" && !x.mayNameSessionInside() {
 		return errNoSession
 	}
-	for _, name := range []string{wire.HeaderSessionID, wire.HeaderMessageID, wire.HeaderTopic} {
-		if len(x.headers[name]) > queue.MaxName {
-			return status.Errorf(status.BadRequest, "header %s is longer than %d bytes", name, queue.MaxName)
-		}
-	}
-	if t.authorize != nil && id != "" {
-		if err := t.authorize(x.r.Context(), x.call()); err != nil {
-			return err
-		}
+	if err := t.admit(x); err != nil {
+		return err
 	}
 
 	s, err := t.broker.Enter(id)
 	if final := x.headers[wire.HeaderFinal]; err != nil && final != "" &&
 		x.r.URL.Path == pathRelease && status.From(err).Code == status.SessionReleased {
 		// The release is repeated: the party did not get the answer.
+		if err := t.confirm(x.r.Context()); err != nil {
+			return err
+		}
 		return x.answer(http.StatusOK, wire.Answer{Code: status.OK, Message: "released before",
 			Payload: t.releasedTransfers(id, final == finalDerived), HasPayload: true})
 	}
@@ -171,6 +180,19 @@ func (t *Transport) inSession(x *exchange, op operation) error {
 	}
 	defer s.Leave()
 	return op(t, x, s)
+}
+
+// admit checks the headers of a call, and decides whether its caller may use its session.
+func (t *Transport) admit(x *exchange) error {
+	for _, name := range []string{wire.HeaderSessionID, wire.HeaderMessageID, wire.HeaderTopic} {
+		if len(x.headers[name]) > queue.MaxName {
+			return status.Errorf(status.BadRequest, "header %s is longer than %d bytes", name, queue.MaxName)
+		}
+	}
+	if t.authorize == nil || x.headers[wire.HeaderSessionID] == "" {
+		return nil
+	}
+	return t.authorize(x.r.Context(), x.call())
 }
 
 func (x *exchange) call() Call {
@@ -253,6 +275,9 @@ func (t *Transport) servePeek(x *exchange, s *queue.Session) error {
 		return err
 	}
 	if d == nil {
+		if err := t.confirm(x.r.Context()); err != nil {
+			return err
+		}
 		return x.answer(http.StatusOK, wire.Answer{Code: status.OK, Message: "no message"})
 	}
 	return t.deliver(x, s, in.Topic, d)
@@ -267,6 +292,12 @@ func (t *Transport) deliver(x *exchange, s *queue.Session, topic string, d *queu
 	}
 	defer body.Close()
 	if err := d.Prepare(); err != nil {
+		d.Requeue()
+		return err
+	}
+
+	// A pop may have waited for days. Another process that serves the spool gives away the same message.
+	if err := t.confirm(x.r.Context()); err != nil {
 		d.Requeue()
 		return err
 	}
@@ -313,6 +344,9 @@ func (t *Transport) serveRelease(x *exchange, s *queue.Session) error {
 		if err := s.ClearTopic(in.Topic); err != nil {
 			return err
 		}
+	}
+	if err := t.confirm(x.r.Context()); err != nil {
+		return err
 	}
 	return x.answer(http.StatusOK, out)
 }

@@ -50,6 +50,9 @@ func newNetwork(t testing.TB, limits Limits, ids ...string) network {
 	for _, id := range ids {
 		tr := open(t, Config{NodeID: id, Route: route, Logger: quiet(), Limits: limits})
 		*net[id] = node{Transport: tr, url: serve(t, tr)}
+		if throughRelay {
+			net[id].url = relayTo(t, tr, limits)
+		}
 	}
 	return net
 }

@@ -20,6 +20,8 @@ type incomingPush struct {
 	allocation *queue.Allocation
 	// encoded is the number of bytes of the body that was received, in its encoding.
 	encoded int64
+	// relayed is set if it was relayed to the transport of the party that holds its session.
+	relayed bool
 }
 
 func (p *incomingPush) discard() {
@@ -62,13 +64,16 @@ func (t *Transport) pushDeadline(x *exchange) (time.Time, error) {
 }
 
 // pushTimeout returns how long a push without x-ptp-timeout may take. gRPC callers that set no deadline get
-// longer: they don't repeat a push, and FATE's don't even check whether it was accepted.
+// longer: they don't repeat a push, and FATE's don't even check whether it was accepted. A push that was
+// relayed has what its caller's deadline left.
 func (t *Transport) pushTimeout(x *exchange) time.Duration {
+	if x.framing == wire.GRPC || x.relayed {
+		if d, ok := wire.ParseGRPCTimeout(x.r.Header.Get(grpcTimeout)); ok {
+			return d
+		}
+	}
 	if x.framing != wire.GRPC {
 		return t.limits.PushTimeout
-	}
-	if d, ok := wire.ParseGRPCTimeout(x.r.Header.Get(grpcTimeout)); ok {
-		return d
 	}
 	return max(t.limits.PushTimeout, grpcPushTimeout)
 }
@@ -83,12 +88,20 @@ func (t *Transport) accept(ctx context.Context, x *exchange, s *queue.Session, f
 		return err
 	}
 	duplicate, err := t.enqueue(ctx, x, s, p)
-	if err != nil {
+	if err != nil || p.relayed {
 		p.discard()
+	}
+	if err != nil {
 		return err
 	}
+	if !p.relayed {
+		// The call may have waited for minutes. What another process does not have must not be acknowledged.
+		if err := t.confirm(x.r.Context()); err != nil {
+			return err
+		}
+	}
 
-	if !duplicate && isPartnerPath(x.r.URL.Path) {
+	if !duplicate && !p.relayed && isPartnerPath(x.r.URL.Path) {
 		t.countReceived(x.headers[wire.HeaderSessionID], x.headers.Source(), x.headers[wire.HeaderTaskID],
 			p.encoded)
 	}
@@ -154,6 +167,8 @@ func (t *Transport) parsePush(x *exchange, p *incomingPush, form wire.PushForm, 
 	}
 
 	switch {
+	case x.receivedBytes > 0:
+		p.encoded = x.receivedBytes
 	case x.objects != nil: // the reader is ahead of the message
 		p.encoded = p.body.Size()
 	case x.length >= 0:
@@ -191,6 +206,10 @@ func (t *Transport) enqueue(ctx context.Context, x *exchange, s *queue.Session, 
 		return t.enqueueInNamedSession(ctx, x, topic, p)
 	}
 
+	// A refusal after the push would make a caller without message ids repeat what is in its queue.
+	if err := t.confirm(x.r.Context()); err != nil {
+		return false, err
+	}
 	id := x.headers[wire.HeaderMessageID]
 	if id != "" {
 		id = x.headers.Source() + "\x00" + id
@@ -199,9 +218,17 @@ func (t *Transport) enqueue(ctx context.Context, x *exchange, s *queue.Session, 
 }
 
 // enqueueInNamedSession enqueues a push that names its session only in its metadata. It was received on the
-// budget of the session "" and moves to that of its own session.
+// budget of the session "" and moves to that of its own session, or on to the transport that holds it.
 func (t *Transport) enqueueInNamedSession(ctx context.Context, x *exchange, topic string, p *incomingPush,
 ) (duplicate bool, err error) {
+	if to, err := t.findElsewhere(x); err != nil {
+		return false, err
+	} else if to != nil {
+		if err := t.checkTarget(x); err != nil {
+			return false, err
+		}
+		return t.relayPush(ctx, x, topic, p, to)
+	}
 	err = t.inSession(x, func(_ *Transport, x *exchange, s *queue.Session) error {
 		if s.ID() == "" {
 			return errNoSession

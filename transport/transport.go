@@ -21,8 +21,11 @@ import (
 type Config struct {
 	// NodeID is the party's own node id.
 	NodeID string
-	// Spool is the folder that holds the messages. New creates it. It belongs to one transport at a time.
+	// Spool is the folder that holds the messages. New creates it. It belongs to one transport at a time, or
+	// New returns ErrInUse.
 	Spool string
+	// KnownSpool makes New fail if the folder holds no spool yet, such as one whose disk is not mounted.
+	KnownSpool bool
 	// Route returns the base URL of a partner's transport, to which /v1/interconn/chan/invoke is appended. It
 	// is called for every push to another node and must not block.
 	Route func(nodeID string) (baseURL string, ok bool)
@@ -30,6 +33,14 @@ type Config struct {
 	// [status.Error] that is sent as it is, or another error, which is sent as status.Internal without its
 	// text. Nil allows everything, which is for tests.
 	Authorize func(ctx context.Context, call Call) error
+	// Elsewhere finds the transport of the party that holds a session, before the body is read. It returns a
+	// handler that relays the call to its RelayHandler, or nil if this transport holds the session. Nil is
+	// for a party with one transport.
+	Elsewhere func(ctx context.Context, sessionID string) (http.Handler, error)
+	// Confirm returns an error, which is sent as it is, if another process may serve the spool. It is called
+	// between the work of a call and its acknowledgement: a process that was paused must not acknowledge what
+	// is not in the spool any more. Nil is for a party with one transport.
+	Confirm func(ctx context.Context) error
 	// Outgoing sends the requests to the transports of partners. Nil sends them directly, which is for tests.
 	Outgoing interface {
 		http.RoundTripper
@@ -113,6 +124,8 @@ type Transport struct {
 	nodeID    string
 	route     func(string) (string, bool)
 	authorize func(context.Context, Call) error
+	elsewhere func(context.Context, string) (http.Handler, error)
+	confirm   func(context.Context) error
 	client    *http.Client
 	pool      interface{ CloseIdleConnections() } // of client
 	log       *slog.Logger
@@ -142,6 +155,8 @@ func New(cfg Config) (*Transport, error) {
 		nodeID:    cfg.NodeID,
 		route:     cfg.Route,
 		authorize: cfg.Authorize,
+		elsewhere: cfg.Elsewhere,
+		confirm:   cfg.Confirm,
 		log:       cfg.Logger,
 		limits:    cfg.Limits.withDefaults(),
 		minRate:   defaultMinRate,
@@ -149,6 +164,9 @@ func New(cfg Config) (*Transport, error) {
 	}
 	if t.route == nil {
 		t.route = func(string) (string, bool) { return "", false }
+	}
+	if t.confirm == nil {
+		t.confirm = func(context.Context) error { return nil }
 	}
 	if t.log == nil {
 		t.log = slog.Default()
@@ -175,7 +193,8 @@ func New(cfg Config) (*Transport, error) {
 	}
 
 	var err error
-	t.broker, err = queue.Open(queue.Config{Dir: cfg.Spool, Limits: t.limits.queueLimits(), Logger: t.log})
+	t.broker, err = queue.Open(queue.Config{Dir: cfg.Spool, Known: cfg.KnownSpool,
+		Limits: t.limits.queueLimits(), Logger: t.log})
 	if err != nil {
 		return nil, err
 	}
@@ -197,6 +216,21 @@ func TunePool(pool *http.Transport) {
 // calls with status.SessionReleased. It is called at the job's end. It may be repeated, and the session may
 // be unknown.
 func (t *Transport) ReleaseSession(sessionID string) { t.broker.ReleaseSession(sessionID) }
+
+// VolumeID returns the id of the spool. It stays the same when another process opens the spool.
+func (t *Transport) VolumeID() string { return t.broker.Volume() }
+
+// Epoch returns the epoch in the spool: the last one that was set, by this process or another; 0 at first.
+func (t *Transport) Epoch() (int64, error) { return t.broker.Epoch() }
+
+// SetEpoch writes the epoch to the spool. It survives a crash of the machine.
+func (t *Transport) SetEpoch(n int64) error { return t.broker.SetEpoch(n) }
+
+// SessionIDs returns the ids of the sessions that hold or remember something, or are in use.
+func (t *Transport) SessionIDs() []string { return t.broker.SessionIDs() }
+
+// ErrInUse reports that another process uses the spool.
+var ErrInUse = queue.ErrInUse
 
 // Server is an http.Server whose listener refuses requests that HTTP forbids.
 type Server struct{ *http.Server }
@@ -220,17 +254,24 @@ func (t *Transport) Server() *Server {
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 10_000, MaxReceiveBufferPerConnection: 4 << 20,
 			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
+	if t.elsewhere != nil {
+		// Each of the party's other processes relays all calls of gRPC on one connection. One that waits
+		// until its message fits into its session holds its own window; those must not use up that of the
+		// connection.
+		srv.HTTP2.MaxReceiveBufferPerStream = 128 << 10
+		srv.HTTP2.MaxReceiveBufferPerConnection = 128 << 20
+	}
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetHTTP2(true)
 	srv.Protocols.SetUnencryptedHTTP2(true) // gRPC, on the same port
-	srv.RegisterOnShutdown(t.stop)
+	srv.RegisterOnShutdown(t.Stop)
 	return &Server{srv}
 }
 
 // Close refuses new calls with status.NoInstance, wakes those that wait, and waits until all have ended.
 // Messages stay in the spool for the next transport. The error is ctx's.
 func (t *Transport) Close(ctx context.Context) error {
-	t.stop()
+	t.Stop()
 	select {
 	case <-t.idle:
 	case <-ctx.Done():
@@ -243,7 +284,8 @@ func (t *Transport) Close(ctx context.Context) error {
 	return nil
 }
 
-func (t *Transport) stop() {
+// Stop refuses new calls and wakes those that wait, as Close does, but does not wait for their end.
+func (t *Transport) Stop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {

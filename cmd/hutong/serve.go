@@ -215,7 +215,7 @@ func newAPICommand() *cobra.Command {
 func newTransportCommand() *cobra.Command {
 	return newServerCommand("transport", "Run a party's transport",
 		"Runs a party's transport, which carries messages between containers of different\n"+
-			"parties. It must run once.",
+			"parties. It may run several times with transport.several.",
 		func() party.Roles { return party.Roles{Transport: true} })
 }
 

@@ -72,6 +72,7 @@ var imports = []struct {
 	{"transport/status", nil},
 	{"transport/ptp", nil},
 	{"console", nil},
+	{"internal/placement", []string{"bfia", "store", "transport/status"}},
 
 	// Assembly.
 	{
@@ -81,14 +82,15 @@ var imports = []struct {
 			"internal/identity", "internal/clients", "internal/duration", "internal/codec",
 			"internal/secretfile", "internal/certs", "internal/partners", "internal/limits",
 			"internal/audit", "internal/evidence", "internal/imageref", "internal/notify",
-			"internal/metrics", "internal/httpguard", "internal/tracing", "internal/restore"},
+			"internal/metrics", "internal/httpguard", "internal/tracing", "internal/restore",
+			"internal/placement"},
 	},
 	{"internal/devserver", []string{"internal/party", "internal/temporalns", "internal/httpclient",
 		"internal/certs"}},
 	{"internal/doctor",
 		[]string{"bfia", "activities/...", "store/...", "internal/party", "internal/temporalns",
 			"internal/httpclient", "internal/certs", "internal/duration", "internal/audit",
-			"internal/notify"}},
+			"internal/notify", "internal/placement"}},
 	{"internal/support",
 		[]string{"bfia", "store", "internal/party", "internal/doctor", "internal/httpclient"}},
 	{"internal/restore", []string{"bfia", "store/...", "activities", "activities/housekeeping", "workflows",

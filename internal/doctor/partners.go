@@ -62,7 +62,11 @@ func partnerChecks(ctx context.Context, cfg *party.Config) []check {
 		}
 	}
 	over := directory.Transport(nil)
-	if address := cfg.Transport.Advertise; address != "" {
+	if cfg.Transport.Several {
+		checks = append(checks, check{"transport.several", func(ctx context.Context) Check {
+			return checkTransports(ctx, cfg)
+		}})
+	} else if address := cfg.Transport.Advertise; address != "" {
 		checks = append(checks, check{"transport.advertise", func(ctx context.Context) Check {
 			return checkTransportAdvertise(ctx, address)
 		}})

@@ -238,6 +238,8 @@ var (
 		Help: "Messages exchanged with partners, each once.", Labels: []Label{partnerLabel, directionLabel}}
 	forwardFailures = Definition{Name: "hutong_transport_forward_failures_total", Kind: Counter,
 		Help: "Failed tries to send a message to a partner.", Labels: []Label{partnerLabel}}
+	relayedCalls = Definition{Name: "hutong_transport_relayed_total", Kind: Counter,
+		Help: "Calls that were relayed to the transport of the party that holds their session."}
 	transportSessions = Definition{Name: "hutong_transport_sessions", Kind: Gauge,
 		Help: "Sessions that hold or remember something, or are in use."}
 	transportTopics = Definition{Name: "hutong_transport_topics", Kind: Gauge,
@@ -281,8 +283,9 @@ func Definitions() []Definition {
 		jobSeconds, jobWaitSeconds, partsEnded, taskAttempts, jobs, queueLength, queueOldest,
 		approvalsWaiting, approvalOldest, partnerContact, partnerWaiting, runnerState, runnerHeartbeat,
 		runnerContainers, runnerCapacity, runnerReserved, rowsRead, rowsFailed, transferBytes,
-		transferMessages, forwardFailures, transportSessions, transportTopics, transportMessages, spoolBytes,
-		spoolLimit, transportWaiting, storageSeconds, storageErrors, databaseSeconds, databaseErrors,
+		transferMessages, forwardFailures, relayedCalls, transportSessions, transportTopics,
+		transportMessages, spoolBytes, spoolLimit, transportWaiting,
+		storageSeconds, storageErrors, databaseSeconds, databaseErrors,
 		sweepRemoved}
 	slices.SortFunc(all, func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })
 	return all

@@ -46,6 +46,7 @@ func (m *Metrics) CollectPools(pools map[string]*sql.DB) {
 func (m *Metrics) CollectTransport(stats func() transport.Stats, limit int64) {
 	m.collect(func(w writer) {
 		s := stats()
+		w.set(&relayedCalls, float64(s.Relayed))
 		w.set(&transportSessions, float64(s.Sessions))
 		w.set(&transportTopics, float64(s.Queues))
 		w.set(&transportMessages, float64(s.Messages))
@@ -53,7 +54,8 @@ func (m *Metrics) CollectTransport(stats func() transport.Stats, limit int64) {
 		w.set(&spoolLimit, float64(limit))
 		w.set(&transportWaiting, float64(s.Readers), "pop")
 		w.set(&transportWaiting, float64(s.Writers), "push")
-	}, &transportSessions, &transportTopics, &transportMessages, &spoolBytes, &spoolLimit, &transportWaiting)
+	}, &relayedCalls, &transportSessions, &transportTopics, &transportMessages, &spoolBytes, &spoolLimit,
+		&transportWaiting)
 }
 
 // CollectDisks adds the space of the disks of folders, by the value of the label folder.

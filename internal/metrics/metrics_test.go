@@ -328,7 +328,7 @@ func TestGauges(t *testing.T) {
 	m.CollectDisks(map[string]string{"data": t.TempDir(), "spool": "/nonexistent"})
 	m.CollectTransport(func() transport.Stats {
 		return transport.Stats{Stats: queue.Stats{Sessions: 1, Queues: 2, Messages: 3, Bytes: 4, Readers: 5,
-			Writers: 6}}
+			Writers: 6}, Relayed: 7}
 	}, 100)
 	asked := 0
 	var d Dependencies
@@ -348,6 +348,7 @@ func TestGauges(t *testing.T) {
 	require.InDelta(t, 4, value(t, f, "hutong_transport_spool_bytes"), 0)
 	require.InDelta(t, 100, value(t, f, "hutong_transport_spool_limit_bytes"), 0)
 	require.InDelta(t, 6, value(t, f, "hutong_transport_waiting", "call", "push"), 0)
+	require.InDelta(t, 7, value(t, f, "hutong_transport_relayed_total"), 0)
 	require.InDelta(t, 1, value(t, f, "hutong_dependency_up", "dependency", "database"), 0)
 	require.InDelta(t, 0, value(t, f, "hutong_dependency_up", "dependency", "temporal"), 0)
 	scrape(t, m)

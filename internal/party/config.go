@@ -168,9 +168,17 @@ type TransportConfig struct {
 	PartnerPlainListen string `yaml:"partner_plain_listen" env:"PARTNER_PLAIN_LISTEN"`
 	// Sessions chooses to which sessions partners may send.
 	Sessions Sessions `yaml:"sessions" env:"SESSIONS"`
-	// Advertise is the host:port at which runners and control workers reach the transport. Empty: the port of
-	// Listen on their own machine.
+	// Advertise is the host:port at which runners and control workers reach the transport, and each of
+	// several transports the others. Empty: the port of Listen on their own machine.
 	Advertise string `yaml:"advertise" env:"ADVERTISE"`
+	// Several says that the party has several transports, each with a spool of its own. They, runners and
+	// control workers find the transport of a session in the party's database, and need this setting.
+	Several bool `yaml:"several" env:"SEVERAL"`
+	// Name names this transport for people, if there are several. Empty: the name of its machine.
+	Name string `yaml:"name" env:"NAME"`
+	// Standby makes a transport whose spool is in use wait until it is free, to take it over. Otherwise it
+	// fails. The spool must exist, and the process must have no other roles.
+	Standby bool `yaml:"standby" env:"STANDBY"`
 	// SpoolDir is the folder that stores messages until they are read, on a disk of this machine. They
 	// survive a restart. Empty: the folder spool in the data folder.
 	SpoolDir string `yaml:"spool_dir" env:"SPOOL_DIR"`

@@ -119,6 +119,9 @@ func (p *Party) containerTransport() http.Handler {
 	if p.channel != nil {
 		return p.channel.ContainerHandler()
 	}
+	if p.placements != nil {
+		return p.placedTransport()
+	}
 	return gate.RemoteTransport(p.cfg.TransportAddress(), p.keys, p.logger)
 }
 

@@ -26,6 +26,7 @@ import (
 	"hutong/internal/limits"
 	"hutong/internal/metrics"
 	"hutong/internal/partners"
+	"hutong/internal/placement"
 	"hutong/internal/tracing"
 	"hutong/store"
 	"hutong/store/blob"
@@ -33,8 +34,8 @@ import (
 	"hutong/transport"
 )
 
-// Roles select the servers and workers of a party that a process runs. Each may run in its own process. All
-// but the transport may run several times.
+// Roles select the servers and workers of a party that a process runs. Each may run in its own process, and
+// several times; transports then need transport.several.
 type Roles struct {
 	API       bool // the HTTP API
 	Control   bool // workflows, calls to partners, records
@@ -60,6 +61,10 @@ type Party struct {
 	limiter     *limits.Limiter
 	refusals    *audit.Recorder // nil in a transport that runs alone
 	nonces      nonces          // of the requests of partners
+	// placements finds the transport of a session, and relays relays calls to it; nil for a party with one
+	// transport.
+	placements *placement.Directory
+	relays     *relays
 	// sessions decides which partners may send to which sessions of the transport.
 	sessions *sessions
 	// metrics counts what this process does, and dependencies are the services that it needs.
@@ -127,8 +132,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err := p.readKeys(ctx, db); err != nil {
 		return nil, err
 	}
+	p.openPlacements(db)
 	if roles.Transport {
-		if err := p.startTransport(ctx); err != nil {
+		if err := p.startTransport(ctx, db, roles); err != nil {
 			return nil, err
 		}
 	}
@@ -240,42 +246,6 @@ func localAddress(listen string) string {
 		host = "127.0.0.1"
 	}
 	return net.JoinHostPort(host, port)
-}
-
-func (p *Party) startTransport(ctx context.Context) error {
-	const mib = 1 << 20
-	t, err := transport.New(transport.Config{
-		NodeID: p.cfg.NodeID,
-		Spool:  p.cfg.Transport.SpoolDir,
-		Route: func(node string) (string, bool) {
-			partner, ok := p.partners.Lookup(node)
-			return partner.Transport(), ok
-		},
-		Authorize:  p.authorizeCall,
-		OnTransfer: p.metrics.Transfer, OnForwardFailure: p.metrics.ForwardFailure,
-		Outgoing: p.partners.Transport(transport.TunePool),
-		Logger:   p.base, // it adds the node id itself
-		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
-			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
-			TotalBytes:   int64(p.cfg.Transport.TotalMiB) * mib,
-			PartnerBytes: int64(p.cfg.Transport.PartnerMiB) * mib,
-			SessionTTL:   p.cfg.Transport.SessionTTL},
-	})
-	if err != nil {
-		return fmt.Errorf("failed to open the transport of party %s: %w", p.cfg.NodeID, err)
-	}
-	p.channel = t
-	p.metrics.CollectTransport(t.Stats, int64(p.cfg.Transport.TotalMiB)*mib)
-	p.onStop(t.Close)
-	srv := t.Server()
-	srv.Handler = p.keys.Accept(t.ContainerHandler(), p.recordForgedCaller)
-	if p.cfg.Security.OpenPartners {
-		srv.Handler = p.keys.Accept(t.Handler(), p.recordForgedCaller)
-	}
-	if err := p.serve(ctx, "transport.listen", p.cfg.Transport.Listen, srv.Serve, srv.Shutdown); err != nil {
-		return err
-	}
-	return nil
 }
 
 // openAPI creates the party's API and serves it to this process, at p.own.

@@ -72,7 +72,7 @@ func TestListenersRecordRefusals(t *testing.T) {
 	require.NoError(t, p.watchContracts(t.Context(), a.db))
 	p.sessions = newSessions("A", a.db.JobParties, quietLog)
 	require.NoError(t, p.readKeys(t.Context(), a.db))
-	require.NoError(t, p.startTransport(t.Context()))
+	require.NoError(t, p.startTransport(t.Context(), nil, Roles{Transport: true}))
 	require.NoError(t, p.startPartners(t.Context(), false, p.channel))
 	stop := func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -38,7 +38,7 @@ func (p *Party) startTransportAlone(ctx context.Context, roles Roles) error {
 		return err
 	}
 	p.sessions = newSessions(p.cfg.NodeID, nil, p.logger)
-	if err := p.startTransport(ctx); err != nil {
+	if err := p.startTransport(ctx, nil, roles); err != nil {
 		return err
 	}
 	return p.startPartners(ctx, false, p.channel)

@@ -63,6 +63,10 @@ func (v *validation) transport(c *Config) {
 			"all requires security.mode open: the transport then knows neither the "+
 				"containers that use it nor their jobs")
 	}
+	if c.Transport.Several && c.Transport.Sessions == SessionsAll {
+		v.wrong("transport.several", "requires transport.sessions jobs: the transports find each other in the "+
+			"party's database, which a transport with sessions all does not open")
+	}
 	v.required("transport.spool_dir", c.Transport.SpoolDir)
 	v.duration("transport.session_ttl", c.Transport.SessionTTL)
 	v.positive("transport.max_message_mib", int64(c.Transport.MaxMessageMiB))

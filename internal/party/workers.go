@@ -3,7 +3,6 @@ package party
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"time"
 
@@ -22,7 +21,6 @@ import (
 	"hutong/admission"
 	"hutong/api"
 	"hutong/bfia"
-	"hutong/internal/httpclient"
 	"hutong/internal/tracing"
 	"hutong/store"
 	"hutong/store/blob"
@@ -76,9 +74,8 @@ func (p *Party) startControl(ctx context.Context, temporal client.Client, db *st
 			CheckDatasets: p.cfg.Jobs.CheckDatasets,
 			Client:        partners,
 			Transport:     "http://" + p.cfg.TransportAddress(),
-			HTTP: &http.Client{Transport: p.keys.Sender(p.self(), httpclient.Direct()),
-				Timeout: p.cfg.Remote.Timeout},
-			Logger: p.logger},
+			HTTP:          p.transportClient(p.cfg.Remote.Timeout),
+			Logger:        p.logger},
 		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention,
 			DeleteWorkflows: p.workflowDeleter(temporal), OnRemoved: p.metrics.Removed,
 			Logger: p.logger},

@@ -43,6 +43,35 @@ func Open(t testing.TB, address string) *store.Store {
 	return s
 }
 
+// Raw opens the database at an address for statements that the store does not offer. It is closed at the end
+// of the test.
+func Raw(t testing.TB, address string) *sql.DB {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var db *sql.DB
+	if u.Scheme == "sqlite" {
+		if db, err = sql.Open("sqlite", "file:"+u.Path+"?_pragma=busy_timeout(10000)"); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		q := u.Query()
+		if host := q.Get("host"); host != "" {
+			q.Set("host", filepath.Join(host, ".s.PGSQL.5432"))
+			u.RawQuery = q.Encode()
+		}
+		db = sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(u.String())))
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
 // SQLite returns the address of an empty SQLite database for this test.
 func SQLite(t testing.TB) string {
 	t.Helper()

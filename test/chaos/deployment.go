@@ -46,6 +46,9 @@ type party struct {
 	name, node string
 	// The addresses of its servers. Partners that end TLS at a gateway use the plain ones.
 	listen, transport, containers, partners, partnerTransport, plain, plainTransport string
+	// transports are those of a party that has several, behind the addresses for partners. A transport that
+	// has more than one set of addresses takes the next one at each start.
+	transports [][]transportAddresses
 	// client is an administrator of the party, as whom all its clients call.
 	client apiclient.Client
 
@@ -96,6 +99,11 @@ func startDeployment(ctx context.Context, dir, bin, older string) (*deployment, 
 		for _, address := range []*string{&p.listen, &p.transport, &p.containers, &p.partners,
 			&p.partnerTransport, &p.plain, &p.plainTransport} {
 			if *address, err = ports.Address(); err != nil {
+				return d, err
+			}
+		}
+		if name == partyWithTransports && older == "" { // older versions have one transport
+			if err := p.balance(ctx); err != nil {
 				return d, err
 			}
 		}
@@ -299,6 +307,11 @@ func (d *deployment) configure(p *party) (file string, err error) {
 		runner["unsafe"] = true // the process driver isolates nothing
 		runner["process"] = map[string]any{"allow": []string{filepath.Join(d.bin, "chaos")}}
 	}
+	transport := map[string]any{"listen": p.transport, "partner_listen": p.partnerTransport,
+		"partner_plain_listen": p.plainTransport}
+	if len(p.transports) > 0 {
+		transport["several"] = true
+	}
 	text, err := yaml.Marshal(map[string]any{
 		"node_id": p.node, "listen": p.listen, "data_dir": p.dir,
 		"security":   map[string]any{"mode": "strict"},
@@ -307,8 +320,7 @@ func (d *deployment) configure(p *party) (file string, err error) {
 		"partners": map[string]any{"listen": p.partners, "plain_listen": p.plain,
 			"tls": map[string]any{"cert_file": p.certificate(), "key_file": p.certificate(),
 				"ca_file": d.caFile}},
-		"transport": map[string]any{"listen": p.transport, "partner_listen": p.partnerTransport,
-			"partner_plain_listen": p.plainTransport},
+		"transport": transport,
 		"temporal": map[string]any{"address": d.temporal,
 			"encryption": map[string]any{"keys_dir": p.keysDir()}},
 		"database": map[string]any{"url": p.database},
@@ -344,6 +356,9 @@ func (d *deployment) startParty(ctx context.Context, p *party) error {
 	var api *process
 	commands := map[string][]string{"api": {"api"}, "control": {"worker", "--only", "control"},
 		"runner": {"worker", "--only", "runner"}, "transport": {"transport"}}
+	if len(p.transports) > 0 {
+		delete(commands, "transport")
+	}
 	for part, args := range commands {
 		name := p.name + " " + part
 		proc := d.launch(name, false, func() *exec.Cmd { return p.hutong(d.versions.of(name), args...) }, nil)
@@ -351,10 +366,14 @@ func (d *deployment) startParty(ctx context.Context, p *party) error {
 			api = proc
 		}
 	}
+	d.launchTransports(p)
 	if err := awaitReady(ctx, "the API of "+p.name, api, func() bool {
 		return call(ctx, p, http.MethodGet, bfia.PathReady, nil, nil) == nil
 	}); err != nil {
 		return err
+	}
+	if len(p.transports) > 0 {
+		return d.awaitTransports(ctx, p)
 	}
 	return awaitReady(ctx, "the transport of "+p.name, d.processes[p.name+" transport"],
 		func() bool { return canConnect("tcp", p.transport) })

@@ -41,7 +41,7 @@ func (d *deployment) leftovers(ctx context.Context) ([]string, error) {
 		for _, line := range processesIn(filepath.Join(p.dir, "runs")) {
 			left = append(left, fmt.Sprintf("process %s at %s", line, p.name))
 		}
-		for _, pattern := range []string{"runs/hutong-*", "spool/s[0-9]*", "spool/tmp/*", "tmp/*"} {
+		for _, pattern := range []string{"runs/hutong-*", "spool*/s[0-9]*", "spool*/tmp/*", "tmp/*"} {
 			found, err := filepath.Glob(filepath.Join(p.dir, pattern))
 			if err != nil {
 				return nil, err

@@ -50,6 +50,8 @@ func main() {
 	plan := NewPlan(seed, *length)
 	if older != "" {
 		plan.AddVersionChanges()
+	} else {
+		plan.AddSecondTransport()
 	}
 	if *show {
 		for _, f := range plan.Faults {

@@ -80,6 +80,18 @@ func TestDefaultPlanCoversEverything(t *testing.T) {
 	for _, l := range links {
 		require.True(t, targets[l], "%s", l)
 	}
+	require.False(t, targets[secondTransport])
+	both := NewPlan(1, 9*time.Minute)
+	both.AddSecondTransport()
+	added := map[FaultKind]int{}
+	for _, f := range both.Faults {
+		if f.Target == secondTransport {
+			added[f.Kind]++
+		}
+	}
+	require.GreaterOrEqual(t, added[faultKill], 7)
+	require.GreaterOrEqual(t, added[faultPause], 2)
+	require.Len(t, both.Faults, len(p.Faults)+added[faultKill]+added[faultPause], "the other faults stay")
 	require.GreaterOrEqual(t, len(p.Faults), 100)
 	require.GreaterOrEqual(t, len(p.Jobs), 60)
 }

@@ -3,6 +3,8 @@ package queue
 import (
 	"cmp"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +19,8 @@ const MaxName = 4096
 type Config struct {
 	// Dir is the spool's folder. Open creates it. It belongs to one broker at a time.
 	Dir string
+	// Known makes Open fail if the folder holds no spool yet.
+	Known bool
 	// Limits bounds bytes and idle time.
 	Limits Limits
 	// Logger receives what an operator should know; never a message's content.
@@ -90,7 +94,7 @@ func Open(cfg Config) (*Broker, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	sp, err := openSpool(cfg.Dir, log)
+	sp, err := openSpool(cfg.Dir, cfg.Known, log)
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +113,22 @@ func Open(cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// Volume returns the id of the spool's folder. It stays the same when another process opens the folder.
+func (b *Broker) Volume() string { return b.spool.volume }
+
+// Epoch returns the epoch in the spool, which SetEpoch has set last, in this process or another; 0 at first.
+func (b *Broker) Epoch() (int64, error) { return b.spool.epoch() }
+
+// SetEpoch writes the epoch to the spool. It survives a crash of the machine.
+func (b *Broker) SetEpoch(n int64) error { return b.spool.setEpoch(n) }
+
+// SessionIDs returns the ids of the sessions that hold or remember something, or are in use.
+func (b *Broker) SessionIDs() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(maps.Keys(b.sessions))
 }
 
 // unlock unlocks mu and does the file work that accumulated under it.

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,8 @@ import (
 // spool is the folder that holds the messages:
 //
 //	lock            locked by the process that uses the folder
+//	volume          the folder's id, which it keeps when another process uses it
+//	epoch           a number that grows while it is used; a folder with a lower one is an old copy
 //	released        ids of released sessions, one in a line
 //	tmp/            bodies that are being received or are in transit to partners
 //	s<n>/           a session
@@ -27,22 +30,32 @@ import (
 //	s<n>/<m>.blob   the bytes of a message that is too large for a log
 //
 // All numbers are from one counter, so a name is never reused and the order of the names is the order of a
-// queue's segments. Nothing is synced (fsync): what was written survives the process, but after a crash of
-// the machine, what its kernel had not yet written to the disk is lost.
+// queue's segments. Only volume and epoch are synced (fsync): what was written survives the process, but
+// after a crash of the machine, what its kernel had not yet written to the disk is lost.
 type spool struct {
 	dir    string
 	log    *slog.Logger
 	lock   *os.File
+	volume string
 	number atomic.Int64
 
 	mu       sync.Mutex // guards the file of released sessions
 	released *os.File
 }
 
-// openSpool locks a folder for this process, and creates it if necessary.
-func openSpool(dir string, log *slog.Logger) (*spool, error) {
+// ErrInUse reports that another process uses a spool.
+var ErrInUse = errors.New("it is in use by another transport; each needs a folder of its own")
+
+// openSpool locks a folder for this process, and creates it if necessary, unless it must be known.
+func openSpool(dir string, known bool, log *slog.Logger) (*spool, error) {
 	if dir == "" {
 		return nil, errors.New("failed to open the spool: its folder is not set")
+	}
+	if known {
+		if _, err := os.Stat(filepath.Join(dir, volumeFile)); err != nil {
+			return nil, fmt.Errorf("the folder %s holds no spool that could be taken over; is its disk mounted? "+
+				"The first transport that uses it starts without standby: %w", dir, err)
+		}
 	}
 	sp := &spool{dir: dir, log: log}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -55,8 +68,10 @@ func openSpool(dir string, log *slog.Logger) (*spool, error) {
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = lock.Close()
-		return nil, fmt.Errorf("failed to lock the spool %s, which is in use by another transport: %w; "+
-			"a party has one transport", dir, err)
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrInUse
+		}
+		return nil, fmt.Errorf("failed to lock the spool %s: %w", dir, err)
 	}
 	sp.lock = lock
 
@@ -69,7 +84,85 @@ func openSpool(dir string, log *slog.Logger) (*spool, error) {
 		sp.close()
 		return nil, fmt.Errorf("failed to clear the spool: %w", err)
 	}
+	if sp.volume, err = readVolume(dir); err != nil {
+		sp.close()
+		return nil, err
+	}
 	return sp, nil
+}
+
+const (
+	volumeFile = "volume"
+	epochFile  = "epoch"
+)
+
+// readVolume returns the id of a locked folder, and makes it at the first time.
+func readVolume(dir string) (string, error) {
+	path := filepath.Join(dir, volumeFile)
+	b, err := os.ReadFile(path)
+	if err == nil && len(bytes.TrimSpace(b)) > 0 {
+		return string(bytes.TrimSpace(b)), nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("failed to read the id of the spool: %w", err)
+	}
+	id := rand.Text()
+	if err := writeSynced(path, id); err != nil {
+		return "", fmt.Errorf("failed to write the id of the spool: %w", err)
+	}
+	return id, nil
+}
+
+// epoch returns the epoch that was written last, 0 at first. Another process may have written it, to a folder
+// without a lock.
+func (sp *spool) epoch() (int64, error) {
+	b, err := os.ReadFile(filepath.Join(sp.dir, epochFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("failed to read the epoch of the spool: %w", err)
+	}
+	n, err := strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("failed to read the epoch of the spool, from its file %s: %w", epochFile, err)
+	}
+	return n, nil
+}
+
+func (sp *spool) setEpoch(n int64) error {
+	if err := writeSynced(filepath.Join(sp.dir, epochFile), strconv.FormatInt(n, 10)); err != nil {
+		return fmt.Errorf("failed to write the epoch of the spool: %w", err)
+	}
+	return nil
+}
+
+// writeSynced replaces a file that holds one line. After a crash of the machine the file holds the one or the
+// other, and not the older one once this has returned.
+func writeSynced(path, line string) (err error) {
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(line + "\n")
+	if err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	return dir.Sync()
 }
 
 // close unlocks the folder. Everything in it stays.

@@ -41,7 +41,7 @@ func files(t testing.TB, dir string) (out []string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if name, _ := filepath.Rel(dir, path); err == nil && !d.IsDir() && name != "lock" &&
-			name != "released" {
+			name != "released" && name != "volume" && name != "epoch" {
 			out = append(out, name)
 		}
 		return err
@@ -282,13 +282,16 @@ func TestSpoolIsCleaned(t *testing.T) {
 	s := enter(t, b, "s")
 	mustPush(t, s, "x", "", "kept")
 	mustPush(t, s, "y", "", strings.Repeat("x", InlineBytes+1))
-	_, err := openSpool(dir, quiet())
+	_, err := openSpool(dir, false, quiet())
+	require.ErrorIs(t, err, ErrInUse)
 	require.ErrorContains(t, err, "in use by another transport")
+	volume := b.Volume()
 	b.crash()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tmp", "7"), []byte("x"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "1000.blob"), []byte("x"), 0o600))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "s2000"), 0o700))
 	b = restart(t, dir, Limits{})
+	require.Equal(t, volume, b.Volume(), "the folder keeps its id")
 	require.Len(t, files(t, dir), 3, "two logs and a blob")
 	require.Greater(t, b.spool.nextNumber(), int64(2000), "names are not reused")
 	require.NoDirExists(t, filepath.Join(dir, "s2000"))
@@ -409,4 +412,45 @@ func TestIdleSessionIsReleasedAcrossRestarts(t *testing.T) {
 	requireCode(t, status.SessionReleased, err)
 	require.Equal(t, "left", popAndAck(t, enter(t, b, "old"), "x"))
 	require.Equal(t, "left", popAndAck(t, enter(t, b, "used"), "x"))
+}
+
+// TestKnownSpool checks that a folder which should hold a spool, but does not, is left as it is.
+func TestKnownSpool(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Open(Config{Dir: dir, Known: true, Logger: quiet()})
+	require.ErrorContains(t, err, "holds no spool that could be taken over")
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+	b, err := Open(Config{Dir: dir, Logger: quiet()})
+	require.NoError(t, err)
+	volume := b.Volume()
+	_, err = Open(Config{Dir: dir, Known: true, Logger: quiet()})
+	require.ErrorIs(t, err, ErrInUse)
+	b.Close()
+	b, err = Open(Config{Dir: dir, Known: true, Logger: quiet()})
+	require.NoError(t, err)
+	require.Equal(t, volume, b.Volume())
+	b.Close()
+}
+
+// TestEpoch checks that the epoch stays in the folder, and that a damaged one is an error: taken for none, an
+// old copy would serve.
+func TestEpoch(t *testing.T) {
+	dir := t.TempDir()
+	b := restart(t, dir, Limits{})
+	n, err := b.Epoch()
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.NoError(t, b.SetEpoch(9))
+	require.NoError(t, b.SetEpoch(10))
+	b.crash()
+	b = restart(t, dir, Limits{})
+	n, err = b.Epoch()
+	require.NoError(t, err)
+	require.EqualValues(t, 10, n)
+	require.NoFileExists(t, filepath.Join(dir, "epoch.new"))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "epoch"), []byte("1x\n"), 0o600))
+	_, err = b.Epoch()
+	require.ErrorContains(t, err, "failed to read the epoch of the spool")
 }

@@ -124,3 +124,9 @@ func ParseGRPCTimeout(s string) (time.Duration, bool) {
 	}
 	return time.Duration(n) * unit, true
 }
+
+// FormatGRPCTimeout returns the header that limits a call to a time, of at least a millisecond.
+func FormatGRPCTimeout(d time.Duration) string {
+	const longest = 99_999_999 // 8 digits
+	return strconv.FormatInt(min(max(d.Milliseconds(), 1), longest), 10) + "m"
+}

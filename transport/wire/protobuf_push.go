@@ -134,3 +134,11 @@ func parseInner(r io.Reader, payload PayloadWriter) (topic string, err error) {
 	})
 	return strings.Clone(topic), err
 }
+
+// EncodeProtobufPush returns what precedes a payload of n bytes in the body of a push.
+func EncodeProtobufPush(topic string, n int64) (head []byte) {
+	head = protowire.AppendTag(head, 1, protowire.BytesType)
+	head = protowire.AppendString(head, topic)
+	head = protowire.AppendTag(head, 2, protowire.BytesType)
+	return protowire.AppendVarint(head, uint64(n))
+}
