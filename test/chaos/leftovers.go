@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/api/types/container"
@@ -51,8 +53,20 @@ func (d *deployment) leftovers(ctx context.Context) ([]string, error) {
 			}
 		}
 	}
-	open, err := openWorkflows(ctx, filepath.Join(d.dir, "temporal", "temporal.db"))
-	return append(left, open...), err
+	servers := map[string]bool{}
+	for _, p := range d.parties {
+		servers[p.temporalName] = true
+	}
+	for _, server := range slices.Sorted(maps.Keys(servers)) {
+		open, err := openWorkflows(ctx, filepath.Join(d.temporalDir(server), "temporal.db"))
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range open {
+			left = append(left, fmt.Sprintf("workflow %s is still running at the server %s", id, server))
+		}
+	}
+	return left, nil
 }
 
 // processesIn lists the processes whose working directory is below dir.
@@ -66,8 +80,8 @@ func processesIn(dir string) (found []string) {
 	return found
 }
 
-// openWorkflows returns a message for each workflow, except housekeeping and the restore mark, that still
-// runs according to the Temporal server's own database.
+// openWorkflows returns the id of each workflow, except housekeeping and the restore mark, that still runs
+// according to the Temporal server's own database.
 func openWorkflows(ctx context.Context, file string) ([]string, error) {
 	db, err := sql.Open("sqlite", "file:"+file+"?mode=ro&_pragma=busy_timeout(10000)")
 	if err != nil {
@@ -90,7 +104,7 @@ func openWorkflows(ctx context.Context, file string) ([]string, error) {
 		if err := found.Scan(&id); err != nil {
 			return nil, err
 		}
-		open = append(open, "workflow "+id+" is still running")
+		open = append(open, id)
 	}
 	return open, found.Err()
 }
