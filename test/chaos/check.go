@@ -159,6 +159,7 @@ type observations struct {
 	rows            map[string]map[string]*rows       // by party, then job
 	created         map[string]map[string][]time.Time // by party, then run: when it was created
 	leftovers       []string                          // what exists and should have been removed
+	sessions        []session                         // that transports keep
 	limitViolations []string                          // where jobs held more slots than allowed
 	trustViolations []string                          // signed requests that counted twice, broken audit trails
 	wrongVersions   []string                          // processes that do not run the version under test at the end
@@ -171,7 +172,7 @@ type observations struct {
 
 // check compares the observations of a run with what must hold, and returns the violations.
 func check(f *observations) *findings {
-	found := &findings{orphaned: f.leftovers,
+	found := &findings{orphaned: slices.Concat(f.leftovers, f.orphanedSessions()),
 		wrong: slices.Concat(f.limitViolations, f.trustViolations, f.wrongVersions)}
 	known := map[string]bool{}
 	for _, j := range f.jobs {

@@ -112,6 +112,10 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 			func(f *observations) { f.leftovers = []string{"container x"} },
 			[4]int{0, 0, 1, 0},
 		},
+		"a session": {
+			func(f *observations) { f.sessions = []session{{party: "guest", id: "session_" + boostID}} },
+			[4]int{0, 0, 1, 0},
+		},
 		"a job without a client": {
 			func(f *observations) { f.rows["third"]["x"] = &rows{job: "FINISHED"} },
 			[4]int{0, 0, 0, 1},

@@ -378,7 +378,7 @@ func (d *deployment) collect(ctx context.Context, runs []*jobRun,
 		if err != nil {
 			return nil, err
 		}
-		if !open && len(f.leftovers) == 0 || time.Now().After(deadline) {
+		if !open && len(f.leftovers)+len(f.orphanedSessions()) == 0 || time.Now().After(deadline) {
 			break
 		}
 		waitUntil(ctx, time.Now().Add(time.Second))
@@ -426,7 +426,8 @@ func (d *deployment) collectState(ctx context.Context, f *observations) (open bo
 		return false, err
 	}
 	f.leftovers = append(f.leftovers, reservations...)
-	return open, nil
+	f.sessions, err = d.sessions()
+	return open, err
 }
 
 // report prints the progress every ten seconds until the run is over.

@@ -199,6 +199,12 @@ func TestCheckJudgesRestoredJobs(t *testing.T) {
 			delete(f.rows["third"], boostID)
 			delete(k.finished, boostID)
 		}, [4]int{0, 0, 0, 1}},
+		"a session of an ended job": {func(f *observations, _ *restoration) {
+			f.sessions = []session{{party: "third", id: "session_" + endedID}}
+		}, [4]int{0, 0, 1, 0}},
+		"a session of a forgotten job at a party that was not restored": {func(f *observations, _ *restoration) {
+			f.sessions = []session{{party: "guest", id: "session_" + forgotID}}
+		}, [4]int{0, 0, 1, 0}},
 		"a lost output that the party has not noted": {func(f *observations, k *restoration) {
 			k.kind = faultLoseStorage
 			delete(f.results[laterID], "s1 guest out")
@@ -225,5 +231,12 @@ func TestCheckAcceptsNotedLosses(t *testing.T) {
 	f.restorations[0].kind = faultLoseStorage
 	delete(f.results[laterID], "s1 guest out")
 	f.rows["third"][laterID].note = "lost from the storage in a restore: guest.0 s1.out"
+	require.Equal(t, &findings{}, check(f))
+}
+
+// TestCheckAcceptsSessionsOfForgottenJobs checks that a party that has forgotten a job may keep a session of it.
+func TestCheckAcceptsSessionsOfForgottenJobs(t *testing.T) {
+	f := restoredObservations()
+	f.sessions = []session{{party: "third", id: "session_" + forgotID + "9", folder: "third/spool/s1"}}
 	require.Equal(t, &findings{}, check(f))
 }
