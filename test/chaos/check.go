@@ -46,6 +46,7 @@ type rows struct {
 	tasks          []taskRow
 	parts          []partRow
 	outputs        map[string]string // task ids of the outputs, by "task role"
+	keys           map[string]string // their names in the job, by "task role output"
 }
 
 // openDatabase opens a party's database for reading.
@@ -71,7 +72,7 @@ type jobRows map[string]*rows
 // of returns the rows of a job, which it adds if necessary.
 func (all jobRows) of(id string) *rows {
 	if all[id] == nil {
-		all[id] = &rows{outputs: map[string]string{}}
+		all[id] = &rows{outputs: map[string]string{}, keys: map[string]string{}}
 	}
 	return all[id]
 }
@@ -120,11 +121,12 @@ var tables = []struct {
 			all.of(id).parts = append(all.of(id).parts, p)
 			return err
 		}},
-	{"SELECT job_id, task_name, role, task_id FROM t_task_output",
+	{"SELECT job_id, task_name, role, task_id, key, port FROM t_task_output",
 		func(all jobRows, scan func(...any) error) error {
-			var id, task, role, taskID string
-			err := scan(&id, &task, &role, &taskID)
+			var id, task, role, taskID, key, port string
+			err := scan(&id, &task, &role, &taskID, &key, &port)
 			all.of(id).outputs[task+" "+role] = taskID
+			all.of(id).keys[task+" "+role+" "+port] = key
 			return err
 		}},
 }
@@ -298,16 +300,14 @@ func checkEnd(f *observations, j *jobRun, scheduler *rows, wrong func(string, ..
 // only if the party has noted on the job that a restore of its storage lost it, or if mayLack is set.
 func checkOutputs(f *observations, j *jobRun, party string, mayLack func() bool, wrong func(string, ...any)) {
 	for key, content := range f.expected[j.Kind] {
-		task, rest, _ := strings.Cut(key, " ")
-		role, output, _ := strings.Cut(rest, " ")
-		if j.Roles[role] != party {
+		if role := strings.Fields(key)[1]; j.Roles[role] != party {
 			continue
 		}
 		got, there := f.results[j.ID][key]
 		switch {
 		case there && got != content:
 			wrong("output %s differs from the run without faults (%d bytes, now %d)", key, len(content), len(got))
-		case there, f.noted(j, party, role, task, output), mayLack != nil && mayLack():
+		case there, f.noted(j, party, key), mayLack != nil && mayLack():
 		default:
 			wrong("output %s is missing: %s %s", key, f.unreadable[j.ID][key], f.unreadable[j.ID][party])
 		}

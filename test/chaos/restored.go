@@ -20,7 +20,8 @@ import (
 //     on. A party says SUCCESS of them only if the job's kind may succeed, all its containers were created,
 //     and the outputs that the party has are right. If its scheduler was not restored and says SUCCESS, all
 //     parts have succeeded. Any other end is the one that the job's kind must have, or names the restored
-//     party or the restore.
+//     party. A participant may also have the failure with which its own container noticed that another one
+//     was gone.
 //   - A party lacks a touched job only if it was restored, or if its scheduler was, or if the job's submission
 //     was refused because of the restore. Its client loses a job only where the scheduler lost it.
 
@@ -54,13 +55,22 @@ func (f *observations) touched(j *jobRun) map[string]touch {
 	return touched
 }
 
-// noted reports whether a party has noted on a job that a restore of its storage lost an output.
-func (f *observations) noted(j *jobRun, party, role, task, output string) bool {
+// noted reports whether a party has noted on a job that a restore of its storage lost an output, "task role
+// output". The note has the name that the job gives it.
+func (f *observations) noted(j *jobRun, party, output string) bool {
 	restored := slices.ContainsFunc(f.restorations, func(k *restoration) bool {
 		return k.party == party && k.kind.concernsStorage()
 	})
 	r := f.rows[party][j.ID]
-	return restored && r != nil && strings.Contains(r.note, fmt.Sprintf("%s.0 %s.%s", role, task, output))
+	if !restored || r == nil || r.keys[output] == "" {
+		return false
+	}
+	parts := strings.Fields(output)
+	name := fmt.Sprintf("%s.0 %s.%s", parts[1], parts[0], r.keys[output])
+	return slices.ContainsFunc(strings.Split(r.note, "\n"), func(line string) bool {
+		lost, found := strings.CutPrefix(line, "lost from the storage in a restore: ")
+		return found && slices.Contains(strings.Split(lost, ", "), name)
+	})
 }
 
 // checkTouched checks a job that restores have touched.
@@ -122,7 +132,7 @@ func checkTouched(f *observations, j *jobRun, touched map[string]touch, found *f
 func checkClaim(f *observations, j *jobRun, touched map[string]touch, party, side string, success bool,
 	failure string, found *findings, wrong func(string, ...any)) {
 	if !success {
-		if !explains(f, j, touched, failure) {
+		if !explains(f, j, touched, side, failure) {
 			wrong("ended at %s, its %s, for no reason that it must have: %s", party, side, failure)
 		}
 		return
@@ -167,11 +177,14 @@ func (f *observations) partsOf(kind JobKind) (found []string) {
 	return nil
 }
 
-// explains reports whether a touched job may have ended with a failure: that of its kind, or one that names
-// the restore or the restored party.
-func explains(f *observations, j *jobRun, touched map[string]touch, failure string) bool {
+// explains reports whether a touched job may have ended with a failure at a scheduler or a participant: that
+// of its kind, or one that names the restored party.
+func explains(f *observations, j *jobRun, touched map[string]touch, side, failure string) bool {
 	if j.Kind == jobFails && isFailure(failure, "exit_code", 3) ||
 		j.Kind == jobStops && isFailure(failure, "stopped", 0) {
+		return true
+	}
+	if side == "participant" && isFailure(failure, "temporary", 75) {
 		return true
 	}
 	var parsed struct {

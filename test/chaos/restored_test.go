@@ -47,7 +47,8 @@ func restoredObservations() *observations {
 			"host": other}}, began: minute(began), ended: minute(began + 1)}
 		f.jobs = append(f.jobs, j)
 		f.results[id] = map[string]string{"s1 guest out": "rows"}
-		s := &rows{job: "FINISHED", scheduled: "FINISHED", outcome: "SUCCESS"}
+		s := &rows{job: "FINISHED", scheduled: "FINISHED", outcome: "SUCCESS",
+			keys: map[string]string{"s1 guest out": "data0"}}
 		p := &rows{job: "FINISHED", outcome: "SUCCESS"}
 		for role, r := range map[string]*rows{"guest": s, "host": p} {
 			run := "hutong-" + id + "-s1-" + role + ".0-1"
@@ -209,10 +210,18 @@ func TestCheckJudgesRestoredJobs(t *testing.T) {
 			k.kind = faultLoseStorage
 			delete(f.results[laterID], "s1 guest out")
 		}, [4]int{0, 0, 0, 1}},
+		"an output that is lost besides those that are noted": {func(f *observations, k *restoration) {
+			k.kind = faultLoseStorage
+			delete(f.results[laterID], "s1 guest out")
+			f.rows["third"][laterID].note = "lost from the storage in a restore: guest.0 s1.data01"
+		}, [4]int{0, 0, 0, 1}},
+		"a scheduler's failure that is a component's": {func(f *observations, _ *restoration) {
+			f.rows["guest"][endedID].failure = `{"kind":"temporary","exit_code":75,"node_id":"G1"}`
+		}, [4]int{0, 0, 0, 2}}, // and its participant at guest says SUCCESS
 		"an output that is noted as lost without a restore of the storage": {
 			func(f *observations, _ *restoration) {
 				delete(f.results[laterID], "s1 guest out")
-				f.rows["third"][laterID].note = "lost from the storage in a restore: guest.0 s1.out"
+				f.rows["third"][laterID].note = "lost from the storage in a restore: guest.0 s1.data0"
 			}, [4]int{0, 0, 0, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -230,7 +239,7 @@ func TestCheckAcceptsNotedLosses(t *testing.T) {
 	f := restoredObservations()
 	f.restorations[0].kind = faultLoseStorage
 	delete(f.results[laterID], "s1 guest out")
-	f.rows["third"][laterID].note = "lost from the storage in a restore: guest.0 s1.out"
+	f.rows["third"][laterID].note = "checked by hand\nlost from the storage in a restore: guest.0 s0.x, guest.0 s1.data0"
 	require.Equal(t, &findings{}, check(f))
 }
 
