@@ -163,10 +163,10 @@ type observations struct {
 	leftovers       []string                          // what exists and should have been removed
 	sessions        []session                         // that transports keep
 	limitViolations []string                          // where jobs held more slots than allowed
-	trustViolations []string                          // signed requests that counted twice, broken audit trails
-	wrongVersions   []string                          // processes that do not run the version under test at the end
+	trustViolations []string                          // signed requests that counted twice, broken trails
+	wrongVersions   []string                          // processes that run another version at the end
 	results         map[string]map[string]string      // by job: content by "task role output"
-	unreadable      map[string]map[string]string      // by job: why results of one of these, or of a party, lack
+	unreadable      map[string]map[string]string      // by job: why one of these, or a party's, lack
 	expected        map[JobKind]map[string]string
 	restoresPlanned int
 	restorations    []*restoration

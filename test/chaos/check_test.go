@@ -21,9 +21,10 @@ func minute(n int) time.Time { return time.Date(2026, 12, 1, 8, n, 0, 0, time.UT
 func validObservations() *observations {
 	roles := map[string]string{"guest": "guest", "host": "third"}
 	f := &observations{
-		nodes:   map[string]string{"guest": "G1", "third": "T1"},
-		rows:    map[string]map[string]*rows{"guest": {}, "third": {}},
-		created: map[string]map[string][]time.Time{"guest": {}, "third": {}}, unreadable: map[string]map[string]string{},
+		nodes:      map[string]string{"guest": "G1", "third": "T1"},
+		rows:       map[string]map[string]*rows{"guest": {}, "third": {}},
+		created:    map[string]map[string][]time.Time{"guest": {}, "third": {}},
+		unreadable: map[string]map[string]string{},
 		results: map[string]map[string]string{
 			boostID: {"s1 guest out": "rows"},
 		}, expected: map[JobKind]map[string]string{jobBoost: {"s1 guest out": "rows"}},
@@ -38,7 +39,8 @@ func validObservations() *observations {
 			run := "hutong-" + id + "-s1-" + role + ".0-" + string(rune('0'+attempts))
 			r := scheduler
 			if name != "guest" {
-				r = &rows{job: "FINISHED", outcome: outcome, jobFailure: failure, outputs: map[string]string{}}
+				r = &rows{job: "FINISHED", outcome: outcome, jobFailure: failure,
+					outputs: map[string]string{}}
 			}
 			r.tasks = []taskRow{
 				{name: "s1", role: role, state: state, taskID: "t", containerName: run,
@@ -47,7 +49,8 @@ func validObservations() *observations {
 			r.outputs["s1 "+role] = "t"
 			f.rows[name][id] = r
 			for attempt := range attempts {
-				f.created[name]["hutong-"+id+"-s1-"+role+".0-"+string(rune('1'+attempt))] = []time.Time{minute(1)}
+				earlier := "hutong-" + id + "-s1-" + role + ".0-" + string(rune('1'+attempt))
+				f.created[name][earlier] = []time.Time{minute(1)}
 			}
 			scheduler.parts = append(
 				scheduler.parts,

@@ -84,7 +84,8 @@ const providerImage = "hutong/provider:1.0.0"
 
 // startDeployment starts all processes, and waits until they serve.
 func startDeployment(ctx context.Context, dir, bin, root, older string, restores bool) (*deployment, error) {
-	d := &deployment{dir: dir, bin: bin, root: root, restores: restores, versions: newVersions(filepath.Join(bin, "hutong"), older),
+	d := &deployment{dir: dir, bin: bin, root: root, restores: restores,
+		versions:  newVersions(filepath.Join(bin, "hutong"), older),
 		processes: map[string]*process{}, links: map[string]*link{}, parties: map[string]*party{}}
 	for _, d := range []string{dir, filepath.Join(dir, "logs")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -351,8 +352,8 @@ func (d *deployment) configure(p *party) (file string, err error) {
 	return file, os.WriteFile(file, text, 0o600)
 }
 
-// remote returns the section remote of a party's configuration. A party whose whole set was restored remembers
-// nothing of some jobs, so their schedulers only give it up.
+// remote returns the section remote of a party's configuration. A party whose whole set was restored
+// remembers nothing of some jobs, so their schedulers only give it up.
 func (d *deployment) remote() map[string]any {
 	if d.restores {
 		return map[string]any{"timeout": "5s", "give_up_after": "2m"}

@@ -136,8 +136,8 @@ func (d *deployment) monitorLimits(ctx context.Context) *limitMonitor {
 	return r
 }
 
-// sampleReservations reads all reservations of a party. It opens the database anew, because a restore may
-// have replaced it.
+// sampleReservations reads all reservations of a party. It opens the database each time, because a restore
+// may have replaced it.
 func (p *party) sampleReservations(ctx context.Context) ([]reservation, error) {
 	p.services.RLock()
 	defer p.services.RUnlock()

@@ -138,7 +138,8 @@ func (p *process) takeDown(s syscall.Signal, down time.Duration) bool {
 const holdPoll = 50 * time.Millisecond
 
 // hold ends the program with a signal and keeps it from starting until it is released. It returns once the
-// program has ended. It kills it when it has not ended in time. Another fault may pause the program meanwhile.
+// program has ended. It kills it when it has not ended in time. Another fault may pause the program
+// meanwhile.
 func (p *process) hold(s syscall.Signal, within time.Duration) {
 	end := time.Now().Add(within)
 	p.mu.Lock()

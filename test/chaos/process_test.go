@@ -44,8 +44,8 @@ func TestProcess(t *testing.T) {
 	require.False(t, p.signal(syscall.SIGKILL), "no process is left to be killed")
 }
 
-// TestHeldProcess checks that a held program stays down, also if it was paused or another fault takes it down,
-// until it is released.
+// TestHeldProcess checks that a held program stays down, also if it was paused or another fault takes it
+// down, until it is released.
 func TestHeldProcess(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "logs"), 0o755))

@@ -24,8 +24,8 @@ import (
 type restoration struct {
 	party string
 	kind  FaultKind
-	// finishBegan and finishEnded are the times of the run of hutong restore finish that succeeded, ready that
-	// at which the party could run all jobs again.
+	// finishBegan and finishEnded are the times of the run of hutong restore finish that succeeded, ready is
+	// the time at which the party could run all jobs again.
 	finishBegan, finishEnded, ready time.Time
 	before, after, finished         map[string]*rows
 	refused                         bool     // a start was refused before hutong restore finish
@@ -246,7 +246,8 @@ func (d *deployment) restoreServices(ctx context.Context, p *party, f Fault, r *
 	// Marks of one service that are two behind belong to another time. A restored set agrees.
 	if f.Kind != faultRestoreAll && last >= mark+2 {
 		r.refused = true
-		for _, args := range [][]string{{"api"}, {"worker", "--only", "control"}, {"worker", "--only", "runner"}} {
+		for _, args := range [][]string{{"api"}, {"worker", "--only", "control"},
+			{"worker", "--only", "runner"}} {
 			if problem := d.requireRefusal(ctx, p, args...); problem != "" {
 				r.problems = append(r.problems, problem)
 			}
@@ -340,7 +341,8 @@ func (d *deployment) requireRefusal(ctx context.Context, p *party, args ...strin
 		}
 		return errors.New("it failed for another reason") // a fault prevents it
 	}); err != nil || strings.Contains(out, "is ready") {
-		return fmt.Sprintf("hutong %s of %s did not refuse to start: %s", strings.Join(args, " "), p.name, out)
+		return fmt.Sprintf("hutong %s of %s did not refuse to start: %s", strings.Join(args, " "), p.name,
+			out)
 	}
 	return ""
 }
@@ -353,7 +355,8 @@ type restorePlan struct {
 }
 
 // restoreCommand runs hutong restore, and returns what it prints.
-func (d *deployment) restoreCommand(ctx context.Context, p *party, verb string) (plan restorePlan, err error) {
+func (d *deployment) restoreCommand(ctx context.Context, p *party, verb string) (plan restorePlan,
+	err error) {
 	cmd := p.hutong(d.versions.current, "restore", verb, "--json")
 	var out, problems bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problems
@@ -418,7 +421,9 @@ func (d *deployment) resume(ctx context.Context, p *party, r *restoration) error
 		return err
 	}
 	if r.kind == faultLoseStorage {
-		if err := insist(ctx, "upload again", func(ctx context.Context) error { return d.upload(ctx, p) }); err != nil {
+		if err := insist(ctx, "upload again", func(ctx context.Context) error {
+			return d.upload(ctx, p)
+		}); err != nil {
 			return err
 		}
 	}

@@ -22,8 +22,8 @@ import (
 //     parts have succeeded. Any other end is the one that the job's kind must have, or names the restored
 //     party. A participant may also have the failure with which its own container noticed that another one
 //     was gone.
-//   - A party lacks a touched job only if it was restored, or if its scheduler was, or if the job's submission
-//     was refused because of the restore. Its client loses a job only where the scheduler lost it.
+//   - A party lacks a touched job only if it was restored, or if its scheduler was, or if the job's
+//     submission was refused because of the restore. Its client loses a job only where the scheduler lost it.
 
 // touch is what restores of one party have done to a job.
 type touch struct {
@@ -78,7 +78,8 @@ func checkTouched(f *observations, j *jobRun, touched map[string]touch, found *f
 	wrong := found.wrongAbout(j)
 	guest := j.Roles["guest"]
 	_, schedulerTouched := touched[guest]
-	anyForgot := slices.ContainsFunc(slices.Collect(maps.Values(touched)), func(t touch) bool { return t.forgotten })
+	anyForgot := slices.ContainsFunc(slices.Collect(maps.Values(touched)),
+		func(t touch) bool { return t.forgotten })
 	switch {
 	case !j.ended.IsZero(), j.unknown && touched[guest].forgotten, j.refusal != "" && anyForgot:
 	default:
@@ -95,7 +96,7 @@ func checkTouched(f *observations, j *jobRun, touched map[string]touch, found *f
 		r := f.rows[name][j.ID]
 		if r == nil || r.job == "" {
 			if !touched[name].forgotten && !schedulerTouched && j.refusal == "" {
-				found.lost = append(found.lost, fmt.Sprintf("job %s (%s) is unknown at %s", j.ID, j.Kind, name))
+				note(&found.lost, "job %s (%s) is unknown at %s", j.ID, j.Kind, name)
 			}
 			continue
 		}
@@ -146,8 +147,8 @@ func checkClaim(f *observations, j *jobRun, touched map[string]touch, party, sid
 		ran := func(name string) bool { return strings.HasPrefix(name, "hutong-"+j.ID+"-"+task+"-"+role+".") }
 		at := j.Roles[role]
 		if !slices.ContainsFunc(slices.Collect(maps.Keys(f.created[at])), ran) {
-			found.lost = append(found.lost, fmt.Sprintf("job %s (%s) is SUCCESS at %s, but no container of %s was "+
-				"created at %s", j.ID, j.Kind, party, part, at))
+			note(&found.lost, "job %s (%s) is SUCCESS at %s, but no container of %s was created at %s", j.ID,
+				j.Kind, party, part, at)
 		}
 	}
 	if side == "participant" {
@@ -167,7 +168,8 @@ func checkClaim(f *observations, j *jobRun, touched map[string]touch, party, sid
 func (f *observations) partsOf(kind JobKind) (found []string) {
 	for _, j := range f.jobs {
 		r := f.rows[j.Roles["guest"]][j.ID]
-		if j.Kind == kind && r != nil && r.scheduled == "FINISHED" && r.failure == "" && len(f.touched(j)) == 0 {
+		if j.Kind == kind && r != nil && r.scheduled == "FINISHED" && r.failure == "" &&
+			len(f.touched(j)) == 0 {
 			for _, p := range r.parts {
 				found = append(found, p.task+" "+p.role)
 			}
@@ -209,13 +211,15 @@ func (r *rows) summary() string {
 	if r == nil {
 		return "none"
 	}
-	text := fmt.Sprintf("%s %s %s, as scheduler %s %s", r.job, r.outcome, r.jobFailure, r.scheduled, r.failure)
+	text := fmt.Sprintf("%s %s %s, as scheduler %s %s", r.job, r.outcome, r.jobFailure, r.scheduled,
+		r.failure)
 	var lines []string
 	for _, t := range r.tasks {
 		lines = append(lines, fmt.Sprintf("%s %s.%d %s %s", t.name, t.role, t.index, t.state, t.taskID))
 	}
 	for _, p := range r.parts {
-		lines = append(lines, fmt.Sprintf("scheduled %s %s.%d %s %s", p.task, p.role, p.index, p.state, p.taskID))
+		lines = append(lines,
+			fmt.Sprintf("scheduled %s %s.%d %s %s", p.task, p.role, p.index, p.state, p.taskID))
 	}
 	slices.Sort(lines)
 	return text + ": " + strings.Join(lines, ", ")
@@ -223,7 +227,13 @@ func (r *rows) summary() string {
 
 // succeeded reports whether a party says in one of its roles that a job succeeded.
 func (r *rows) succeeded() bool {
-	return r != nil && (r.job == "FINISHED" && r.outcome == "SUCCESS" || r.scheduled == "FINISHED" && r.failure == "")
+	return r != nil && (r.job == "FINISHED" && r.outcome == "SUCCESS" ||
+		r.scheduled == "FINISHED" && r.failure == "")
+}
+
+// note adds a finding to a list.
+func note(list *[]string, format string, args ...any) {
+	*list = append(*list, fmt.Sprintf(format, args...))
 }
 
 // checkRestorations checks each restore, and that it stays in effect until the party's next one.
@@ -243,12 +253,12 @@ func checkRestorations(f *observations, found *findings) {
 		for id, r := range k.finished {
 			before := k.after[id]
 			if !r.ended() {
-				found.lost = append(found.lost, fmt.Sprintf("job %s is open at %s after its restore (%s) was "+
-					"finished: %+v", id, k.party, k.kind, r))
+				note(&found.lost, "job %s is open at %s after its restore (%s) was finished: %+v", id, k.party,
+					k.kind, r)
 			}
 			if r.succeeded() && !before.succeeded() || before.ended() && before.summary() != r.summary() {
-				found.wrong = append(found.wrong, fmt.Sprintf("hutong restore finish of %s (%s) changed job %s: %s, "+
-					"then %s", k.party, k.kind, id, before.summary(), r.summary()))
+				note(&found.wrong, "hutong restore finish of %s (%s) changed job %s: %s, then %s", k.party,
+					k.kind, id, before.summary(), r.summary())
 			}
 		}
 	}
@@ -264,14 +274,14 @@ func checkAfterRestore(f *observations, party string, k *restoration, found *fin
 		now, then := f.rows[party][j.ID], k.finished[j.ID]
 		switch {
 		case then == nil && now != nil && j.began.Before(k.finishBegan):
-			found.duplicated = append(found.duplicated, fmt.Sprintf("job %s (%s) is at %s again, after its restore "+
-				"(%s) had lost it: %s", j.ID, j.Kind, party, k.kind, now.summary()))
+			note(&found.duplicated, "job %s (%s) is at %s again, after its restore (%s) had lost it: %s", j.ID,
+				j.Kind, party, k.kind, now.summary())
 		case then != nil && now == nil:
-			found.lost = append(found.lost, fmt.Sprintf("job %s (%s) vanished at %s after its restore (%s)", j.ID,
-				j.Kind, party, k.kind))
+			note(&found.lost, "job %s (%s) vanished at %s after its restore (%s)", j.ID, j.Kind, party,
+				k.kind)
 		case then != nil && now.summary() != then.summary():
-			found.wrong = append(found.wrong, fmt.Sprintf("job %s (%s) changed at %s after its restore (%s): %s, "+
-				"then %s", j.ID, j.Kind, party, k.kind, then.summary(), now.summary()))
+			note(&found.wrong, "job %s (%s) changed at %s after its restore (%s): %s, then %s", j.ID, j.Kind,
+				party, k.kind, then.summary(), now.summary())
 		}
 	}
 }
@@ -286,8 +296,8 @@ func checkLateContainers(f *observations, found *findings) {
 			j := f.jobOf(name)
 			late := slices.ContainsFunc(times, func(at time.Time) bool { return at.After(k.finishEnded) })
 			if j != nil && late && j.began.Before(k.finishBegan) {
-				found.duplicated = append(found.duplicated, fmt.Sprintf("%s at %s was created after the restore (%s) "+
-					"that ended its job", name, k.party, k.kind))
+				note(&found.duplicated, "%s at %s was created after the restore (%s) that ended its job", name,
+					k.party, k.kind)
 			}
 		}
 	}
@@ -330,7 +340,8 @@ func (f *observations) restoreFigures() string {
 			}
 		}
 	}
-	return fmt.Sprintf("restores: %d of %d planned, %d with a start refused before, %d with an interrupted finish\n"+
-		"jobs that they touched: %d of %d; a restored party has forgotten %d, refused %d, and a party has %d as "+
-		"SUCCESS", done, f.restoresPlanned, refused, interrupted, touched, len(f.jobs), forgotten, refusals, kept)
+	return fmt.Sprintf("restores: %d of %d planned, %d with a start refused before, %d with an interrupted "+
+		"finish\njobs that they touched: %d of %d; a restored party has forgotten %d and refused %d, some party "+
+		"has %d as SUCCESS", done, f.restoresPlanned, refused, interrupted, touched, len(f.jobs), forgotten,
+		refusals, kept)
 }

@@ -88,7 +88,7 @@ func restoredObservations() *observations {
 	return f
 }
 
-// jobOf returns a job of the observations.
+// jobNamed returns a job of the observations.
 func jobNamed(f *observations, id string) *jobRun {
 	for _, j := range f.jobs {
 		if j.ID == id {
@@ -234,16 +234,19 @@ func TestCheckJudgesRestoredJobs(t *testing.T) {
 	}
 }
 
-// TestCheckAcceptsNotedLosses checks that an output may lack that its party has noted as lost with its storage.
+// TestCheckAcceptsNotedLosses checks that an output may lack that its party has noted as lost with its
+// storage.
 func TestCheckAcceptsNotedLosses(t *testing.T) {
 	f := restoredObservations()
 	f.restorations[0].kind = faultLoseStorage
 	delete(f.results[laterID], "s1 guest out")
-	f.rows["third"][laterID].note = "checked by hand\nlost from the storage in a restore: guest.0 s0.x, guest.0 s1.data0"
+	f.rows["third"][laterID].note = "checked by hand\n" +
+		"lost from the storage in a restore: guest.0 s0.x, guest.0 s1.data0"
 	require.Equal(t, &findings{}, check(f))
 }
 
-// TestCheckAcceptsSessionsOfForgottenJobs checks that a party that has forgotten a job may keep a session of it.
+// TestCheckAcceptsSessionsOfForgottenJobs checks that a party that has forgotten a job may keep a session of
+// it.
 func TestCheckAcceptsSessionsOfForgottenJobs(t *testing.T) {
 	f := restoredObservations()
 	f.sessions = []session{{party: "third", id: "session_" + forgotID + "9", folder: "third/spool/s1"}}

@@ -18,8 +18,8 @@ const (
 	marksPerRun = 200
 	// noticeLimit bounds the retries of the notice of a restore to a partner.
 	noticeLimit = 7 * 24 * time.Hour
-	// lateMessages is how long a partner's containers may send messages after it was told that their job has
-	// ended.
+	// lateMessages is how long a partner's containers may send messages after it was notified that their job
+	// has ended.
 	lateMessages = 2 * time.Minute
 	// changeSessions is the version of notices that release the jobs' sessions.
 	changeSessions = "release-sessions"
@@ -110,8 +110,9 @@ func releaseSessions(ctx workflow.Context, jobs []workflows.RestoredJob) {
 		if slices.ContainsFunc(jobs[:i], func(j workflows.RestoredJob) bool { return j.JobID == job.JobID }) {
 			continue // the party schedules the job and takes part in it
 		}
-		released = append(released, workflows.SendCommand(ctx, "release the session of "+job.JobID, noticeLimit,
-			participantAct.ReleaseSession, participant.ReleaseSessionInput{Session: bfia.SessionID(job.JobID)}))
+		in := participant.ReleaseSessionInput{Session: bfia.SessionID(job.JobID)}
+		released = append(released, workflows.SendCommand(ctx, "release the session of "+job.JobID,
+			noticeLimit, participantAct.ReleaseSession, in))
 	}
 	for _, f := range released {
 		_ = f.Get(ctx, nil)

@@ -87,7 +87,8 @@ func TestNotify(t *testing.T) {
 	}, activity.RegisterOptions{Name: "ReleaseSession"})
 	env.ExecuteWorkflow(Notify, workflows.RestoreNoticeInput{Jobs: []workflows.RestoredJob{
 		{JobID: "s", Nodes: []string{"A", "B"}, Failure: &bfia.Failure{Message: "restored"}},
-		{JobID: "p", Scheduler: "B"}, {JobID: "p", Nodes: []string{"A"}, Failure: &bfia.Failure{Message: "too"}}}})
+		{JobID: "p", Scheduler: "B"},
+		{JobID: "p", Nodes: []string{"A"}, Failure: &bfia.Failure{Message: "too"}}}})
 	require.NoError(t, env.GetWorkflowError())
 	require.Len(t, released, 2)
 	require.Equal(t, 2, early)
@@ -96,5 +97,6 @@ func TestNotify(t *testing.T) {
 		require.GreaterOrEqual(t, released[id][1].Sub(released[id][0]), lateMessages, id)
 	}
 	slices.Sort(sent)
-	require.Equal(t, []string{"stop all of p at B", "stop p at A: too", "stop s at A: restored", "stop s at B: restored"}, sent)
+	require.Equal(t, []string{"stop all of p at B", "stop p at A: too", "stop s at A: restored",
+		"stop s at B: restored"}, sent)
 }
