@@ -29,6 +29,8 @@ CACHE       ?= $${HUTONG_INTEROP_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/hutong
 # make chaos: the random seed of faults and jobs, and how long faults are injected.
 SEED        ?= 1
 FOR         ?= 10m
+# make chaos: RESTORE=1 also restores services of parties from backups.
+RESTORE     ?=
 # make upgrade: the older version.
 FROM        ?= $(shell git describe --tags --abbrev=0 2>/dev/null)
 # make fate: SHORT=1 runs less.
@@ -186,9 +188,9 @@ fate-interop: build ## run FATE's own algorithms together with a FATE-Flow 2.2.0
 	HUTONG_INTEROP=1 HUTONG_FATE_IMAGE=hutong/interop-fate:1 HUTONG_FATE_CLIENT="$(CACHE)/fate_client" $(GO) test $(SLIM) -count 1 \
 		-timeout 40m $(TEST_FLAGS) -v -run '^TestFATE(Components|PipelineWithFATEFlow)$$' ./test/interop
 
-chaos: build ## inject faults while jobs run, and check that nothing is lost (FOR=10m SEED=1, or SEED=random)
+chaos: build ## inject faults while jobs run, and check that nothing is lost (FOR=10m SEED=1, or SEED=random; RESTORE=1 also restores backups)
 	$(STATIC) $(GO) build -o bin/chaos ./test/chaos
-	bin/chaos --seed $(SEED) --for $(FOR)
+	bin/chaos --seed $(SEED) --for $(FOR) $(if $(filter-out 0,$(RESTORE)),--restore)
 
 upgrade: build ## the same faults, while processes change between this version and an older one, in every mix (FROM=tag or commit)
 	$(STATIC) $(GO) build -o bin/chaos ./test/chaos

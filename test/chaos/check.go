@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/uptrace/bun/driver/pgdriver"
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -39,9 +40,13 @@ type partRow struct {
 type rows struct {
 	job, scheduled string // states as participant and as scheduler; empty without a row
 	failure        string // why the job failed, as its scheduler recorded it
+	outcome        string // how the job ended, as its participant recorded it
+	jobFailure     string // why the job failed, as its participant recorded it
+	note           string // on the job
 	tasks          []taskRow
 	parts          []partRow
 	outputs        map[string]string // task ids of the outputs, by "task role"
+	keys           map[string]string // their names in the job, by "task role output"
 }
 
 // openDatabase opens a party's database for reading.
@@ -67,7 +72,7 @@ type jobRows map[string]*rows
 // of returns the rows of a job, which it adds if necessary.
 func (all jobRows) of(id string) *rows {
 	if all[id] == nil {
-		all[id] = &rows{outputs: map[string]string{}}
+		all[id] = &rows{outputs: map[string]string{}, keys: map[string]string{}}
 	}
 	return all[id]
 }
@@ -77,10 +82,17 @@ var tables = []struct {
 	query string
 	add   func(all jobRows, scan func(...any) error) error
 }{
-	{"SELECT job_id, state FROM t_job", func(all jobRows, scan func(...any) error) error {
-		var id, state string
-		err := scan(&id, &state)
-		all.of(id).job = state
+	{`SELECT job_id, state, outcome, COALESCE(failure, '') FROM t_job`,
+		func(all jobRows, scan func(...any) error) error {
+			var id, state, outcome, failure string
+			err := scan(&id, &state, &outcome, &failure)
+			all.of(id).job, all.of(id).outcome, all.of(id).jobFailure = state, outcome, failure
+			return err
+		}},
+	{"SELECT job_id, note FROM t_job_note", func(all jobRows, scan func(...any) error) error {
+		var id, note string
+		err := scan(&id, &note)
+		all.of(id).note = note
 		return err
 	}},
 	{`SELECT job_id, state, COALESCE(failure, '') FROM t_schedule_job`,
@@ -109,11 +121,12 @@ var tables = []struct {
 			all.of(id).parts = append(all.of(id).parts, p)
 			return err
 		}},
-	{"SELECT job_id, task_name, role, task_id FROM t_task_output",
+	{"SELECT job_id, task_name, role, task_id, key, port FROM t_task_output",
 		func(all jobRows, scan func(...any) error) error {
-			var id, task, role, taskID string
-			err := scan(&id, &task, &role, &taskID)
+			var id, task, role, taskID, key, port string
+			err := scan(&id, &task, &role, &taskID, &key, &port)
 			all.of(id).outputs[task+" "+role] = taskID
+			all.of(id).keys[task+" "+role+" "+port] = key
 			return err
 		}},
 }
@@ -144,25 +157,33 @@ func readRows(ctx context.Context, db *sql.DB) (map[string]*rows, error) {
 // observations holds everything that the checker examines.
 type observations struct {
 	jobs            []*jobRun
-	rows            map[string]map[string]*rows // by party, then job
-	created         map[string]map[string]int   // by party, then run
-	leftovers       []string                    // what exists and should have been removed
-	unreadable      []string                    // why the results of jobs could not be read
-	limitViolations []string                    // where jobs held more slots than allowed
-	trustViolations []string                    // signed requests that counted twice, broken audit trails
-	wrongVersions   []string                    // processes that do not run the version under test at the end
-	results         map[string]map[string]string
+	nodes           map[string]string                 // node ids, by party
+	rows            map[string]map[string]*rows       // by party, then job
+	created         map[string]map[string][]time.Time // by party, then run: when it was created
+	leftovers       []string                          // what exists and should have been removed
+	sessions        []session                         // that transports keep
+	limitViolations []string                          // where jobs held more slots than allowed
+	trustViolations []string                          // signed requests that counted twice, broken trails
+	wrongVersions   []string                          // processes that run another version at the end
+	results         map[string]map[string]string      // by job: content by "task role output"
+	unreadable      map[string]map[string]string      // by job: why one of these, or a party's, lack
 	expected        map[JobKind]map[string]string
+	restoresPlanned int
+	restorations    []*restoration
 }
 
 // check compares the observations of a run with what must hold, and returns the violations.
 func check(f *observations) *findings {
-	found := &findings{orphaned: f.leftovers,
-		wrong: slices.Concat(f.unreadable, f.limitViolations, f.trustViolations, f.wrongVersions)}
+	found := &findings{orphaned: slices.Concat(f.leftovers, f.orphanedSessions()),
+		wrong: slices.Concat(f.limitViolations, f.trustViolations, f.wrongVersions)}
 	known := map[string]bool{}
 	for _, j := range f.jobs {
 		known[j.ID] = true
-		checkJob(f, j, found)
+		if t := f.touched(j); len(t) > 0 {
+			checkTouched(f, j, t, found)
+		} else {
+			checkJob(f, j, found)
+		}
 	}
 	for party, jobs := range f.rows {
 		for id := range jobs {
@@ -173,19 +194,29 @@ func check(f *observations) *findings {
 		}
 	}
 	for party, containers := range f.created {
-		for name, n := range containers {
-			if n > 1 {
+		for name, times := range containers {
+			if len(times) > 1 {
 				found.duplicated = append(found.duplicated,
-					fmt.Sprintf("%s at %s was created %d times", name, party, n))
+					fmt.Sprintf("%s at %s was created %d times", name, party, len(times)))
 			}
-			if !slices.ContainsFunc(f.jobs,
-				func(j *jobRun) bool { return strings.HasPrefix(name, "hutong-"+j.ID+"-") }) {
+			if f.jobOf(name) == nil {
 				found.orphaned = append(found.orphaned,
 					fmt.Sprintf("%s at %s belongs to no job", name, party))
 			}
 		}
 	}
+	checkRestorations(f, found)
 	return found
+}
+
+// jobOf returns the job of a container, or nil.
+func (f *observations) jobOf(container string) *jobRun {
+	i := slices.IndexFunc(f.jobs,
+		func(j *jobRun) bool { return strings.HasPrefix(container, "hutong-"+j.ID+"-") })
+	if i < 0 {
+		return nil
+	}
+	return f.jobs[i]
 }
 
 // checkJob checks one job at its scheduler and its participants.
@@ -198,11 +229,7 @@ func checkJob(f *observations, j *jobRun, found *findings) {
 				j.ID, j.Kind, guest, scheduler, j.err))
 		return
 	}
-
-	wrong := func(format string, args ...any) {
-		found.wrong = append(found.wrong,
-			fmt.Sprintf("job %s (%s): ", j.ID, j.Kind)+fmt.Sprintf(format, args...))
-	}
+	wrong := found.wrongAbout(j)
 
 	for _, name := range j.Roles {
 		r := f.rows[name][j.ID]
@@ -214,8 +241,18 @@ func checkJob(f *observations, j *jobRun, found *findings) {
 			checkTask(f, j, name, r, t, scheduler, found, wrong)
 		}
 	}
+	checkEnd(f, j, scheduler, wrong)
+}
 
-	failed, success := 0, 0
+// wrongAbout returns a function that adds what is wrong about a job.
+func (f *findings) wrongAbout(j *jobRun) func(format string, args ...any) {
+	return func(format string, args ...any) {
+		f.wrong = append(f.wrong, fmt.Sprintf("job %s (%s): ", j.ID, j.Kind)+fmt.Sprintf(format, args...))
+	}
+}
+
+// countParts returns how many parts of a job succeeded and failed at its scheduler. None may run.
+func countParts(scheduler *rows, wrong func(string, ...any)) (success, failed int) {
 	for _, p := range scheduler.parts {
 		switch p.state {
 		case "SUCCESS":
@@ -226,11 +263,12 @@ func checkJob(f *observations, j *jobRun, found *findings) {
 			wrong("task %s %s is RUNNING at its scheduler", p.task, p.role)
 		}
 	}
-	checkEnd(f, j, scheduler, success, failed, wrong)
+	return success, failed
 }
 
-// checkEnd checks that a job ended as its kind must, with the numbers of its parts that succeeded and failed.
-func checkEnd(f *observations, j *jobRun, scheduler *rows, success, failed int, wrong func(string, ...any)) {
+// checkEnd checks that a job ended as its kind must.
+func checkEnd(f *observations, j *jobRun, scheduler *rows, wrong func(string, ...any)) {
+	success, failed := countParts(scheduler, wrong)
 	switch j.Kind {
 	case jobFails:
 		reported := slices.ContainsFunc(scheduler.parts, func(p partRow) bool {
@@ -252,13 +290,26 @@ func checkEnd(f *observations, j *jobRun, scheduler *rows, success, failed int, 
 		if success != len(scheduler.parts) {
 			wrong("did not succeed: %+v", scheduler.parts)
 		}
-		for key, content := range f.expected[j.Kind] {
-			if got, ok := f.results[j.ID][key]; !ok {
-				wrong("output %s is missing", key)
-			} else if got != content {
-				wrong("output %s differs from the run without faults (%d bytes, now %d)",
-					key, len(content), len(got))
-			}
+		for _, name := range j.Roles {
+			checkOutputs(f, j, name, nil, wrong)
+		}
+	}
+}
+
+// checkOutputs compares a job's outputs at a party with those of the run without faults. An output may lack
+// only if the party has noted on the job that a restore of its storage lost it, or if mayLack is set.
+func checkOutputs(f *observations, j *jobRun, party string, mayLack func() bool, wrong func(string, ...any)) {
+	for key, content := range f.expected[j.Kind] {
+		if role := strings.Fields(key)[1]; j.Roles[role] != party {
+			continue
+		}
+		got, there := f.results[j.ID][key]
+		switch {
+		case there && got != content:
+			wrong("output %s differs from the run without faults (%d bytes, now %d)", key, len(content), len(got))
+		case there, f.noted(j, party, key), mayLack != nil && mayLack():
+		default:
+			wrong("output %s is missing: %s %s", key, f.unreadable[j.ID][key], f.unreadable[j.ID][party])
 		}
 	}
 }
@@ -290,17 +341,24 @@ func checkTask(f *observations, j *jobRun, party string, r *rows, t taskRow, sch
 	if t.state != scheduled.state && !stopped {
 		wrong("%s is %s at %s, and %s at its scheduler", part, t.state, party, scheduled.state)
 	}
-	if t.state == "RUNNING" {
-		wrong("%s is RUNNING at %s", part, party)
-	}
 	if t.state == "SUCCESS" && t.taskID != scheduled.taskID {
 		wrong("%s succeeded at %s in another attempt than at its scheduler", part, party)
+	}
+	checkOwnTask(f, j, party, r, t, v, wrong)
+}
+
+// checkOwnTask compares a participant's row of a part with its outputs and its containers.
+func checkOwnTask(f *observations, j *jobRun, party string, r *rows, t taskRow, v *findings,
+	wrong func(string, ...any)) {
+	part := fmt.Sprintf("task %s %s.%d", t.name, t.role, t.index)
+	if t.state == "RUNNING" {
+		wrong("%s is RUNNING at %s", part, party)
 	}
 	if id, there := r.outputs[t.name+" "+t.role]; there && id != t.taskID {
 		v.duplicated = append(v.duplicated,
 			fmt.Sprintf("job %s: %s at %s has outputs of a superseded attempt", j.ID, part, party))
 	}
-	if t.state == "SUCCESS" && f.created[party][t.containerName] == 0 {
+	if t.state == "SUCCESS" && len(f.created[party][t.containerName]) == 0 {
 		v.lost = append(
 			v.lost,
 			fmt.Sprintf("job %s: %s at %s is SUCCESS, but its container %s was never created", j.ID, part,

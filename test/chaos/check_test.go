@@ -13,27 +13,34 @@ const (
 	stopsID = "chaos0000000000000003"
 )
 
+// minute returns a time in the runs of these tests.
+func minute(n int) time.Time { return time.Date(2026, 12, 1, 8, n, 0, 0, time.UTC) }
+
 // validObservations returns the observations of a correct run: a job that succeeds in its second attempt, one
 // that fails, and one that is stopped.
 func validObservations() *observations {
 	roles := map[string]string{"guest": "guest", "host": "third"}
 	f := &observations{
-		rows: map[string]map[string]*rows{"guest": {},
-			"third": {}}, created: map[string]map[string]int{"guest": {}, "third": {}},
+		nodes:      map[string]string{"guest": "G1", "third": "T1"},
+		rows:       map[string]map[string]*rows{"guest": {}, "third": {}},
+		created:    map[string]map[string][]time.Time{"guest": {}, "third": {}},
+		unreadable: map[string]map[string]string{},
 		results: map[string]map[string]string{
 			boostID: {"s1 guest out": "rows"},
 		}, expected: map[JobKind]map[string]string{jobBoost: {"s1 guest out": "rows"}},
 	}
 	job := func(id string, kind JobKind, state, failure string, attempts int) {
 		f.jobs = append(f.jobs,
-			&jobRun{JobPlan: JobPlan{Kind: kind, ID: id, Roles: roles}, ended: time.Now()})
-		scheduler := &rows{job: "FINISHED", scheduled: "FINISHED", failure: failure,
-			outputs: map[string]string{}}
+			&jobRun{JobPlan: JobPlan{Kind: kind, ID: id, Roles: roles}, began: minute(1), ended: minute(2)})
+		outcome := map[bool]string{true: "SUCCESS", false: "FAILED"}[failure == ""]
+		scheduler := &rows{job: "FINISHED", scheduled: "FINISHED", failure: failure, outcome: outcome,
+			jobFailure: failure, outputs: map[string]string{}}
 		for role, name := range roles {
 			run := "hutong-" + id + "-s1-" + role + ".0-" + string(rune('0'+attempts))
 			r := scheduler
 			if name != "guest" {
-				r = &rows{job: "FINISHED", outputs: map[string]string{}}
+				r = &rows{job: "FINISHED", outcome: outcome, jobFailure: failure,
+					outputs: map[string]string{}}
 			}
 			r.tasks = []taskRow{
 				{name: "s1", role: role, state: state, taskID: "t", containerName: run,
@@ -42,7 +49,8 @@ func validObservations() *observations {
 			r.outputs["s1 "+role] = "t"
 			f.rows[name][id] = r
 			for attempt := range attempts {
-				f.created[name]["hutong-"+id+"-s1-"+role+".0-"+string(rune('1'+attempt))] = 1
+				earlier := "hutong-" + id + "-s1-" + role + ".0-" + string(rune('1'+attempt))
+				f.created[name][earlier] = []time.Time{minute(1)}
 			}
 			scheduler.parts = append(
 				scheduler.parts,
@@ -73,7 +81,9 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 			[4]int{0, 0, 1, 0},
 		},
 		"a container created twice": {
-			func(f *observations) { f.created["third"]["hutong-"+boostID+"-s1-host.0-2"] = 2 },
+			func(f *observations) {
+				f.created["third"]["hutong-"+boostID+"-s1-host.0-2"] = []time.Time{minute(1), minute(2)}
+			},
 			[4]int{0, 1, 0, 0},
 		},
 		"outputs of another attempt": {
@@ -96,11 +106,17 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 			delete(f.created["third"], "hutong-"+boostID+"-s1-host.0-2")
 		}, [4]int{1, 0, 0, 0}},
 		"a container of no job": {
-			func(f *observations) { f.created["third"]["hutong-other-s1-host.0-1"] = 1 },
+			func(f *observations) {
+				f.created["third"]["hutong-other-s1-host.0-1"] = []time.Time{minute(1)}
+			},
 			[4]int{0, 0, 1, 0},
 		},
 		"a leftover": {
 			func(f *observations) { f.leftovers = []string{"container x"} },
+			[4]int{0, 0, 1, 0},
+		},
+		"a session": {
+			func(f *observations) { f.sessions = []session{{party: "guest", id: "session_" + boostID}} },
 			[4]int{0, 0, 1, 0},
 		},
 		"a job without a client": {
@@ -141,7 +157,10 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 			[4]int{0, 0, 0, 1},
 		},
 		"results that can't be read": {
-			func(f *observations) { f.unreadable = []string{"unknown job"} },
+			func(f *observations) {
+				f.results[boostID] = nil
+				f.unreadable[boostID] = map[string]string{"guest": "unknown job"}
+			},
 			[4]int{0, 0, 0, 1},
 		},
 		"a missing output": {

@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -34,11 +35,18 @@ type deployment struct {
 	processes map[string]*process
 	links     map[string]*link
 	parties   map[string]*party
-	temporal  string // address of the Temporal server
 	postgres  string // folder of its socket
-	authority *certs.Authority
-	caFile    string
-	started   []*process
+	root      string // folder of the repository
+	// pg returns a command of PostgreSQL's programs.
+	pg func(program string, args ...string) *exec.Cmd
+
+	// restores is set if services of parties are restored. Then each party has its own Temporal server.
+	restores     bool
+	restoring    sync.Mutex // the next field
+	restorations []*restoration
+	authority    *certs.Authority
+	caFile       string
+	started      []*process
 }
 
 // party is one institution's deployment.
@@ -57,10 +65,16 @@ type party struct {
 
 	dir          string
 	database     string
+	temporal     string // address of its Temporal server
+	temporalName string // name of that server's process
 	dockerSocket string // socket of its Docker Engine; empty for a party that runs processes
 	dockerd      *dockerd.Daemon
 	docker       *client.Client
 	creations    *creationCounter
+
+	// services is locked while services of the party are restored, and for reading while something that is no
+	// process of the party uses them.
+	services sync.RWMutex
 }
 
 // bridge returns the default network interface of the party's Docker Engine. No container uses it: all are on
@@ -72,8 +86,9 @@ func (p *party) url() string { return "https://" + p.listen }
 const providerImage = "hutong/provider:1.0.0"
 
 // startDeployment starts all processes, and waits until they serve.
-func startDeployment(ctx context.Context, dir, bin, older string) (*deployment, error) {
-	d := &deployment{dir: dir, bin: bin, versions: newVersions(filepath.Join(bin, "hutong"), older),
+func startDeployment(ctx context.Context, dir, bin, root, older string, restores bool) (*deployment, error) {
+	d := &deployment{dir: dir, bin: bin, root: root, restores: restores,
+		versions:  newVersions(filepath.Join(bin, "hutong"), older),
 		processes: map[string]*process{}, links: map[string]*link{}, parties: map[string]*party{}}
 	for _, d := range []string{dir, filepath.Join(dir, "logs")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -88,14 +103,23 @@ func startDeployment(ctx context.Context, dir, bin, older string) (*deployment, 
 	if err := d.startPostgres(ctx); err != nil {
 		return d, err
 	}
-	if err := d.startTemporal(ctx); err != nil {
-		return d, err
+	var shared string // the address of the Temporal server that all parties share
+	if !restores {
+		if shared, err = d.startTemporal(ctx, temporalName); err != nil {
+			return d, err
+		}
 	}
 	for i, name := range parties {
 		// The node id names the party's Docker network, whose interface is one of the machine.
 		p := &party{name: name, node: fmt.Sprintf("JG01%010d%04d", os.Getpid(), i+1),
-			dir: filepath.Join(dir, name), creations: newCreationCounter()}
-		var err error
+			dir: filepath.Join(dir, name), creations: newCreationCounter(), temporal: shared,
+			temporalName: temporalName}
+		if restores {
+			p.temporalName = name + " " + temporalName
+			if p.temporal, err = d.startTemporal(ctx, p.temporalName); err != nil {
+				return d, err
+			}
+		}
 		for _, address := range []*string{&p.listen, &p.transport, &p.containers, &p.partners,
 			&p.partnerTransport, &p.plain, &p.plainTransport} {
 			if *address, err = ports.Address(); err != nil {
@@ -180,6 +204,7 @@ func (d *deployment) startPostgres(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.pg = as
 
 	data := filepath.Join(d.postgres, "data")
 	initdb := as("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
@@ -235,24 +260,28 @@ func postgresCommand(bin, dir string) (func(program string, args ...string) *exe
 	}, nil
 }
 
-func (d *deployment) startTemporal(ctx context.Context) error {
+// startTemporal starts a Temporal server, with a folder of the name of its process, and returns its address.
+func (d *deployment) startTemporal(ctx context.Context, name string) (string, error) {
 	address, err := ports.Address()
 	if err != nil {
-		return err
+		return "", err
 	}
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return err
+		return "", err
 	}
-	d.temporal = address
-	p := d.launch("temporal", false, func() *exec.Cmd {
-		return exec.Command(filepath.Join(d.bin, "hutong"), "temporal", "--data-dir",
-			filepath.Join(d.dir, "temporal"), "--port", port,
+	p := d.launch(name, false, func() *exec.Cmd {
+		return exec.Command(filepath.Join(d.bin, "hutong"), "temporal", "--data-dir", d.temporalDir(name),
+			"--port", port,
 			// As after weeks of waiting, jobs that are queued continue with a new history.
 			"--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=60")
 	}, nil)
-	return awaitReady(ctx, "the Temporal server", p, func() bool { return canConnect("tcp", address) })
+	isUp := func() bool { return canConnect("tcp", address) }
+	return address, awaitReady(ctx, "the Temporal server", p, isUp)
 }
+
+// temporalDir returns the folder of a Temporal server, by the name of its process.
+func (d *deployment) temporalDir(name string) string { return filepath.Join(d.dir, name) }
 
 // startDocker starts a Docker Engine for one party, so that killing it affects no other party.
 func (d *deployment) startDocker(ctx context.Context, p *party, live bool) error {
@@ -321,11 +350,11 @@ func (d *deployment) configure(p *party) (file string, err error) {
 			"tls": map[string]any{"cert_file": p.certificate(), "key_file": p.certificate(),
 				"ca_file": d.caFile}},
 		"transport": transport,
-		"temporal": map[string]any{"address": d.temporal,
+		"temporal": map[string]any{"address": p.temporal,
 			"encryption": map[string]any{"keys_dir": p.keysDir()}},
 		"database": map[string]any{"url": p.database},
 		"routes":   routes, "runner": runner,
-		"remote": map[string]any{"timeout": "5s"},
+		"remote": d.remote(),
 		"jobs":   limitsOf[p.name].settings(),
 	})
 	if err != nil {
@@ -333,6 +362,15 @@ func (d *deployment) configure(p *party) (file string, err error) {
 	}
 	file = filepath.Join(p.dir, "party.yaml")
 	return file, os.WriteFile(file, text, 0o600)
+}
+
+// remote returns the section remote of a party's configuration. A party whose whole set was restored
+// remembers nothing of some jobs, so their schedulers only give it up.
+func (d *deployment) remote() map[string]any {
+	if d.restores {
+		return map[string]any{"timeout": "5s", "give_up_after": "2m"}
+	}
+	return map[string]any{"timeout": "5s"}
 }
 
 // startParty migrates a party's database, starts its processes and waits until they serve.

@@ -9,5 +9,8 @@
 // All security is on: security.mode strict, tokens, grants, and encryption of what Temporal stores. Each link
 // proves its parties in another way (see proofs). Certificates and keys change meanwhile.
 //
+// With --restore, services of parties are also put back to an earlier state from backups, and the documented
+// procedure is followed. restored.go says what must hold for the jobs that this touches.
+//
 // A seed determines all faults and jobs. The same seed gives the same faults and jobs at the same times.
 package main

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/test/testenv/apiclient"
 )
 
 // The providers of the jobs: the reference algorithms, and their component Sleep for tests.
@@ -23,8 +25,8 @@ const (
 )
 
 // registerAndUpload registers the providers and uploads the datasets at every party.
-func (d *deployment) registerAndUpload(ctx context.Context, root string) error {
-	reference, err := os.ReadFile(filepath.Join(root, "providers", "reference", "provider.json"))
+func (d *deployment) registerAndUpload(ctx context.Context) error {
+	reference, err := os.ReadFile(filepath.Join(d.root, "providers", "reference", "provider.json"))
 	if err != nil {
 		return err
 	}
@@ -39,16 +41,24 @@ func (d *deployment) registerAndUpload(ctx context.Context, root string) error {
 				return fmt.Errorf("failed to register a provider at %s: %w", p.name, err)
 			}
 		}
-		for file, args := range map[string][]string{"guest.csv": {"--name", "breast_guest", "--label", "y"},
-			"host.csv": {"--name", "breast_host"}} {
-			args = append([]string{"data", "upload", "--namespace", "demo", "--id", "id",
-				"--partitions", "4", "--file", filepath.Join(root, "testdata", "breast", file)}, args...)
-			if err := d.command(ctx, p, args...); err != nil {
-				return fmt.Errorf("failed to upload %s: %w", file, err)
-			}
+		if err := d.upload(ctx, p); err != nil {
+			return err
 		}
 		if err := d.grant(ctx, p); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// upload uploads the datasets of the jobs at a party.
+func (d *deployment) upload(ctx context.Context, p *party) error {
+	for file, args := range map[string][]string{"guest.csv": {"--name", "breast_guest", "--label", "y"},
+		"host.csv": {"--name", "breast_host"}} {
+		args = append([]string{"data", "upload", "--namespace", "demo", "--id", "id",
+			"--partitions", "4", "--file", filepath.Join(d.root, "testdata", "breast", file)}, args...)
+		if err := d.command(ctx, p, args...); err != nil {
+			return fmt.Errorf("failed to upload %s: %w", file, err)
 		}
 	}
 	return nil
@@ -96,8 +106,8 @@ func call(ctx context.Context, p *party, method, path string, body []byte, data 
 }
 
 // jobDocument returns a job's DAG and configuration.
-func (d *deployment) jobDocument(root string, j JobPlan) ([]byte, error) {
-	text, err := os.ReadFile(filepath.Join(root, "deploy", "demo", "job.json"))
+func (d *deployment) jobDocument(j JobPlan) ([]byte, error) {
+	text, err := os.ReadFile(filepath.Join(d.root, "deploy", "demo", "job.json"))
 	if err != nil {
 		return nil, err
 	}
@@ -179,93 +189,126 @@ func sleepTasksOf(kind JobKind) *sleepTasks {
 // jobRun is a planned job as its client sees it.
 type jobRun struct {
 	JobPlan
+	began     time.Time // when it was first submitted
 	submitted time.Time // when it was accepted
 	tries     int
 	ended     time.Time
 	err       error
+	// unknown is set if its scheduler, which was restored meanwhile, does not know the job any more, and
+	// refusal if its submission was refused because of a restore. The client leaves the job then.
+	unknown bool
+	refusal string
 }
+
+// restoreRefusal is in the message with which a party refuses a job from before its restore.
+const restoreRefusal = "was restored from a backup, so the job may have run"
 
 // runJob submits a job until it is accepted, stops it if its plan says so, and waits for its end at the party
 // that submitted it. After an error or without an answer it tries again, which must never create two jobs.
-func (d *deployment) runJob(ctx context.Context, root string, r *jobRun) {
+func (d *deployment) runJob(ctx context.Context, r *jobRun) {
 	guest := d.parties[r.Roles["guest"]]
-	body, err := d.jobDocument(root, r.JobPlan)
+	r.began = time.Now()
+	if d.restores { // parties that were restored judge a job by the time in its id
+		r.ID = bfia.NewJobID(r.began, 0)
+	}
+	body, err := d.jobDocument(r.JobPlan)
 	if err != nil {
 		r.err = err
 		return
 	}
-	retry := func(do func() (bool, error)) {
+	// retry repeats a request until it succeeds. It reports false if the client leaves the job.
+	retry := func(do func() (bool, error)) bool {
 		for {
 			done, err := do()
-			if done || ctx.Err() != nil {
-				return
+			if done {
+				return true
+			}
+			if ctx.Err() != nil {
+				return false
 			}
 			r.err = err
-			select {
-			case <-time.After(500 * time.Millisecond):
-			case <-ctx.Done():
+			if d.leaves(r, err) {
+				return false
 			}
+			waitUntil(ctx, time.Now().Add(500*time.Millisecond))
 		}
 	}
-	retry(func() (bool, error) {
+	if !retry(func() (bool, error) {
 		r.tries++
 		err := call(ctx, guest, http.MethodPost, bfia.PathPlatformCreateAll, body, nil)
 		return err == nil, err
-	})
+	}) {
+		return
+	}
 	r.submitted = time.Now()
 	if r.Kind == jobStops {
-		select {
-		case <-time.After(r.StopAt):
-		case <-ctx.Done():
-		}
-		retry(func() (bool, error) {
+		waitUntil(ctx, r.submitted.Add(r.StopAt))
+		if !retry(func() (bool, error) {
 			body := []byte(`{"job_id":"` + r.ID + `"}`)
 			err := call(ctx, guest, http.MethodPost, bfia.PathPlatformStopAll, body, nil)
 			return err == nil, err
-		})
+		}) {
+			return
+		}
 	}
-	retry(func() (bool, error) {
+	if retry(func() (bool, error) {
 		var status bfia.JobStatus
 		err := call(ctx, guest, http.MethodGet, bfia.PathPlatformStatusAll+"?job_id="+r.ID, nil, &status)
 		return err == nil && status.State.Terminal(), err
-	})
-	if ctx.Err() == nil {
+	}) {
 		r.ended, r.err = time.Now(), nil
 	}
 }
 
-// results returns a job's outputs at its parties, by task, role and output. Their content is normalized, so
-// that equal results are equal.
-func (d *deployment) results(ctx context.Context, r *jobRun) (map[string]string, error) {
-	found := map[string]string{}
+// leaves reports whether a client leaves a job after an answer, because of a restore, and records why.
+func (d *deployment) leaves(r *jobRun, err error) bool {
+	var answer *apiclient.Error
+	if !errors.As(err, &answer) {
+		return false
+	}
+	switch {
+	case strings.Contains(answer.Text, restoreRefusal):
+		r.refusal = answer.Text
+	case answer.Code == bfia.CodeNotFound && d.restoredSince(r.Roles["guest"], r.began):
+		r.unknown = true
+	}
+	return r.unknown || r.refusal != ""
+}
+
+// results returns a job's outputs at its parties, by task, role and output, and why those can't be read that
+// are missing, by the same or by the party. Their content is normalized, so that equal results are equal.
+func (d *deployment) results(ctx context.Context, r *jobRun) (found, unreadable map[string]string) {
+	found, unreadable = map[string]string{}, map[string]string{}
 	for _, name := range slices.Sorted(maps.Values(r.Roles)) {
 		p := d.parties[name]
 		var list struct{ Outputs []bfia.Output }
 		err := call(ctx, p, http.MethodGet, bfia.PathJobOutputs+"?job_id="+r.ID, nil, &list)
 		if err != nil {
-			return nil, err
+			unreadable[name] = err.Error()
+			continue
 		}
 
 		for _, o := range list.Outputs {
 			role, _, _ := strings.Cut(o.Role, ".")
 			key := o.TaskName + " " + role + " " + o.Output
-			found[key] = ""
 			// Each job generates its own keys, so models differ. Rows and metrics don't.
 			if o.TaskName == "intersect_rsa_1" && o.Output == "train_data" ||
 				strings.HasSuffix(o.Output, "-auc") ||
 				strings.HasSuffix(o.Output, "-ks") {
 				text, err := download(ctx, p, o)
 				if err != nil {
-					return nil, fmt.Errorf("failed to download output %s of job %s at %s: %w", key, r.ID,
-						name, err)
+					unreadable[key] = err.Error()
+					continue
 				}
 				lines := strings.Split(strings.TrimSpace(text), "\n")
 				slices.Sort(lines)
 				found[key] = strings.Join(lines, "\n")
+			} else {
+				found[key] = ""
 			}
 		}
 	}
-	return found, nil
+	return found, unreadable
 }
 
 func download(ctx context.Context, p *party, o bfia.Output) (string, error) {

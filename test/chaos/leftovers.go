@@ -3,9 +3,14 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/api/types/container"
@@ -41,7 +46,7 @@ func (d *deployment) leftovers(ctx context.Context) ([]string, error) {
 		for _, line := range processesIn(filepath.Join(p.dir, "runs")) {
 			left = append(left, fmt.Sprintf("process %s at %s", line, p.name))
 		}
-		for _, pattern := range []string{"runs/hutong-*", "spool*/s[0-9]*", "spool*/tmp/*", "tmp/*"} {
+		for _, pattern := range []string{"runs/hutong-*", "spool*/tmp/*", "tmp/*"} {
 			found, err := filepath.Glob(filepath.Join(p.dir, pattern))
 			if err != nil {
 				return nil, err
@@ -51,8 +56,85 @@ func (d *deployment) leftovers(ctx context.Context) ([]string, error) {
 			}
 		}
 	}
-	open, err := openWorkflows(ctx, filepath.Join(d.dir, "temporal", "temporal.db"))
-	return append(left, open...), err
+	servers := map[string]bool{}
+	for _, p := range d.parties {
+		servers[p.temporalName] = true
+	}
+	for _, server := range slices.Sorted(maps.Keys(servers)) {
+		open, err := openWorkflows(ctx, filepath.Join(d.temporalDir(server), "temporal.db"))
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range open {
+			left = append(left, fmt.Sprintf("workflow %s is still running at the server %s", id, server))
+		}
+	}
+	return left, nil
+}
+
+// session is one that a party's transport keeps.
+type session struct{ party, id, folder string }
+
+// sessions lists the sessions that the parties' transports have in their spools.
+func (d *deployment) sessions() (found []session, err error) {
+	for name, p := range d.parties {
+		folders, err := filepath.Glob(filepath.Join(p.dir, "spool*", "s[0-9]*"))
+		if err != nil {
+			return nil, err
+		}
+		for _, folder := range folders {
+			id, err := sessionIn(folder)
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, session{party: name, id: id,
+				folder: strings.TrimPrefix(folder, d.dir+string(os.PathSeparator))})
+		}
+	}
+	return found, nil
+}
+
+var sessionID = regexp.MustCompile(`session_[0-9A-Za-z]+`)
+
+// sessionIn returns the beginning of the id of the session that a folder of a spool belongs to, or "" if
+// nothing in it names one. It may have vanished.
+func sessionIn(folder string) (string, error) {
+	files, err := filepath.Glob(filepath.Join(folder, "*.log"))
+	if err != nil {
+		return "", err
+	}
+	for _, file := range files {
+		f, err := os.Open(file)
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		start := make([]byte, 512)
+		n, err := io.ReadFull(f, start)
+		_ = f.Close()
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+			return "", err
+		}
+		if id := sessionID.Find(start[:n]); id != nil {
+			return string(id), nil
+		}
+	}
+	return "", nil
+}
+
+// orphanedSessions returns a message for each session that nobody will release. A party that has forgotten a
+// job in a restore can't release a session of it that a partner has begun since; that one expires.
+func (f *observations) orphanedSessions() (orphans []string) {
+	for _, s := range f.sessions {
+		i := slices.IndexFunc(f.jobs,
+			func(j *jobRun) bool { return strings.HasPrefix(s.id, "session_"+j.ID) })
+		if i < 0 || !f.touched(f.jobs[i])[s.party].forgotten {
+			orphans = append(orphans, fmt.Sprintf("session %s of %s in %s", s.id, s.party, s.folder))
+		}
+	}
+	return orphans
 }
 
 // processesIn lists the processes whose working directory is below dir.
@@ -66,8 +148,8 @@ func processesIn(dir string) (found []string) {
 	return found
 }
 
-// openWorkflows returns a message for each workflow, except housekeeping and the restore mark, that still
-// runs according to the Temporal server's own database.
+// openWorkflows returns the id of each workflow, except housekeeping and the restore mark, that still runs
+// according to the Temporal server's own database.
 func openWorkflows(ctx context.Context, file string) ([]string, error) {
 	db, err := sql.Open("sqlite", "file:"+file+"?mode=ro&_pragma=busy_timeout(10000)")
 	if err != nil {
@@ -90,7 +172,7 @@ func openWorkflows(ctx context.Context, file string) ([]string, error) {
 		if err := found.Scan(&id); err != nil {
 			return nil, err
 		}
-		open = append(open, "workflow "+id+" is still running")
+		open = append(open, id)
 	}
 	return open, found.Err()
 }

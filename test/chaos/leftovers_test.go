@@ -49,7 +49,26 @@ func TestOpenWorkflowsFindsRunning(t *testing.T) {
 	require.NoError(t, err)
 	open, err = openWorkflows(t.Context(), file)
 	require.NoError(t, err)
-	require.Equal(t, []string{"workflow participant-job/2 is still running"}, open)
+	require.Equal(t, []string{"participant-job/2"}, open)
 	_, err = openWorkflows(t.Context(), file+".none")
 	require.Error(t, err, "a missing database must be an error, not an empty list")
+}
+
+// TestSessionsAreNamed checks that a folder of a spool is found with the session that it belongs to.
+func TestSessionsAreNamed(t *testing.T) {
+	dir := t.TempDir()
+	d := &deployment{dir: dir, parties: map[string]*party{"guest": {dir: filepath.Join(dir, "guest")}}}
+	const id = "session_202612010529250804010"
+	for folder, text := range map[string]string{"s3": "\x00\x1d" + id + "\x09topic", "s4": "",
+		"tmp": "session_9"} {
+		path := filepath.Join(dir, "guest", "spool", folder)
+		require.NoError(t, os.MkdirAll(path, 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(path, "5.log"), []byte(text), 0o600))
+	}
+	found, err := d.sessions()
+	require.NoError(t, err)
+	require.Equal(t, []session{{party: "guest", id: id, folder: "guest/spool/s3"},
+		{party: "guest", folder: "guest/spool/s4"}}, found)
+	f := &observations{sessions: found}
+	require.Len(t, f.orphanedSessions(), 2, "no restore has forgotten their jobs")
 }

@@ -121,26 +121,34 @@ type limitMonitor struct {
 }
 
 // monitorLimits samples all parties until ctx ends.
-func (d *deployment) monitorLimits(ctx context.Context) (*limitMonitor, error) {
+func (d *deployment) monitorLimits(ctx context.Context) *limitMonitor {
 	r := &limitMonitor{samples: map[string]int{}, maxJobs: map[string]int{}}
 	for name, p := range d.parties {
-		db, err := p.openDatabase()
-		if err != nil {
-			return nil, err
-		}
 		go func() {
-			defer func() { _ = db.Close() }()
 			for waitUntil(ctx, time.Now().Add(500*time.Millisecond)) {
-				look, cancel := context.WithTimeout(ctx, 5*time.Second)
-				held, err := readReservations(look, db)
-				cancel()
+				held, err := p.sampleReservations(ctx)
 				if err == nil { // a fault may prevent it
 					r.record(name, limitsOf[name].violation(p.node, held), len(held))
 				}
 			}
 		}()
 	}
-	return r, nil
+	return r
+}
+
+// sampleReservations reads all reservations of a party. It opens the database each time, because a restore
+// may have replaced it.
+func (p *party) sampleReservations(ctx context.Context) ([]reservation, error) {
+	p.services.RLock()
+	defer p.services.RUnlock()
+	db, err := p.openDatabase()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = db.Close() }()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return readReservations(ctx, db)
 }
 
 func (r *limitMonitor) record(party, passed string, jobs int) {

@@ -30,6 +30,7 @@ func main() {
 		"folder for the run's data, kept when the run fails (default a new temporary folder)")
 	olderFlag := flag.String("older", "", "program hutong of another version, with which all processes begin and to "+
 		"which they change at times")
+	restores := flag.Bool("restore", false, "also put services of parties back to an earlier state, and finish that")
 	show := flag.Bool("plan", false, "print the planned faults and jobs, and exit")
 	flag.Parse()
 	seed, err := strconv.ParseUint(*seedText, 10, 64)
@@ -47,11 +48,18 @@ func main() {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		os.Exit(2)
 	}
+	if older != "" && *restores {
+		fmt.Fprintln(os.Stderr, "chaos: --older and --restore can't be used together")
+		os.Exit(2)
+	}
 	plan := NewPlan(seed, *length)
 	if older != "" {
 		plan.AddVersionChanges()
 	} else {
 		plan.AddSecondTransport()
+	}
+	if *restores {
+		plan.AddRestores()
 	}
 	if *show {
 		for _, f := range plan.Faults {
@@ -64,7 +72,7 @@ func main() {
 		return
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	good, err := chaos(ctx, plan, *settle, *root, *dir, older)
+	good, err := chaos(ctx, plan, *settle, *root, *dir, older, *restores)
 	cancel()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
@@ -91,7 +99,7 @@ func (a *progress) countJob() {
 
 // chaos starts the deployment, runs the plan, and reports whether the checker found nothing wrong.
 func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir, older string,
-) (good bool, err error) {
+	restores bool) (good bool, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return false, err
@@ -102,7 +110,7 @@ func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir, olde
 	fmt.Printf("seed %d: %d faults and %d jobs in %s, at three parties; data in %s\n",
 		plan.Seed, len(plan.Faults), len(plan.Jobs), plan.Length, dir)
 
-	d, err := startDeployment(ctx, dir, filepath.Dir(self), older)
+	d, err := startDeployment(ctx, dir, filepath.Dir(self), root, older, restores)
 	defer func() {
 		d.stop()
 		if good {
@@ -115,10 +123,10 @@ func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir, olde
 		return false, err
 	}
 
-	if err := d.registerAndUpload(ctx, root); err != nil {
+	if err := d.registerAndUpload(ctx); err != nil {
 		return false, err
 	}
-	want, reference, err := d.runReferenceJobs(ctx, root)
+	want, reference, err := d.runReferenceJobs(ctx)
 	if err != nil {
 		return false, fmt.Errorf("failed to run the jobs without faults: %w", err)
 	}
@@ -128,7 +136,7 @@ func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir, olde
 			return false, err
 		}
 	}
-	return d.runPlan(ctx, plan, settle, root, want, reference)
+	return d.runPlan(ctx, plan, settle, want, reference)
 }
 
 // createRunFolder creates the folder of a run, a temporary one without a name, and returns its absolute path.
@@ -146,16 +154,13 @@ func createRunFolder(dir string) (string, error) {
 }
 
 // runPlan runs the planned jobs while it injects the planned faults, then checks and reports the outcome.
-func (d *deployment) runPlan(ctx context.Context, plan Plan, settle time.Duration, root string,
+func (d *deployment) runPlan(ctx context.Context, plan Plan, settle time.Duration,
 	want map[JobKind]map[string]string, reference []*jobRun) (good bool, err error) {
 	began := time.Now()
 	done := progress{faults: map[FaultKind]int{}, hits: map[FaultKind]int{}}
 	deadline, cancel := context.WithDeadline(ctx, began.Add(plan.Length+settle))
 	defer cancel()
-	monitor, err := d.monitorLimits(deadline)
-	if err != nil {
-		return false, err
-	}
+	monitor := d.monitorLimits(deadline)
 
 	var faults, jobs sync.WaitGroup
 	faults.Go(func() {
@@ -168,7 +173,7 @@ func (d *deployment) runPlan(ctx context.Context, plan Plan, settle time.Duratio
 		runs = append(runs, r)
 		jobs.Go(func() {
 			if waitUntil(deadline, began.Add(j.At)) {
-				d.runJob(deadline, root, r)
+				d.runJob(deadline, r)
 				done.countJob()
 			}
 		})
@@ -187,6 +192,7 @@ func (d *deployment) runPlan(ctx context.Context, plan Plan, settle time.Duratio
 	f.limitViolations = monitor.findings()
 	f.trustViolations = d.trustViolations(ctx)
 	f.wrongVersions = d.wrongVersions(done.faults[faultVersion])
+	f.restoresPlanned = plan.restores()
 	v := check(f)
 	writeReport(os.Stdout, plan, f, &done, v, time.Since(began))
 	fmt.Printf("\n%s\n", monitor)
@@ -204,8 +210,7 @@ func waitUntil(ctx context.Context, t time.Time) bool {
 }
 
 // runReferenceJobs runs one job of each kind without faults, and returns their outputs for comparison.
-func (d *deployment) runReferenceJobs(ctx context.Context,
-	root string) (map[JobKind]map[string]string, []*jobRun, error) {
+func (d *deployment) runReferenceJobs(ctx context.Context) (map[JobKind]map[string]string, []*jobRun, error) {
 	want := map[JobKind]map[string]string{}
 	var runs []*jobRun
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
@@ -218,16 +223,16 @@ func (d *deployment) runReferenceJobs(ctx context.Context,
 		if kind == jobLR {
 			r.Roles["arbiter"] = "third"
 		}
-		d.runJob(ctx, root, r)
+		d.runJob(ctx, r)
 		if r.ended.IsZero() {
 			return nil, nil, fmt.Errorf("job %s (%s) did not end: %w", r.ID, kind, r.err)
 		}
 		if err := d.checkOutcome(ctx, r); err != nil {
 			return nil, nil, err
 		}
-		results, err := d.results(ctx, r)
-		if err != nil {
-			return nil, nil, err
+		results, unreadable := d.results(ctx, r)
+		if len(unreadable) > 0 {
+			return nil, nil, fmt.Errorf("failed to read the results of job %s: %v", r.ID, unreadable)
 		}
 		want[kind] = results
 		runs = append(runs, r)
@@ -300,6 +305,9 @@ func (d *deployment) injectFault(ctx context.Context, f Fault) (hit bool, affect
 		waitUntil(ctx, time.Now().Add(f.For))
 		return true, l.clearFault()
 	}
+	if f.Kind.isRestore() {
+		return d.restore(ctx, f), 0
+	}
 	switch f.Kind {
 	case faultContainer:
 		return d.killContainer(ctx, d.parties[f.Target]), 0
@@ -356,39 +364,38 @@ func pidOf(folder string) int {
 	return 0
 }
 
-// cleanupLimit bounds the time until leftovers of lost containers are swept.
-const cleanupLimit = 3 * time.Minute
+// cleanupLimit bounds the time until leftovers of lost containers are swept, and until the partners of a
+// restored party have ended their sides of jobs.
+const cleanupLimit = 4 * time.Minute
 
 // collect gathers the observations after the last fault, once the cleanup is complete or its time is over.
 func (d *deployment) collect(ctx context.Context, runs []*jobRun,
 	want map[JobKind]map[string]string) (*observations, error) {
-	f := &observations{jobs: runs, rows: map[string]map[string]*rows{},
-		created: map[string]map[string]int{}, results: map[string]map[string]string{}, expected: want}
+	f := &observations{jobs: runs, nodes: map[string]string{}, rows: map[string]map[string]*rows{},
+		created: map[string]map[string][]time.Time{}, results: map[string]map[string]string{},
+		unreadable: map[string]map[string]string{}, expected: want, restorations: d.restorations}
 	deadline := time.Now().Add(cleanupLimit)
 	for {
 		open, err := d.collectState(ctx, f)
 		if err != nil {
 			return nil, err
 		}
-		if !open && len(f.leftovers) == 0 || time.Now().After(deadline) {
+		if !open && len(f.leftovers)+len(f.orphanedSessions()) == 0 || time.Now().After(deadline) {
 			break
 		}
 		waitUntil(ctx, time.Now().Add(time.Second))
 	}
 
 	for name, p := range d.parties {
+		f.nodes[name] = p.node
 		var err error
-		if f.created[name], err = p.countStarts(); err != nil {
+		if f.created[name], err = p.listStarts(); err != nil {
 			return nil, err
 		}
 	}
 	for _, r := range runs {
-		if r.ended.IsZero() || len(want[r.Kind]) == 0 {
-			continue
-		}
-		var err error
-		if f.results[r.ID], err = d.results(ctx, r); err != nil {
-			f.unreadable = append(f.unreadable, err.Error()) // a finding, not a reason to stop
+		if len(want[r.Kind]) > 0 {
+			f.results[r.ID], f.unreadable[r.ID] = d.results(ctx, r)
 		}
 	}
 	return f, nil
@@ -421,7 +428,8 @@ func (d *deployment) collectState(ctx context.Context, f *observations) (open bo
 		return false, err
 	}
 	f.leftovers = append(f.leftovers, reservations...)
-	return open, nil
+	f.sessions, err = d.sessions()
+	return open, err
 }
 
 // report prints the progress every ten seconds until the run is over.

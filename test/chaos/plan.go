@@ -35,6 +35,11 @@ type Fault struct {
 	At, For time.Duration
 	Kind    FaultKind
 	Target  string // a process as "guest api", a link as "guest-host", a party, or "guest runners"
+
+	// Of a restore: Crash is set if the party's processes are killed before it, and not stopped. Interrupt is
+	// when hutong restore finish is killed for the first time, or 0.
+	Crash     bool
+	Interrupt time.Duration
 }
 
 func (f Fault) String() string {
@@ -77,6 +82,9 @@ var (
 	links   = []string{"guest-host", "guest-third", "host-third"}
 	parts   = []string{"api", "control", "runner", "transport"} // of a party
 )
+
+// temporalName names the process of the Temporal server.
+const temporalName = "temporal"
 
 // quietPeriod is the time at the start and the end of a run without faults.
 const quietPeriod = 15 * time.Second
@@ -196,9 +204,9 @@ func drawFault(r *rand.Rand, at time.Duration, seconds func(least, most float64)
 	case n < 46:
 		f.Kind, f.Target, f.For = faultPause, process, seconds(1, 20)
 	case n < 50:
-		f.Kind, f.Target, f.For = faultKill, "temporal", seconds(0, 8)
+		f.Kind, f.Target, f.For = faultKill, temporalName, seconds(0, 8)
 	case n < 52:
-		f.Kind, f.Target, f.For = faultPause, "temporal", seconds(1, 10)
+		f.Kind, f.Target, f.For = faultPause, temporalName, seconds(1, 10)
 	case n < 56:
 		f.Kind, f.Target, f.For = faultKill, "postgres", seconds(0, 8)
 	case n < 58:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,4 +133,49 @@ func TestVersions(t *testing.T) {
 	require.Equal(t, []string{"host api"}, v.upgrade([]string{"guest api", "host api"}))
 	v.change("host api")
 	require.Equal(t, "new", v.of("host api"), "after the upgrade all stay")
+}
+
+// TestRestoresCoverEverything checks that a run of ten minutes restores each service of some party, and each
+// party's database or whole set, without changing other faults than those of Temporal's server.
+func TestRestoresCoverEverything(t *testing.T) {
+	without, p := NewPlan(1, 10*time.Minute), NewPlan(1, 10*time.Minute)
+	p.AddRestores()
+	require.GreaterOrEqual(t, p.restores(), 10)
+	require.Zero(t, without.restores())
+	kinds, rewound, crashes, interrupts := map[FaultKind]bool{}, map[string]bool{}, 0, 0
+	for i, f := range p.Faults {
+		if i > 0 {
+			require.GreaterOrEqual(t, f.At, p.Faults[i-1].At)
+		}
+		require.NotEqual(t, temporalName, f.Target)
+		if !f.Kind.isRestore() {
+			continue
+		}
+		require.GreaterOrEqual(t, f.At, quietPeriod)
+		require.LessOrEqual(t, f.At+f.For, p.Length-restoreRest)
+		kinds[f.Kind] = true
+		if f.Kind.concernsDatabase() {
+			rewound[f.Target] = true
+		}
+		if f.Crash {
+			crashes++
+		}
+		if f.Interrupt > 0 {
+			interrupts++
+		}
+	}
+	for _, kind := range restoreKinds {
+		require.True(t, kinds[kind], kind)
+	}
+	require.Len(t, rewound, len(parties))
+	require.Positive(t, crashes)
+	require.Less(t, crashes, p.restores())
+	require.Positive(t, interrupts)
+	p.Faults = slices.DeleteFunc(p.Faults, func(f Fault) bool { return f.Kind.isRestore() })
+	for i, f := range p.Faults {
+		if strings.HasSuffix(f.Target, " "+temporalName) {
+			p.Faults[i].Target = temporalName
+		}
+	}
+	require.Equal(t, without, p)
 }

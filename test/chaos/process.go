@@ -22,6 +22,7 @@ type process struct {
 	cmd       *exec.Cmd
 	downUntil time.Time // it is not started before
 	stopping  bool
+	held      bool // it is not started until it is released
 	starts    int
 	changed   chan struct{}
 	exited    chan struct{} // closed when it will never run again
@@ -42,6 +43,9 @@ func (p *process) supervise() {
 	for {
 		p.mu.Lock()
 		wait := time.Until(p.downUntil)
+		if p.held {
+			wait = holdPoll
+		}
 		if p.stopping {
 			p.mu.Unlock()
 			return
@@ -123,8 +127,43 @@ func (p *process) signalLocked(s syscall.Signal) bool {
 func (p *process) takeDown(s syscall.Signal, down time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.held {
+		return false
+	}
 	p.downUntil = time.Now().Add(down)
 	return p.signalLocked(s)
+}
+
+// holdPoll is the interval at which a held program is signalled, and looks whether it was released.
+const holdPoll = 50 * time.Millisecond
+
+// hold ends the program with a signal and keeps it from starting until it is released. It returns once the
+// program has ended. It kills it when it has not ended in time. Another fault may pause the program
+// meanwhile.
+func (p *process) hold(s syscall.Signal, within time.Duration) {
+	end := time.Now().Add(within)
+	p.mu.Lock()
+	p.held = true
+	for first := true; p.cmd != nil; first = false {
+		if pid := p.cmd.Process.Pid; first {
+			p.signalLocked(s)
+		} else if time.Now().After(end) {
+			p.signalLocked(syscall.SIGKILL)
+		} else {
+			_ = syscall.Kill(pid, syscall.SIGCONT) // it may have just ended
+		}
+		p.mu.Unlock()
+		time.Sleep(holdPoll)
+		p.mu.Lock()
+	}
+	p.mu.Unlock()
+}
+
+// release lets a held program start.
+func (p *process) release() {
+	p.mu.Lock()
+	p.held, p.downUntil = false, time.Time{}
+	p.mu.Unlock()
 }
 
 // stop ends the program for good. It kills it when it has not ended in time.

@@ -39,10 +39,10 @@ func writeReport(w io.Writer, plan Plan, f *observations, done *progress, v *fin
 		say("\n")
 	}
 	runs, once, retries := 0, 0, 0
-	for _, counts := range f.created {
-		for run, n := range counts {
+	for _, starts := range f.created {
+		for run, times := range starts {
 			runs++
-			if n == 1 {
+			if len(times) == 1 {
 				once++
 			}
 			if !strings.HasSuffix(run, "-1") {
@@ -52,6 +52,9 @@ func writeReport(w io.Writer, plan Plan, f *observations, done *progress, v *fin
 	}
 	say("containers and processes: %d, of which %d were created exactly once, and %d belong to retries\n\n",
 		runs, once, retries)
+	if f.restoresPlanned > 0 {
+		say("%s\n\n", f.restoreFigures())
+	}
 	for _, part := range []struct {
 		name  string
 		found []string

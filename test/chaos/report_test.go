@@ -13,7 +13,7 @@ func TestReport(t *testing.T) {
 	done := &progress{faults: map[FaultKind]int{faultKill: 1, faultCut: 1},
 		hits: map[FaultKind]int{faultCut: 9}}
 	f := validObservations()
-	f.created["third"]["hutong-"+boostID+"-s1-host.0-2"] = 2
+	f.created["third"]["hutong-"+boostID+"-s1-host.0-2"] = []time.Time{minute(1), minute(2)}
 	var b strings.Builder
 	writeReport(&b, plan, f, done, check(f), time.Minute)
 	said := strings.Join(strings.Fields(b.String()), " ")

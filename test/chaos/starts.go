@@ -4,9 +4,10 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -20,7 +21,7 @@ import (
 func (p *party) startLog() string { return filepath.Join(p.dir, "starts") }
 
 // runTask is the command that the process driver runs: it appends a line for the container in whose folder it
-// runs, then executes the provider. The lines count the starts independently of Hutong.
+// runs, with the time, then executes the provider. The lines count the starts independently of Hutong.
 func runTask() error {
 	self, err := os.Executable()
 	if err != nil {
@@ -36,7 +37,7 @@ func runTask() error {
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintln(f, filepath.Base(dir)); err != nil {
+	if _, err := fmt.Fprintln(f, filepath.Base(dir), time.Now().UnixNano()); err != nil {
 		return err
 	}
 	if err := f.Close(); err != nil {
@@ -49,11 +50,11 @@ func runTask() error {
 // creationCounter counts how often each container was created, from the events of its Docker Engine.
 type creationCounter struct {
 	mu  sync.Mutex
-	ids map[string]map[string]bool // by run: the ids of its containers
+	ids map[string]map[string]time.Time // by run: when its containers were created, by id
 }
 
 func newCreationCounter() *creationCounter {
-	return &creationCounter{ids: map[string]map[string]bool{}}
+	return &creationCounter{ids: map[string]map[string]time.Time{}}
 }
 
 // watch reads the events of the Docker Engine. After an interruption it resumes where it stopped: a Docker
@@ -72,7 +73,7 @@ func (c *creationCounter) watch(ctx context.Context, docker *client.Client, sinc
 		for open := true; open; {
 			select {
 			case m := <-messages:
-				c.add(m.Actor.Attributes["name"], m.Actor.ID)
+				c.add(m.Actor.Attributes["name"], m.Actor.ID, time.Unix(0, m.TimeNano))
 				since = time.Unix(0, m.TimeNano)
 			case <-failed:
 				open = false
@@ -88,36 +89,44 @@ func (c *creationCounter) watch(ctx context.Context, docker *client.Client, sinc
 	}
 }
 
-func (c *creationCounter) add(run, id string) {
+func (c *creationCounter) add(run, id string, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ids[run] == nil {
-		c.ids[run] = map[string]bool{}
+		c.ids[run] = map[string]time.Time{}
 	}
-	c.ids[run][id] = true
+	if before, known := c.ids[run][id]; !known || at.Before(before) {
+		c.ids[run][id] = at
+	}
 }
 
-// countStarts returns how often each container of a party was started.
-func (p *party) countStarts() (map[string]int, error) {
-	counts := map[string]int{}
+// listStarts returns when each container of a party was started.
+func (p *party) listStarts() (map[string][]time.Time, error) {
+	starts := map[string][]time.Time{}
 	if p.dockerSocket != "" {
 		p.creations.mu.Lock()
 		defer p.creations.mu.Unlock()
 		for run, ids := range p.creations.ids {
-			counts[run] = len(ids)
+			starts[run] = slices.SortedFunc(maps.Values(ids), time.Time.Compare)
 		}
-		return counts, nil
+		return starts, nil
 	}
 	f, err := os.Open(p.startLog())
 	if os.IsNotExist(err) {
-		return counts, nil
+		return starts, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		counts[strings.TrimSpace(lines.Text())]++
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		var run string
+		var nanos int64
+		if _, err := fmt.Sscan(lines.Text(), &run, &nanos); err != nil {
+			return nil, fmt.Errorf("failed to read the starts of %s: line %q: %w", p.name, lines.Text(), err)
+		}
+		starts[run] = append(starts[run], time.Unix(0, nanos))
 	}
-	return counts, nil
+	return starts, lines.Err()
 }

@@ -1,6 +1,7 @@
 package housekeeping
 
 import (
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -17,6 +18,11 @@ const (
 	marksPerRun = 200
 	// noticeLimit bounds the retries of the notice of a restore to a partner.
 	noticeLimit = 7 * 24 * time.Hour
+	// lateMessages is how long a partner's containers may send messages after it was notified that their job
+	// has ended.
+	lateMessages = 2 * time.Minute
+	// changeSessions is the version of notices that release the jobs' sessions.
+	changeSessions = "release-sessions"
 )
 
 // Mark counts up the party's restore mark, for ever: it continues as a new run from time to time. The mark is
@@ -61,8 +67,14 @@ func pause(ctx workflow.Context, now workflow.ReceiveChannel) {
 }
 
 // Notify notifies partners of the jobs that a restore has ended: the participants of those that this party
-// schedules, and the schedulers of the others.
+// schedules, and the schedulers of the others. It releases the jobs' sessions at the party's transport, since
+// the workflows that would have done so were terminated. Until a partner's containers have stopped, they may
+// begin sessions derived from them, so it does that again later.
 func Notify(ctx workflow.Context, in workflows.RestoreNoticeInput) error {
+	releases := workflow.GetVersion(ctx, changeSessions, workflow.DefaultVersion, 1) == 1
+	if releases {
+		releaseSessions(ctx, in.Jobs)
+	}
 	var notices []workflow.Future
 	for _, job := range in.Jobs {
 		stop := bfia.JobRef{JobID: job.JobID, Failure: job.Failure}
@@ -79,6 +91,30 @@ func Notify(ctx workflow.Context, in workflows.RestoreNoticeInput) error {
 	for _, notice := range notices {
 		_ = notice.Get(ctx, nil) // a refusal: the partner has ended the job, or does not know it
 	}
+	if !releases {
+		return nil
+	}
+	if err := workflow.Sleep(ctx, lateMessages); err != nil {
+		return err
+	}
+	releaseSessions(ctx, in.Jobs)
 
 	return nil
+}
+
+// releaseSessions releases the sessions of jobs, and those derived from them, at the party's transport. A
+// session that it can't release expires when it has been idle.
+func releaseSessions(ctx workflow.Context, jobs []workflows.RestoredJob) {
+	var released []workflow.Future
+	for i, job := range jobs {
+		if slices.ContainsFunc(jobs[:i], func(j workflows.RestoredJob) bool { return j.JobID == job.JobID }) {
+			continue // the party schedules the job and takes part in it
+		}
+		in := participant.ReleaseSessionInput{Session: bfia.SessionID(job.JobID)}
+		released = append(released, workflows.SendCommand(ctx, "release the session of "+job.JobID,
+			noticeLimit, participantAct.ReleaseSession, in))
+	}
+	for _, f := range released {
+		_ = f.Get(ctx, nil)
+	}
 }

@@ -51,7 +51,8 @@ func TestMark(t *testing.T) {
 	require.Equal(t, workflows.RestoreMarkEvery, times[3].Sub(times[2]).Round(time.Second))
 }
 
-// TestNotify checks that partners are notified of the jobs that a restore has ended, until they answer.
+// TestNotify checks that partners are notified of the jobs that a restore has ended, until they answer, and
+// that the jobs' sessions are released before that, and again once the partners' containers have stopped.
 func TestNotify(t *testing.T) {
 	env := flowtest.NewEnv()
 	var mu sync.Mutex
@@ -73,10 +74,29 @@ func TestNotify(t *testing.T) {
 		sent = append(sent, "stop all of "+in.Job.JobID+" at "+in.Node)
 		return nil
 	}, activity.RegisterOptions{Name: "SendStopAll"})
+	released := map[string][]time.Time{}
+	early := 0
+	env.RegisterActivityWithOptions(func(_ context.Context, in participant.ReleaseSessionInput) error {
+		mu.Lock()
+		defer mu.Unlock()
+		released[in.Session] = append(released[in.Session], env.Now())
+		if len(sent) == 0 {
+			early++
+		}
+		return nil
+	}, activity.RegisterOptions{Name: "ReleaseSession"})
 	env.ExecuteWorkflow(Notify, workflows.RestoreNoticeInput{Jobs: []workflows.RestoredJob{
 		{JobID: "s", Nodes: []string{"A", "B"}, Failure: &bfia.Failure{Message: "restored"}},
-		{JobID: "p", Scheduler: "B"}}})
+		{JobID: "p", Scheduler: "B"},
+		{JobID: "p", Nodes: []string{"A"}, Failure: &bfia.Failure{Message: "too"}}}})
 	require.NoError(t, env.GetWorkflowError())
+	require.Len(t, released, 2)
+	require.Equal(t, 2, early)
+	for _, id := range []string{"session_s", "session_p"} {
+		require.Len(t, released[id], 2, id)
+		require.GreaterOrEqual(t, released[id][1].Sub(released[id][0]), lateMessages, id)
+	}
 	slices.Sort(sent)
-	require.Equal(t, []string{"stop all of p at B", "stop s at A: restored", "stop s at B: restored"}, sent)
+	require.Equal(t, []string{"stop all of p at B", "stop p at A: too", "stop s at A: restored",
+		"stop s at B: restored"}, sent)
 }
