@@ -17,3 +17,16 @@ func (h readHook) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Co
 }
 
 func (readHook) AfterQuery(context.Context, *bun.QueryEvent) {}
+
+// OnWriteError calls a function with the error of each statement by which a store fails to write.
+func (s *Store) OnWriteError(call func(error)) { s.w.AddQueryHook(errorHook(call)) }
+
+type errorHook func(error)
+
+func (errorHook) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Context { return ctx }
+
+func (h errorHook) AfterQuery(_ context.Context, e *bun.QueryEvent) {
+	if e.Err != nil {
+		h(e.Err)
+	}
+}
