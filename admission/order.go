@@ -19,7 +19,9 @@ const (
 
 // Job holds what the order of jobs depends on.
 type Job struct {
-	JobID     string
+	JobID string
+	// Project is the project of the job at the own party. Empty: default, which has no quota.
+	Project   string
 	Initiator string
 	Flow      string
 	Priority  int

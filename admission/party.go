@@ -1,10 +1,13 @@
 package admission
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
+
+	"hutong/bfia"
 )
 
 // Request is a job's request for a reservation at a party.
@@ -23,6 +26,9 @@ type Party struct {
 	// Waiting holds other requests that were denied and that their schedulers still repeat.
 	Waiting []Request
 	Limits  Limits
+	// Quotas bounds what projects hold, Held is what the running jobs of projects hold, by project.
+	Quotas map[string]bfia.ProjectQuota
+	Held   map[string]Held
 }
 
 // Grant is a granted reservation: Parallelism times the slots of the demand. Runners names the runner of each
@@ -37,6 +43,8 @@ type Denial struct {
 	Reason   string
 	Position int
 	Total    int
+	// Quota: the quota of the job's project is the reason. Jobs of other projects may get what is free.
+	Quota bool
 }
 
 // Infeasible returns why a demand would not fit even on idle runners, or "" if it would. It returns "" for a
@@ -71,30 +79,48 @@ func (p Party) Decide(r Request, now time.Time) (Grant, *Denial) {
 		return Grant{}, &Denial{Reason: fmt.Sprintf(format, args...), Position: own + 1, Total: len(all)}
 	}
 
-	runners, running, used := slices.Clone(p.Runners), newTally(p.Running...), p.UsedSlots
-	if limit := p.exceededLimit(running, used, r); limit != "" {
-		return deny("%s", limit)
+	ofQuota := func(grant Grant, denial *Denial) (Grant, *Denial) {
+		denial.Quota = true
+		return grant, denial
 	}
 
+	runners, running, used := slices.Clone(p.Runners), p.tally(), p.UsedSlots
+	if limit := p.partyLimit(running, used, r); limit != "" {
+		return deny("%s", limit)
+	}
+	if limit := p.quotaLimit(running, r); limit != "" {
+		return ofQuota(deny("%s", limit))
+	}
+
+	quotaHeads := p.quotaHeads(now)
 	for _, k := range ranks[:own] {
 		earlier := all[k]
-		if p.exceededLimit(running, used, earlier) != "" {
+		if quotaHeads.hold(earlier) || p.exceededLimit(running, used, earlier) != "" {
 			continue
 		}
 		if _, unmet := Place(runners, earlier.Demand.Slots); unmet == "" {
-			running.add(earlier.Job)
+			running.addRequest(earlier)
 			used += len(earlier.Demand.Slots)
 		}
 	}
-	if limit := p.exceededLimit(running, used, r); limit != "" {
-		return deny("%s, counting the jobs ahead in the queue", limit)
+	const countingOthers = "%s, counting the jobs ahead in the queue"
+	if limit := p.partyLimit(running, used, r); limit != "" {
+		return deny(countingOthers, limit)
+	}
+	if limit := p.quotaLimit(running, r); limit != "" {
+		return ofQuota(deny(countingOthers, limit))
+	}
+	if quotaHeads.hold(r) {
+		return ofQuota(deny("what is left of the quota of the job's project is kept for a job that has waited "+
+			"since %s", quotaHeads[r.Project].Created.UTC().Format(time.DateTime)))
 	}
 
-	if head, found := p.headReservation(now); found && head.before(r.Job) < 0 {
+	if head, found := p.headReservation(quotaHeads, now); found && head.before(r.Job) < 0 {
 		others, fits := p.backfillRunners(head, runners, running, used, r)
 		if !fits {
-			return deny("resources are reserved for job %s, which has waited since %s",
-				head.JobID, head.Created.UTC().Format(time.DateTime))
+			// The reason goes to the job's scheduler. So it names no other job.
+			return deny("resources are reserved for a job that has waited since %s",
+				head.Created.UTC().Format(time.DateTime))
 		}
 		runners, r.Demand.Parallelism = others, 1
 	}
@@ -106,15 +132,18 @@ func (p Party) Decide(r Request, now time.Time) (Grant, *Denial) {
 	case unmet != "":
 		return deny("%s", explainNoPlace(p.Runners, r.Demand.Slots))
 	}
-	return p.raiseParallelism(Grant{Parallelism: 1, Runners: ids}, r, runners, used+len(r.Demand.Slots)), nil
+	running.addRequest(r)
+	return p.raiseParallelism(Grant{Parallelism: 1, Runners: ids}, r, runners, running,
+		used+len(r.Demand.Slots)), nil
 }
 
 // raiseParallelism adds further sets of slots to a grant, up to what the job can use. They take at most half
 // of what is free, since other jobs will come.
-func (p Party) raiseParallelism(grant Grant, r Request, runners []Runner, used int) Grant {
+func (p Party) raiseParallelism(grant Grant, r Request, runners []Runner, running tally, used int) Grant {
 	size, free := len(r.Demand.Slots), freeSlots(runners)
 	for added := size; grant.Parallelism < r.Demand.Parallelism; added += size {
-		if 2*added > free || p.Limits.Tasks > 0 && used+size > p.Limits.Tasks {
+		if 2*added > free || p.Limits.Tasks > 0 && used+size > p.Limits.Tasks ||
+			exceededQuota(p.Quotas[r.Project], running.held[r.Project].oneJobLess(), r.Demand) != "" {
 			break
 		}
 		more, unmet := Place(runners, r.Demand.Slots)
@@ -122,6 +151,7 @@ func (p Party) raiseParallelism(grant Grant, r Request, runners []Runner, used i
 			break
 		}
 		used += size
+		running.held[r.Project] = running.held[r.Project].plus(r.Demand, 0)
 		grant.Runners = append(grant.Runners, more...)
 		grant.Parallelism++
 	}
@@ -131,12 +161,13 @@ func (p Party) raiseParallelism(grant Grant, r Request, runners []Runner, used i
 // Grantable returns the ids of the waiting jobs that would be granted if they asked now, in the queue's
 // order. A party sends capacity hints to the schedulers of exactly these.
 func (p Party) Grantable(now time.Time) []string {
-	runners, running, used := slices.Clone(p.Runners), newTally(p.Running...), p.UsedSlots
-	head, found := p.headReservation(now)
+	runners, running, used := slices.Clone(p.Runners), p.tally(), p.UsedSlots
+	quotaHeads := p.quotaHeads(now)
+	head, found := p.headReservation(quotaHeads, now)
 	var grantable []string
 	for _, k := range order(p.Waiting, func(r Request) Job { return r.Job }, p.Running, now) {
 		r := p.Waiting[k]
-		if p.exceededLimit(running, used, r) != "" {
+		if quotaHeads.hold(r) || p.exceededLimit(running, used, r) != "" {
 			continue
 		}
 
@@ -147,7 +178,7 @@ func (p Party) Grantable(now time.Time) []string {
 		if _, unmet := Place(runners, r.Demand.Slots); unmet != "" {
 			continue
 		}
-		running.add(r.Job)
+		running.addRequest(r)
 		used += len(r.Demand.Slots)
 		if fits {
 			grantable = append(grantable, r.JobID)
@@ -158,11 +189,13 @@ func (p Party) Grantable(now time.Time) []string {
 
 // headReservation returns the waiting request for which resources are kept from younger ones. It is the
 // oldest one that has waited longer than [HeadReservationAfter], does not fit now and could fit on the online
-// runners. Without it, smaller jobs would take whatever gets free.
-func (p Party) headReservation(now time.Time) (head Request, found bool) {
-	running := newTally(p.Running...)
+// runners. Without it, smaller jobs would take whatever gets free. One that the quota of its project keeps
+// from being granted is not chosen, since it could not use what others leave.
+func (p Party) headReservation(quotaHeads quotaHeads, now time.Time) (head Request, found bool) {
+	running := p.tally()
 	for _, w := range p.Waiting {
-		if now.Sub(w.Created) < HeadReservationAfter || p.exceededLimit(running, p.UsedSlots, w) != "" ||
+		if now.Sub(w.Created) < HeadReservationAfter || quotaHeads.hold(w) ||
+			p.exceededLimit(running, p.UsedSlots, w) != "" ||
 			!p.feasible(w.Demand) {
 			continue
 		}
@@ -194,26 +227,51 @@ func (p Party) backfillRunners(head Request, runners []Runner, running tally, us
 		return nil, false
 	}
 	running = running.clone()
-	running.add(r.Job)
+	running.addRequest(r)
 	return others, p.exceededLimit(running, used+len(r.Demand.Slots), head) == ""
 }
 
-// exceededLimit returns the limit that a request would exceed, or "".
+// exceededLimit returns the limit or quota that a request would exceed, or "".
 func (p Party) exceededLimit(running tally, used int, r Request) string {
+	return cmp.Or(p.partyLimit(running, used, r), p.quotaLimit(running, r))
+}
+
+// partyLimit returns the limit of the party that a request would exceed, or "".
+func (p Party) partyLimit(running tally, used int, r Request) string {
 	if l := p.Limits.Tasks; l > 0 && used+len(r.Demand.Slots) > l {
 		return fmt.Sprintf("this party limits its jobs to %d containers at once, and they have %d", l, used)
 	}
 	return p.Limits.exceeded(p.Node, running, r.Job)
 }
 
-// tally counts jobs.
+// quotaLimit returns how a request would exceed the quota of its project, or "".
+func (p Party) quotaLimit(running tally, r Request) string {
+	// After an administrator has lowered the quota. A job that arrives then is refused.
+	if beyond := BeyondQuota(p.Quotas[r.Project], r.Demand); beyond != "" {
+		return beyond + "; it waits until the quota is raised"
+	}
+	if quota := exceededQuota(p.Quotas[r.Project], running.held[r.Project], r.Demand); quota != "" {
+		return fmt.Sprintf("the quota of the job's project at %s is used up: %s", p.Node, quota)
+	}
+	return ""
+}
+
+// tally returns what runs, and what projects hold.
+func (p Party) tally() tally {
+	t := newTally(p.Running...)
+	maps.Copy(t.held, p.Held)
+	return t
+}
+
+// tally counts jobs, and what the jobs of projects hold.
 type tally struct {
 	total               int
 	byFlow, byInitiator map[string]int
+	held                map[string]Held
 }
 
 func newTally(jobs ...Job) tally {
-	t := tally{byFlow: map[string]int{}, byInitiator: map[string]int{}}
+	t := tally{byFlow: map[string]int{}, byInitiator: map[string]int{}, held: map[string]Held{}}
 	for _, j := range jobs {
 		t.add(j)
 	}
@@ -226,8 +284,15 @@ func (t *tally) add(j Job) {
 	t.byInitiator[j.Initiator]++
 }
 
+// addRequest adds a job with what its reservation holds at least.
+func (t *tally) addRequest(r Request) {
+	t.add(r.Job)
+	t.held[r.Project] = t.held[r.Project].plus(r.Demand, 1)
+}
+
 func (t tally) clone() tally {
 	t.byFlow, t.byInitiator = maps.Clone(t.byFlow), maps.Clone(t.byInitiator)
+	t.held = maps.Clone(t.held)
 	return t
 }
 

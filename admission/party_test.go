@@ -178,7 +178,7 @@ func TestDecide(t *testing.T) {
 		{"a head reservation for a job that could fit",
 			Party{Runners: []Runner{{ID: "h", Devices: []string{"docker"}, Slots: 2, UsedSlots: 1}},
 				Waiting: []Request{request("w", "A", HeadReservationAfter, 1, one, one)}}, a, 0,
-			"resources are reserved for job w, which has waited since 2026-11-23 11:55:00", 2},
+			"resources are reserved for a job that has waited since 2026-11-23 11:55:00", 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			grant, denial := c.party.Decide(c.request, now)
@@ -232,10 +232,10 @@ func TestHeadReservation(t *testing.T) {
 		want   string // the runner, or a denial
 	}{
 		{"full", Runner{Slots: 2, UsedSlots: 1}, 8, Limits{}, "cpu"},
-		{"no other runner", Runner{Slots: 2, UsedSlots: 1}, 0, Limits{}, "resources are reserved for job x"},
+		{"no other runner", Runner{Slots: 2, UsedSlots: 1}, 0, Limits{}, "resources are reserved for a job"},
 		{"draining", Runner{Slots: 2, Draining: true}, 8, Limits{}, "cpu"},
 		{"the last job within the limit", Runner{Slots: 2, UsedSlots: 1}, 8, Limits{Jobs: 2},
-			"resources are reserved for job x"},
+			"resources are reserved for a job"},
 	} {
 		gpu := c.gpu
 		gpu.ID, gpu.Devices, gpu.Labels = "gpu", []string{"docker"}, map[string]string{"gpu": "1"}

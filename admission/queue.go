@@ -13,9 +13,12 @@ const (
 	// maxReserving bounds the jobs of a scheduler that ask for reservations at the same time. Jobs that
 	// follow a capacity hint don't count.
 	maxReserving = 8
-	// maxWaitingAtParty is the number of jobs of a scheduler that wait for resources at one party, from which
-	// on further jobs that need this party don't ask.
+	// maxWaitingAtParty is the number of jobs of a scheduler's project that wait for resources at one party,
+	// from which on further jobs of the project that need this party don't ask.
 	maxWaitingAtParty = 4
+	// maxWaitingForQuota is the same for jobs that wait for quotas of that party's projects. The scheduler
+	// does not know which job is of which of them, so a used up quota must not stop all others early.
+	maxWaitingForQuota = 64
 	// LineLength is how many jobs of a line a decision can need: it notifies at most so many.
 	LineLength = maxReserving
 )
@@ -29,18 +32,23 @@ type QueuedJob struct {
 	Reserving bool
 	// WaitingAt is the party that denied it a reservation, and WaitingFor that party's reason.
 	WaitingAt, WaitingFor string
+	// WaitingForQuota: the reason is the quota of its project there.
+	WaitingForQuota bool
 }
 
 // IsCandidate reports whether the job asks for reservations now, or waits for a party that denied it one.
 func (j QueuedJob) IsCandidate() bool { return j.Reserving || j.WaitingAt != "" }
 
-// Line returns the key of the job's line. The jobs of a line have the same initiator, participants and, where
-// flows are limited, flow. So what keeps the first of them from reserving keeps the others, too.
+// Line returns the key of the job's line. The jobs of a line have the same initiator, project, participants
+// and, where flows are limited, flow. So what keeps the first of them from reserving keeps the others, too.
 func (j QueuedJob) Line(limits Limits) string {
 	nodes := slices.Sorted(slices.Values(j.Nodes))
 	key := append([]string{j.Initiator, ""}, nodes...)
 	if limits.PerFlow > 0 {
 		key[1] = j.Flow
+	}
+	if j.Project != "" {
+		key = append(key, "project", j.Project)
 	}
 	text, _ := json.Marshal(key) // a list of strings always marshals
 	sum := sha256.Sum256(text)
@@ -146,18 +154,18 @@ func (q Queue) Decide(now time.Time) Decision {
 	for initiator, n := range running.byInitiator {
 		jobs.has[initiator] = n
 	}
-	waitingAt := map[string]int{} // jobs, by party
+	waitingAt := map[waitingPlace]int{} // jobs
 	for e, found := jobs.next(); found; e, found = jobs.next() {
 		status := QueueStatus{}
 		limit := q.Limits.exceeded(q.Node, running, e.Job)
-		crowded := crowdedParty(e.Nodes, waitingAt)
+		crowded := crowdedParty(e.QueuedJob, waitingAt)
 		switch {
 		case limit != "":
 			status.Reason = limit
 			status.OnlyCandidatesAhead = q.Limits.exceeded(q.Node, started, e.Job) == ""
 		case e.WaitingAt != "":
 			status = QueueStatus{MayReserve: true, Reason: fmt.Sprintf("%s: %s", e.WaitingAt, e.WaitingFor)}
-			waitingAt[e.WaitingAt]++
+			waitingAt[waitingPlace{e.WaitingAt, e.Project, e.WaitingForQuota}]++
 			jobs.has[e.Initiator]++
 		case crowded != "":
 			status.Reason = "other jobs wait for resources at " + crowded
@@ -188,10 +196,18 @@ func (q Queue) Decide(now time.Time) Decision {
 	return d
 }
 
-// crowdedParty returns a party at which so many jobs wait that no further one should ask, or "".
-func crowdedParty(nodes []string, waitingAt map[string]int) string {
-	for _, n := range nodes {
-		if waitingAt[n] >= maxWaitingAtParty {
+// waitingPlace is a party at which jobs of one project of the scheduler's party wait. Jobs that wait for the
+// quota of their project must not keep those of other projects from asking.
+type waitingPlace struct {
+	node, project string
+	forQuota      bool
+}
+
+// crowdedParty returns a party at which so many jobs wait that this one should not ask, or "".
+func crowdedParty(j QueuedJob, waitingAt map[waitingPlace]int) string {
+	for _, n := range j.Nodes {
+		if waitingAt[waitingPlace{n, j.Project, false}] >= maxWaitingAtParty ||
+			waitingAt[waitingPlace{n, j.Project, true}] >= maxWaitingForQuota {
 			return n
 		}
 	}

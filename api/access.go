@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/internal/identity"
+	"hutong/store"
 )
 
 // access says who may call an endpoint. The zero value lets nobody in: each route must choose.
@@ -16,6 +18,9 @@ type access struct {
 	everybody bool
 	kind      identity.Kind
 	roles     []identity.Role // of which a client needs one; none: any client
+	// projects: also clients with one of the roles in some projects. The handler's context then knows these
+	// projects only (see [store.WithProjects]). Otherwise a client needs the role in all projects.
+	projects bool
 	// strangers: also nodes that are no partners, which have proved a key. They apply for a contract.
 	strangers bool
 }
@@ -30,9 +35,32 @@ var (
 	anyClient    = access{kind: identity.KindClient} // with any roles
 )
 
-// clientWith lets clients with one of some roles call an endpoint.
+// clientWith lets clients with one of some roles in all projects call an endpoint.
 func clientWith(roles ...identity.Role) access {
 	return access{kind: identity.KindClient, roles: roles}
+}
+
+// memberWith also lets clients in that have one of the roles in some projects. The endpoint must reach jobs,
+// datasets and models only with the request's context.
+func memberWith(roles ...identity.Role) access {
+	return access{kind: identity.KindClient, roles: roles, projects: true}
+}
+
+// scope returns a context that knows what a caller may reach by an endpoint.
+func (a access) scope(ctx context.Context, p identity.Principal) context.Context {
+	if !a.projects {
+		return ctx
+	}
+	if projects, all := p.ProjectsWith(a.roles...); !all {
+		return store.WithProjects(ctx, projects...)
+	}
+	return ctx
+}
+
+// allows returns whether a client may call an endpoint for clients.
+func (a access) allows(p identity.Principal) bool {
+	projects, all := p.ProjectsWith(a.roles...)
+	return len(a.roles) == 0 || all || a.projects && len(projects) > 0
 }
 
 // check returns why a caller may not use an endpoint, or nil.
@@ -46,7 +74,11 @@ func (a access) check(p identity.Principal) error {
 		return bfia.Errorf(bfia.CodeUnauthenticated, "%s: this endpoint requires credentials", a)
 	case a.kind == identity.KindAnonymous || p.Kind != a.kind:
 		return bfia.Errorf(bfia.CodeForbidden, "%s: this endpoint is not for a %s", a, p.Kind)
-	case a.kind == identity.KindClient && len(a.roles) > 0 && !slices.ContainsFunc(a.roles, p.Can):
+	case a.kind == identity.KindClient && !a.allows(p):
+		if slices.ContainsFunc(a.roles, p.CanSomewhere) {
+			return bfia.Errorf(bfia.CodeForbidden, "%s has the role %s in single projects only, and this "+
+				"endpoint is about the whole party", p, a.roleNames())
+		}
 		return bfia.Errorf(bfia.CodeForbidden, "%s lacks the role %s, which this endpoint requires", p,
 			a.roleNames())
 	}

@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -20,13 +22,19 @@ func (s *Server) addApprovalRule(c *fiber.Ctx) error {
 		Until   time.Time          `json:"until"`
 		Note    string             `json:"note"`
 		FromJob string             `json:"job_id"`
+		Project string             `json:"project"`
 	}
 	if err := s.readJSON(c, &request); err != nil {
 		return err
 	}
+	project, err := s.ruleProject(c.UserContext(), request.Project, request.FromJob)
+	if err != nil {
+		return err
+	}
 	p := identity.From(c.UserContext())
 	rule := bfia.ApprovalRule{ID: uuid.NewString(), Scope: request.Scope, Until: request.Until,
-		Note: request.Note, FromJob: request.FromJob, CreatedBy: p.Name, Credential: p.Credential}
+		Note: request.Note, FromJob: request.FromJob, Project: project, CreatedBy: p.Name,
+		Credential: p.Credential}
 	if p.Proof == identity.ByNothing { // the party does not know who it is
 		rule.Credential = ""
 	}
@@ -42,6 +50,32 @@ func (s *Server) addApprovalRule(c *fiber.Ctx) error {
 		"initiator", recorded.Scope.Initiator, "flow_id", recorded.Scope.FlowID, "until", recorded.Until,
 		"by", recorded.CreatedBy)
 	return ok(c, recorded)
+}
+
+// ruleProject returns of which project's jobs a new rule may approve: that which the request names, or the
+// only one of a client who decides in single projects. Without, a rule is for the jobs of all projects, which
+// only a client who decides in all may add. The job of which the rule is made must be known to the client.
+func (s *Server) ruleProject(ctx context.Context, named, fromJob string) (string, error) {
+	if fromJob != "" {
+		known, err := s.store.KnowsJob(ctx, fromJob)
+		if err != nil {
+			return "", err
+		}
+		if !known {
+			return "", bfia.Errorf(bfia.CodeNotFound, "job_id: job %q is not known", fromJob)
+		}
+	}
+	projects, all := store.ProjectsOf(ctx)
+	switch {
+	case named != "":
+		return named, s.store.CheckProject(ctx, named)
+	case all:
+		return "", nil
+	case len(projects) == 1:
+		return projects[0], s.store.CheckProject(ctx, projects[0])
+	}
+	return "", bfia.Errorf(bfia.CodeBadRequest, "project: is required; you have this right in the projects %s",
+		strings.Join(projects, ", "))
 }
 
 // queryApprovalRules lists all approval rules, also those that have ended or were removed.
@@ -123,7 +157,7 @@ func (s *Server) forgetRuleDecision(ctx context.Context, jobID string, refusal e
 }
 
 // addRules adds to an approval which rule has approved the job, or which one comes nearest to a job that
-// waits for a person.
+// waits for a person. A client with roles in single projects sees the rules of these projects only.
 func (s *Server) addRules(ctx context.Context, approval *bfia.Approval, view *bfia.JobView) error {
 	job, err := s.store.Job(ctx, view.JobID)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
@@ -161,6 +195,9 @@ func (s *Server) approvingRule(ctx context.Context, jobID string) (*bfia.Approva
 		return nil, err
 	}
 	rule, err := s.store.ApprovalRule(ctx, id)
+	if _, all := store.ProjectsOf(ctx); !all && bfia.CodeOf(err) == bfia.CodeNotFound {
+		return nil, nil // a rule for all projects, which names what others have
+	}
 	return &rule, err
 }
 
@@ -168,10 +205,17 @@ func (s *Server) approvingRule(ctx context.Context, jobID string) (*bfia.Approva
 // made after the job arrived.
 func (s *Server) nearRule(ctx context.Context, jobID string, scope bfia.ApprovalScope) (*bfia.NearRule,
 	error) {
+	project, _, err := s.store.JobProject(ctx, jobID)
+	if err != nil {
+		return nil, err
+	}
 	rules, err := s.store.ApprovalRules(ctx)
 	if err != nil {
 		return nil, err
 	}
+	rules = slices.DeleteFunc(rules, func(r bfia.ApprovalRule) bool {
+		return r.Project != "" && r.Project != project
+	})
 	submitters, err := s.store.Submitters(ctx, jobID)
 	if err != nil {
 		return nil, err

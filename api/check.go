@@ -20,11 +20,14 @@ import (
 // checkJob checks a client's job at this party and at the partners, and creates nothing. This party's refusal
 // is the answer's error; a partner's refusal is a part of the answer.
 func (s *Server) checkJob(c *fiber.Ctx) error {
+	ctx, err := s.submissionContext(c.UserContext(), c.Query("project"))
+	if err != nil {
+		return err
+	}
 	doc, err := s.readSubmission(c)
 	if err != nil {
 		return err
 	}
-	ctx := c.UserContext()
 	warnings, err := s.checkSubmission(ctx, doc)
 	if err != nil {
 		return err
@@ -127,7 +130,7 @@ func (s *Server) checkOwnPart(ctx context.Context, doc *bfia.Document, from orig
 	if err != nil {
 		return nil, err
 	}
-	plan, err := s.plan(ctx, record, s.Node, from)
+	plan, project, err := s.plan(ctx, record, s.Node, from)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +143,10 @@ func (s *Server) checkOwnPart(ctx context.Context, doc *bfia.Document, from orig
 	if err != nil {
 		return nil, err
 	}
-	return warnings, participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, record, plan)
+	if err := s.store.CheckStorage(ctx, project); err != nil {
+		return nil, err
+	}
+	return warnings, participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, project, record, plan)
 }
 
 // readSubmission reads a job's document, and gives it an id if it has none.
@@ -165,7 +171,7 @@ func (s *Server) checkSubmission(ctx context.Context, doc *bfia.Document) ([]bfi
 	if err != nil {
 		return nil, err
 	}
-	plan, err := s.plan(ctx, record, "", s.own())
+	plan, _, err := s.plan(ctx, record, "", s.own())
 	if err != nil {
 		return nil, err
 	}

@@ -18,9 +18,13 @@ import (
 )
 
 func tableAnswer(t store.DataTable) map[string]any {
-	return map[string]any{"namespace": t.Namespace, "name": t.Name, "count": t.Rows,
+	table := map[string]any{"namespace": t.Namespace, "name": t.Name, "count": t.Rows,
 		"partitions": t.Partitions, "bytes": t.Bytes,
 		"columns": t.Columns, "create_time": t.CreatedAt.UnixMilli(), "update_time": t.UpdatedAt.UnixMilli()}
+	if project := viewProject(t.Project); project != "" {
+		table["project"] = project
+	}
+	return table
 }
 
 // queryDatasets lists the datasets that were uploaded to this party, of one namespace or all. With jobs=true
@@ -30,7 +34,11 @@ func (s *Server) queryDatasets(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	tables, err := s.store.DataTables(c.UserContext(), get("namespace"))
+	ctx, err := s.listContext(c.UserContext(), get)
+	if err != nil {
+		return err
+	}
+	tables, err := s.store.DataTables(ctx, get("namespace"))
 	if err != nil {
 		return err
 	}
@@ -41,7 +49,7 @@ func (s *Server) queryDatasets(c *fiber.Ctx) error {
 		}
 		entry := tableAnswer(t)
 		if get("jobs") == "true" {
-			if entry["jobs"], err = s.store.JobsWithDataset(c.UserContext(), t.Namespace,
+			if entry["jobs"], err = s.store.JobsWithDataset(ctx, t.Namespace,
 				t.Name); err != nil {
 				return err
 			}
@@ -86,6 +94,9 @@ func (s *Server) downloadDataset(c *fiber.Ctx) error {
 // openData opens a dataset as one CSV stream. It opens the only object of another output unchanged, and
 // several objects as a tar archive.
 func (s *Server) openData(ctx context.Context, namespace, name string) (io.ReadCloser, string, error) {
+	if err := s.checkKnown(ctx, namespace, name); err != nil {
+		return nil, "", err
+	}
 	m, err := s.datasets.Metadata(ctx, namespace, name)
 	switch {
 	case bfia.CodeOf(err) == bfia.CodeNotFound && bfia.IsOutputNamespace(s.Node, namespace):

@@ -10,6 +10,7 @@ import (
 	"hutong/activities/housekeeping"
 	"hutong/bfia"
 	"hutong/internal/audit"
+	"hutong/store"
 	"hutong/workflows"
 )
 
@@ -39,6 +40,8 @@ func (s *Server) removeJob(ctx context.Context, jobID string) (removed housekeep
 		return removed, unknownJob(err, jobID, s.Node)
 	}
 
+	// What the job holds is removed whole, as housekeeping does.
+	ctx = store.WithoutProjects(ctx)
 	// The rows have ended. The workflows may still remove containers and release what the job held. If they
 	// take longer, housekeeping removes the job: it is marked.
 	if err := s.awaitJobEnd(ctx, jobID); err != nil {

@@ -61,6 +61,8 @@ type eventHub struct {
 	recent []bfia.Event // the last events of the epoch, at most eventBuffer
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+	// projects holds the projects of jobs of late, by id.
+	projects map[string]string
 }
 
 // watcher notices changes; see [store.Watcher].
@@ -103,16 +105,63 @@ func (s *Server) streamEvents(c *fiber.Ctx) error {
 		release()
 		return err
 	}
+	sees := s.seesEvent(c.UserContext(), reader)
 	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
 		defer release()
 		defer s.events.leave(reader)
-		s.events.send(w, reader)
+		s.events.send(w, reader, sees)
 	})
 	return nil
 }
 
-// send writes the events of a reader until one of both ends.
-func (h *eventHub) send(w *bufio.Writer, r *eventReader) {
+// seesEvent returns whether the caller of a request may read an event. Those of a job are for who may see the
+// job. The others name nothing. If that can't be found out, it ends the reader's stream, so that the client
+// reads all again.
+func (s *Server) seesEvent(ctx context.Context, r *eventReader) func(bfia.Event) bool {
+	if _, all := store.ProjectsOf(ctx); all {
+		return func(bfia.Event) bool { return true }
+	}
+	return func(e bfia.Event) bool {
+		if e.JobID == "" {
+			return true
+		}
+		project, recorded, err := s.events.projectOf(ctx, s.store, e.JobID)
+		if err != nil {
+			s.logger.Warn("failed to read the project of a job; an event stream ends", "job_id", e.JobID,
+				"error", err)
+			s.events.leave(r)
+		}
+		return err == nil && recorded && store.InProject(ctx, project)
+	}
+}
+
+// maxEventProjects bounds the jobs of which a hub remembers the projects.
+const maxEventProjects = 10_000
+
+// projectOf returns the project of a job, and reads it once for all readers: it never changes once it is
+// recorded.
+func (h *eventHub) projectOf(ctx context.Context, s *store.Store, jobID string) (project string,
+	recorded bool, err error) {
+	h.mu.Lock()
+	project, recorded = h.projects[jobID]
+	h.mu.Unlock()
+	if recorded {
+		return project, true, nil
+	}
+	if project, recorded, err = s.JobProject(ctx, jobID); err != nil || !recorded {
+		return project, false, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.projects == nil || len(h.projects) >= maxEventProjects {
+		h.projects = map[string]string{}
+	}
+	h.projects[jobID] = project
+	return project, true, nil
+}
+
+// send writes the events of a reader that it sees, until one of both ends.
+func (h *eventHub) send(w *bufio.Writer, r *eventReader, sees func(bfia.Event) bool) {
 	ping := time.NewTicker(h.ping)
 	defer ping.Stop()
 	if writeEvents(w, ":\n\n") != nil { // the headers arrive with it
@@ -125,12 +174,15 @@ func (h *eventHub) send(w *bufio.Writer, r *eventReader) {
 			if !open {
 				return
 			}
-			text = h.format(e)
+			text = h.format(e, sees)
 			for more := len(r.events); more > 0; more-- {
 				if e, open = <-r.events; !open {
 					break
 				}
-				text += h.format(e)
+				text += h.format(e, sees)
+			}
+			if text == "" {
+				continue
 			}
 		case <-ping.C:
 		}
@@ -147,7 +199,11 @@ func writeEvents(w *bufio.Writer, text string) error {
 	return w.Flush()
 }
 
-func (h *eventHub) format(e bfia.Event) string {
+// format returns the text of an event, or "" if the reader does not see it.
+func (h *eventHub) format(e bfia.Event, sees func(bfia.Event) bool) string {
+	if !sees(e) {
+		return ""
+	}
 	data, _ := json.Marshal(e) // always marshals
 	return fmt.Sprintf("id: %s\nevent: change\ndata: %s\n\n", h.eventID(e.Seq), data)
 }

@@ -18,8 +18,8 @@ import (
 // line, the pipeline and FATE-Board. Package fateclient implements their forms.
 func (s *Server) fateClientRoutes() []route {
 	get, post := http.MethodGet, http.MethodPost
-	viewer, operator := clientWith(identity.Viewer), clientWith(identity.Operator)
-	data, logs := clientWith(identity.Data), clientWith(identity.Logs)
+	viewer, operator := memberWith(identity.Viewer), memberWith(identity.Operator)
+	data, logs := memberWith(identity.Data), memberWith(identity.Logs)
 	ofJob, ofTask, ofTable := fateclient.OfJob, fateclient.OfTask, fateclient.OfTable
 	routes := []route{
 		{post, fateclient.PathJobSubmit, fate(fateclient.OfSubmission, s.fateSubmit), operator},

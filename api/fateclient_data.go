@@ -43,6 +43,9 @@ func (s *Server) fateDownload(c *fiber.Ctx, get func(string) string) error {
 		return err
 	}
 	on(c.UserContext(), audit.Dataset, address.String())
+	if err := s.checkKnown(c.UserContext(), address.Namespace, address.Name); err != nil {
+		return err
+	}
 	rows, err := s.datasets.Open(c.UserContext(), address.Namespace, address.Name)
 	if err != nil {
 		return err

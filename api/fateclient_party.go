@@ -278,7 +278,11 @@ func (s *Server) fateRerun(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.submit(c.UserContext(), doc, true); err != nil {
+	project, _, err := s.store.JobProject(c.UserContext(), ref.JobID)
+	if err != nil {
+		return err
+	}
+	if _, err := s.submit(store.WithProjects(c.UserContext(), project), doc, true); err != nil {
 		return err
 	}
 	return okFATE(c, map[string]any{"model_id": doc.JobID, "model_version": fateclient.ModelVersion},

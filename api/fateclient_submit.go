@@ -30,7 +30,11 @@ func (s *Server) fateSubmit(c *fiber.Ctx) error {
 	if doc.JobID == "" {
 		doc = doc.WithJobID(bfia.NewJobID(time.Now(), s.jobSalt))
 	}
-	if _, err := s.submit(c.UserContext(), doc, true); err != nil {
+	ctx, err := s.submissionContext(c.UserContext(), "")
+	if err != nil {
+		return err
+	}
+	if _, err := s.submit(ctx, doc, true); err != nil {
 		return err
 	}
 	return okFATE(c, map[string]any{"model_id": doc.JobID, "model_version": fateclient.ModelVersion},

@@ -32,7 +32,7 @@ func (s *Server) reopen(ctx context.Context, job *store.Job) error {
 	if err != nil {
 		return err
 	}
-	plan, err := s.plan(ctx, record, s.Node, origin{sender: job.SchedulerNode})
+	plan, _, err := s.plan(ctx, record, s.Node, origin{sender: job.SchedulerNode})
 	if err != nil {
 		return err
 	}

@@ -85,13 +85,18 @@ func (s *Server) checkFourEyes(ctx context.Context, audit *bfia.Audit) error {
 	return nil
 }
 
-// nameClients adds to a job's status who of this party submitted and approved it. It replaces what another
-// party reports there.
+// nameClients adds to a job's status its project here, and who of this party submitted and approved it. It
+// replaces what another party reports there.
 func (s *Server) nameClients(ctx context.Context, status *bfia.JobStatus) error {
 	acts, err := s.store.JobClients(ctx, status.JobID)
 	if err != nil {
 		return err
 	}
+	project, _, err := s.store.JobProject(ctx, status.JobID)
+	if err != nil {
+		return err
+	}
+	status.Project = viewProject(project)
 	status.SubmittedBy, status.ApprovedBy, status.RejectedBy = nil, nil, nil
 	status.ApprovalRule = ""
 	for _, a := range acts {

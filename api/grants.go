@@ -152,7 +152,7 @@ func (s *Server) recordSubmission(ctx context.Context, doc *bfia.Document) (undo
 	if err != nil {
 		return nil, err
 	}
-	added, err := s.store.AddSubmission(ctx, doc.JobID, digest)
+	added, err := s.store.AddSubmission(ctx, doc.JobID, digest, singleProject(ctx))
 	if err != nil {
 		return nil, err
 	}

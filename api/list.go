@@ -25,7 +25,11 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	page, err := s.store.Jobs(c.UserContext(), filter)
+	ctx, err := s.listContext(c.UserContext(), get)
+	if err != nil {
+		return err
+	}
+	page, err := s.store.Jobs(ctx, filter)
 	if err != nil {
 		return err
 	}
@@ -41,7 +45,8 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	list := bfia.JobList{JobList: map[string]bfia.JobState{}, Jobs: []bfia.JobSummary{}}
 	for _, j := range jobs {
 		list.JobList[j.JobID] = j.State
-		summary := bfia.JobSummary{JobID: j.JobID, FlowID: j.FlowID, State: j.State, Outcome: j.Outcome,
+		summary := bfia.JobSummary{JobID: j.JobID, FlowID: j.FlowID, Project: viewProject(j.Project),
+			State: j.State, Outcome: j.Outcome,
 			Failure: j.Failure.WithHint(s.Node, j.JobID), Waiting: waits[j.JobID],
 			Roles: j.Roles, Parties: j.PartyNodes, Initiator: j.InitiatorNode, Scheduler: j.SchedulerNode,
 			CreatedAt: &j.CreatedAt, StartedAt: j.StartedAt, EndedAt: j.EndedAt}

@@ -28,12 +28,18 @@ func (s *Server) queryModels(c *fiber.Ctx) error {
 	ctx := c.UserContext()
 	views := []bfia.ModelView{}
 	if get("model") == "" {
+		if ctx, err = s.listContext(ctx, get); err != nil {
+			return err
+		}
 		models, err := s.store.Models(ctx, get("job_id"))
 		if err != nil {
 			return err
 		}
 		for _, m := range models {
 			views = append(views, viewModel(m))
+		}
+		if err := s.addModelProjects(ctx, views); err != nil {
+			return err
 		}
 		return answer(c, "success", views, nil)
 	}
@@ -64,6 +70,9 @@ func (s *Server) queryModels(c *fiber.Ctx) error {
 			view.Jobs = append(view.Jobs, bfia.ModelUse{JobID: u.JobID, State: u.State})
 		}
 		views = append(views, view)
+	}
+	if err := s.addModelProjects(ctx, views); err != nil {
+		return err
 	}
 	return answer(c, "success", views, nil)
 }
@@ -116,6 +125,19 @@ func parseModel(text string) (bfia.ModelRef, error) {
 			"model: %q is not of the form job:task or job:task.output", text)
 	}
 	return ref, nil
+}
+
+// addModelProjects adds the projects of models, which are those of their jobs.
+func (s *Server) addModelProjects(ctx context.Context, views []bfia.ModelView) error {
+	ids := make([]string, len(views))
+	for i := range views {
+		ids[i] = views[i].JobID
+	}
+	projects, err := s.store.JobProjects(ctx, ids)
+	for i := range views {
+		views[i].Project = projects[views[i].JobID]
+	}
+	return err
 }
 
 func viewModel(m store.Model) bfia.ModelView {
@@ -203,6 +225,10 @@ func (s *Server) importModel(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	project, err := s.uploadProject(c.UserContext(), c.Query("project"))
+	if err != nil {
+		return err
+	}
 	caller := identity.From(c.UserContext())
 	release, err := s.Callers.Upload(caller)
 	if err != nil {
@@ -220,7 +246,7 @@ func (s *Server) importModel(c *fiber.Ctx) error {
 		return bfia.Wrap(bfia.CodeInternal, err, "failed to read the archive again")
 	}
 	imported, err := s.models.Import(c.UserContext(), form.file, size, model.Importing{
-		MaxBytes: s.MaxUploadBytes, Trust: trust,
+		MaxBytes: s.MaxUploadBytes, Trust: trust, Project: project,
 		Named: func(ref bfia.ModelRef) { on(c.UserContext(), audit.Model, ref.String()) }})
 	if err != nil {
 		return err

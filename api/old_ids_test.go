@@ -9,6 +9,7 @@ import (
 	"hutong/bfia"
 	"hutong/internal/audit"
 	"hutong/internal/identity"
+	"hutong/store"
 )
 
 // TestIDsOfBefore checks that no recorded creation can be sent again after its job is removed or lost in a
@@ -20,6 +21,13 @@ func TestIDsOfBefore(t *testing.T) {
 	kept := time.Now().UTC().Add(-retention-jobIDWindow).Format("20060102150405") + "0000000"
 	p.bad(post(bfia.PathCreate, withHost(t, kept)).from(guest), 200, bfia.CodeConflict,
 		"job_id: "+kept, "keeps jobs for 24h0m0s only")
+
+	removed := bfia.NewJobID(time.Now(), 1)
+	require.NoError(t, p.store.PutProjectJobRecord(t.Context(), removed, []byte("{}"), store.NewRegistry(nil),
+		identity.DefaultProject))
+	require.NoError(t, p.store.RemoveJob(t.Context(), removed))
+	p.bad(post(bfia.PathCreate, withHost(t, removed)).from(guest), 200, bfia.CodeConflict,
+		"job_id: ", "removed the job "+removed)
 
 	at := time.Now()
 	entry := audit.New(identity.Principal{Kind: identity.KindPartner, Node: guest}, audit.FinishRestore,

@@ -31,13 +31,15 @@ func (s *Server) overview(c *fiber.Ctx) error {
 	if view.Time, err = s.store.Now(ctx); err != nil {
 		return err
 	}
-	if !identity.From(ctx).Can(identity.Viewer) {
-		// An approver without the role viewer gets the jobs on which it decides, and nothing else.
-		if err := s.addApprovals(ctx, &view); err != nil {
-			return err
-		}
+	// An approver without the role viewer gets the jobs on which it decides, and nothing else.
+	if err := s.addApprovals(ctx, &view); err != nil {
+		return err
+	}
+	caller := identity.From(ctx)
+	if !caller.CanSomewhere(identity.Viewer) {
 		return ok(c, view)
 	}
+	ctx = memberWith(identity.Viewer).scope(ctx, caller)
 	view.Storage = s.storageSpace()
 	if view.Jobs, err = s.store.JobCounts(ctx); err != nil {
 		return err
@@ -45,8 +47,8 @@ func (s *Server) overview(c *fiber.Ctx) error {
 	if view.Queued, err = s.store.QueueLength(ctx); err != nil {
 		return err
 	}
-	for _, add := range []func(context.Context, *bfia.Overview) error{s.addApprovals, s.addFailed,
-		s.addRunners, s.addSilentPartners, s.addContacts} {
+	for _, add := range []func(context.Context, *bfia.Overview) error{s.addFailed, s.addRunners,
+		s.addSilentPartners, s.addContacts} {
 		if err := add(ctx, &view); err != nil {
 			return err
 		}
@@ -69,8 +71,9 @@ func (s *Server) addApprovals(ctx context.Context, view *bfia.Overview) error {
 		}
 		if view.ApprovalCount++; view.ApprovalCount <= bfia.OverviewJobs {
 			w := j.Waiting[i]
-			view.Approvals = append(view.Approvals, bfia.OverviewJob{JobID: j.JobID, FlowID: j.FlowID,
-				Initiator: j.InitiatorNode, Since: w.Since, Until: w.Until, Reason: w.Text()})
+			view.Approvals = append(view.Approvals, bfia.OverviewJob{JobID: j.JobID,
+				Project: viewProject(j.Project), FlowID: j.FlowID, Initiator: j.InitiatorNode,
+				Since: w.Since, Until: w.Until, Reason: w.Text()})
 		}
 	}
 	return nil
@@ -84,8 +87,9 @@ func (s *Server) addFailed(ctx context.Context, view *bfia.Overview) error {
 	}
 	view.FailedCount = all
 	for _, j := range jobs {
-		row := bfia.OverviewJob{JobID: j.JobID, FlowID: j.FlowID, Initiator: j.InitiatorNode,
-			Reason: j.Reason, Since: *j.EndedAt, Failure: j.Failure.WithHint(s.Node, j.JobID)}
+		row := bfia.OverviewJob{JobID: j.JobID, Project: viewProject(j.Project), FlowID: j.FlowID,
+			Initiator: j.InitiatorNode,
+			Reason:    j.Reason, Since: *j.EndedAt, Failure: j.Failure.WithHint(s.Node, j.JobID)}
 		if j.Failure != nil {
 			row.NodeID, row.Task, row.Reason = j.Failure.NodeID, j.Failure.Task, j.Failure.Text()
 		}

@@ -66,10 +66,11 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 	if err != nil {
 		return refused, err
 	}
-	plan, err := s.plan(ctx, record, s.Node, from)
+	plan, project, err := s.plan(ctx, record, s.Node, from)
 	if err != nil {
 		return refused, err
 	}
+	ctx = store.WithProjects(ctx, project)
 	if err := s.checkRoutesBack(plan, scheduler); err != nil {
 		return refused, err
 	}
@@ -82,10 +83,15 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 			"task", w.Task, "role", w.Role, "parameter", w.Parameter, "warning", w.Message)
 	}
 
-	if err := participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, record, plan); err != nil {
+	if err := participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, project, record, plan); err != nil {
 		return refused, err
 	}
-	ruleID, err := s.putRecord(ctx, record, plan, from, known)
+	if known == nil {
+		if err := s.store.CheckStorage(ctx, project); err != nil {
+			return refused, err
+		}
+	}
+	ruleID, err := s.putRecord(ctx, record, plan, from, project, known)
 	if err != nil {
 		return refused, err
 	}
@@ -96,7 +102,8 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 		return refused, err
 	}
 
-	job, err := s.store.Job(ctx, doc.JobID)
+	// In any case also a job of which a process of a version without projects recorded no project.
+	job, err := s.store.Job(store.WithoutProjects(ctx), doc.JobID)
 	recorded := err == nil
 	switch {
 	case recorded && (job.State == bfia.JobRunning || job.State.Terminal()):
@@ -133,10 +140,11 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 	return accepted(bfia.JobReady, reuses), nil
 }
 
-// putRecord stores the record of a job that this party accepts, counts a new one for its grants, and lets the
-// approval rules decide on it. It returns the id of the rule that has approved the job, or "".
+// putRecord stores the record of a job that this party accepts, and its project, counts a new one for its
+// grants, and lets the approval rules decide on it. It returns the id of the rule that has approved the job,
+// or "".
 func (s *Server) putRecord(ctx context.Context, record *store.JobRecord, plan *bfia.Plan, from origin,
-	known *store.Job) (ruleID string, err error) {
+	project string, known *store.Job) (ruleID string, err error) {
 	doc := record.Document
 	if known != nil {
 		if err := s.recordAct(ctx); err != nil {
@@ -147,7 +155,7 @@ func (s *Server) putRecord(ctx context.Context, record *store.JobRecord, plan *b
 		}
 		return s.store.DecidingRule(ctx, doc.JobID)
 	}
-	var a store.Acceptance
+	a := store.Acceptance{Project: project}
 	if a.Grants, err = s.grantClaim(ctx, record, plan, from); err != nil {
 		return "", err
 	}

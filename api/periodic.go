@@ -43,7 +43,12 @@ func (s *Server) addPeriodic(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	ctx, now := c.UserContext(), time.Now()
+	now := time.Now()
+	project, err := s.chooseProject(c.UserContext(), request.Project)
+	if err != nil {
+		return err
+	}
+	ctx := store.WithProjects(c.UserContext(), project)
 	upcoming := times.Upcoming(now, upcomingRuns)
 	if len(upcoming) == 0 {
 		return bfia.Errorf(bfia.CodeBadRequest, "ends_at: no run comes before it; choose a later time")
@@ -54,8 +59,8 @@ func (s *Server) addPeriodic(c *fiber.Ctx) error {
 	}
 	id := uuid.NewString()
 	if err := s.store.AddPeriodicJob(ctx,
-		store.PeriodicJob{PeriodicID: id, Name: request.Name, Recurrence: request.Recurrence,
-			NextAt: &upcoming[0], AfterAt: now, CreatedAt: now},
+		store.PeriodicJob{PeriodicID: id, Name: request.Name, Project: project,
+			Recurrence: request.Recurrence, NextAt: &upcoming[0], AfterAt: now, CreatedAt: now},
 		store.PeriodicDocument{Document: doc.Bytes(), Owner: ownerOfPeriodic(ctx), ProvedAt: now},
 	); err != nil {
 		return err
@@ -92,6 +97,7 @@ func (s *Server) readPeriodic(c *fiber.Ctx) (request bfia.AddPeriodic, doc *bfia
 }
 
 // checkPeriodic checks the document of a periodic job as if its run of a scheduled time were submitted now.
+// The context is that of its project.
 func (s *Server) checkPeriodic(ctx context.Context, doc *bfia.Document, at time.Time, timezone string,
 ) ([]bfia.Warning, error) {
 	text, err := calendar.Expand(doc.Bytes(), at, timezone)
@@ -140,6 +146,11 @@ func (s *Server) changePeriodic(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if request.Project != "" && request.Project != job.Project {
+		return bfia.Errorf(bfia.CodeConflict, "project: the periodic job %s stays in its project; delete it, and "+
+			"add it again", job.Name)
+	}
+	ctx = store.WithProjects(ctx, job.Project)
 	row := store.PeriodicDocument{PeriodicID: job.PeriodicID, Owner: ownerOfPeriodic(ctx), ProvedAt: now}
 	var warnings []bfia.Warning
 	if doc != nil {
@@ -359,10 +370,10 @@ func (s *Server) viewPeriodic(ctx context.Context, jobs []store.PeriodicJob, id 
 		if err != nil {
 			return nil, err
 		}
-		view := bfia.Periodic{Name: job.Name, Recurrence: job.Recurrence, Owner: document.Owner.Name,
-			State: job.State, Reason: job.Reason, NextAt: job.NextAt, Submitted: job.Submitted,
-			Failures: job.Failures, CreatedAt: job.CreatedAt, UpdatedAt: job.UpdatedAt,
-			LastRuns: []bfia.PeriodicRun{}}
+		view := bfia.Periodic{Name: job.Name, Project: viewProject(job.Project),
+			Recurrence: job.Recurrence, Owner: document.Owner.Name, State: job.State, Reason: job.Reason,
+			NextAt: job.NextAt, Submitted: job.Submitted, Failures: job.Failures, CreatedAt: job.CreatedAt,
+			UpdatedAt: job.UpdatedAt, LastRuns: []bfia.PeriodicRun{}}
 		for _, r := range last[job.PeriodicID] {
 			view.LastRuns = append(view.LastRuns, bfia.PeriodicRun{ScheduledAt: r.ScheduledAt,
 				Manual: r.Manual, JobID: r.JobID, Outcome: r.Outcome, Reason: r.Reason, Count: r.Count,
@@ -400,16 +411,19 @@ func (s *Server) SubmitPeriodic(ctx context.Context, name string, owner store.Pe
 		Credential: o.Credential, Address: "periodic job " + name}
 	pending := audit.NewPending(p, audit.Submit, func() string { return digestOf(doc.Bytes()) })
 	pending.On(audit.Job, doc.JobID)
-	err := s.submitAs(audit.With(ctx, pending), p, owner.ProvedAt, doc)
+	job, err := s.store.PeriodicJob(ctx, owner.PeriodicID)
+	if err == nil {
+		err = s.submitAs(audit.With(ctx, pending), p, owner.ProvedAt, job.Project, doc)
+	}
 	if err != nil {
 		s.recordFailure(p, pending, err)
 	}
 	return err
 }
 
-// submitAs submits a job in the name of a client that proved at an earlier time who it is.
-func (s *Server) submitAs(ctx context.Context, p identity.Principal, provedAt time.Time, doc *bfia.Document,
-) error {
+// submitAs submits a job of a project in the name of a client that proved at an earlier time who it is.
+func (s *Server) submitAs(ctx context.Context, p identity.Principal, provedAt time.Time, project string,
+	doc *bfia.Document) error {
 	if s.Recheck == nil {
 		return bfia.Errorf(bfia.CodeForbidden, "this process can't check who may submit jobs")
 	}
@@ -417,14 +431,19 @@ func (s *Server) submitAs(ctx context.Context, p identity.Principal, provedAt ti
 	if err != nil {
 		return ownerRefused(err)
 	}
-	if err := clientWith(identity.Operator).check(now); err != nil {
+	operators := memberWith(identity.Operator)
+	if err := operators.check(now); err != nil {
 		return ownerRefused(err)
+	}
+	if !store.InProject(operators.scope(ctx, now), project) {
+		return ownerRefused(bfia.Errorf(bfia.CodeForbidden, "%s lacks the role %s in the project %s", now,
+			identity.Operator, project))
 	}
 	now.Address = p.Address
 	if err := s.Callers.Request(now); err != nil {
 		return tooMany(err)
 	}
-	_, err = s.submit(identity.With(ctx, now), doc, false)
+	_, err = s.submit(store.WithProjects(identity.With(ctx, now), project), doc, false)
 	return err
 }
 

@@ -137,10 +137,13 @@ func TestSubmitPeriodic(t *testing.T) {
 	p := newParty(t, func(c *Config) {
 		c.Recheck, c.OpenJobs = clients.New(clients.Config{}, database).Recheck, 2
 	}).withProvider().withData()
+	require.NoError(t, p.store.AddPeriodicJob(t.Context(), store.PeriodicJob{PeriodicID: "id", Name: "psi"},
+		store.PeriodicDocument{Document: []byte(job(t, ""))}))
 	alice := token("alice", identity.Operator)
 	owner := func(row store.Token) store.PeriodicDocument {
-		return store.PeriodicDocument{ProvedAt: time.Now(), Owner: store.PeriodicOwner{Name: row.Name,
-			Proof: identity.ByToken, Credential: row.TokenID, Roles: []identity.Role{identity.Operator}}}
+		return store.PeriodicDocument{PeriodicID: "id", ProvedAt: time.Now(),
+			Owner: store.PeriodicOwner{Name: row.Name, Proof: identity.ByToken, Credential: row.TokenID,
+				Roles: []identity.Role{identity.Operator}}}
 	}
 	doc, err := bfia.ParseDocument([]byte(job(t, "run-1")))
 	require.NoError(t, err)

@@ -133,10 +133,18 @@ func (s *Server) scheduledTaskFor(ctx context.Context, sender, taskID, role stri
 // zones of other software, which writes local times.
 const jobIDWindow = 48 * time.Hour
 
-// refuseOldJob refuses a job that this party does not know, but may have had: its id is older than the time
-// for which ended jobs are kept, or than the restore of a backup that lacks it. Otherwise a recorded creation
-// could be sent again once the job is removed, and the job would run twice.
+// refuseOldJob refuses a job that this party does not know, but has removed or may have had: its id is older
+// than the time for which ended jobs are kept, or than the restore of a backup that lacks it. Otherwise a
+// recorded creation could be sent again once the job is removed, and the job would run twice.
 func (s *Server) refuseOldJob(ctx context.Context, jobID string) error {
+	removed, err := s.store.JobRemovedAt(ctx, jobID)
+	if err != nil {
+		return err
+	}
+	if removed != nil { // by a client, or since a project keeps its jobs for a shorter time than the party
+		return bfia.Errorf(bfia.CodeConflict, "job_id: %s removed the job %s on %s; submit it under a new id",
+			s.Node, jobID, removed.Format(time.RFC3339))
+	}
 	created, ok := bfia.JobIDTime(jobID)
 	if !ok {
 		return nil

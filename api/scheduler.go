@@ -45,7 +45,7 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	plan, err := s.plan(c.UserContext(), record, s.Node, from)
+	plan, project, err := s.plan(c.UserContext(), record, s.Node, from)
 	if err != nil {
 		return err
 	}
@@ -66,8 +66,13 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	if err := s.recordAct(c.UserContext()); err != nil {
 		return err
 	}
-	if err := s.store.PutJobRecord(c.UserContext(), doc.JobID, doc.Bytes(),
-		record.Registry.Of(doc)); err != nil {
+	if known {
+		err = s.store.PutJobRecord(c.UserContext(), doc.JobID, doc.Bytes(), record.Registry.Of(doc))
+	} else {
+		err = s.store.PutProjectJobRecord(c.UserContext(), doc.JobID, doc.Bytes(), record.Registry.Of(doc),
+			project)
+	}
+	if err != nil {
 		return err
 	}
 	if known && (job.State == bfia.JobRunning || job.State.Terminal()) {

@@ -18,19 +18,24 @@ import (
 // its scheduler. A client that chooses the job_id may repeat the request if the answer was lost; nothing
 // starts twice.
 func (s *Server) submitJob(c *fiber.Ctx) error {
+	ctx, err := s.submissionContext(c.UserContext(), c.Query("project"))
+	if err != nil {
+		return err
+	}
 	doc, err := s.readSubmission(c)
 	if err != nil {
 		return err
 	}
-	warnings, err := s.submit(c.UserContext(), doc, false)
+	warnings, err := s.submit(ctx, doc, false)
 	if err != nil {
 		return err
 	}
 	return ok(c, bfia.JobCreated{JobID: doc.JobID, Warnings: warnings})
 }
 
-// submit checks a client's job and sends it to its scheduler. A caller that waits is not refused because of
-// the number of others' submissions; see [submissions].
+// submit checks a client's job and sends it to its scheduler. The context is that of the job's project; see
+// [Server.submissionContext]. A caller that waits is not refused because of the number of others'
+// submissions; see [submissions].
 func (s *Server) submit(ctx context.Context, doc *bfia.Document, waits bool) ([]bfia.Warning, error) {
 	on(ctx, audit.Job, doc.JobID)
 	warnings, err := s.checkSubmission(ctx, doc)
@@ -46,13 +51,14 @@ func (s *Server) submit(ctx context.Context, doc *bfia.Document, waits bool) ([]
 		return nil, err
 	}
 	defer done()
-	undo, err := s.recordSubmitter(ctx, doc.JobID)
+	// The submission first: it refuses the id of another project's job, of which no act is recorded then.
+	undoSubmission, err := s.recordSubmission(ctx, doc)
 	if err != nil {
 		return nil, err
 	}
-	undoSubmission, err := s.recordSubmission(ctx, doc)
+	undo, err := s.recordSubmitter(ctx, doc.JobID)
 	if err != nil {
-		undo(ctx)
+		undoSubmission(ctx)
 		return nil, err
 	}
 	if err := s.remote.CreateAll(ctx, s.Scheduler, doc, permits...); err != nil {
@@ -109,26 +115,34 @@ func (s *Server) record(ctx context.Context, doc *bfia.Document) (*store.JobReco
 }
 
 // plan checks that a job can run with the providers in its record, that a partner's job is granted what it
-// uses here, and that the root datasets of its own parts exist. node limits the check of parameters to the
-// parts of one node.
-func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string, from origin) (*bfia.Plan,
-	error) {
+// uses here, and that the root datasets of its own parts exist in the job's project, which it returns. node
+// limits the check of parameters to the parts of one node.
+func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string, from origin,
+) (plan *bfia.Plan, project string, err error) {
 	doc := record.Document
-	plan, err := bfia.NewPlan(doc, record.Registry.Describe, node)
-	if err != nil {
-		return nil, err
+	if plan, err = bfia.NewPlan(doc, record.Registry.Describe, node); err != nil {
+		return nil, "", err
 	}
 	// Before the datasets: a partner without a grant does not learn which exist.
 	if err := s.checkGrants(ctx, record, plan, from); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	_, granted, err := s.needsGrants(ctx, doc, from)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	required := s.CheckDatasets || granted
+	datasets := s.newKnownDatasets()
+	if project, err = s.projectOf(ctx, record, plan, from, datasets); err != nil {
+		return nil, "", err
+	}
+	ctx = store.WithProjects(ctx, project)
+	// What is not registered belongs to default. Clients of default must not learn from it which names other
+	// projects have.
+	caller := identity.From(ctx)
+	scoped := caller.Kind == identity.KindClient && !caller.Can(identity.Operator)
+	required := s.CheckDatasets || granted || project != identity.DefaultProject || scoped
 	if err := bfia.CheckRehearsal(doc, plan, record.Registry.Describe); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	for _, t := range plan.Tasks {
 		for _, part := range t.PartsOf(s.Node) {
@@ -136,36 +150,45 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string,
 			if err != nil || address == nil {
 				continue // NewPlan refuses malformed ones
 			}
-			if err := s.checkDataset(ctx, doc, *address, required); err != nil {
+			if err := s.checkDataset(ctx, doc, *address, required, datasets); err != nil {
 				place := fmt.Sprintf("config.task_params.%s.%d.%s.dataset_id", part.Role, part.Index, t.Name)
-				return nil, bfia.PrefixPlace(place, err)
+				return nil, "", bfia.PrefixPlace(place, err)
 			}
 		}
 	}
-	return plan, s.checkModels(ctx, record, plan)
+	return plan, project, s.checkModels(ctx, record, plan)
 }
 
 // checkDataset refuses a root dataset of a new job that is an output of another one, or that is not
 // registered although that is required. It makes the synthetic dataset that a rehearsal reads.
 func (s *Server) checkDataset(ctx context.Context, doc *bfia.Document, address bfia.Address, required bool,
-) error {
+	datasets *knownDatasets) error {
 	if real, synthetic := address.Rehearsed(); synthetic {
-		if err := s.checkDataset(ctx, doc, real, true); err != nil {
+		if err := s.checkDataset(ctx, doc, real, true, datasets); err != nil {
 			return err
 		}
 		return s.datasets.Rehearse(ctx, real)
 	}
-	err := s.refuseOutput(ctx, address)
-	if err != nil || !required {
+	if err := s.refuseOutput(ctx, address); err != nil {
 		return err
 	}
-	_, err = s.store.DataTable(ctx, address.Namespace, address.Name)
-	if bfia.CodeOf(err) == bfia.CodeNotFound {
+	unknown := func(err error) error {
 		if _, known := s.store.Job(ctx, doc.JobID); known == nil {
 			return nil // the job keeps what it read
 		}
-		return bfia.Errorf(bfia.CodeNotFound, "%s has no dataset %q; upload it with 'hutong data upload'",
-			s.Node, address.String())
+		return err
+	}
+	err := s.refuseOtherProject(ctx, address, datasets)
+	if bfia.CodeOf(err) == bfia.CodeNotFound {
+		return unknown(err)
+	}
+	if err != nil || !required {
+		return err
+	}
+	_, err = datasets.table(ctx, address)
+	if bfia.CodeOf(err) == bfia.CodeNotFound {
+		return unknown(bfia.Errorf(bfia.CodeNotFound,
+			"%s has no dataset %q; upload it with 'hutong data upload'", s.Node, address.String()))
 	}
 	if err != nil {
 		return err

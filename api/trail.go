@@ -70,6 +70,10 @@ var acts = map[string]string{
 	"POST " + bfia.PathPeriodicRun:    audit.RunPeriodic,
 	"POST " + bfia.PathPeriodicDelete: audit.DeletePeriodic,
 
+	"POST " + bfia.PathProjectCreate: audit.CreateProject,
+	"POST " + bfia.PathProjectSet:    audit.SetProject,
+	"POST " + bfia.PathProjectRemove: audit.RemoveProject,
+
 	"POST " + bfia.PathPartnerInvite:     audit.InvitePartner,
 	"POST " + bfia.PathPartnerApply:      audit.ApplyToPartner,
 	"POST " + bfia.PathPartnerAccept:     audit.AcceptPartner,
@@ -125,7 +129,7 @@ var acts = map[string]string{
 // [Server.recordAct]). An act that turns out to change nothing writes none. Refusals and failures are written
 // here.
 func (s *Server) serveAct(c *fiber.Ctx, r route, p identity.Principal) error {
-	ctx := identity.With(s.ctx, p)
+	ctx := r.access.scope(identity.With(s.ctx, p), p)
 	var pending *audit.Pending
 	if act := acts[r.method+" "+r.path]; act != "" {
 		pending = audit.NewPending(p, act, func() string { return s.requestDigest(c) })

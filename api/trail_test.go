@@ -31,6 +31,7 @@ var notActs = []string{
 	"GET " + bfia.PathPlatformStatusAll, "GET " + bfia.PathPlatformJobList, "GET " + bfia.PathJobShow,
 	"GET " + bfia.PathJobAccount,
 	"GET " + bfia.PathJobDocument, "GET " + bfia.PathRunnerQuery, "GET " + bfia.PathHealth,
+	"GET " + bfia.PathProjectQuery,
 	"GET " + bfia.PathPartnerQuery, "GET " + bfia.PathContractQuery, "GET " + bfia.PathNodeQuery,
 	"GET " + bfia.PathNodeHealth, "GET " + bfia.PathReady, "GET " + bfia.PathOpenAPI,
 	"GET " + pathRoot, "GET " + pathConsole,

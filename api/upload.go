@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -199,7 +200,7 @@ func formValue(b []byte) json.RawMessage {
 
 // uploadFields lists the fields of an upload besides its file.
 var uploadFields = []string{"head", "partitions", "extend_sid", "meta", "namespace", "name",
-	"encoding"}
+	"encoding", "project"}
 
 // ignoredUploadFields are fields that FATE's clients may send: the party that they ask is meant.
 var ignoredUploadFields = []string{"role", "party_id"}
@@ -233,6 +234,8 @@ func parseUpload(fields map[string]json.RawMessage) (dataset.IngestRequest, erro
 			into = &req.ExtendSID
 		case "encoding":
 			into = &req.Encoding
+		case "project":
+			into = &req.Project
 		case "meta":
 			req.Meta = raw
 			continue
@@ -278,6 +281,17 @@ func (s *Server) ingest(c *fiber.Ctx, req dataset.IngestRequest, r io.Reader) er
 	if _, synthetic := address.Rehearsed(); synthetic {
 		return bfia.Errorf(bfia.CodeConflict, "namespace: %q is reserved for the synthetic rows of rehearsals; "+
 			"choose another one", req.Namespace)
+	}
+	var err error
+	if req.Project, err = s.uploadProject(c.UserContext(), req.Project); err != nil {
+		return err
+	}
+	into := cmp.Or(req.Project, identity.DefaultProject)
+	if err := s.store.CheckStorage(c.UserContext(), into); err != nil {
+		return err
+	}
+	if err := s.store.CheckDataName(c.UserContext(), req.Namespace, req.Name, req.Project); err != nil {
+		return err
 	}
 	table, err := s.datasets.Ingest(c.UserContext(), req, r)
 	if err != nil {

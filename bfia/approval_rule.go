@@ -39,6 +39,8 @@ type ApprovalRule struct {
 	Scope ApprovalScope `json:"scope"`
 	Until time.Time     `json:"until"`
 	Note  string        `json:"note"`
+	// Project is the project of whose jobs the rule decides. Empty: all.
+	Project string `json:"project,omitempty"`
 	// FromJob is the job from which the rule was made, or empty.
 	FromJob   string     `json:"job_id,omitempty"`
 	CreatedBy string     `json:"created_by"`

@@ -189,7 +189,11 @@ func (m RuleMismatch) sentence() string {
 
 // Describe sets the text of a rule: what it allows, until when, and why.
 func (r *ApprovalRule) Describe() {
-	r.Text = append(r.Scope.Sentences(), "Until "+r.Until.UTC().Format(time.RFC3339))
+	r.Text = r.Scope.Sentences()
+	if r.Project != "" {
+		r.Text = append(r.Text, "Only jobs of the project "+r.Project)
+	}
+	r.Text = append(r.Text, "Until "+r.Until.UTC().Format(time.RFC3339))
 	if r.Note != "" {
 		r.Text = append(r.Text, "Note: "+r.Note)
 	}

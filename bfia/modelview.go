@@ -11,7 +11,8 @@ type ModelView struct {
 	JobID     string   `json:"job_id"`
 	Task      string   `json:"task_name"`
 	Output    string   `json:"output"`
-	Role      string   `json:"role"` // guest.0
+	Project   string   `json:"project,omitempty"` // empty: default
+	Role      string   `json:"role"`              // guest.0
 	Component string   `json:"component"`
 	Provider  string   `json:"provider"` // name:version
 	Images    []string `json:"images"`

@@ -36,6 +36,7 @@ const OverviewJobs = 50
 // OverviewJob is a job that needs a person.
 type OverviewJob struct {
 	JobID     string     `json:"job_id"`
+	Project   string     `json:"project,omitempty"` // at this party; empty: default
 	FlowID    string     `json:"flow_id"`
 	Initiator string     `json:"initiator"`
 	Since     time.Time  `json:"since"`            // it waits, or it failed

@@ -54,6 +54,8 @@ type AddPeriodic struct {
 	// Document is the document of each job, without a job_id. A change may leave it out. Placeholders such as
 	// {{date}} in its texts become the scheduled time of the run.
 	Document json.RawMessage `json:"document,omitempty"`
+	// Project is that of a new periodic job and its jobs, as in a submission. It never changes.
+	Project string `json:"project,omitempty"`
 	Recurrence
 }
 
@@ -125,7 +127,8 @@ type PeriodicRun struct {
 
 // Periodic is a periodic job.
 type Periodic struct {
-	Name string `json:"name"`
+	Name    string `json:"name"`
+	Project string `json:"project,omitempty"` // empty: default
 	Recurrence
 	Owner string        `json:"owner,omitempty"` // in whose name the jobs are submitted
 	State PeriodicState `json:"state"`

@@ -147,6 +147,8 @@ type JobStatus struct {
 	Failure   *Failure             `json:"failure,omitempty"`
 	Waiting   []Waiting            `json:"waiting,omitempty"` // why it does not proceed
 	Scheduler string               `json:"scheduler"`
+	// Project is that of the own party; empty: default. Partners don't get it.
+	Project string `json:"project,omitempty"`
 	// The clients of the own party that submitted, approved and rejected the job. Partners don't get them.
 	SubmittedBy []string `json:"submitted_by,omitempty"`
 	ApprovedBy  []string `json:"approved_by,omitempty"`
@@ -212,6 +214,7 @@ type PartStatus struct {
 type JobSummary struct {
 	JobID     string     `json:"job_id"`
 	FlowID    string     `json:"flow_id"`
+	Project   string     `json:"project,omitempty"` // of this party; empty: default
 	State     JobState   `json:"job_status"`
 	Outcome   Outcome    `json:"outcome,omitempty"` // once it has ended
 	Reason    string     `json:"reason"`            // of an outcome other than SUCCESS
@@ -281,6 +284,8 @@ type Grant struct {
 	Reason   string `json:"reason,omitempty"`
 	Position int    `json:"position,omitempty"`
 	Total    int    `json:"total,omitempty"`
+	// Quota: the reason concerns some of the scheduler's jobs only, since these exceed a quota at the party.
+	Quota bool `json:"quota,omitempty"`
 }
 
 // ReleaseRequest releases a reservation, since another party denied its resources.

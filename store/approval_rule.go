@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,6 +20,7 @@ type approvalRuleRow struct {
 
 	ID         string     `bun:"rule_id,pk"`
 	Scope      string     `bun:"scope"`
+	Project    string     `bun:"project"` // empty: of all
 	Until      time.Time  `bun:"until"`
 	Note       string     `bun:"note"`
 	FromJob    string     `bun:"from_job"`
@@ -35,7 +37,7 @@ func (r *approvalRuleRow) rule() (bfia.ApprovalRule, error) {
 	normalizeTimes(&r.Until, &r.CreatedAt, r.RemovedAt, r.LastUsedAt)
 	rule := bfia.ApprovalRule{ID: r.ID, Until: r.Until, Note: r.Note, FromJob: r.FromJob,
 		CreatedBy: r.CreatedBy, Credential: r.Credential, CreatedAt: r.CreatedAt, RemovedAt: r.RemovedAt,
-		RemovedBy: r.RemovedBy, Used: r.Used, LastUsedAt: r.LastUsedAt}
+		RemovedBy: r.RemovedBy, Project: r.Project, Used: r.Used, LastUsedAt: r.LastUsedAt}
 	if err := json.Unmarshal([]byte(r.Scope), &rule.Scope); err != nil {
 		return rule, fmt.Errorf("store: failed to decode the scope of approval rule %s: %w", r.ID, err)
 	}
@@ -53,7 +55,8 @@ type ruleDecision struct {
 	CreatedAt time.Time `bun:"created_at"`
 }
 
-// MaxApprovalRules bounds the active rules of a party, since each job is compared with all.
+// MaxApprovalRules bounds the active rules of a project, and those for all projects, since each job is
+// compared with them.
 const MaxApprovalRules = 1000
 
 // AddApprovalRule records a rule, which [bfia.ApprovalRule.Check] has checked, and returns it with its time
@@ -61,20 +64,25 @@ const MaxApprovalRules = 1000
 func (s *Store) AddApprovalRule(ctx context.Context, rule bfia.ApprovalRule) (bfia.ApprovalRule, error) {
 	scope := encode(rule.Scope)
 	if err := checkText("rule_id", rule.ID, "scope", scope, "note", rule.Note, "job_id", rule.FromJob,
-		"created_by", rule.CreatedBy, "credential", rule.Credential); err != nil {
+		"created_by", rule.CreatedBy, "credential", rule.Credential, "project", rule.Project); err != nil {
 		return rule, err
 	}
-	row := approvalRuleRow{ID: rule.ID, Scope: scope, Until: normalizeTime(rule.Until), Note: rule.Note,
-		FromJob: rule.FromJob, CreatedBy: rule.CreatedBy, Credential: rule.Credential,
-		CreatedAt: normalizeTime(time.Now())}
+	row := approvalRuleRow{ID: rule.ID, Scope: scope, Project: rule.Project,
+		Until: normalizeTime(rule.Until), Note: rule.Note, FromJob: rule.FromJob,
+		CreatedBy: rule.CreatedBy, Credential: rule.Credential, CreatedAt: normalizeTime(time.Now())}
 	err := s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if row.Project != "" {
+			if err := s.holdProject(ctx, tx, row.Project); err != nil {
+				return err
+			}
+		}
 		active, err := tx.NewSelect().Model((*approvalRuleRow)(nil)).
-			Where("removed_at IS NULL AND until > ?", row.CreatedAt).Count(ctx)
+			Where("removed_at IS NULL AND until > ? AND project = ?", row.CreatedAt, row.Project).Count(ctx)
 		if err != nil {
 			return err
 		}
 		if active >= MaxApprovalRules {
-			return bfia.Errorf(bfia.CodeTooMany, "rule: this party has %d active approval rules; remove "+
+			return bfia.Errorf(bfia.CodeTooMany, "rule: there are %d active approval rules; remove "+
 				"some first ('hutong approval rule remove')", active)
 		}
 		_, err = tx.NewInsert().Model(&row).Exec(ctx)
@@ -86,9 +94,11 @@ func (s *Store) AddApprovalRule(ctx context.Context, rule bfia.ApprovalRule) (bf
 	return row.rule()
 }
 
-// ApprovalRules returns all approval rules, also those that have ended or were removed, oldest first.
+// ApprovalRules returns all approval rules that the context knows, also those that have ended or were
+// removed, oldest first. Those for all projects are known to a context that knows all.
 func (s *Store) ApprovalRules(ctx context.Context) ([]bfia.ApprovalRule, error) {
-	rules, err := readRules(ctx, s.r.NewSelect().Order("created_at", "rule_id"))
+	rules, err := readRules(ctx,
+		rowsOf(ctx, "r.project").addTo(s.r.NewSelect()).Order("created_at", "rule_id"))
 	return rules, wrap(err, "list approval rules")
 }
 
@@ -112,7 +122,7 @@ func (s *Store) ApprovalRule(ctx context.Context, id string) (bfia.ApprovalRule,
 	if err := checkText("rule_id", id); err != nil {
 		return bfia.ApprovalRule{}, err
 	}
-	rules, err := readRules(ctx, s.r.NewSelect().Where("rule_id = ?", id))
+	rules, err := readRules(ctx, rowsOf(ctx, "r.project").addTo(s.r.NewSelect()).Where("rule_id = ?", id))
 	if err != nil {
 		return bfia.ApprovalRule{}, wrap(err, "read approval rule %s", id)
 	}
@@ -134,10 +144,11 @@ func (s *Store) RemoveApprovalRule(ctx context.Context, id, by string) error {
 		return err
 	}
 	return wrap(s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		known := rowsOf(ctx, "r.project")
 		n, err := affected(tx.NewUpdate().Model((*approvalRuleRow)(nil)).
 			Set("removed_by = CASE WHEN removed_at IS NULL THEN ? ELSE removed_by END", by).
 			Set("removed_at = COALESCE(removed_at, ?)", normalizeTime(time.Now())).
-			Where("rule_id = ?", id).Exec(ctx))
+			Where("rule_id = ?", id).Where(known.text, known.args...).Exec(ctx))
 		if err == nil && n == 0 {
 			return unknownRule(id)
 		}
@@ -156,6 +167,8 @@ type RuleClaim struct {
 
 // Acceptance is what a party checks and decides in the transaction that stores the record of a job.
 type Acceptance struct {
+	// Project is the project to which the job belongs. Empty: default.
+	Project string
 	// Grants is what the job needs of the party's grants; nil: nothing.
 	Grants *GrantClaim
 	// Rules is what the job does, if rules may approve it; nil: they may not.
@@ -172,7 +185,8 @@ func (s *Store) AcceptJob(ctx context.Context, jobID string, doc []byte, registr
 	if err != nil {
 		return "", err
 	}
-	return ruleID, s.putRecord(ctx, s.actTx, row, func(ctx context.Context, tx bun.Tx) (err error) {
+	first := s.assignIn(jobID, cmp.Or(a.Project, identity.DefaultProject))
+	return ruleID, s.putRecord(ctx, s.actTx, row, first, func(ctx context.Context, tx bun.Tx) (err error) {
 		if a.Grants != nil {
 			if err := claimGrants(ctx, tx, jobID, *a.Grants); err != nil {
 				return err
@@ -218,11 +232,16 @@ func (s *Store) applyRules(ctx context.Context, tx bun.Tx, jobID string, claim *
 	return rule.ID, s.Audit(ctx, tx, &entry)
 }
 
-// chooseRule returns the rule that approves a job, and counts it, or nil.
+// chooseRule returns the rule that approves a job, and counts it, or nil. A rule of another project than the
+// job's does not count.
 func chooseRule(ctx context.Context, tx bun.Tx, jobID string, claim *RuleClaim, now time.Time,
 ) (*bfia.ApprovalRule, error) {
+	project, _, err := jobProject(ctx, tx, jobID)
+	if err != nil {
+		return nil, err
+	}
 	rules, err := readRules(ctx, tx.NewSelect().Where("removed_at IS NULL AND until > ?", now).
-		Order("created_at", "rule_id"))
+		Where("project IN ('', ?)", project).Order("created_at", "rule_id"))
 	if err != nil || len(rules) == 0 {
 		return nil, err
 	}

@@ -99,8 +99,9 @@ func (s *Store) EarlierAttemptByTaskID(ctx context.Context, taskID string) ([]Ea
 
 func (s *Store) earlierAttempts(ctx context.Context, where string, args ...any) ([]EarlierAttempt, error) {
 	var attempts []EarlierAttempt
-	err := s.r.NewSelect().Model(&attempts).Where(where, args...).Order("attempt", "role",
-		"role_index").Scan(ctx)
+	err := jobsOf(ctx, "e.job_id").addTo(s.r.NewSelect().Model(&attempts)).Where(where, args...).
+		Order("attempt", "role",
+			"role_index").Scan(ctx)
 	return attempts, wrap(err, "read earlier attempts of %v", args)
 }
 
@@ -181,7 +182,7 @@ func recordLostAttempt(ctx context.Context, tx bun.Tx, task ScheduleTask, parts 
 // scheduler: by task, attempt, role and index.
 func (s *Store) EarlierScheduleParts(ctx context.Context, jobID string) ([]EarlierSchedulePart, error) {
 	var parts []EarlierSchedulePart
-	err := s.r.NewSelect().Model(&parts).Where("job_id = ?", jobID).
+	err := jobsOf(ctx, "e.job_id").addTo(s.r.NewSelect().Model(&parts)).Where("job_id = ?", jobID).
 		Order("name", "attempt", "role", "role_index").Scan(ctx)
 	return parts, wrap(err, "read earlier attempts of job %s", jobID)
 }

@@ -217,7 +217,7 @@ func TestDataTables(t *testing.T) {
 		got, err := s.DataTable(ctx, "experiment", "guest")
 		require.NoError(t, err)
 		want := d
-		want.CreatedAt, want.UpdatedAt = kept, got.UpdatedAt
+		want.CreatedAt, want.UpdatedAt, want.Project = kept, got.UpdatedAt, "default"
 		require.Equal(t, want, got)
 		d.Rows, d.CreatedAt = 3, time.Now()
 		require.NoError(t, s.PutDataTable(ctx, d))

@@ -41,7 +41,31 @@ func (s *Store) PutJobRecord(ctx context.Context, jobID string, doc []byte, regi
 	if err != nil {
 		return err
 	}
-	return s.putRecord(ctx, s.tx, row, nil)
+	return s.putRecord(ctx, s.tx, row, nil, nil)
+}
+
+// PutProjectJobRecord stores the record of a new job as [Store.PutJobRecord] does, and in the same
+// transaction to which project the job belongs. It returns CodeConflict if the job exists in another one.
+func (s *Store) PutProjectJobRecord(ctx context.Context, jobID string, doc []byte, registry *Registry,
+	project string) error {
+	row, err := newDocument(jobID, doc, registry)
+	if err != nil {
+		return err
+	}
+	return s.putRecord(ctx, s.tx, row, s.assignIn(jobID, project), nil)
+}
+
+// assignIn returns the part of a transaction that records the project of a job which a partner creates. The
+// partner gets no project's name as the reason of a refusal.
+func (s *Store) assignIn(jobID, project string) func(context.Context, bun.Tx) error {
+	return func(ctx context.Context, tx bun.Tx) error {
+		err := s.assignJob(ctx, tx, jobID, project, time.Now())
+		if bfia.CodeOf(err) == bfia.CodeNotFound { // the project was removed meanwhile
+			return bfia.Wrap(bfia.CodeUnavailable, err,
+				"job_id: job %q can't be created now; try again later", jobID)
+		}
+		return err
+	}
 }
 
 func newDocument(jobID string, doc []byte, registry *Registry) (document, error) {
@@ -55,16 +79,22 @@ func newDocument(jobID string, doc []byte, registry *Registry) (document, error)
 	return document{JobID: jobID, Document: doc, Providers: providers}, err
 }
 
-// putRecord stores a record in a transaction that begin runs. claim, unless it is nil, runs in it once the
-// record is stored, and may refuse.
+// putRecord stores a record in a transaction that begin runs. first and claim, unless they are nil, run in it
+// before and after the record is stored, and may refuse.
 func (s *Store) putRecord(ctx context.Context, begin func(context.Context,
-	func(context.Context, bun.Tx) error) error, row document, claim func(ctx context.Context,
+	func(context.Context, bun.Tx) error) error, row document, first, claim func(ctx context.Context,
 	tx bun.Tx) error) error {
 	if err := checkText("job_id", row.JobID); err != nil {
 		return err
 	}
+	// Before the project of the job is recorded: see unassignUnusedJob.
 	row.CreatedAt, row.Images = normalizeTime(time.Now()), "{}"
 	return wrap(begin(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if first != nil {
+			if err := first(ctx, tx); err != nil {
+				return err
+			}
+		}
 		if err := insertRecord(ctx, tx, row); err != nil || claim == nil {
 			return err
 		}
@@ -172,8 +202,8 @@ func (s *Store) Document(ctx context.Context, jobID string) ([]byte, error) {
 
 func (s *Store) documentRow(ctx context.Context, jobID string) (document, error) {
 	var row document
-	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &row, "job_id: the document of job %q",
-		jobID)
+	err := selectOne(ctx, jobsOf(ctx, "d.job_id").addTo(s.r.NewSelect().Where("job_id = ?", jobID)), &row,
+		"job_id: the document of job %q", jobID)
 	return row, err
 }
 
@@ -185,8 +215,27 @@ func (s *Store) DeleteDocument(ctx context.Context, jobID string) error {
 
 // DeleteUnusedDocument deletes the document of a job that this party neither schedules nor takes part in.
 func (s *Store) DeleteUnusedDocument(ctx context.Context, jobID string) error {
-	_, err := s.w.NewDelete().Model((*document)(nil)).Where("job_id = ?", jobID).
-		Where("NOT EXISTS (SELECT 1 FROM t_job WHERE job_id = ?)", jobID).
-		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job WHERE job_id = ?)", jobID).Exec(ctx)
-	return wrap(err, "delete the unused document of job %s", jobID)
+	_, err := s.deleteUnusedDocument(ctx, jobID)
+	return err
+}
+
+func (s *Store) deleteUnusedDocument(ctx context.Context, jobID string) (deleted bool, err error) {
+	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if _, _, err := s.lockJobProject(ctx, tx, jobID); err != nil {
+			return err
+		}
+		var found []document
+		if err := tx.NewSelect().Model(&found).Column("created_at").Where("job_id = ?", jobID).
+			Scan(ctx); err != nil || len(found) == 0 {
+			return err
+		}
+		n, err := affected(tx.NewDelete().Model((*document)(nil)).Where("job_id = ?", jobID).
+			Where("NOT EXISTS (SELECT 1 FROM t_job WHERE job_id = ?)", jobID).
+			Where("NOT EXISTS (SELECT 1 FROM t_schedule_job WHERE job_id = ?)", jobID).Exec(ctx))
+		if deleted = n > 0; err != nil || !deleted {
+			return err
+		}
+		return unassignUnusedJob(ctx, tx, jobID, found[0].CreatedAt)
+	})
+	return deleted && err == nil, wrap(err, "delete the unused document of job %s", jobID)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"hutong/bfia"
+	"hutong/internal/identity"
 )
 
 // DataGeneration is one upload of a dataset. Its objects never change; the current one is that of
@@ -48,7 +49,12 @@ func (s *Store) CreateGeneration(ctx context.Context, namespace, name, generatio
 // it.
 func (s *Store) Generation(ctx context.Context, generation string) (DataGeneration, error) {
 	var row DataGeneration
-	err := selectOne(ctx, s.r.NewSelect().Where("generation = ?", generation), &row, "upload %q", generation)
+	q := s.r.NewSelect().Where("g.generation = ?", generation)
+	if known := rowsOf(ctx, "d.project"); known.text != knowsAll {
+		q.Where("EXISTS (SELECT 1 FROM t_data_table AS d WHERE d.namespace = g.namespace AND "+
+			"d.name = g.name AND "+known.text+")", known.args...)
+	}
+	err := selectOne(ctx, q, &row, "upload %q", generation)
 	return row, err
 }
 
@@ -127,7 +133,8 @@ func (s *Store) resolveGenerations(ctx context.Context, tx bun.Tx, tasks []Task)
 		}
 		if _, found := current[t.Dataset]; !found {
 			namespace, name, _ := strings.Cut(t.Dataset, "#")
-			q := tx.NewSelect().Where("namespace = ? AND name = ?", namespace, name)
+			q := rowsOf(ctx, "d.project").addTo(tx.NewSelect().Where("namespace = ? AND name = ?", namespace,
+				name))
 			if s.pg { // SQLite has one writer at a time
 				q.For("SHARE")
 			}
@@ -136,11 +143,51 @@ func (s *Store) resolveGenerations(ctx context.Context, tx bun.Tx, tasks []Task)
 			if err != nil && (t.RequireDataset || bfia.CodeOf(err) != bfia.CodeNotFound) {
 				return err
 			}
+			if err != nil {
+				if err := s.checkUnregistered(ctx, tx, namespace, name); err != nil {
+					return err
+				}
+			}
 			current[t.Dataset] = row.Generation
 		}
 		t.DatasetGeneration = current[t.Dataset]
 	}
 	return nil
+}
+
+// checkUnregistered refuses a dataset that is registered in a project which the context does not know, and
+// any that is not registered unless the context knows default: what has no row belongs to default. The
+// address at which a generation of a dataset is stored belongs to the dataset's project.
+func (s *Store) checkUnregistered(ctx context.Context, tx bun.Tx, namespace, name string) error {
+	unknown := bfia.Errorf(bfia.CodeNotFound, "dataset_id: dataset %q is not known", namespace+"#"+name)
+	if !InProject(ctx, identity.DefaultProject) {
+		return unknown
+	}
+	named := func(name string) *bun.SelectQuery {
+		return tx.NewSelect().Model((*dataTableRow)(nil)).Where("namespace = ? AND name = ?", namespace, name)
+	}
+	registered, err := named(name).Exists(ctx)
+	if err != nil {
+		return err
+	}
+	if registered {
+		return unknown
+	}
+	dot := strings.LastIndexByte(name, '.')
+	if dot < 0 {
+		return nil
+	}
+	generation, err := tx.NewSelect().Model((*DataGeneration)(nil)).
+		Where("generation = ? AND namespace = ? AND name = ?", name[dot+1:], namespace, name[:dot]).
+		Exists(ctx)
+	if err != nil || !generation {
+		return err
+	}
+	known, err := rowsOf(ctx, "d.project").addTo(named(name[:dot])).Exists(ctx)
+	if err == nil && !known {
+		return unknown
+	}
+	return err
 }
 
 // renewRemovedGenerations makes the tasks of a reopened job read the current generation where that which they

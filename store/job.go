@@ -33,6 +33,8 @@ type Job struct {
 	EndedAt   *time.Time     `bun:"ended_at"`
 	// RemovalFailure is why the job could not be removed after its retention.
 	RemovalFailure string `bun:"removal_failure"`
+	// Project is that of the job, as t_job_project has it.
+	Project string `bun:"project"`
 }
 
 var _ bun.AfterScanRowHook = (*Job)(nil)
@@ -54,6 +56,11 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 		return err
 	}
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		project, recorded, err := jobProject(ctx, tx, job.JobID)
+		if err != nil {
+			return err
+		}
+		job.Project = project
 		n, err := affected(tx.NewInsert().Model(&job).On("CONFLICT (job_id) DO NOTHING").Exec(ctx))
 		if err != nil {
 			return err
@@ -67,6 +74,7 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 		if err := checkNotRemoving(ctx, tx, job.OldJobID); err != nil || len(tasks) == 0 {
 			return err
 		}
+		ctx = withinProject(ctx, project, recorded)
 		if err := s.resolveGenerations(ctx, tx, tasks); err != nil {
 			return err
 		}
@@ -84,6 +92,15 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 			"job_id: a task of job %q has an id or a name that another task has", job.JobID)
 	}
 	return wrap(err, "create job %s", job.JobID)
+}
+
+// withinProject returns a context that knows what the project of a job has. So outputs of a job of another
+// project are not reused, as if this party did not know that job: a partner does not know the projects.
+func withinProject(ctx context.Context, project string, recorded bool) context.Context {
+	if !recorded { // by a process of a version without projects
+		return WithProjects(ctx, project, notRecorded)
+	}
+	return WithProjects(ctx, project)
 }
 
 func jobRows(job Job, tasks []Task) (Job, []Task, error) {
@@ -185,6 +202,11 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 		if err != nil || n == 0 {
 			return err
 		}
+		project, recorded, err := jobProject(ctx, tx, jobID)
+		if err != nil {
+			return err
+		}
+		ctx = withinProject(ctx, project, recorded)
 		return s.renewRemovedGenerations(ctx, tx, jobID)
 	})
 	if err != nil || n > 0 {
@@ -201,6 +223,7 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 // Job returns the participant's record of a job, or CodeNotFound if there is none.
 func (s *Store) Job(ctx context.Context, jobID string) (Job, error) {
 	var job Job
-	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)
+	err := selectOne(ctx, jobsOf(ctx, "j.job_id").addTo(s.r.NewSelect().Where("job_id = ?", jobID)), &job,
+		"job_id: job %q", jobID)
 	return job, err
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +46,9 @@ const (
 	// searchedJobs is how many jobs are read for a page whose filter no index knows. A page then takes as
 	// long with very many jobs as with few, whether or not jobs match.
 	searchedJobs = 1000
+
+	// minSearchedJobs is how many are read in each of many projects.
+	minSearchedJobs = 100
 )
 
 // JobFilter selects jobs. The zero value selects all.
@@ -67,11 +71,13 @@ type JobPage struct {
 	Jobs []Job
 
 	// Next is where the next page begins, nil if this is the last one. A page with a Partner, a Role or a
-	// Text can have fewer jobs than its limit, or none, and a Next: so far the jobs were searched.
+	// Text, or of single projects, can have fewer jobs than its limit, or none, and a Next: so far the jobs
+	// were searched.
 	Next *JobCursor
 }
 
-// Jobs returns a page of the list of jobs. All pages cost the same, however many jobs there are.
+// Jobs returns a page of the list of jobs that the context knows. All pages cost the same, however many jobs
+// there are.
 func (s *Store) Jobs(ctx context.Context, f JobFilter) (JobPage, error) {
 	if f.Limit < 0 || f.Limit > MaxJobs {
 		return JobPage{}, bfia.Errorf(bfia.CodeBadRequest, "limit: %d is not between 1 and %d", f.Limit,
@@ -84,11 +90,91 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) (JobPage, error) {
 		}
 	}
 
+	f.Limit = cmp.Or(f.Limit, MaxJobs)
 	var page JobPage
-	limit := cmp.Or(f.Limit, MaxJobs)
-	q := s.r.NewSelect().Model(&page.Jobs).Limit(limit)
-	f.selectIndexed(q)
-	if f.Partner != "" || f.Role != "" || f.Text != "" {
+	var err error
+	if projects, all := ProjectsOf(ctx); all {
+		page, err = s.readJobs(ctx, jobSearch{JobFilter: f, window: searchedJobs})
+	} else {
+		page, err = s.jobsOfProjects(ctx, f, projects)
+	}
+	if err != nil {
+		return JobPage{}, err
+	}
+	return page, s.preferScheduler(ctx, page.Jobs)
+}
+
+// jobsOfProjects merges the pages of several projects, since an index has the order of the list only within a
+// project.
+func (s *Store) jobsOfProjects(ctx context.Context, f JobFilter, projects []string) (JobPage, error) {
+	search := jobSearch{JobFilter: f, inProject: true}
+	search.window = max(searchedJobs/max(len(projects), 1), minSearchedJobs)
+	var jobs []Job
+	for _, project := range projects {
+		page, err := s.readJobs(WithProjects(ctx, project), search)
+		if err != nil || len(projects) == 1 {
+			return page, err
+		}
+		if page.Next != nil {
+			search.oldest = page.Next // this project was read no further; it is not older than that before
+		}
+		jobs = append(jobs, page.Jobs...)
+		slices.SortFunc(jobs, func(a, b Job) int { return b.CreatedAt.Compare(a.CreatedAt) })
+		if len(jobs) >= f.Limit {
+			search.Since = jobs[f.Limit-1].CreatedAt // older ones are not of this page
+		}
+	}
+	jobs, err := s.sortJobs(ctx, jobs, search.oldest)
+	if err != nil {
+		return JobPage{}, wrap(err, "sort jobs of several projects")
+	}
+	page := JobPage{Jobs: jobs, Next: search.oldest}
+	if len(jobs) >= f.Limit {
+		page.Jobs = jobs[:f.Limit]
+		next := page.Jobs[f.Limit-1].Cursor()
+		page.Next = &next
+	}
+	return page, nil
+}
+
+// sortJobs sorts jobs as the list does, and leaves out those after a position. The database compares the ids
+// of jobs of the same time, since the order of texts in PostgreSQL depends on its locale.
+func (s *Store) sortJobs(ctx context.Context, jobs []Job, oldest *JobCursor) ([]Job, error) {
+	if len(jobs) == 0 {
+		return nil, nil
+	}
+	var ids []any
+	for _, j := range jobs {
+		ids = append(ids, j.JobID)
+	}
+	if oldest != nil {
+		ids = append(ids, oldest.JobID)
+	}
+	values := strings.TrimSuffix(strings.Repeat("(?), ", len(ids)), ", ")
+	var sorted []string
+	err := s.r.NewRaw("SELECT * FROM (VALUES "+values+") AS v ORDER BY 1 DESC", ids...).Scan(ctx, &sorted)
+	if err != nil {
+		return nil, err
+	}
+	places := make(map[string]int, len(sorted))
+	for i, id := range sorted {
+		places[id] = i
+	}
+	compare := func(a, b JobCursor) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(places[a.JobID], places[b.JobID]))
+	}
+	slices.SortFunc(jobs, func(a, b Job) int { return compare(a.Cursor(), b.Cursor()) })
+	return slices.DeleteFunc(jobs, func(j Job) bool {
+		return oldest != nil && compare(j.Cursor(), *oldest) > 0
+	}), nil
+}
+
+// readJobs returns the page of a search.
+func (s *Store) readJobs(ctx context.Context, f jobSearch) (JobPage, error) {
+	var page JobPage
+	q := s.r.NewSelect().Model(&page.Jobs).Limit(f.Limit)
+	f.selectIndexed(ctx, q)
+	if f.searches() {
 		f.selectSearched(q)
 		var err error
 		if page.Next, err = s.searchEnd(ctx, f); err != nil {
@@ -101,11 +187,11 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) (JobPage, error) {
 	if err := q.Scan(ctx); err != nil {
 		return JobPage{}, wrap(err, "list jobs")
 	}
-	if len(page.Jobs) == limit {
-		next := page.Jobs[limit-1].Cursor()
+	if len(page.Jobs) == f.Limit {
+		next := page.Jobs[f.Limit-1].Cursor()
 		page.Next = &next
 	}
-	return page, s.preferScheduler(ctx, page.Jobs)
+	return page, nil
 }
 
 func deref(s *string) string {
@@ -116,10 +202,10 @@ func deref(s *string) string {
 }
 
 // searchEnd returns the last job that a search reads for one page, or nil if it reads all.
-func (s *Store) searchEnd(ctx context.Context, f JobFilter) (*JobCursor, error) {
+func (s *Store) searchEnd(ctx context.Context, f jobSearch) (*JobCursor, error) {
 	var end []Job
-	q := s.r.NewSelect().Model(&end).Column("created_at", "job_id").Offset(searchedJobs - 1).Limit(1)
-	f.selectIndexed(q)
+	q := s.r.NewSelect().Model(&end).Column("created_at", "job_id").Offset(f.window - 1).Limit(1)
+	f.selectIndexed(ctx, q)
 	if err := q.Scan(ctx); err != nil || len(end) == 0 {
 		return nil, err
 	}
@@ -127,20 +213,36 @@ func (s *Store) searchEnd(ctx context.Context, f JobFilter) (*JobCursor, error) 
 	return &cursor, nil
 }
 
+// jobSearch is a filter with what bounds the jobs that are read for a page.
+type jobSearch struct {
+	JobFilter
+	inProject bool       // of one project, that of the context
+	oldest    *JobCursor // no jobs after this position
+	window    int        // how many jobs are read if no index knows the filter
+}
+
 // prefixIndexed is the number of characters of an id in the index i_job_prefix.
 const prefixIndexed = 12
 
+// searches reports whether the filter has what no index knows. In a project, indexes know the order of the
+// list, and the ids.
+func (f jobSearch) searches() bool {
+	if f.inProject && !f.byPrefix() && (f.FlowID != nil || len(f.States) > 0 || len(f.Outcomes) > 0 ||
+		f.Prefix != "") {
+		return true
+	}
+	return f.Partner != "" || f.Role != "" || f.Text != ""
+}
+
+// byPrefix reports whether an index finds the few jobs whose ids begin like this.
+func (f jobSearch) byPrefix() bool { return utf8.RuneCountInString(f.Prefix) >= prefixIndexed }
+
 // selectIndexed selects and orders by what indexes know.
-func (f JobFilter) selectIndexed(q *bun.SelectQuery) {
+func (f jobSearch) selectIndexed(ctx context.Context, q *bun.SelectQuery) {
 	q.OrderExpr("created_at DESC, job_id DESC")
-	if f.FlowID != nil {
-		q.Where("flow_id = ?", *f.FlowID)
-	}
-	if len(f.States) > 0 {
-		q.Where("state IN (?)", bun.List(f.States))
-	}
-	if len(f.Outcomes) > 0 {
-		q.Where("outcome IN (?)", bun.List(f.Outcomes))
+	f.selectProject(ctx, q)
+	if !f.inProject || f.byPrefix() {
+		f.selectColumns(q)
 	}
 	if !f.Since.IsZero() {
 		q.Where("created_at >= ?", normalizeTime(f.Since))
@@ -148,14 +250,47 @@ func (f JobFilter) selectIndexed(q *bun.SelectQuery) {
 	if !f.Until.IsZero() {
 		q.Where("created_at < ?", normalizeTime(f.Until))
 	}
-	if n := utf8.RuneCountInString(f.Prefix); n > 0 {
-		if n >= prefixIndexed {
-			q.Where("substr(job_id, 1, 12) = ?", string([]rune(f.Prefix)[:prefixIndexed]))
-		}
-		q.Where("substr(job_id, 1, ?) = ?", n, f.Prefix)
-	}
 	if f.Before != nil {
 		q.Where("(created_at, job_id) < (?, ?)", normalizeTime(f.Before.CreatedAt), f.Before.JobID)
+	}
+	if f.oldest != nil {
+		q.Where("(created_at, job_id) >= (?, ?)", normalizeTime(f.oldest.CreatedAt), f.oldest.JobID)
+	}
+}
+
+// selectProject selects the jobs of the project that the context knows. An expression keeps databases from
+// the index of a column: the beginning of an id finds fewer jobs than the project.
+func (f jobSearch) selectProject(ctx context.Context, q *bun.SelectQuery) {
+	if f.inProject && f.byPrefix() {
+		jobsOf(ctx, "j.job_id").addTo(rowsOf(ctx, "j.project || ''").addTo(q))
+		return
+	}
+	ofJobRows(ctx, q)
+}
+
+// selectColumns selects by columns that have indexes with the jobs of all projects. For one project, an
+// expression keeps databases from these.
+func (f jobSearch) selectColumns(q *bun.SelectQuery) {
+	column := func(name string) string {
+		if f.inProject {
+			return name + " || ''"
+		}
+		return name
+	}
+	if f.FlowID != nil {
+		q.Where(column("flow_id")+" = ?", *f.FlowID)
+	}
+	if len(f.States) > 0 {
+		q.Where(column("state")+" IN (?)", bun.List(f.States))
+	}
+	if len(f.Outcomes) > 0 {
+		q.Where(column("outcome")+" IN (?)", bun.List(f.Outcomes))
+	}
+	if f.byPrefix() {
+		q.Where("substr(job_id, 1, 12) = ?", string([]rune(f.Prefix)[:prefixIndexed]))
+	}
+	if n := utf8.RuneCountInString(f.Prefix); n > 0 {
+		q.Where("substr(job_id, 1, ?) = ?", n, f.Prefix)
 	}
 }
 
@@ -163,7 +298,10 @@ func (f JobFilter) selectIndexed(q *bun.SelectQuery) {
 var likeEscape = strings.NewReplacer("!", "!!", "%", "!%", "_", "!_")
 
 // selectSearched selects by what only the jobs themselves say.
-func (f JobFilter) selectSearched(q *bun.SelectQuery) {
+func (f jobSearch) selectSearched(q *bun.SelectQuery) {
+	if f.inProject && !f.byPrefix() {
+		f.selectColumns(q)
+	}
 	if f.Partner != "" {
 		q.Where("(scheduler_node = ?0 OR initiator_node = ?0 OR party_nodes LIKE ?1 ESCAPE '!')", f.Partner,
 			"%"+likeEscape.Replace(encode(f.Partner))+"%")

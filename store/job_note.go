@@ -25,7 +25,8 @@ func (s *Store) PutJobNote(ctx context.Context, jobID, note string) error {
 	}
 	row := jobNote{JobID: jobID, Note: note, UpdatedAt: normalizeTime(time.Now())}
 	return wrap(s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		known, err := tx.NewSelect().Model((*Job)(nil)).Where("job_id = ?", jobID).Exists(ctx)
+		known, err := jobsOf(ctx, "j.job_id").addTo(tx.NewSelect().Model((*Job)(nil))).
+			Where("job_id = ?", jobID).Exists(ctx)
 		if err != nil {
 			return err
 		}

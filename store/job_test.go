@@ -55,7 +55,7 @@ func TestJobIsCreatedOnce(t *testing.T) {
 		got, err := s.Job(ctx, "j1")
 		require.NoError(t, err)
 		want := job
-		want.CreatedAt = kept
+		want.CreatedAt, want.Project = kept, "default"
 		require.Equal(t, want, got)
 		gotTasks, err := s.Tasks(ctx, "j1")
 		require.NoError(t, err)
@@ -113,7 +113,7 @@ func TestReopenJob(t *testing.T) {
 		got, err = s.Job(ctx, "j1")
 		require.NoError(t, err)
 		want := job
-		want.CreatedAt, want.State = kept, bfia.JobReady
+		want.CreatedAt, want.State, want.Project = kept, bfia.JobReady, "default"
 		require.Equal(t, want, got)
 		rows, err := s.Tasks(ctx, "j1")
 		require.NoError(t, err)

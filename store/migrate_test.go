@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/storetest"
 )
@@ -100,7 +101,8 @@ func TestMigrateAppliesAnEarlierNumber(t *testing.T) {
 }
 
 // Migrations only add, so that the previous version works while they run and after. Each statement after the
-// first migration creates a table or an index, or adds a column that has a default or may be NULL.
+// first migration creates a table or an index, or adds a column that has a default or may be NULL, or fills a
+// table that the migration creates.
 func TestMigrationsOnlyAdd(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join("migrations", "*.up.sql"))
@@ -108,6 +110,7 @@ func TestMigrationsOnlyAdd(t *testing.T) {
 	additions := regexp.MustCompile(
 		`(?is)^(CREATE TABLE|CREATE INDEX|ALTER TABLE \w+ ADD COLUMN \w+ \w+( NOT NULL DEFAULT [^,]+)?$)`,
 	)
+	fills := regexp.MustCompile(`(?is)^INSERT INTO (\w+) .*SELECT`)
 	comment := regexp.MustCompile(`(?m)^\s*--.*$`)
 	require.Regexp(t, additions, "ALTER TABLE t_job ADD COLUMN x TEXT NOT NULL DEFAULT ''")
 	require.Regexp(t, additions, "CREATE INDEX i_job_x ON t_job (x)")
@@ -119,7 +122,13 @@ func TestMigrationsOnlyAdd(t *testing.T) {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		for statement := range strings.SplitSeq(comment.ReplaceAllString(string(text), ""), ";") {
-			if statement = strings.TrimSpace(statement); statement != "" {
+			statement = strings.TrimSpace(statement)
+			if filled := fills.FindStringSubmatch(statement); filled != nil {
+				require.Contains(t, string(text), "CREATE TABLE "+filled[1]+" ",
+					"%s fills an older table", file)
+				continue
+			}
+			if statement != "" {
 				require.Regexp(t, additions, statement, "%s breaks the previous version", file)
 			}
 		}
@@ -171,4 +180,85 @@ func TestOpenRefusesAndKeepsThePassword(t *testing.T) {
 		require.Nil(t, s)
 		require.False(t, strings.Contains(err.Error(), "sEcret"), "%v", err)
 	}
+}
+
+// TestMigrateToProjects migrates a database of the version before projects, with jobs, datasets, models and
+// periodic jobs: all belong to default then, and are found by lists of default only. The database has the
+// migrations with higher numbers already, which were released first.
+func TestMigrateToProjects(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		endedJob(t, s, "ended", at)
+		scheduledJob(t, s, "scheduled")
+		require.NoError(t, s.PutModels(ctx, []store.Model{trainedModel("ended", "m")}))
+		require.NoError(t, s.CreateGeneration(ctx, "n", "x", "g", at))
+		require.NoError(t, s.PutDataTable(ctx, store.DataTable{Namespace: "n", Name: "x", Generation: "g"}))
+		require.NoError(t, s.AddPeriodicJob(ctx, store.PeriodicJob{PeriodicID: "p", Name: "nightly"},
+			store.PeriodicDocument{Document: []byte("{}")}))
+		db := rawDB(t, address)
+		for _, statement := range []string{
+			"DROP INDEX i_job_project",
+			"DROP INDEX i_job_project_ended",
+			"DROP INDEX i_job_project_state",
+			"DROP INDEX i_schedule_job_project_ended",
+			"DROP INDEX i_schedule_job_project_state",
+			"ALTER TABLE t_job DROP COLUMN project",
+			"ALTER TABLE t_schedule_job DROP COLUMN project",
+			"ALTER TABLE t_schedule_job DROP COLUMN wait_quota",
+			"ALTER TABLE t_data_table DROP COLUMN project",
+			"ALTER TABLE t_approval_rule DROP COLUMN project",
+			"ALTER TABLE t_periodic_job DROP COLUMN project",
+			"DROP TABLE t_project",
+			"DROP TABLE t_job_project",
+			"DELETE FROM bun_migrations WHERE name LIKE '0013%'",
+		} {
+			_, err := db.Exec(statement)
+			require.NoError(t, err, statement)
+		}
+
+		s, err := store.Open(ctx, address)
+		require.NoError(t, err)
+		defer s.Close()
+		require.ErrorContains(t, s.CheckSchema(ctx), "lacks migration 0013")
+		require.Equal(t, []string{"0015"}, appliedAfter(t, db, "0013"))
+		require.NoError(t, s.Migrate(ctx))
+		require.Equal(t, []string{"0013", "0015"}, appliedAfter(t, db, "0012"))
+		require.NoError(t, s.CheckSchema(ctx))
+		for project, want := range map[string]int{"default": 1, "a": 0} {
+			in := store.WithProjects(ctx, project)
+			page, err := s.Jobs(in, store.JobFilter{})
+			require.NoError(t, err)
+			require.Len(t, page.Jobs, want)
+			models, err := s.Models(in, "")
+			require.NoError(t, err)
+			require.Len(t, models, want)
+			periodic, err := s.PeriodicJobs(in)
+			require.NoError(t, err)
+			require.Len(t, periodic, want)
+			known, err := s.KnowsData(in, bfia.Address{Namespace: "n", Name: "x"})
+			require.NoError(t, err)
+			require.Equal(t, want == 1, known)
+			known, err = s.KnowsJob(in, "scheduled")
+			require.NoError(t, err)
+			require.Equal(t, want == 1, known)
+		}
+	})
+}
+
+// appliedAfter returns the names of the applied migrations with higher numbers, in their order.
+func appliedAfter(t *testing.T, db *sql.DB, name string) []string {
+	t.Helper()
+	query := "SELECT name FROM bun_migrations WHERE name > '" + name + "' ORDER BY name"
+	rows, err := db.QueryContext(t.Context(), query)
+	require.NoError(t, err)
+	defer rows.Close()
+	var applied []string
+	for rows.Next() {
+		var next string
+		require.NoError(t, rows.Scan(&next))
+		applied = append(applied, next)
+	}
+	require.NoError(t, rows.Err())
+	return applied
 }

@@ -105,8 +105,8 @@ func (m *Model) check() error {
 // id first.
 func (s *Store) Models(ctx context.Context, jobID string) ([]Model, error) {
 	models := []Model{}
-	q := s.r.NewSelect().Model(&models).ExcludeColumn("document").Where(usableModel).
-		OrderExpr("m.job_id DESC, m.task_name, m.key, m.role, m.role_index")
+	q := jobsOf(ctx, "m.job_id").addTo(s.r.NewSelect().Model(&models)).ExcludeColumn("document").
+		Where(usableModel).OrderExpr("m.job_id DESC, m.task_name, m.key, m.role, m.role_index")
 	if jobID != "" {
 		if err := checkText("job_id", jobID); err != nil {
 			return nil, err
@@ -130,7 +130,8 @@ func modelParts(ctx context.Context, db bun.IDB, ref bfia.ModelRef) ([]Model, er
 	}
 	var parts []Model
 	find := func(where string, args ...any) error {
-		q := db.NewSelect().Model(&parts).Where(where, args...).Where(usableModel).
+		q := jobsOf(ctx, "m.job_id").addTo(db.NewSelect().Model(&parts)).Where(where, args...).
+			Where(usableModel).
 			Order("m.key", "m.role", "m.role_index")
 		if ref.Output != "" {
 			q.Where("m.key = ?", ref.Output)
@@ -141,7 +142,7 @@ func modelParts(ctx context.Context, db bun.IDB, ref bfia.ModelRef) ([]Model, er
 		return nil, err
 	}
 	if len(parts) == 0 {
-		reused := db.NewSelect().Model((*Task)(nil)).Column("reused_task_id").
+		reused := jobsOf(ctx, "t.job_id").addTo(db.NewSelect().Model((*Task)(nil))).Column("reused_task_id").
 			Where("job_id = ? AND name = ? AND reused_task_id <> ''", ref.JobID, ref.Task)
 		if err := find("m.name IN (?)", reused); err != nil {
 			return nil, err
@@ -291,18 +292,23 @@ func (s *Store) ClaimModelRemoval(ctx context.Context, ref bfia.ModelRef) ([]Mod
 		if err := checkTrainingEnded(ctx, tx, parts[0]); err != nil {
 			return err
 		}
-		users, err := jobsWithModel(ctx, tx, parts, true)
+		everywhere := WithoutProjects(ctx) // a job of any project may use it
+		users, err := jobsWithModel(everywhere, tx, parts, true)
 		if err != nil {
 			return err
 		}
-		reusing, err := jobUses(ctx, tx, "t_job", true, `j.old_job_id = ? OR EXISTS (SELECT 1 FROM t_task AS t
+		reusing, err := jobUses(everywhere, tx, "t_job", true, `j.old_job_id = ? OR EXISTS (SELECT 1 FROM t_task AS t
 			WHERE t.job_id = j.job_id AND t.reused_task_id = ?)`, parts[0].JobID, parts[0].Name)
 		if err != nil {
 			return err
 		}
 		if users = append(users, reusing...); len(users) > 0 {
+			text, err := describeUses(ctx, tx, users)
+			if err != nil {
+				return err
+			}
 			return bfia.Errorf(bfia.CodeConflict,
-				"model %s is used by %s; delete it when no unfinished job uses it", ref, DescribeUses(users))
+				"model %s is used by %s; delete it when no unfinished job uses it", ref, text)
 		}
 		claimed = parts
 		return markModelsRemoving(ctx, tx, parts)
@@ -378,30 +384,67 @@ func (s *Store) claimUnusedModel(ctx context.Context, m Model) (free bool, err e
 	return free, err
 }
 
-// DeleteModelRow deletes the row of a part of a model whose objects are removed.
+// DeleteModelRow deletes the row of a part of a model whose objects are removed, and the project of a job of
+// which nothing else was ever recorded: that of an import.
 func (s *Store) DeleteModelRow(ctx context.Context, m Model) error {
-	_, err := s.w.NewDelete().Model((*Model)(nil)).Where(modelKeyWhere, m.key()...).Exec(ctx)
-	return wrap(err, "delete model %s", m.Ref())
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if _, _, err := s.lockJobProject(ctx, tx, m.JobID); err != nil {
+			return err
+		}
+		if _, err := tx.NewDelete().Model((*Model)(nil)).Where(modelKeyWhere, m.key()...).
+			Exec(ctx); err != nil {
+			return err
+		}
+		return unassignUnusedJob(ctx, tx, m.JobID, m.CreatedAt)
+	}), "delete model %s", m.Ref())
 }
 
 // BeginModelImport records a part of a model that is about to be stored, as one that is being removed, so
 // that housekeeping finds what a dead process left. It returns the part that this party already has, if any.
-func (s *Store) BeginModelImport(ctx context.Context, m Model) (existing *Model, err error) {
+// The model is of the project of its job. An unknown job becomes one of the given project, or of default. If
+// the job is of another project than the given one, the answer is CodeConflict.
+func (s *Store) BeginModelImport(ctx context.Context, m Model, project string) (existing *Model, err error) {
 	m.CreatedAt, m.Removing, m.Kept, m.Imported = timeOrNow(m.CreatedAt), true, true, true
 	if err := m.check(); err != nil {
 		return nil, err
 	}
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		existing = nil
+		if err := s.assignModel(ctx, tx, m, project); err != nil {
+			return err
+		}
 		n, err := affected(tx.NewInsert().Model(&m).
 			On("CONFLICT (job_id, task_name, role, role_index, key) DO NOTHING").Exec(ctx))
-		if err != nil || n == 1 {
+		if err != nil {
 			return err
+		}
+		if n == 1 {
+			project, _, err := jobProject(ctx, tx, m.JobID)
+			if err != nil {
+				return err
+			}
+			return s.holdStorage(ctx, tx, project)
 		}
 		existing = &Model{}
 		return selectOne(ctx, tx.NewSelect().Where(modelKeyWhere, m.key()...), existing, "model %s", m.Ref())
 	})
 	return existing, wrap(err, "import model %s", m.Ref())
+}
+
+// assignModel records to which project the job of an imported model belongs, also if this party has never had
+// the job: its later owner would own the model.
+func (s *Store) assignModel(ctx context.Context, tx bun.Tx, m Model, project string) error {
+	if project == "" {
+		var err error
+		if project, _, err = jobProject(ctx, tx, m.JobID); err != nil {
+			return err
+		}
+	}
+	err := s.assignJob(ctx, tx, m.JobID, project, m.CreatedAt)
+	if bfia.CodeOf(err) == bfia.CodeConflict {
+		return bfia.Wrap(bfia.CodeConflict, err, "model %s: the name is in use at this party", m.Ref())
+	}
+	return err
 }
 
 // CompleteModelImport makes parts of a model usable whose objects are stored.

@@ -174,9 +174,9 @@ func (s *Store) UnnoticedEnds(ctx context.Context, since time.Time, limit int) (
 		return nil, err
 	}
 	for _, j := range scheduled {
-		jobs = append(jobs, Job{JobID: j.JobID, FlowID: j.FlowID, State: j.State, Roles: roles[j.JobID],
-			InitiatorNode: j.InitiatorNode, Reason: j.Reason, Outcome: j.Outcome, Failure: j.Failure,
-			CreatedAt: j.CreatedAt, EndedAt: j.EndedAt})
+		jobs = append(jobs, Job{JobID: j.JobID, FlowID: j.FlowID, Project: j.Project, State: j.State,
+			Roles: roles[j.JobID], InitiatorNode: j.InitiatorNode, Reason: j.Reason, Outcome: j.Outcome,
+			Failure: j.Failure, CreatedAt: j.CreatedAt, EndedAt: j.EndedAt})
 	}
 	return jobs, nil
 }

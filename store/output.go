@@ -67,7 +67,7 @@ func (s *Store) PutOutputs(ctx context.Context, outputs []Output) error {
 // Outputs returns what this party's parts of a job's tasks wrote, by task, role, type and key.
 func (s *Store) Outputs(ctx context.Context, jobID string) ([]Output, error) {
 	var outputs []Output
-	err := s.r.NewSelect().Model(&outputs).Where("job_id = ?", jobID).
+	err := jobsOf(ctx, "o.job_id").addTo(s.r.NewSelect().Model(&outputs)).Where("job_id = ?", jobID).
 		Order("task_name", "role", "role_index", "type", "key").Scan(ctx)
 	return outputs, wrap(err, "read the outputs of job %s", jobID)
 }

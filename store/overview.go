@@ -10,6 +10,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/internal/audit"
+	"hutong/internal/identity"
 )
 
 // JobCounts returns how many jobs are in each state.
@@ -19,15 +20,19 @@ func (s *Store) JobCounts(ctx context.Context) (map[bfia.JobState]int, error) {
 
 // QueueLength returns how many jobs wait in this scheduler's queue.
 func (s *Store) QueueLength(ctx context.Context) (int, error) {
-	n, err := s.r.NewSelect().Model((*ScheduleJob)(nil)).
-		Where(queued).Count(ctx)
+	inQueue := queued
+	if !InProject(ctx, identity.DefaultProject) {
+		// An expression keeps the databases from the index of the whole queue.
+		inQueue = "state = 'READY' AND (queued_at IS NOT NULL) = (1 = 1)"
+	}
+	n, err := ofJobRows(ctx, s.r.NewSelect().Model((*ScheduleJob)(nil))).Where(inQueue).Count(ctx)
 	return n, wrap(err, "count the queue")
 }
 
 // FailedJobs returns jobs that have failed since a time, the last ones first, at most limit, and how many
 // there are.
 func (s *Store) FailedJobs(ctx context.Context, since time.Time, limit int) (jobs []Job, all int, err error) {
-	all, err = s.r.NewSelect().Model(&jobs).
+	all, err = ofJobRows(ctx, s.r.NewSelect().Model(&jobs)).
 		Where("ended_at >= ? AND outcome = ?", normalizeTime(since), bfia.OutcomeFailed).
 		Order("ended_at DESC", "job_id").Limit(limit).ScanAndCount(ctx)
 	if err != nil {
@@ -70,12 +75,13 @@ func (s *Store) WaitingJobs(ctx context.Context, kind bfia.WaitingKind) ([]Job, 
 	open := bun.List(openJobs)
 	pattern := "%" + likeEscape.Replace(`"kind":`+encode(kind)) + "%"
 	var jobs []Job
-	if err := s.r.NewSelect().Model(&jobs).Where("state IN (?) AND waiting LIKE ? ESCAPE '!'", open, pattern).
+	if err := ofJobRows(ctx, s.r.NewSelect().Model(&jobs)).
+		Where("state IN (?) AND waiting LIKE ? ESCAPE '!'", open, pattern).
 		Order("created_at", "job_id").Scan(ctx); err != nil {
 		return nil, wrap(err, "list jobs that wait")
 	}
 	var scheduled []ScheduleJob
-	if err := s.r.NewSelect().Model(&scheduled).
+	if err := ofJobRows(ctx, s.r.NewSelect().Model(&scheduled)).
 		Where("state IN (?) AND waiting LIKE ? ESCAPE '!'", open, pattern).
 		Order("created_at", "job_id").Scan(ctx); err != nil {
 		return nil, wrap(err, "list scheduled jobs that wait")
@@ -90,7 +96,7 @@ func (s *Store) WaitingJobs(ctx context.Context, kind bfia.WaitingKind) ([]Job, 
 			continue
 		}
 		jobs = append(jobs, Job{JobID: j.JobID, FlowID: j.FlowID, State: j.State,
-			InitiatorNode: j.InitiatorNode, PartyNodes: j.ParticipantNodes,
+			InitiatorNode: j.InitiatorNode, PartyNodes: j.ParticipantNodes, Project: j.Project,
 			Waiting: j.Waiting, CreatedAt: normalizeTime(j.CreatedAt)})
 	}
 	return jobs, nil
@@ -133,7 +139,8 @@ func (s *Store) ApprovedJob(ctx context.Context, before, flowID, initiator strin
 		return "", false, nil
 	}
 	approvals := func() *bun.SelectQuery {
-		return s.r.NewSelect().Model((*auditRow)(nil)).Where("a.object_kind = ?", audit.Job).
+		return jobsOf(ctx, "a.object_id").addTo(s.r.NewSelect().Model((*auditRow)(nil))).
+			Where("a.object_kind = ?", audit.Job).
 			Where("a.act = ? AND a.outcome = ?", audit.Approve, audit.Allowed)
 	}
 	var ids []string

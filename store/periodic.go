@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -17,6 +18,7 @@ type PeriodicJob struct {
 
 	PeriodicID string             `bun:"periodic_id,pk"`
 	Name       string             `bun:"name"`
+	Project    string             `bun:"project"` // of its jobs; it never changes
 	Revision   int                `bun:"revision"`
 	Recurrence bfia.Recurrence    `bun:"recurrence"`
 	State      bfia.PeriodicState `bun:"state"`
@@ -106,9 +108,13 @@ func (s *Store) AddPeriodicJob(ctx context.Context, job PeriodicJob, doc Periodi
 	if job.State == "" {
 		job.State = bfia.PeriodicActive
 	}
+	job.Project = cmp.Or(job.Project, identity.DefaultProject)
 	doc.PeriodicID, doc.Revision = job.PeriodicID, 1
 	doc.CreatedAt, doc.ProvedAt = job.CreatedAt, timeOrNow(doc.ProvedAt)
 	err := s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if err := s.holdProject(ctx, tx, job.Project); err != nil {
+			return err
+		}
 		if _, err := tx.NewInsert().Model(&job).Exec(ctx); err != nil {
 			return err
 		}
@@ -185,10 +191,10 @@ func (s *Store) RenewPeriodicProof(ctx context.Context, id string, owner Periodi
 	}), "renew the owner of the periodic job %s", id)
 }
 
-// PeriodicJobs returns all periodic jobs, by name.
+// PeriodicJobs returns the periodic jobs of the projects that the context knows, by name.
 func (s *Store) PeriodicJobs(ctx context.Context) ([]PeriodicJob, error) {
 	var jobs []PeriodicJob
-	err := s.r.NewSelect().Model(&jobs).Order("name").Scan(ctx)
+	err := rowsOf(ctx, "pj.project").addTo(s.r.NewSelect().Model(&jobs)).Order("name").Scan(ctx)
 	return jobs, wrap(err, "list the periodic jobs")
 }
 
@@ -197,7 +203,8 @@ func (s *Store) PeriodicJobNamed(ctx context.Context, name string) (job Periodic
 	if err := checkText("name", name); err != nil {
 		return job, err
 	}
-	err = selectOne(ctx, s.w.NewSelect().Where("name = ?", name), &job, "name: the periodic job %q", name)
+	err = selectOne(ctx, rowsOf(ctx, "pj.project").addTo(s.w.NewSelect().Where("name = ?", name)), &job,
+		"name: the periodic job %q", name)
 	return job, err
 }
 
@@ -293,7 +300,8 @@ func (s *Store) ClaimPeriodicRun(ctx context.Context, run PeriodicRun, candidate
 
 // jobIDTaken reports whether a job of this party, or a run, has an id.
 func jobIDTaken(ctx context.Context, tx bun.Tx, id string) (bool, error) {
-	for _, model := range []any{(*document)(nil), (*Job)(nil), (*ScheduleJob)(nil), (*PeriodicRun)(nil)} {
+	for _, model := range []any{(*document)(nil), (*Job)(nil), (*ScheduleJob)(nil), (*PeriodicRun)(nil),
+		(*jobProjectRow)(nil)} {
 		taken, err := tx.NewSelect().Model(model).Where("job_id = ?", id).Exists(ctx)
 		if err != nil || taken {
 			return taken, err

@@ -10,6 +10,7 @@ import (
 
 	"hutong/admission"
 	"hutong/bfia"
+	"hutong/internal/identity"
 )
 
 // Parts of WHERE clauses. They are spelled as in the conditions of the indexes, which the databases use only
@@ -23,16 +24,21 @@ const (
 
 // QueuedJob returns the row as a job of the scheduler's queue.
 func (j ScheduleJob) QueuedJob() admission.QueuedJob {
+	project := j.Project
+	if project == identity.DefaultProject {
+		project = "" // as in a party without projects
+	}
 	return admission.QueuedJob{
 		Job: admission.Job{
 			JobID:     j.JobID,
+			Project:   project,
 			Initiator: j.InitiatorNode,
 			Flow:      j.FlowID,
 			Priority:  j.Priority,
 			Created:   j.CreatedAt,
 		},
 		Nodes: j.ParticipantNodes, Reserving: j.DequeuedAt != nil, WaitingAt: j.WaitNode,
-		WaitingFor: j.WaitReason}
+		WaitingFor: j.WaitReason, WaitingForQuota: j.WaitQuota}
 }
 
 // Dequeue makes a job READY, enters it into the scheduler's queue if it is not there, and decides whether it
@@ -170,7 +176,7 @@ func decideQueue(ctx context.Context, db bun.IDB, scheduler admission.Scheduler,
 }
 
 const queueColumns = "job_id, flow_id, state, initiator_node, priority, created_at, dequeued_at, " +
-	"wait_node, wait_reason, participant_nodes, queue_line"
+	"wait_node, wait_reason, wait_quota, participant_nodes, queue_line, project"
 
 // readStarted reads the jobs that run, ask for reservations or were denied one. It is one statement: a job
 // whose state changes meanwhile is read once.
@@ -292,11 +298,12 @@ func (s *Store) RecentQueueLength(ctx context.Context) (int, error) {
 	return n, err
 }
 
-// SetWaitReason puts a job back into the queue, since a party has denied it a reservation for this reason.
-func (s *Store) SetWaitReason(ctx context.Context, jobID, node, reason string) error {
+// SetWaitReason puts a job back into the queue, since a party has denied it a reservation for this reason,
+// which may be a quota.
+func (s *Store) SetWaitReason(ctx context.Context, jobID, node, reason string, quota bool) error {
 	_, err := s.w.NewUpdate().
 		Model((*ScheduleJob)(nil)).
-		Set("dequeued_at = NULL, wait_node = ?, wait_reason = ?", node, cleanReason(reason)).
+		Set("dequeued_at = NULL, wait_node = ?, wait_reason = ?, wait_quota = ?", node, cleanReason(reason), quota).
 		Where("job_id = ?", jobID).
 		Exec(ctx)
 	return wrap(err, "record why job %s waits", jobID)

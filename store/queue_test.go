@@ -55,7 +55,7 @@ func TestQueue(t *testing.T) {
 		require.Equal(t, 4, total)
 		require.Equal(t, map[string]int{"j1": 1, "j3": 3}, positions)
 
-		require.NoError(t, s.SetWaitReason(ctx, "j4", "B", "no runner has the resources"))
+		require.NoError(t, s.SetWaitReason(ctx, "j4", "B", "no runner has the resources", false))
 		require.Equal(t, "2 jobs run at A, which is its limit", reasonOf("j4"), "j1 comes first")
 		require.NoError(t, s.SetPriority(ctx, "j3", 9))
 		d, err := s.DecideQueue(ctx, scheduler, now)

@@ -43,6 +43,8 @@ type ReservationRequest struct {
 	RequestedAt   time.Time        `bun:"requested_at"`  // the last request
 	Reason        string           `bun:"reason"`        // why the last request was denied
 	Demand        admission.Demand `bun:"demand"`
+	// Project is that of the job, while there are quotas. Empty: default.
+	Project string `bun:"-"`
 }
 
 var _ bun.AfterScanRowHook = (*ReservationRequest)(nil)
@@ -57,6 +59,7 @@ func (a *ReservationRequest) AfterScanRow(context.Context) error {
 func (a ReservationRequest) AdmissionJob() admission.Job {
 	return admission.Job{
 		JobID:     a.JobID,
+		Project:   a.Project,
 		Initiator: a.InitiatorNode,
 		Flow:      a.FlowID,
 		Priority:  a.Priority,
@@ -69,9 +72,13 @@ func (a ReservationRequest) AdmissionRequest() admission.Request {
 	return admission.Request{Job: a.AdmissionJob(), Demand: a.Demand}
 }
 
-// ReservationView is the input of a decision: runners with their use, the jobs that hold reservations, and
-// the waiting requests, the oldest first.
+// ReservationView is the input of a decision: runners with their use, the jobs that hold reservations, the
+// quotas of projects with what their jobs hold, and the waiting requests, the oldest first.
 type ReservationView struct {
+	// Project is that of the job on whose request the decision is, while there are quotas.
+	Project   string
+	Quotas    map[string]bfia.ProjectQuota
+	Held      map[string]admission.Held
 	Runners   []admission.Runner
 	Holders   []admission.Job
 	UsedSlots int
@@ -124,6 +131,9 @@ func (s *Store) Reserve(ctx context.Context, request ReservationRequest, times R
 		if view.Waiting, err = waitingRequests(ctx, tx, request.JobID, times.RequestedSince); err != nil {
 			return err
 		}
+		if err := view.addQuotas(ctx, tx, request.JobID); err != nil {
+			return err
+		}
 		runners, reason := decide(view)
 		if len(runners) == 0 {
 			request.Reason = cleanReason(reason)
@@ -168,6 +178,9 @@ func (s *Store) ReservationView(ctx context.Context, times ReservationTimes) (Re
 	view, err := s.readView(ctx, s.r, "", times)
 	if err == nil {
 		view.Waiting, err = waitingRequests(ctx, s.r, "", times.RequestedSince)
+	}
+	if err == nil {
+		err = view.addQuotas(ctx, s.r, "")
 	}
 	return view, wrap(err, "read the reservations")
 }

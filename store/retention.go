@@ -2,6 +2,10 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -20,20 +24,53 @@ var (
 // of those that are being removed: by id, those after one, at most limit.
 func (s *Store) ExpiredJobs(ctx context.Context, before time.Time, after string, limit int,
 ) ([]string, error) {
+	return s.ExpiredJobsOfProjects(ctx, before, nil, after, limit)
+}
+
+// ExpiredJobsOfProjects does the same with another time for the jobs of some projects.
+func (s *Store) ExpiredJobsOfProjects(ctx context.Context, before time.Time, projects map[string]time.Time,
+	after string, limit int) ([]string, error) {
+	// Selects that have an index each, so that jobs that have not expired are not read, whatever the times of
+	// their projects are. With UNION, or with job_id > ? alone, SQLite would read all of them in the order of
+	// their ids.
+	const ended = `SELECT job_id FROM %s AS j WHERE ended_at < ? AND job_id || '' > ?
+		AND NOT EXISTS (SELECT 1 FROM %s AS o WHERE o.job_id = j.job_id
+			AND (o.ended_at IS NULL OR o.ended_at >= ?))`
+	var selects []string
+	var args []any
+	add := func(before time.Time, of []string) {
+		before = normalizeTime(before)
+		for _, sides := range [][2]any{{"t_job", "t_schedule_job"}, {"t_schedule_job", "t_job"}} {
+			selects = append(selects, fmt.Sprintf(ended, sides[:]...))
+			args = append(args, before, after, before)
+			if len(of) > 0 {
+				selects[len(selects)-1] += " AND j.project IN (?)"
+				args = append(args, bun.List(of))
+			}
+		}
+	}
+	var others []string // projects that have the party's time
+	if len(projects) > 0 {
+		names, err := s.projectNames(ctx)
+		if err != nil {
+			return nil, wrap(err, "list the projects")
+		}
+		others = slices.DeleteFunc(names, func(name string) bool {
+			_, own := projects[name]
+			return own
+		})
+	}
+	add(before, others)
+	for _, name := range slices.Sorted(maps.Keys(projects)) {
+		add(projects[name], []string{name})
+	}
+	for _, table := range []string{"t_job", "t_schedule_job"} {
+		selects = append(selects, "SELECT job_id FROM "+table+" WHERE removing AND job_id > ?")
+		args = append(args, after)
+	}
 	var ids []string
-	before = normalizeTime(before)
-	// Four selects, each with an index, so that jobs that have not expired are not read. With UNION, or with
-	// job_id > ?1 alone, SQLite would read all of them in the order of their ids.
-	err := s.r.NewRaw(`SELECT DISTINCT job_id FROM (
-		SELECT job_id FROM t_job AS j WHERE ended_at < ?0 AND job_id || '' > ?1
-			AND NOT EXISTS (SELECT 1 FROM t_schedule_job AS o WHERE o.job_id = j.job_id
-				AND (o.ended_at IS NULL OR o.ended_at >= ?0))
-		UNION ALL SELECT job_id FROM t_schedule_job AS j WHERE ended_at < ?0 AND job_id || '' > ?1
-			AND NOT EXISTS (SELECT 1 FROM t_job AS o WHERE o.job_id = j.job_id
-				AND (o.ended_at IS NULL OR o.ended_at >= ?0))
-		UNION ALL SELECT job_id FROM t_job WHERE removing AND job_id > ?1
-		UNION ALL SELECT job_id FROM t_schedule_job WHERE removing AND job_id > ?1
-		) AS expired ORDER BY job_id LIMIT ?2`, before, after, limit).Scan(ctx, &ids)
+	err := s.r.NewRaw("SELECT DISTINCT job_id FROM ("+strings.Join(selects, " UNION ALL ")+
+		") AS expired ORDER BY job_id LIMIT ?", append(args, limit)...).Scan(ctx, &ids)
 	return ids, wrap(err, "list expired jobs")
 }
 
@@ -60,6 +97,9 @@ func markRemoving(ctx context.Context, tx bun.Tx, jobID string) error {
 // another job reuses or may reuse.
 func (s *Store) ClaimJobRemoval(ctx context.Context, jobID string) error {
 	return wrap(s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if err := checkJobProject(ctx, tx, jobID); err != nil {
+			return err
+		}
 		// The mark comes first: it locks the row against jobs that reuse the outputs.
 		if err := markRemoving(ctx, tx, jobID); err != nil {
 			return err
@@ -82,16 +122,20 @@ func (s *Store) ClaimJobRemoval(ctx context.Context, jobID string) error {
 			return bfia.Errorf(bfia.CodeNotFound, "job_id: job %q is not known", jobID)
 		}
 
-		users, err := jobUses(ctx, tx, "t_job", false, `j.job_id <> ?0 AND NOT j.removing AND j.job_id IN (
+		users, err := jobUses(WithoutProjects(ctx), tx, "t_job", false, `
+			j.job_id <> ?0 AND NOT j.removing AND j.job_id IN (
 			SELECT job_id FROM t_job WHERE old_job_id = ?0 AND old_job_id <> '' AND state IN (?1)
 			UNION SELECT job_id FROM t_task WHERE reused_job_id = ?0 AND reused_job_id <> '')`,
 			jobID, bun.List(openJobs))
 		if err != nil || len(users) == 0 {
 			return err
 		}
+		text, err := describeUses(ctx, tx, users)
+		if err != nil {
+			return err
+		}
 		return bfia.Errorf(bfia.CodeConflict,
-			"job_id: outputs of job %s are reused by %s; delete those first",
-			jobID, DescribeUses(users))
+			"job_id: outputs of job %s are reused by %s; delete those first", jobID, text)
 	}), "claim job %s for removal", jobID)
 }
 
@@ -134,7 +178,11 @@ func (s *Store) RemoveJob(ctx context.Context, jobID string) error {
 				return err
 			}
 		}
-		return nil
+		// Its row in t_job_project stays, since its account does, and so that nobody creates the job again.
+		_, err := tx.NewUpdate().Model((*jobProjectRow)(nil)).
+			Set("removed_at = ?", normalizeTime(time.Now())).
+			Where("job_id = ? AND removed_at IS NULL", jobID).Exec(ctx)
+		return err
 	}), "remove job %s", jobID)
 }
 
@@ -142,10 +190,25 @@ func (s *Store) RemoveJob(ctx context.Context, jobID string) error {
 // how many. Such a document remains if the creation of a job fails and its workflow ends before it deletes
 // the document.
 func (s *Store) RemoveUnusedDocuments(ctx context.Context, before time.Time) (int, error) {
-	n, err := affected(s.w.NewDelete().Model((*document)(nil)).Where("created_at < ?", normalizeTime(before)).
+	var ids []string
+	if err := s.r.NewSelect().Model((*document)(nil)).Column("job_id").
+		Where("created_at < ?", normalizeTime(before)).
 		Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = d.job_id)").
-		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = d.job_id)").Exec(ctx))
-	return n, wrap(err, "remove unused documents")
+		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = d.job_id)").
+		Scan(ctx, &ids); err != nil {
+		return 0, wrap(err, "list unused documents")
+	}
+	removed := 0
+	for _, id := range ids { // one by one, with the projects of their jobs
+		deleted, err := s.deleteUnusedDocument(ctx, id)
+		if err != nil {
+			return removed, err
+		}
+		if deleted {
+			removed++
+		}
+	}
+	return removed, nil
 }
 
 // RemoveUnusedJobClients deletes the records of clients who submitted jobs before a time that were not

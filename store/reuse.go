@@ -24,7 +24,15 @@ func (s *Store) ReuseTask(ctx context.Context, jobID, name, oldJobID string) err
 		if err != nil {
 			return err
 		}
-		if kept == 0 {
+		project, _, err := jobProject(ctx, tx, jobID)
+		if err != nil {
+			return err
+		}
+		oldProject, _, err := jobProject(ctx, tx, oldJobID)
+		if err != nil {
+			return err
+		}
+		if kept == 0 || oldProject != project {
 			return bfia.Errorf(bfia.CodeNotFound,
 				"old_job_id: job %q does not exist at this party, or no longer", oldJobID)
 		}

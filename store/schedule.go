@@ -29,6 +29,7 @@ type ScheduleJob struct {
 	Waiting []bfia.Waiting `bun:"waiting"`
 	// Parallelism is how many tasks of the job its reservation lets run at once, by node id.
 	Parallelism map[string]int `bun:"parallelism"`
+	Project     string         `bun:"project"` // at this party, as t_job_project has it
 	CreatedAt   time.Time      `bun:"created_at"`
 	StartedAt   *time.Time     `bun:"started_at"`
 	EndedAt     *time.Time     `bun:"ended_at"`
@@ -39,6 +40,7 @@ type ScheduleJob struct {
 	DequeuedAt       *time.Time `bun:"dequeued_at"`
 	WaitNode         string     `bun:"wait_node"`
 	WaitReason       string     `bun:"wait_reason"`
+	WaitQuota        bool       `bun:"wait_quota"` // the reason is a quota, see [bfia.Grant]
 	ParticipantNodes []string   `bun:"participant_nodes"`
 	// QueueLine and QueueRank order the queue, once the job has entered it.
 	QueueLine string `bun:"queue_line"`
@@ -134,6 +136,9 @@ func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []
 		return err
 	}
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if job.Project, _, err = jobProject(ctx, tx, job.JobID); err != nil {
+			return err
+		}
 		n, err := affected(tx.NewInsert().Model(&job).On("CONFLICT (job_id) DO NOTHING").Exec(ctx))
 		if err != nil {
 			return err
@@ -341,7 +346,8 @@ func setTransition(q *bun.UpdateQuery, reason string, at time.Time, started, end
 // ScheduleJob returns the scheduler's record of a job, or CodeNotFound if there is none.
 func (s *Store) ScheduleJob(ctx context.Context, jobID string) (ScheduleJob, error) {
 	var job ScheduleJob
-	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)
+	err := selectOne(ctx, jobsOf(ctx, "j.job_id").addTo(s.r.NewSelect().Where("job_id = ?", jobID)), &job,
+		"job_id: job %q", jobID)
 	return job, err
 }
 

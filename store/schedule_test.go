@@ -115,7 +115,7 @@ func TestScheduleJobIsCreatedOnce(t *testing.T) {
 		got, err := s.ScheduleJob(ctx, "j1")
 		require.NoError(t, err)
 		want := job
-		want.CreatedAt = kept
+		want.CreatedAt, want.Project = kept, "default"
 		require.Equal(t, want, got)
 		gotTasks, err := s.ScheduleTasks(ctx, "j1")
 		require.NoError(t, err)

@@ -7,6 +7,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"hutong/bfia"
+	"hutong/internal/identity"
 )
 
 // Snapshot holds what the rows say of a party at one time, for its metrics.
@@ -63,8 +64,13 @@ func (s *Store) countJobs(ctx context.Context, model any, states []bfia.JobState
 		State bfia.JobState
 		Jobs  int
 	}
-	err := s.r.NewSelect().Model(model).ColumnExpr("state, COUNT(*) AS jobs").
-		Where("state IN (?)", bun.List(states)).Group("state").Scan(ctx, &rows)
+	column := "state"
+	if _, all := ProjectsOf(ctx); !all && InProject(ctx, identity.DefaultProject) {
+		column = "state || ''" // no index has the states of the jobs of default only
+	}
+	err := ofJobRows(ctx, s.r.NewSelect().Model(model)).
+		ColumnExpr("state, COUNT(*) AS jobs").
+		Where(column+" IN (?)", bun.List(states)).Group("state").Scan(ctx, &rows)
 	counts := map[bfia.JobState]int{}
 	for _, r := range rows {
 		counts[r.State] = r.Jobs

@@ -116,8 +116,7 @@ func (s *Store) TasksByID(ctx context.Context, taskID string) ([]Task, error) {
 
 func (s *Store) tasks(ctx context.Context, db bun.IDB, where string, args ...any) ([]Task, error) {
 	var tasks []Task
-	err := db.NewSelect().
-		Model(&tasks).
+	err := jobsOf(ctx, "t.job_id").addTo(db.NewSelect().Model(&tasks)).
 		Where(where, args...).
 		Order("seq", "name", "role", "role_index").
 		Scan(ctx)

@@ -9,6 +9,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"hutong/bfia"
+	"hutong/internal/identity"
 )
 
 // Token is a bearer token of a client, or the token of its app of FATE-Flow's client authentication. The
@@ -39,7 +40,8 @@ func (t *Token) AfterScanRow(context.Context) error {
 	return nil
 }
 
-// CreateToken records a new token. It returns CodeConflict if its id or hash exists.
+// CreateToken records a new token. It returns CodeConflict if its id or hash exists, and CodeNotFound if a
+// role is of a project that does not exist.
 func (s *Store) CreateToken(ctx context.Context, t Token) error {
 	if err := checkText(append(fieldValues("roles", t.Roles), "token_id", t.TokenID, "name", t.Name,
 		"created_by", t.CreatedBy)...); err != nil {
@@ -54,6 +56,13 @@ func (s *Store) CreateToken(ctx context.Context, t Token) error {
 		t.ExpiresAt = &expires
 	}
 	err := s.actTx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		for _, role := range t.Roles {
+			if _, project, all := identity.Role(role).Project(); !all {
+				if err := s.holdProject(ctx, tx, project); err != nil {
+					return bfia.PrefixPlace("roles", err)
+				}
+			}
+		}
 		_, err := tx.NewInsert().Model(&t).Exec(ctx)
 		return err
 	})

@@ -85,6 +85,12 @@ func (t *Transfer) add(other Transfer) {
 func (s *Store) TaskTransfers(ctx context.Context, jobID string) (transfers []Transfer, complete bool,
 	err error) {
 	var rows []Transfer
+	if err := checkJobProject(ctx, s.r, jobID); err != nil {
+		if bfia.CodeOf(err) == bfia.CodeNotFound {
+			return []Transfer{}, false, nil
+		}
+		return nil, false, wrap(err, "read the transfers of job %s", jobID)
+	}
 	session := bfia.SessionID(jobID)
 	if err := s.r.NewSelect().Model(&rows).
 		Where("session_id = ? OR session_id LIKE ? ESCAPE '!'", session,
@@ -126,14 +132,18 @@ func (s *Store) sessionsOfLongerIDs(ctx context.Context, jobID string, rows []Tr
 	if len(sessions) == 0 {
 		return others, nil
 	}
-	var exist []string
-	if err := s.r.NewSelect().Model((*Job)(nil)).Column("job_id").
-		Where("job_id IN (?)", bun.List(slices.Collect(maps.Keys(sessions)))).Scan(ctx, &exist); err != nil {
-		return nil, err
-	}
-	for _, id := range exist {
-		for _, session := range sessions[id] {
-			others[session] = true
+	// The project of a job outlives it, as its transfers do.
+	for _, model := range []any{(*Job)(nil), (*jobProjectRow)(nil)} {
+		var exist []string
+		if err := s.r.NewSelect().Model(model).Column("job_id").
+			Where("job_id IN (?)", bun.List(slices.Collect(maps.Keys(sessions)))).
+			Scan(ctx, &exist); err != nil {
+			return nil, err
+		}
+		for _, id := range exist {
+			for _, session := range sessions[id] {
+				others[session] = true
+			}
 		}
 	}
 	return others, nil

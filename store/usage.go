@@ -66,7 +66,7 @@ func (s *Store) RecordUsage(ctx context.Context, u Usage) error {
 // Usages returns what the containers of a job have used at this party, by their start.
 func (s *Store) Usages(ctx context.Context, jobID string) ([]Usage, error) {
 	usages := []Usage{}
-	err := s.r.NewSelect().Model(&usages).Where("job_id = ?", jobID).
+	err := jobsOf(ctx, "u.job_id").addTo(s.r.NewSelect().Model(&usages)).Where("job_id = ?", jobID).
 		OrderExpr("started_at IS NULL, started_at, name, role, role_index, attempt").Scan(ctx)
 	return usages, wrap(err, "read the use of resources of job %s", jobID)
 }

@@ -40,6 +40,30 @@ func DescribeUses(uses []JobUse) string {
 	return text
 }
 
+// describeUses lists jobs for a message to somebody who may not know all of their projects.
+func describeUses(ctx context.Context, db bun.IDB, uses []JobUse) (string, error) {
+	if _, all := ProjectsOf(ctx); all {
+		return DescribeUses(uses), nil
+	}
+	var ids, known []string
+	for _, u := range uses {
+		ids = append(ids, u.JobID)
+	}
+	if err := jobsOf(ctx, "u.job_id").addTo(db.NewSelect().TableExpr("t_job_project AS u")).
+		Column("u.job_id").Where("u.job_id IN (?)", bun.List(ids)).Scan(ctx, &known); err != nil {
+		return "", err
+	}
+	shown := slices.DeleteFunc(slices.Clone(uses),
+		func(u JobUse) bool { return !slices.Contains(known, u.JobID) })
+	switch {
+	case len(shown) == 0:
+		return "jobs that you can't see", nil
+	case len(shown) < len(uses):
+		return DescribeUses(shown) + " and jobs that you can't see", nil
+	}
+	return DescribeUses(shown), nil
+}
+
 // JobsWithDataset returns the jobs that read any generation of a dataset: the unfinished and recent ones.
 func (s *Store) JobsWithDataset(ctx context.Context, namespace, name string) ([]JobUse, error) {
 	if err := checkText("namespace", namespace, "name", name); err != nil {
@@ -112,7 +136,7 @@ func jobUses(ctx context.Context, db bun.IDB, table string, unfinished bool, whe
 			break
 		}
 		var found []JobUse
-		if err := db.NewSelect().TableExpr("? AS j", bun.Ident(table)).
+		if err := ofJobRows(ctx, db.NewSelect().TableExpr("? AS j", bun.Ident(table))).
 			ColumnExpr("j.job_id, j.flow_id, j.state, j.created_at, j.ended_at").
 			Where(where, args...).Where(of.state+" IN (?)", bun.List(of.in)).
 			OrderExpr("j.created_at DESC, j.job_id DESC").Limit(maxUses-len(uses)).

@@ -5,6 +5,7 @@ package housekeeping
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"hutong/activities"
@@ -27,6 +28,8 @@ type Activities struct {
 	// OnRemoved is called with what was removed or ended, and how much of it. It may be nil.
 	OnRemoved func(what string, n int64)
 	Logger    *slog.Logger
+
+	projectsRecorded atomic.Bool // those of all jobs, in this process
 }
 
 // What is given to OnRemoved.

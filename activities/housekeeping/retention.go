@@ -54,9 +54,10 @@ const (
 	orphanAge = 7 * 24 * time.Hour
 )
 
-// RemoveExpiredJobs removes a batch of jobs whose retention is over, with their outputs, logs, rows and
-// documents at this party. It removes data first and rows last, so that a repetition after a crash finds the
-// rest. Outputs that another job reuses stay as long as that job. Uploaded datasets always stay.
+// RemoveExpiredJobs removes a batch of jobs whose retention, or that of their project, is over, with their
+// outputs, logs, rows and documents at this party. It removes data first and rows last, so that a repetition
+// after a crash finds the rest. Outputs that another job reuses stay as long as that job. Uploaded datasets
+// always stay.
 func (a *Activities) RemoveExpiredJobs(ctx context.Context, in RemoveExpiredJobsInput) (RemovalProgress,
 	error) {
 	var done RemovalProgress
@@ -64,7 +65,11 @@ func (a *Activities) RemoveExpiredJobs(ctx context.Context, in RemoveExpiredJobs
 	if a.Keep > 0 {
 		before = time.Now().Add(-a.Keep)
 	}
-	ids, err := a.Store.ExpiredJobs(ctx, before, in.After, removeBatch)
+	own, err := a.projectRetentions(ctx)
+	if err != nil {
+		return done, err
+	}
+	ids, err := a.Store.ExpiredJobsOfProjects(ctx, before, own, in.After, removeBatch)
 	if err != nil {
 		return done, err
 	}
@@ -110,6 +115,9 @@ func (a *Activities) RemoveExpiredJobs(ctx context.Context, in RemoveExpiredJobs
 	if _, err := a.Store.RemoveUnusedSubmissions(ctx, time.Now().Add(-unusedDocumentAge)); err != nil {
 		return done, err
 	}
+	if err := a.recordMissingProjects(ctx); err != nil {
+		return done, err
+	}
 	if _, err := a.Store.RemoveUnusedJobPermits(ctx, time.Now().Add(-unusedDocumentAge)); err != nil {
 		return done, err
 	}
@@ -123,6 +131,38 @@ func (a *Activities) RemoveExpiredJobs(ctx context.Context, in RemoveExpiredJobs
 	}
 	_, err = a.Store.ForgetRunners(ctx, runnerForgottenAfter)
 	return done, err
+}
+
+// projectRetentions returns before which time jobs ended whose retention is over, by the projects that have a
+// retention of their own.
+func (a *Activities) projectRetentions(ctx context.Context) (map[string]time.Time, error) {
+	projects, err := a.Store.ProjectSettings(ctx)
+	own := map[string]time.Time{}
+	for _, p := range projects {
+		if p.RetentionHours > 0 {
+			own[p.Name] = time.Now().Add(-time.Duration(p.RetentionHours) * time.Hour)
+		}
+	}
+	return own, err
+}
+
+// recordMissingProjects records the projects of jobs of processes of a version without projects: those of all
+// times once in each process, since the party may have returned to such a version for long, and then those of
+// the last days.
+func (a *Activities) recordMissingProjects(ctx context.Context) error {
+	found, err := a.Store.HasProjects(ctx)
+	if err != nil || !found {
+		return err
+	}
+	var since time.Time
+	if a.projectsRecorded.Load() {
+		since = time.Now().Add(-orphanAge)
+	}
+	if _, err := a.Store.RecordMissingProjects(ctx, since); err != nil {
+		return err
+	}
+	a.projectsRecorded.Store(true)
+	return nil
 }
 
 // jobRunning reports whether one of a job's workflows runs.

@@ -159,7 +159,7 @@ func (a *Activities) notice(ctx context.Context, subject store.Subject, object s
 func (a *Activities) ofJob(ctx context.Context, kind notify.Kind, j store.Job, at time.Time) (notify.Event,
 	error) {
 	e := notify.Event{Kind: kind, Time: at, JobID: j.JobID, FlowID: j.FlowID, Initiator: j.InitiatorNode,
-		Roles: j.Roles}
+		Project: j.Project, Roles: j.Roles}
 	acts, err := a.Store.JobClients(ctx, j.JobID)
 	for _, act := range acts {
 		if act.Act == store.ActSubmitted {

@@ -1,6 +1,7 @@
 package participant
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -54,9 +55,8 @@ func (a *Activities) Reserve(ctx context.Context, req ReserveInput) (ReserveResu
 		Priority: req.Priority, CreatedAt: req.Created, Demand: demand}
 	slots, waited, err := a.Store.Reserve(ctx, request, reservationTimes(req.At),
 		func(view store.ReservationView) (runners []string, reason string) {
-			grant, denied := a.party(view).Decide(admission.Request{Job: request.AdmissionJob(),
-				Demand: demand},
-				req.At)
+			request.Project = view.Project
+			grant, denied := a.party(view).Decide(request.AdmissionRequest(), req.At)
 			if denial = denied; denied != nil {
 				reason = denied.Reason
 			}
@@ -67,7 +67,7 @@ func (a *Activities) Reserve(ctx context.Context, req ReserveInput) (ReserveResu
 	}
 	if len(slots) == 0 {
 		return ReserveResult{Grant: bfia.Grant{State: job.State, Reason: denial.Reason,
-			Position: denial.Position, Total: denial.Total}}, nil
+			Position: denial.Position, Total: denial.Total, Quota: denial.Quota}}, nil
 	}
 	answer := ReserveResult{Grant: bfia.Grant{Granted: true, State: job.State, Parallelism: 1 +
 		slots[len(slots)-1].ParallelIndex}}
@@ -80,7 +80,7 @@ func (a *Activities) Reserve(ctx context.Context, req ReserveInput) (ReserveResu
 // party returns the state on which the admission algorithm decides.
 func (a *Activities) party(view store.ReservationView) admission.Party {
 	p := admission.Party{Node: a.Node, Runners: view.Runners, Running: view.Holders,
-		UsedSlots: view.UsedSlots, Limits: a.Limits}
+		UsedSlots: view.UsedSlots, Limits: a.Limits, Quotas: view.Quotas, Held: view.Held}
 	for _, w := range view.Waiting {
 		p.Waiting = append(p.Waiting, w.AdmissionRequest())
 	}
@@ -132,9 +132,9 @@ func (a *Activities) grantable(ctx context.Context, at time.Time) ([]Waiting, er
 	return waiting[:min(len(waiting), activities.MaxHints)], nil
 }
 
-// CheckFeasible refuses a job that would not fit at this party even if its runners were idle. The error
-// compares the job's demand with what the runners have.
-func CheckFeasible(ctx context.Context, db *store.Store, node string, limits admission.Limits,
+// CheckFeasible refuses a job that would not fit at this party even if its runners were idle, or not into the
+// quota of its project. The error compares the job's demand with what there is.
+func CheckFeasible(ctx context.Context, db *store.Store, node string, limits admission.Limits, project string,
 	record *store.JobRecord, plan *bfia.Plan) error {
 	var parts []taskPart
 	for _, t := range plan.Tasks {
@@ -154,7 +154,11 @@ func CheckFeasible(ctx context.Context, db *store.Store, node string, limits adm
 	for _, r := range runners {
 		party.Runners = append(party.Runners, r.AdmissionRunner())
 	}
-	if unmet := party.Infeasible(demand); unmet != "" {
+	quota, err := db.ProjectQuota(ctx, project)
+	if err != nil {
+		return err
+	}
+	if unmet := cmp.Or(party.Infeasible(demand), admission.BeyondQuota(quota, demand)); unmet != "" {
 		return bfia.Errorf(bfia.CodeBadRequest, "config.job_params: %s could never run the job: %s", node,
 			unmet)
 	}

@@ -85,13 +85,14 @@ type RequeueInput struct {
 	JobID  string    `json:"job_id"`
 	Node   string    `json:"node"`
 	Reason string    `json:"reason"`
+	Quota  bool      `json:"quota,omitempty"` // see [bfia.Grant]
 	At     time.Time `json:"at"`
 }
 
 // Requeue makes a job wait for a party that denied it a reservation, and returns the jobs that may start
 // instead.
 func (a *Activities) Requeue(ctx context.Context, in RequeueInput) ([]string, error) {
-	if err := a.Store.SetWaitReason(ctx, in.JobID, in.Node, in.Reason); err != nil {
+	if err := a.Store.SetWaitReason(ctx, in.JobID, in.Node, in.Reason, in.Quota); err != nil {
 		return nil, activities.Classify(err)
 	}
 

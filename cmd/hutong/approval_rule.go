@@ -33,6 +33,8 @@ type ruleRequest struct {
 	Until *time.Time         `json:"until"`
 	Note  string             `json:"note,omitempty"`
 	JobID string             `json:"job_id,omitempty"`
+	// Project is the project of whose jobs the rule decides. Empty: the party chooses.
+	Project string `json:"project,omitempty"`
 }
 
 func newApprovalRuleAdd(c *client) *cobra.Command {
@@ -102,6 +104,8 @@ func newApprovalRuleAdd(c *client) *cobra.Command {
 	cmd.Flags().StringSliceVar(&open, "any", nil, "what the rule leaves open, separated by commas")
 	cmd.Flags().StringVar(&until, "until", "", "the end of the rule, a time or a duration from now")
 	cmd.Flags().StringVar(&request.Note, "note", "", "why, for those who read the rule later")
+	cmd.Flags().StringVar(&request.Project, "project", "",
+		"only for jobs of this project (default: your only project, or those of all)")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "add the rule without asking")
 	at := completer{c}
 	flags.register(cmd, at)
@@ -145,7 +149,8 @@ func (c *client) readScope(ctx context.Context, request *ruleRequest, file strin
 // so it requires --yes.
 func confirmRule(cmd *cobra.Command, request *ruleRequest, yes bool) error {
 	out := cmd.OutOrStdout()
-	rule := bfia.ApprovalRule{Scope: request.Scope, Until: *request.Until, Note: request.Note}
+	rule := bfia.ApprovalRule{Scope: request.Scope, Until: *request.Until, Note: request.Note,
+		Project: request.Project}
 	rule.Describe()
 	for _, text := range rule.Text {
 		if _, err := fmt.Fprintln(out, plainSentence(text)); err != nil {

@@ -92,7 +92,7 @@ func TestGroupsAreAlike(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 11, groups)
+	require.Equal(t, 12, groups)
 }
 
 // exampleWord matches the arguments in a line for a shell, with their quotes.
@@ -153,7 +153,7 @@ func TestTypingErrors(t *testing.T) {
 		{[]string{"--timeout", "30", "job", "list"},
 			[]string{`"30" is not a duration: write numbers with units`}},
 		{[]string{"list"},
-			[]string{"did you mean hutong audit list or hutong data list or hutong grant list or hutong job list or hutong model list or hutong notification list or hutong partner list or hutong periodic list or hutong provider list or hutong runner list or hutong token list?"}},
+			[]string{"did you mean hutong audit list or hutong data list or hutong grant list or hutong job list or hutong model list or hutong notification list or hutong partner list or hutong periodic list or hutong project list or hutong provider list or hutong runner list or hutong token list?"}},
 		{[]string{"watch"}, []string{"did you mean hutong job watch?"}},
 		{[]string{"submit", "f"}, []string{"did you mean hutong job submit?"}},
 		{[]string{"job", "list", "extra"}, []string{`"extra" is one argument too many`}},

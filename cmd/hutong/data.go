@@ -34,7 +34,7 @@ type upload struct {
 	partitions                int
 	noHeader, extendSID       bool
 	id, label, delimiter      string
-	encoding                  string
+	encoding, project         string
 }
 
 func newDataUpload(c *client) *cobra.Command {
@@ -94,6 +94,8 @@ func newDataUpload(c *client) *cobra.Command {
 	f.StringVar(&u.label, "label", "", "the column that holds labels")
 	f.StringVar(&u.delimiter, "delimiter", "", "the separator of columns; '\\t' is a tab (default: a comma)")
 	f.StringVar(&u.encoding, "encoding", "", "the file's encoding, such as gbk or utf-16 (default: utf-8)")
+	f.StringVar(&u.project, "project", "",
+		"the project to which a new dataset belongs (default: your only project, or default)")
 	cmd.MarkFlagsMutuallyExclusive("file", "server-file")
 	cmd.MarkFlagsOneRequired("file", "server-file", "request")
 	return cmd
@@ -119,6 +121,7 @@ func (u *upload) fields(cmd *cobra.Command) (map[string]json.RawMessage, error) 
 	set(fields, "partitions", u.partitions, changed("partitions"))
 	set(fields, "head", !u.noHeader, changed("no-header") || fields["head"] == nil)
 	set(fields, "extend_sid", u.extendSID, changed("extend-sid"))
+	set(fields, "project", u.project, changed("project"))
 	set(fields, "encoding", u.encoding, changed("encoding"))
 	meta := map[string]json.RawMessage{}
 	if raw := fields["meta"]; raw != nil {
@@ -261,7 +264,7 @@ func (t *transfer) end() {
 }
 
 func newDataList(c *client) *cobra.Command {
-	var namespace string
+	var namespace, project string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the uploaded datasets", Args: noArguments,
@@ -270,6 +273,9 @@ func newDataList(c *client) *cobra.Command {
 			query := url.Values{}
 			if namespace != "" {
 				query.Set("namespace", namespace)
+			}
+			if project != "" {
+				query.Set("project", project)
 			}
 			var data json.RawMessage
 			if err := c.get(cmd.Context(), bfia.PathDataQuery, query, &data); err != nil {
@@ -313,6 +319,7 @@ func newDataList(c *client) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&namespace, "namespace", "", "only this namespace")
+	cmd.Flags().StringVar(&project, "project", "", "only this project")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

@@ -24,6 +24,7 @@ var jobFilters = []struct{ flag, parameter, usage string }{
 	{"state", "job_status", "only jobs in these states: PENDING, READY, RUNNING, FINISHED, REJECTED"},
 	{"outcome", "outcome", "only jobs with these outcomes: SUCCESS, FAILED, STOPPED, REJECTED"},
 	{"partner", "partner", "only jobs with this party"},
+	{"project", "project", "only jobs of this project"},
 }
 
 // The values of --state and --outcome.

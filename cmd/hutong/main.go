@@ -115,7 +115,8 @@ func (m Main) newRootCommand() *cobra.Command {
 		newRunnerCommand(c),
 		newNotificationCommand(c),
 		newPartnerCommand(c), newGrantCommand(c), newApprovalCommand(c), newAuditCommand(c),
-		newEvidenceCommand(), newTokenCommand(c), newPeriodicCommand(c),
+		newEvidenceCommand(), newTokenCommand(c), newProjectCommand(c),
+		newPeriodicCommand(c),
 		newLoginCommand(c), newLogoutCommand(c), newWhoAmICommand(c), newConformanceCommand(c),
 		newCapacityCommand())
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),

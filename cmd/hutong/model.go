@@ -190,7 +190,7 @@ func newModelExport(c *client) *cobra.Command {
 }
 
 func newModelImport(c *client) *cobra.Command {
-	var signer string
+	var signer, project string
 	var unsigned bool
 	cmd := &cobra.Command{
 		Use: "import FILE", Short: "Import a model that was exported",
@@ -208,6 +208,9 @@ func newModelImport(c *client) *cobra.Command {
 					return usagef("--signer: %w", err)
 				}
 				query.Set("signer", pin.Hex())
+			}
+			if project != "" {
+				query.Set("project", project)
 			}
 			if unsigned {
 				query.Set("unsigned", "true")
@@ -244,6 +247,7 @@ func newModelImport(c *client) *cobra.Command {
 	cmd.Flags().StringVar(&signer, "signer", "",
 		"SHA-256 of the public key that signed it, if that is not a key of this party")
 	cmd.Flags().BoolVar(&unsigned, "unsigned", false, "accept an archive without a signature")
+	projectFlag(cmd, &project)
 	cmd.MarkFlagsMutuallyExclusive("signer", "unsigned")
 	return cmd
 }

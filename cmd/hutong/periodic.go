@@ -76,7 +76,7 @@ func (p *periodicFlags) read(cmd *cobra.Command, into *bfia.Recurrence) error {
 func newPeriodicAdd(c *client) *cobra.Command {
 	var p periodicFlags
 	var s submission
-	var name string
+	var name, project string
 	cmd := &cobra.Command{
 		Use: "add [FILE]", Short: "Add a periodic job", Args: atMostOne,
 		Long: "Submits a job with this document at each time of a calendar, in your name. The document is\n" +
@@ -98,20 +98,21 @@ func newPeriodicAdd(c *client) *cobra.Command {
 					return usagef("--name is missing, and %s has no flow_id", file)
 				}
 			}
-			return c.putPeriodic(cmd, bfia.PathPeriodicAdd, name, document, &p, bfia.Recurrence{})
+			return c.putPeriodic(cmd, bfia.PathPeriodicAdd, name, project, document, &p, bfia.Recurrence{})
 		},
 	}
 	cmd.Flags().StringVarP(&s.file, "file", "f", "", "the job (JSON); - reads standard input")
 	cmd.Flags().StringVar(&name, "name", "", "the name of the periodic job")
+	cmd.Flags().StringVar(&project, "project", "", "the project of the jobs")
 	p.flags(cmd)
 	_ = cmd.MarkFlagRequired("cron") // fails only for an unknown flag
 	return cmd
 }
 
 // putPeriodic adds or changes a periodic job, and prints when it runs.
-func (c *client) putPeriodic(cmd *cobra.Command, path, name string, document map[string]json.RawMessage,
-	p *periodicFlags, recurrence bfia.Recurrence) error {
-	request := bfia.AddPeriodic{Name: name, Recurrence: recurrence}
+func (c *client) putPeriodic(cmd *cobra.Command, path, name, project string,
+	document map[string]json.RawMessage, p *periodicFlags, recurrence bfia.Recurrence) error {
+	request := bfia.AddPeriodic{Name: name, Project: project, Recurrence: recurrence}
 	if err := p.read(cmd, &request.Recurrence); err != nil {
 		return err
 	}
@@ -157,7 +158,7 @@ func newPeriodicChange(c *client) *cobra.Command {
 					return err
 				}
 			}
-			return c.putPeriodic(cmd, bfia.PathPeriodicChange, args[0], document, &p, now.Recurrence)
+			return c.putPeriodic(cmd, bfia.PathPeriodicChange, args[0], "", document, &p, now.Recurrence)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the new document (JSON); - reads standard input")

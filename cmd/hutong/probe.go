@@ -63,7 +63,7 @@ func newJobProbe(c *client) *cobra.Command {
 			}
 			jobID := bfia.NewJobID(time.Now(), rand.IntN(10))
 			document["job_id"] = inJSON(jobID)
-			if _, _, err := c.submit(cmd.Context(), document, jobID); err != nil {
+			if _, _, err := c.submit(cmd.Context(), document, jobID, ""); err != nil {
 				return fmt.Errorf("failed to create the probe's job: %w", err)
 			}
 			watched := c.watch(cmd, jobID) // prints failures at other parties too

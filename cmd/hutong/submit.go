@@ -21,7 +21,7 @@ const maxSubmissions = 4
 
 // submission holds the flags of the commands that submit a job.
 type submission struct {
-	file          string
+	file, project string
 	follow, check bool
 }
 
@@ -29,6 +29,7 @@ func (s *submission) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&s.follow, "watch", false, "watch the job until it has ended")
 	cmd.Flags().BoolVar(&s.check, "dry-run", false,
 		"check the job at this party and its partners, and create nothing")
+	projectFlag(cmd, &s.project)
 	cmd.MarkFlagsMutuallyExclusive("watch", "dry-run")
 }
 
@@ -77,9 +78,9 @@ func (c *client) submitDocument(cmd *cobra.Command, document map[string]json.Raw
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	if s.check {
-		return c.checkJob(cmd, document)
+		return c.checkJob(cmd, document, s.project)
 	}
-	jobID, warnings, err := c.submit(cmd.Context(), document, jobID)
+	jobID, warnings, err := c.submit(cmd.Context(), document, jobID, s.project)
 	if err != nil {
 		// The reason of a refusal is often a misspelt field.
 		return errors.Join(printWarnings(cmd, bfia.UnknownFields(document)), err)
@@ -95,9 +96,10 @@ func (c *client) submitDocument(cmd *cobra.Command, document map[string]json.Raw
 }
 
 // checkJob prints what each party would do with a job. It fails if one would not accept it.
-func (c *client) checkJob(cmd *cobra.Command, document map[string]json.RawMessage) error {
+func (c *client) checkJob(cmd *cobra.Command, document map[string]json.RawMessage, project string) error {
 	var check bfia.JobCheck
-	if _, err := c.post(cmd.Context(), bfia.PathPlatformCheck, document, &check); err != nil {
+	if _, err := c.post(cmd.Context(), bfia.PathPlatformCheck+projectQuery(project), document,
+		&check); err != nil {
 		var no *refused
 		if errors.As(err, &no) && no.status == http.StatusNotFound && no.code != bfia.CodeNotFound {
 			err = errors.New("this party's software can't check a job before its creation")
@@ -162,11 +164,11 @@ const maxBusy = 2 * time.Minute
 // retry when the connection is refused, because then the job was certainly not created. To a party that is
 // busy it sends the job again when the party says so.
 func (c *client) submit(ctx context.Context, document map[string]json.RawMessage,
-	jobID string) (string, []bfia.Warning, error) {
+	jobID, project string) (string, []bfia.Warning, error) {
 	var created bfia.JobCreated
 	began := time.Now()
 	for try := 1; ; try++ {
-		_, err := c.post(ctx, bfia.PathPlatformCreateAll, document, &created)
+		_, err := c.post(ctx, bfia.PathPlatformCreateAll+projectQuery(project), document, &created)
 		var busy *refused
 		if errors.As(err, &busy) && busy.status == http.StatusTooManyRequests && busy.after > 0 &&
 			time.Since(began)+busy.after < maxBusy && ctx.Err() == nil {

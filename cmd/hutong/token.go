@@ -62,7 +62,7 @@ func newTokenCreate(c *client) *cobra.Command {
 			"FATE's clients sign their requests and send no token. With --app it creates an app for\n" +
 			"them: the id is that of the token, and 'flow init' takes both.\n\n" +
 			"The roles are viewer, operator, data, logs, approver, provider-admin, runner-admin,\n" +
-			"auditor and admin.",
+			"auditor and admin. viewer@risk is the role viewer in the project risk only.",
 		Example: "  hutong token create --direct -c party.yaml --name alice --roles admin\n" +
 			"  hutong token create --name ci --roles viewer,operator --expires 30d > ci.token\n" +
 			"  hutong token create --app --name flow --roles viewer,operator,data,logs",

@@ -5,7 +5,7 @@ import { mode } from "./live";
 import { allowed, pages, type PageEntry } from "./pages";
 import { SignIn } from "./pages/signin";
 import { current, href, Link, match } from "./router";
-import { can, ownNode, roles, session, signOut } from "./session";
+import { canSomewhere, ownNode, ownProjects, roles, session, signOut } from "./session";
 import { setTheme, theme, themes, type Theme } from "./theme";
 import { Loading, Page } from "./ui/basic";
 
@@ -132,7 +132,7 @@ function Settings() {
   const s = session.value;
   return (
     <div class="settings">
-      {can("viewer") && (
+      {canSomewhere("viewer") && (
         <p class={`live live-${mode.value}`} role="status">
           <svg width="10" height="10" viewBox="0 0 10 10" aria-hidden="true">
             {mode.value === "offline" ? <path d="M1 1l8 8M9 1 1 9" /> : <circle cx="5" cy="5" r="3.5" />}
@@ -160,6 +160,13 @@ function Settings() {
       {s.state === "in" && (
         <p class="who" title={t("app.roles", { roles: s.who.roles.join(", ") })}>
           {s.who.name || t("app.anonymous")}
+          {ownProjects.value.length > 0 && (
+            <span class="muted" translate={false}>
+              {" "}
+              · <span class="sr">{t("project.title")} </span>
+              {ownProjects.value.join(", ")}
+            </span>
+          )}
         </p>
       )}
       {s.state === "in" && s.who.proof !== "nothing" && (

@@ -20,10 +20,34 @@ export const session = signal<Session>({ state: "loading" });
 /** roles are the roles of the client who has signed in. */
 export const roles = computed(() => (session.value.state === "in" ? session.value.who.roles : []));
 
-/** can returns whether the client has a role. An administrator has every role. */
+/** can returns whether the client has a role in all projects. An administrator has every role. */
 export function can(role: Role): boolean {
-  return roles.value.includes(role) || roles.value.includes("admin");
+  return roles.value.some((r) => r === "admin" || r === role);
 }
+
+/** The project of what names none. */
+export const defaultProject = "default";
+
+/** canIn returns whether the client has a role in the project of a thing. */
+export function canIn(role: Role, project: string | undefined): boolean {
+  return can(role) || projectsWith(role).includes(project ?? defaultProject);
+}
+
+/** canSomewhere returns whether the client has a role in all projects or in one. */
+export function canSomewhere(role: Role): boolean {
+  return can(role) || projectsWith(role).length > 0;
+}
+
+/** projectsWith returns the projects in which the client has a role, apart from what it has in all. */
+export function projectsWith(role: Role): string[] {
+  return roles.value.filter((r) => r.startsWith(`${role}@`)).map((r) => r.slice(role.length + 1));
+}
+
+/** ownProjects are the projects in which the client has roles. There are none if it has roles in all only. */
+export const ownProjects = computed(() => {
+  const names = roles.value.filter((r) => r.includes("@")).map((r) => r.slice(r.indexOf("@") + 1));
+  return [...new Set(names)].sort();
+});
 
 /** ownNode is the node id of the party. */
 export const ownNode = computed(() => (session.value.state === "in" ? session.value.who.node_id : ""));
@@ -31,7 +55,7 @@ export const ownNode = computed(() => (session.value.state === "in" ? session.va
 async function begin(): Promise<void> {
   const who = await get<WhoAmI>(paths.whoami);
   session.value = { state: "in", who };
-  if (can("viewer")) live.start(who.name); // others have no events to read
+  if (canSomewhere("viewer")) live.start(who.name); // others have no events to read
 }
 
 /** load finds out who the client is, and how to sign in if nobody has. */

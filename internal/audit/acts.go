@@ -41,6 +41,9 @@ const (
 	ResumePeriodic    = "periodic.resume"
 	RunPeriodic       = "periodic.run"
 	DeletePeriodic    = "periodic.delete"
+	CreateProject     = "project.create"
+	SetProject        = "project.set"
+	RemoveProject     = "project.remove"
 
 	FinishRestore = "restore.finish" // of the party's services, from a backup
 

@@ -47,13 +47,14 @@ const (
 	Rule     ObjectKind = "rule"     // an approval rule, by rule id
 	Session  ObjectKind = "session"  // of the transport
 	Trail    ObjectKind = "trail"    // the audit trail
+	Project  ObjectKind = "project"  // by name
 	Receiver ObjectKind = "receiver" // of notifications, by its name
 )
 
 // ObjectKinds returns all kinds of objects.
 func ObjectKinds() []ObjectKind {
 	return []ObjectKind{Job, Dataset, Model, Provider, Runner, Partner, Token, Grant, Periodic, Rule,
-		Session, Trail, Receiver}
+		Project, Session, Trail, Receiver}
 }
 
 // Object is what an act was done to.

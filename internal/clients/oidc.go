@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -198,13 +197,11 @@ func (p *provider) roles(claims map[string]any) []identity.Role {
 			}
 		}
 	}
-	given := map[identity.Role]bool{}
+	var given []identity.Role
 	for _, v := range values {
-		for _, role := range p.Roles[v] {
-			given[role] = true
-		}
+		given = append(given, p.Roles[v]...)
 	}
-	return slices.DeleteFunc(identity.Roles(), func(r identity.Role) bool { return !given[r] })
+	return identity.SortRoles(given)
 }
 
 // claimAt returns a claim by its name, or by a path such as realm_access.roles.

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base32"
-	"slices"
 	"strings"
 	"time"
 
@@ -62,9 +61,8 @@ func newRow(name string, roles []identity.Role, createdBy string, expires *time.
 	row = store.Token{TokenID: tokenIDPrefix + strings.ToLower(rand.Text()[:12]), Name: name,
 		CreatedBy: createdBy, ExpiresAt: expires}
 	for _, role := range roles {
-		if !slices.Contains(identity.Roles(), role) {
-			return row, bfia.Errorf(bfia.CodeBadRequest, "roles: %q is not a role; the roles are %v",
-				string(role), identity.Roles())
+		if err := role.Check(); err != nil {
+			return row, bfia.Wrap(bfia.CodeBadRequest, err, "roles: %v", err)
 		}
 		row.Roles = append(row.Roles, string(role))
 	}

@@ -38,6 +38,7 @@ func environmentChecks(cfg *party.Config) []check {
 		{"restore", func(ctx context.Context) Check { return checkRestore(ctx, cfg) }},
 		{"clocks", func(ctx context.Context) Check { return checkClocks(ctx, cfg) }},
 		{"housekeeping", func(ctx context.Context) Check { return checkRemovals(ctx, cfg) }},
+		{"projects", func(ctx context.Context) Check { return checkProjects(ctx, cfg) }},
 		{"audit trail", func(ctx context.Context) Check { return checkTrail(ctx, cfg) }},
 		{"images", func(ctx context.Context) Check { return checkImages(ctx, cfg) }},
 		{"runners", func(ctx context.Context) Check { return checkRunners(ctx, cfg) }},

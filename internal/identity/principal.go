@@ -62,7 +62,8 @@ type Principal struct {
 	Address string
 }
 
-// Can returns whether a client has a role. An administrator has every role.
+// Can returns whether a client has a role in all projects. An administrator has every role. See
+// [Principal.ProjectsWith] for roles in single projects.
 func (p Principal) Can(role Role) bool {
 	return p.Kind == KindClient && (slices.Contains(p.Roles, role) || slices.Contains(p.Roles, Admin))
 }

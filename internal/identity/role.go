@@ -1,12 +1,11 @@
 package identity
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 )
 
-// Role is a right of a client at its own party.
+// Role is a right of a client at its own party: in all projects, or in one, as viewer@risk.
 type Role string
 
 // The roles of clients.
@@ -27,13 +26,14 @@ func Roles() []Role {
 	return []Role{Viewer, Operator, Data, Logs, Approver, ProviderAdmin, RunnerAdmin, Auditor, Admin}
 }
 
-// ParseRoles parses roles that are separated by commas. The error names the role that does not exist.
+// ParseRoles parses roles that are separated by commas, such as viewer or viewer@risk. The error names the
+// role that does not exist.
 func ParseRoles(text string) ([]Role, error) {
 	var roles []Role
 	for name := range strings.SplitSeq(text, ",") {
 		role := Role(strings.TrimSpace(name))
-		if !slices.Contains(Roles(), role) {
-			return nil, fmt.Errorf("%q is not a role; the roles are %v", string(role), Roles())
+		if err := role.Check(); err != nil {
+			return nil, err
 		}
 		if !slices.Contains(roles, role) {
 			roles = append(roles, role)

@@ -43,6 +43,7 @@ type Event struct {
 	// Of a job.
 	JobID     string   `json:"job_id,omitempty"`
 	FlowID    string   `json:"flow_id,omitempty"`
+	Project   string   `json:"project,omitempty"` // at this party
 	Initiator string   `json:"initiator,omitempty"`
 	Roles     []string `json:"roles,omitempty"` // of this party, such as guest.0
 	// SubmittedBy are the clients of this party that submitted the job.

@@ -54,7 +54,7 @@ func TestParseSecret(t *testing.T) {
 
 func TestWants(t *testing.T) {
 	job := Event{Kind: JobFailed, JobID: "j", FlowID: "f", Initiator: "A", Roles: []string{"host.1"},
-		SubmittedBy: []string{"alice"}}
+		SubmittedBy: []string{"alice"}, Project: "risk"}
 	for name, c := range map[string]struct {
 		r    Receiver
 		e    Event
@@ -72,6 +72,8 @@ func TestWants(t *testing.T) {
 		"role with number": {Receiver{Events: []Kind{JobFailed}, Roles: []string{"host.1"}}, job, true},
 		"another number":   {Receiver{Events: []Kind{JobFailed}, Roles: []string{"host.0"}}, job, false},
 		"client":           {Receiver{Events: []Kind{JobFailed}, Clients: []string{"alice"}}, job, true},
+		"project":          {Receiver{Events: []Kind{JobFailed}, Projects: []string{"risk"}}, job, true},
+		"another project":  {Receiver{Events: []Kind{JobFailed}, Projects: []string{"ads"}}, job, false},
 		"another client":   {Receiver{Events: []Kind{JobFailed}, Clients: []string{"bob"}}, job, false},
 		"no job": {Receiver{Events: []Kind{RunnerSilent}, Flows: []string{"f"}, Clients: []string{"bob"}},
 			Event{Kind: RunnerSilent}, true},

@@ -19,10 +19,10 @@ type Receiver struct {
 	Name     string
 	Language Language
 	Events   []Kind
-	// Flows, Initiators, Roles and Clients restrict the jobs of which it gets messages: to those of a flow,
-	// submitted by a party, in which this party has a role, or which a client of this party submitted. An
-	// empty list restricts nothing.
-	Flows, Initiators, Roles, Clients []string
+	// Flows, Initiators, Roles, Clients and Projects restrict the jobs of which it gets messages: to those
+	// of a flow, submitted by a party, in which this party has a role, which a client of this party
+	// submitted, or of a project of this party. An empty list restricts nothing.
+	Flows, Initiators, Roles, Clients, Projects []string
 	// Webhook is nil for a receiver of e-mail.
 	Webhook *Webhook
 	// Email holds the addresses.
@@ -38,7 +38,8 @@ func (r *Receiver) Wants(e Event) bool {
 	if e.JobID == "" {
 		return true
 	}
-	return (len(r.Flows) == 0 || slices.Contains(r.Flows, e.FlowID)) &&
+	return (len(r.Projects) == 0 || slices.Contains(r.Projects, e.Project)) &&
+		(len(r.Flows) == 0 || slices.Contains(r.Flows, e.FlowID)) &&
 		(len(r.Initiators) == 0 || slices.Contains(r.Initiators, e.Initiator)) &&
 		(len(r.Clients) == 0 || slices.ContainsFunc(e.SubmittedBy,
 			func(name string) bool { return slices.Contains(r.Clients, name) })) &&

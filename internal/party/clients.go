@@ -116,8 +116,8 @@ func (v *validation) roles(field string, roles []identity.Role) {
 		v.wrong(field, "is empty; the roles are %v", identity.Roles())
 	}
 	for _, role := range roles {
-		if !slices.Contains(identity.Roles(), role) {
-			v.wrong(field, "%q is not a role; the roles are %v", string(role), identity.Roles())
+		if err := role.Check(); err != nil {
+			v.wrong(field, "%v", err)
 		}
 	}
 }

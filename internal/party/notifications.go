@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"hutong/internal/identity"
 	"hutong/internal/notify"
 )
 
@@ -56,13 +57,14 @@ type ReceiverConfig struct {
 	// Events are the kinds of events: approval, job_failed, job_ended (also failed ones), grant_request,
 	// runner_silent, partner_silent, partner_back. Required.
 	Events []notify.Kind `yaml:"events"`
-	// Flows, Initiators, Roles and Clients restrict the jobs: to those of these flows, submitted by these
-	// parties, in which this party has one of these roles, or which one of these clients of this party has
-	// submitted. Empty: all jobs.
+	// Flows, Initiators, Roles, Clients and Projects restrict the jobs: to those of these flows, submitted by
+	// these parties, in which this party has one of these roles, which one of these clients of this party has
+	// submitted, or of these projects. Empty: all jobs.
 	Flows      []string `yaml:"flows"`
 	Initiators []string `yaml:"initiators"`
 	Roles      []string `yaml:"roles"`
 	Clients    []string `yaml:"clients"`
+	Projects   []string `yaml:"projects"`
 	// Language of the messages is en or zh. Empty: en.
 	Language notify.Language `yaml:"language"`
 }
@@ -102,7 +104,8 @@ func (c *Config) Notifier() (*notify.Notifier, error) {
 	proxy := c.Proxy.Rule()
 	for i, r := range c.Notifications.Receivers {
 		receiver := notify.Receiver{Name: r.Name, Language: r.Language, Events: r.Events, Flows: r.Flows,
-			Initiators: r.Initiators, Roles: r.Roles, Clients: r.Clients, Email: r.Email}
+			Initiators: r.Initiators, Roles: r.Roles, Clients: r.Clients, Projects: r.Projects,
+			Email: r.Email}
 		if r.Webhook.set() {
 			key, err := notify.ParseSecret(r.Webhook.Secret.Reveal())
 			if err != nil {
@@ -205,6 +208,11 @@ func (v *validation) receiver(c *Config, field string, r ReceiverConfig) {
 			v.wrong(fmt.Sprintf("%s.roles[%d]", field, i),
 				"must be guest, host or arbiter, or one of them with its number, such as host.0, but is %q",
 				role)
+		}
+	}
+	for i, project := range r.Projects {
+		if err := identity.CheckProjectName(project); err != nil {
+			v.wrong(fmt.Sprintf("%s.projects[%d]", field, i), "%v", err)
 		}
 	}
 	for _, list := range []struct {

@@ -35,9 +35,11 @@ func New(blobs blob.Store, rows *store.Store) *Datasets { return &Datasets{blobs
 // IngestRequest holds the parameters of an upload; the names are the protocol's.
 type IngestRequest struct {
 	Namespace, Name string
-	Head            bool // the first line names the columns
-	Partitions      int  // 1 to MaxPartitions; 0 is 1
-	ExtendSID       bool // add a first column "sid"
+	// Project is the project of the dataset. Empty: that which it has, or default if it is new.
+	Project    string
+	Head       bool // the first line names the columns
+	Partitions int  // 1 to MaxPartitions; 0 is 1
+	ExtendSID  bool // add a first column "sid"
 	// Encoding is the encoding of the file, such as gbk. Empty: UTF-8. The dataset is UTF-8.
 	Encoding string
 	// Meta has delimiter, label_name, match_id_name (default: the first column) and header. It may have
@@ -95,6 +97,7 @@ func (d *Datasets) Ingest(ctx context.Context, req IngestRequest, r io.Reader) (
 	}
 	table, err := Write(ctx, d.blobs, req, generation, r)
 	if err == nil {
+		table.Project = req.Project
 		err = d.rows.PutDataTable(ctx, table)
 	}
 	if err != nil {

@@ -48,6 +48,7 @@ func (d *Datasets) Rehearse(ctx context.Context, real bfia.Address) error {
 	if err != nil {
 		return fmt.Errorf("failed to make the synthetic dataset of dataset %s: %w", real, err)
 	}
+	request.Project = table.Project
 	_, err = d.Ingest(ctx, request, bytes.NewReader(rows))
 	return err
 }

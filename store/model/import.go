@@ -32,6 +32,8 @@ const (
 type Importing struct {
 	// MaxBytes bounds the model when it is unpacked.
 	MaxBytes int64
+	// Project is the project to which the model belongs. Empty: that of its job, or default.
+	Project string
 	// Trust decides who may have signed it.
 	Trust Trust
 	// Named is called with the model's name before anything is stored.
@@ -55,17 +57,17 @@ func (m *Models) Import(ctx context.Context, archive io.ReaderAt, size int64, ho
 	}
 	ref := bfia.ModelRef{JobID: a.JobID, Task: a.Task, Output: a.Output}
 	how.Named(ref)
-	return Imported{Model: ref, SignedBy: a.signedBy}, m.storeArchive(ctx, a, ref)
+	return Imported{Model: ref, SignedBy: a.signedBy}, m.storeArchive(ctx, a, ref, how.Project)
 }
 
 // storeArchive stores the parts of an archive that the party does not have yet.
-func (m *Models) storeArchive(ctx context.Context, a *archive, ref bfia.ModelRef) error {
+func (m *Models) storeArchive(ctx context.Context, a *archive, ref bfia.ModelRef, project string) error {
 	var parts []store.Model
 	for _, p := range a.Parts {
 		part := a.row(m.node, p)
-		existing, err := m.rows.BeginModelImport(ctx, part)
+		existing, err := m.rows.BeginModelImport(ctx, part, project)
 		if err != nil {
-			return err
+			return errors.Join(err, m.discard(ctx, parts))
 		}
 		if existing != nil {
 			if existing.Removing || existing.SHA256 != p.SHA256 {

@@ -68,12 +68,12 @@ func (j *job) awaitTurn(ctx workflow.Context) (again bool) {
 
 		switch {
 		case state.MayReserve:
-			denied, reason := j.reserve(ctx)
+			denied, reason, quota := j.reserve(ctx)
 			if denied == "" {
 				return false
 			}
 			state.Reason = denied + ": " + reason
-			j.requeue(ctx, denied, reason)
+			j.requeue(ctx, denied, reason, quota)
 			if !j.silentSince[denied].IsZero() {
 				j.pollWait = workflows.FirstPoll // a party that was unreachable sends no hint when it is back
 			}
@@ -133,9 +133,10 @@ func (j *job) restore(q *workflows.QueuedJob) {
 }
 
 // requeue records that the job waits for a party, and notifies the jobs that may reserve instead.
-func (j *job) requeue(ctx workflow.Context, denied, reason string) {
+func (j *job) requeue(ctx workflow.Context, denied, reason string, quota bool) {
 	var next []string
-	in := scheduler.RequeueInput{JobID: j.Plan.JobID, Node: denied, Reason: reason, At: workflow.Now(ctx)}
+	in := scheduler.RequeueInput{JobID: j.Plan.JobID, Node: denied, Reason: reason, Quota: quota,
+		At: workflow.Now(ctx)}
 	err := workflows.Record(ctx, "wait for resources at "+denied, act.Requeue, in).Get(ctx, &next)
 	if err != nil {
 		j.logger.Error("failed to record what the job waits for", "error", err)
@@ -145,9 +146,9 @@ func (j *job) requeue(ctx workflow.Context, denied, reason string) {
 
 // reserve asks the parties for reservations, one after the other. All schedulers ask in the same order, so no
 // two jobs each hold what the other needs. At the first denial it releases what other parties have granted,
-// and returns the party that denied, and its reason. It returns nothing if all have granted, or if the job
-// ends.
-func (j *job) reserve(ctx workflow.Context) (denied, reason string) {
+// and returns the party that denied, its reason, and whether that is a quota. It returns nothing if all have
+// granted, or if the job ends.
+func (j *job) reserve(ctx workflow.Context) (denied, reason string, quota bool) {
 	j.generation++
 	ctx, cancel := workflow.WithCancel(ctx)
 	defer cancel()
@@ -161,10 +162,10 @@ func (j *job) reserve(ctx workflow.Context) (denied, reason string) {
 		workflow.SetCurrentDetails(ctx, "Reserving resources at "+node+"\n\n"+j.table())
 		grant, err := j.reserveAt(ctx, node, len(granted) > 0)
 		if j.ending() {
-			return "", "" // the job's end releases its reservations
+			return "", "", false // the job's end releases its reservations
 		}
 		if err = j.giveUpReserving(ctx, node, err); j.ending() {
-			return "", ""
+			return "", "", false
 		}
 
 		switch {
@@ -175,7 +176,7 @@ func (j *job) reserve(ctx workflow.Context) (denied, reason string) {
 		case grant.State.Terminal():
 			j.finish(workflows.OutcomeStopped, workflows.StoppedBy(node))
 
-			return "", ""
+			return "", "", false
 		case grant.Granted:
 			granted = append(granted, node)
 			if grant.Parallelism > 0 {
@@ -197,10 +198,10 @@ func (j *job) reserve(ctx workflow.Context) (denied, reason string) {
 			reason += fmt.Sprintf(" (position %d of %d there)", grant.Position, grant.Total)
 		}
 
-		return node, reason
+		return node, reason, grant.Quota
 	}
 
-	return "", ""
+	return "", "", false
 }
 
 // giveUpReserving ends the job if a party has refused its request, or has been unreachable for too long. It

@@ -29,6 +29,7 @@ export const partyPaths = {
   ready: "/readyz",
   version: "/v2/server/fateflow",
   overview: "/v2/overview",
+  projects: "/v2/project/query",
   notifications: "/v2/notification/query",
   testNotification: "/v2/notification/test",
   resendNotification: "/v2/notification/resend",
@@ -37,6 +38,7 @@ export const partyPaths = {
 export type Periodic = Schemas["Periodic"];
 export type PeriodicRun = Schemas["PeriodicRun"];
 export type Dataset = Schemas["Dataset"];
+export type Project = Schemas["Project"];
 export type PartnerData = Schemas["PartnerData"];
 export type JobUse = Schemas["JobUse"];
 export type Runner = Schemas["Runner"];
@@ -48,6 +50,7 @@ export type Capacity = Schemas["RunnerCapacity"];
 /** Model is a party's part of a model. */
 export interface Model {
   model: string;
+  project?: string;
   job_id: string;
   task_name: string;
   output: string;
@@ -184,6 +187,7 @@ export interface Trail {
 
 /** OverviewJob is a job that needs a person. */
 export interface OverviewJob {
+  project?: string;
   job_id: string;
   flow_id: string;
   initiator: string;

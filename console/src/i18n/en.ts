@@ -29,6 +29,7 @@ export const en = {
 
   "nav.overview": "Overview",
   "nav.jobs": "Jobs",
+  "project.title": "Project",
   "nav.data": "Data",
   "nav.providers": "Providers",
   "nav.submit": "Submit",

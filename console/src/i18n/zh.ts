@@ -28,6 +28,7 @@ export const zh: Record<Key, string> = {
 
   "nav.overview": "概览",
   "nav.jobs": "作业",
+  "project.title": "项目",
   "nav.data": "数据",
   "nav.providers": "算法提供方",
   "nav.submit": "提交",

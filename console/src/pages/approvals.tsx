@@ -3,7 +3,7 @@ import type { OverviewJob } from "../api/party";
 import { t } from "../i18n";
 import { useResource } from "../resource";
 import { href, jobHref, Link } from "../router";
-import { can } from "../session";
+import { canSomewhere } from "../session";
 import { ApprovalView } from "../ui/approval";
 import { Empty, Loaded, Page } from "../ui/basic";
 import { partyName } from "../ui/failure";
@@ -28,7 +28,7 @@ export function Approvals() {
   }
   // Events are for viewers; others ask from time to time.
   useEffect(() => {
-    if (can("viewer")) return;
+    if (canSomewhere("viewer")) return;
     const timer = setInterval(() => document.hidden || overview.reload(), askEvery);
     return () => clearInterval(timer);
   }, []);
@@ -47,7 +47,7 @@ export function Approvals() {
             ))}
             {o.approval_count > o.approvals.length && (
               <p>
-                {can("viewer") ? (
+                {canSomewhere("viewer") ? (
                   <Link to={href("jobs", { state: "pending" })}>
                     {t("overview.moreApprovals", { n: o.approval_count - o.approvals.length })}
                   </Link>
@@ -70,13 +70,14 @@ function Awaiting({ job: j, node, open, done }: { job: OverviewJob; node: string
     <section class="section">
       <div class="section-head">
         <h2>
-          {can("viewer") ? <Link to={jobHref(j.job_id)}>{j.job_id}</Link> : j.job_id} <span class="muted">{j.flow_id}</span>
+          {canSomewhere("viewer") ? <Link to={jobHref(j.job_id)}>{j.job_id}</Link> : j.job_id} <span class="muted">{j.flow_id}</span>
         </h2>
         <JobActions
           job={{
             job_id: j.job_id,
             state: "PENDING",
             initiator: j.initiator,
+            project: j.project,
             waiting: [{ kind: "approval", message: j.reason, since: j.since, node_id: node }],
           }}
           done={done}

@@ -5,7 +5,7 @@ import type { JobList } from "../api/types";
 import { t } from "../i18n";
 import { current, href, jobHref, Link, navigate } from "../router";
 import { ofKinds, useResource } from "../resource";
-import { can } from "../session";
+import { canSomewhere } from "../session";
 import { Loaded, Page } from "../ui/basic";
 import { format } from "../ui/charts";
 import { StateBadge, stateOf } from "../ui/state";
@@ -157,7 +157,7 @@ function Sides({ runs }: { runs: Run[] }) {
             {metrics.length === 0 && (
               <tr>
                 <td colSpan={runs.length + 1} class="muted">
-                  {can("data") ? t("compare.noMetrics") : t("app.lacksRole", { role: "data" })}
+                  {canSomewhere("data") ? t("compare.noMetrics") : t("app.lacksRole", { role: "data" })}
                 </td>
               </tr>
             )}

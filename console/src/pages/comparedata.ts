@@ -3,7 +3,7 @@ import { address, ApiError, get, open } from "../api/client";
 import type { JobDocument } from "../api/document";
 import { paths } from "../api/paths";
 import type { JobList, JobSummary, Output } from "../api/types";
-import { can } from "../session";
+import { canIn } from "../session";
 import { shown } from "../ui/params";
 import { parseReport } from "../ui/charts";
 
@@ -24,11 +24,12 @@ export function loadRuns(ids: string[], abort: AbortSignal): Promise<Run[]> {
 }
 
 async function loadRun(id: string, abort: AbortSignal): Promise<Run> {
-  const [list, answer, metrics] = await Promise.all([
+  const [list, answer] = await Promise.all([
     get<JobList>(paths.jobs, { prefix: id, limit: 100 }, abort),
     get<{ document: JobDocument }>(paths.document, { job_id: id }, abort),
-    can("data") ? loadMetrics(id, abort) : new Map<string, number>(),
   ]);
+  const summary = list.jobs.find((j) => j.job_id === id);
+  const metrics = canIn("data", summary?.project) ? await loadMetrics(id, abort) : new Map<string, number>();
   const parameters = new Map<string, string>();
   const { dag, config } = answer.document;
   for (const c of dag.components) {
@@ -40,7 +41,7 @@ async function loadRun(id: string, abort: AbortSignal): Promise<Run> {
   flatten("", common, parameters);
   flatten("", byRole, parameters);
   flatten("job_params", config.job_params, parameters);
-  return { id, summary: list.jobs.find((j) => j.job_id === id), parameters, metrics };
+  return { id, summary, parameters, metrics };
 }
 
 /** flatten adds each value with the path to it. */

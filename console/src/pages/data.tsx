@@ -5,17 +5,18 @@ import { upload, type Uploading } from "../api/upload";
 import { t } from "../i18n";
 import { href, jobHref, Link } from "../router";
 import { ofKinds, useResource } from "../resource";
-import { can } from "../session";
+import { canIn, canSomewhere } from "../session";
 import { Dialog, Empty, Loaded, NotDone, Page, Section } from "../ui/basic";
 import { bytes, count, iso } from "../ui/format";
 import { JobLinks } from "../ui/joblinks";
+import { ProjectSelect, ProjectTag, useProjects } from "../ui/project";
 import { ActionTable, type Action, type Column } from "../ui/table";
 import { Time } from "../ui/time";
 import "./pages.css";
 
 /** Data shows the datasets and the models of this party. */
 export function Data() {
-  const sees = can("viewer");
+  const sees = canSomewhere("viewer");
   const datasets = useResource(
     "datasets",
     async (abort) => (sees ? get<Dataset[]>(partyPaths.datasets, { jobs: "true" }, abort) : []),
@@ -29,14 +30,14 @@ export function Data() {
   // What can apply a model; a list of models without it is better than none.
   const providers = useResource(
     "providers",
-    async (abort) => (sees && can("operator") ? get<Provider[]>(partyPaths.providers, {}, abort) : []),
+    async (abort) => (sees && canSomewhere("operator") ? get<Provider[]>(partyPaths.providers, {}, abort) : []),
   );
   const [uploading, setUploading] = useState(false);
   return (
     <Page
       title={t("nav.data")}
       actions={
-        can("data") && (
+        canSomewhere("data") && (
           <button type="button" class="primary" onClick={() => setUploading(true)}>
             {t("data.upload")}
           </button>
@@ -76,7 +77,7 @@ function Datasets({ list, reload }: { list: Dataset[]; reload: () => void }) {
       rows={list}
       id={idOf}
       columns={datasetColumns()}
-      actions={(d) => (can("data") ? [deleteDataset(d)] : [])}
+      actions={(d) => (canIn("data", d.project) ? [deleteDataset(d)] : [])}
       done={reload}
     />
   );
@@ -88,7 +89,14 @@ function idOf(d: Dataset): string {
 
 function datasetColumns(): Column<Dataset>[] {
   return [
-    { title: t("data.dataset"), cell: idOf },
+    {
+      title: t("data.dataset"),
+      cell: (d) => (
+        <>
+          {idOf(d)} <ProjectTag project={d.project} />
+        </>
+      ),
+    },
     { title: t("data.rows"), number: true, cell: (d) => count(d.count) },
     { title: t("data.size"), number: true, cell: (d) => bytes(d.bytes) },
     { title: t("data.columns"), cell: (d) => <Columns dataset={d} /> },
@@ -141,6 +149,9 @@ function Upload({ close, done }: { close: () => void; done: () => void }) {
   const [progress, setProgress] = useState<{ sent: number; all: number }>();
   const [error, setError] = useState("");
   const [result, setResult] = useState<Dataset>();
+  const projects = useProjects("data");
+  const [chosen, setChosen] = useState("");
+  const project = chosen || projects[0] || "";
   const running = useRef<Uploading | undefined>(undefined);
 
   async function go(e: SubmitEvent) {
@@ -154,6 +165,7 @@ function Upload({ close, done }: { close: () => void; done: () => void }) {
     if (text("label")) meta.label_name = text("label");
     if (text("delimiter")) meta.delimiter = text("delimiter");
     for (const field of ["namespace", "name", "partitions", "encoding"]) if (text(field)) form.set(field, text(field));
+    if (projects.length > 1) form.set("project", project);
     form.set("head", "true");
     form.set("meta", JSON.stringify(meta));
     // Last, so that the party knows what it receives before the file arrives.
@@ -213,6 +225,7 @@ function Upload({ close, done }: { close: () => void; done: () => void }) {
             />
           </label>
           <div class="fields">
+            <ProjectSelect projects={projects} value={project} change={setChosen} />
             <label class="field">
               {t("data.namespace")}
               <input name="namespace" required pattern={idPattern} title={t("data.idHelp")} />
@@ -294,7 +307,7 @@ function Models({ list, providers, reload }: { list: Model[]; providers: Provide
       id={(m) => m.model + m.role}
       name={(m) => m.model}
       columns={modelColumns()}
-      actions={(m) => (can("data") ? modelActions(m) : [])}
+      actions={(m) => (canIn("data", m.project) ? modelActions(m) : [])}
       aside={(m) =>
         canPredict(m, providers) && (
           <Link to={href("submit", { model: m.model })}>
@@ -322,6 +335,7 @@ function modelColumns(): Column<Model>[] {
       cell: (m) => (
         <>
           {m.imported ? m.model : <Link to={jobHref(m.job_id)}>{m.model}</Link>}{" "}
+          <ProjectTag project={m.project} />{" "}
           {m.kept && <span class="tag tag-good">{t("data.kept")}</span>}{" "}
           {m.imported && <span class="tag">{t("data.imported")}</span>}
         </>

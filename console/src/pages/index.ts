@@ -1,7 +1,7 @@
 // The table of pages. A new page is a file of its own here, and a row.
 import type { ComponentType } from "preact";
 import type { Key } from "../i18n";
-import { can, type Role } from "../session";
+import { canSomewhere, type Role } from "../session";
 import { Approvals } from "./approvals";
 import { Data } from "./data";
 import { Jobs } from "./jobs";
@@ -30,7 +30,7 @@ export interface PageEntry {
 
 /** allowed returns whether the client may open a page. */
 export function allowed(p: PageEntry): boolean {
-  return p.roles.some(can);
+  return p.roles.some(canSomewhere);
 }
 
 // The first page whose path matches is shown. The order is that of the navigation.

@@ -6,7 +6,8 @@ import type { Failure, JobStatus, JobView, TaskStatus } from "../api/types";
 import { t } from "../i18n";
 import { href, jobHref, Link, navigate } from "../router";
 import { ofJob, useResource } from "../resource";
-import { can, ownNode } from "../session";
+import { can, canIn, defaultProject, ownNode } from "../session";
+import { inProject, ProjectTag } from "../ui/project";
 import { Ask, Copy, Details, Loaded, Page, Section } from "../ui/basic";
 import { Account, type JobAccount } from "../ui/account";
 import { Dag, partState } from "../ui/dag";
@@ -47,10 +48,10 @@ export function Job({ params }: PageProps) {
           <>
             <JobActions job={{ ...job, state: stateOf(job), waiting: job.waiting }} done={status.reload} />
             <Resubmit job={job} view={view.data} />
-            {can("operator") && view.data && (
+            {canIn("operator", job.project) && view.data && (
               <>
                 <Link to={href("submit", { from: id })}>{t("action.change")}</Link>
-                <Link to={href("periodic", { from: id })}>{t("action.repeat")}</Link>
+                <Link to={href("periodic", { from: id, ...(job.project ? { project: job.project } : {}) })}>{t("action.repeat")}</Link>
               </>
             )}
             <Link to={href("compare", { flow: job.flow_id, job: id })}>{t("action.compare")}</Link>
@@ -59,7 +60,7 @@ export function Job({ params }: PageProps) {
       }
     >
       <p class="crumbs">
-        <Link to={href("jobs")}>{t("nav.jobs")}</Link> / {id} <Copy text={id} />
+        <Link to={href("jobs")}>{t("nav.jobs")}</Link> / {id} <Copy text={id} /> <ProjectTag project={job?.project} />
         {view.data?.periodic && (
           <>
             {" "}
@@ -75,7 +76,7 @@ export function Job({ params }: PageProps) {
           </Fragment>
         ))}
       </p>
-      {job && can("approver") && awaitsOwn({ state: stateOf(job), waiting: job.waiting }) && (
+      {job && canIn("approver", job.project) && awaitsOwn({ state: stateOf(job), waiting: job.waiting }) && (
         <Section title={t("approval.title")}>
           <ApprovalView id={id} />
         </Section>
@@ -279,13 +280,18 @@ function TaskInputs({ task }: { task: JobView["tasks"][number] }) {
   );
 }
 
+/** projectOf returns the project that a request must name: a client of several projects names default too. */
+function projectOf(job: JobStatus): string | undefined {
+  return job.project ?? (can("operator") ? undefined : defaultProject);
+}
+
 /** Resubmit submits the document of an ended job again. The new job reuses what has not changed. */
 function Resubmit({ job, view }: { job: JobStatus; view: JobView | undefined }) {
   const [asks, setAsks] = useState(false);
   const own = view && (view.initiator as { node_id?: string }).node_id === ownNode.value;
-  if (!own || !can("operator") || (job.outcome !== "FAILED" && job.outcome !== "STOPPED")) return null;
+  if (!own || !canIn("operator", job.project) || (job.outcome !== "FAILED" && job.outcome !== "STOPPED")) return null;
   async function submit() {
-    const created = await post<{ job_id: string }>(paths.submit, {
+    const created = await post<{ job_id: string }>(inProject(paths.submit, projectOf(job)), {
       ...view!.document,
       job_id: null,
       old_job_id: job.job_id,

@@ -2,7 +2,8 @@ import { useEffect, useState } from "preact/hooks";
 import type { JobSummary } from "../api/types";
 import { known, t } from "../i18n";
 import { current, href, jobHref, Link, setQuery } from "../router";
-import { can, ownNode } from "../session";
+import { ProjectTag } from "../ui/project";
+import { can, canSomewhere, ownNode } from "../session";
 import { Empty, ErrorBox, Loading, Page } from "../ui/basic";
 import { failurePlace, failureText, waitingText } from "../ui/failure";
 import { JobActions } from "../ui/jobactions";
@@ -31,7 +32,8 @@ export function Jobs() {
   useEffect(() => {
     if (near) loadMore();
   }, [near, searchedTo]);
-  const searches = Boolean(filter.partner || filter.role || filter.text);
+  // In single projects all filters search, see JobPage.
+  const searches = Boolean(filter.partner || filter.role || filter.text) || (!can("viewer") && !isEmpty(filter));
 
   return (
     <Page
@@ -113,7 +115,7 @@ function Chosen({ ids, clear }: { ids: string[]; clear: () => void }) {
           ) : (
             <span class="muted">{t("jobs.chooseMore", { n: most })}</span>
           )}
-          {ids.length === 1 && can("operator") && (
+          {ids.length === 1 && canSomewhere("operator") && (
             <Link to={href("submit", { from: ids[0] })}>{t("action.change")}</Link>
           )}
           <button type="button" class="small" onClick={clear}>
@@ -162,6 +164,7 @@ function Row({ job, index, reload, chosen, choose }: RowProps) {
         <span class="flow" title={job.flow_id}>
           {job.flow_id || t("jobs.noFlow")}
         </span>
+        <ProjectTag project={job.project} />
       </th>
       <td class="c-reason" title={reason} translate={false}>
         {state === "SUCCESS" ? null : failure ? (

@@ -3,7 +3,7 @@ import { paths } from "../api/paths";
 import { partyPaths, type Capacity, type Partner, type Runner } from "../api/party";
 import { known, t, type Key } from "../i18n";
 import { ofKinds, useResource } from "../resource";
-import { can, ownNode } from "../session";
+import { can, canSomewhere, ownNode } from "../session";
 import { Empty, Loaded, Page } from "../ui/basic";
 import { count } from "../ui/format";
 import { ActionTable, type Action, type Column } from "../ui/table";
@@ -17,14 +17,15 @@ import { TrailView } from "./trail";
 
 /** Operation shows the runners, partners, grants and the audit trail of this party. */
 export function Operation() {
-  const tabs = can("viewer") ? ["runners", "partners", "notifications"] : [];
+  const tabs = canSomewhere("viewer") ? ["runners", "partners"] : [];
+  if (can("viewer")) tabs.push("notifications");
   if (can("admin")) tabs.push("grants");
   if (can("auditor")) tabs.push("trail");
   tabs.push("version");
   const tab = chosenTab(tabs);
   return (
     <Page title={t("nav.operation")}>
-      {!can("viewer") && <p class="stale">{t("app.partial", { role: "viewer" })}</p>}
+      {!canSomewhere("viewer") && <p class="stale">{t("app.partial", { role: "viewer" })}</p>}
       <Tabs
         path="operation"
         label={t("nav.operation")}

@@ -6,7 +6,8 @@ import { paths } from "../api/paths";
 import { known, t } from "../i18n";
 import { current, href, jobHref, Link, navigate } from "../router";
 import { ofKinds, useResource } from "../resource";
-import { can } from "../session";
+import { canIn, canSomewhere } from "../session";
+import { ProjectSelect, ProjectTag, useProjects } from "../ui/project";
 import { Details, Empty, ErrorBox, Loaded, Page, Section } from "../ui/basic";
 import { ActionTable, type Action, type Column } from "../ui/table";
 import { absolute, Time } from "../ui/time";
@@ -22,7 +23,7 @@ export function Periodic() {
   const from = current.value.query.get("from") ?? "";
   return (
     <Page title={t("periodic.title")}>
-      {from && can("operator") && <Add from={from} done={list.reload} />}
+      {from && canSomewhere("operator") && <Add from={from} done={list.reload} />}
       <Loaded resource={list}>
         {(all) =>
           all.length === 0 ? (
@@ -35,7 +36,7 @@ export function Periodic() {
               id={(p) => p.name}
               ids="periodic-"
               columns={columns()}
-              actions={(p) => (can("operator") ? actionsOf(p) : [])}
+              actions={(p) => (canIn("operator", p.project) ? actionsOf(p) : [])}
               done={list.reload}
             />
           )
@@ -51,7 +52,7 @@ function columns(): Column<PeriodicJob>[] {
       title: t("periodic.name"),
       cell: (p) => (
         <>
-          {p.name}
+          {p.name} <ProjectTag project={p.project} />
           {p.flow_id && p.flow_id !== p.name && <span class="muted"> {p.flow_id}</span>}
         </>
       ),
@@ -162,6 +163,9 @@ function Add({ from, done }: { from: string; done: () => void }) {
   const [error, setError] = useState<Error>();
   const [added, setAdded] = useState<Added>();
   const [busy, setBusy] = useState(false);
+  const projects = useProjects("operator");
+  const [chosen, setChosen] = useState(current.value.query.get("project") ?? "");
+  const project = projects.includes(chosen) ? chosen : projects[0];
 
   useEffect(() => {
     const abort = new AbortController();
@@ -189,6 +193,7 @@ function Add({ from, done }: { from: string; done: () => void }) {
           timezone,
           overlap,
           document,
+          ...(projects.length > 1 ? { project } : {}),
           ...(failures > 0 ? { pause_on_failure: failures } : {}),
         }),
       );
@@ -217,6 +222,7 @@ function Add({ from, done }: { from: string; done: () => void }) {
       </p>
       <form onSubmit={(e) => void add(e)}>
         <div class="fields">
+          <ProjectSelect projects={projects} value={project ?? ""} change={setChosen} />
           <label class="field">
             {t("periodic.name")}
             <input required maxLength={64} pattern="[A-Za-z0-9][A-Za-z0-9_.\-]*" value={name} onInput={(e) => setName(e.currentTarget.value)} />

@@ -3,7 +3,7 @@ import { paths } from "../api/paths";
 import type { ApprovalRule } from "../api/types";
 import { t } from "../i18n";
 import { ofKinds, useResource } from "../resource";
-import { can } from "../session";
+import { can, canIn } from "../session";
 import { Details, Loaded, Section } from "../ui/basic";
 import { count } from "../ui/format";
 import { ScopeView } from "../ui/rules";
@@ -30,7 +30,7 @@ export function Rules({ loads }: { loads: number }) {
               id={(r) => r.rule_id}
               name={nameOf}
               columns={columns()}
-              actions={(r) => (can("approver") ? [remove(r)] : [])}
+              actions={(r) => ((r.project ? canIn("approver", r.project) : can("approver")) ? [remove(r)] : [])}
               more={(r) => <Details summary={t("rule.allowsWhat")}>{() => <ScopeView scope={r.scope} />}</Details>}
               done={rules.reload}
             />

@@ -7,7 +7,8 @@ import type { JobList } from "../api/types";
 import { t } from "../i18n";
 import { current, jobHref, Link, navigate, setQuery } from "../router";
 import { useResource } from "../resource";
-import { can, ownNode } from "../session";
+import { canSomewhere, defaultProject, ownNode } from "../session";
+import { inProject, ProjectSelect, useProjects } from "../ui/project";
 import { Copy, ErrorBox, Loaded, Page } from "../ui/basic";
 import { documentOf, draftOf, emptyDraft, type Draft } from "./draft";
 import { problemsOf, remarksOf, type Problem } from "./draftcheck";
@@ -29,7 +30,7 @@ interface Known {
  */
 export function Submit() {
   const known = useResource("submit", async (abort): Promise<Known> => {
-    if (!can("viewer")) return { providers: [], datasets: [], models: [], partners: [], partnerData: [], jobs: [] };
+    if (!canSomewhere("viewer")) return { providers: [], datasets: [], models: [], partners: [], partnerData: [], jobs: [] };
     const [providers, datasets, models, partners, partnerData, list] = await Promise.all([
       get<Provider[]>(partyPaths.providers, {}, abort),
       get<Dataset[]>(partyPaths.datasets, {}, abort),
@@ -43,7 +44,7 @@ export function Submit() {
   });
   return (
     <Page title={t("submit.title")}>
-      {can("viewer") ? (
+      {canSomewhere("viewer") ? (
         <Loaded resource={known}>{(k) => <Form known={k} />}</Loaded>
       ) : (
         <Typed />
@@ -56,9 +57,13 @@ export function Submit() {
 function Typed() {
   const [document, setDocument] = useState("");
   const [answer, setAnswer] = useState<Answer>();
+  const projects = useProjects("operator");
+  const [chosen, setChosen] = useState("");
+  const project = chosen || projects[0];
   return (
     <>
       <p class="stale">{t("app.partial", { role: "viewer" })}</p>
+      <ProjectSelect projects={projects} value={project ?? ""} change={setChosen} />
       <label class="field">
         {t("submit.document")}
         <textarea
@@ -69,16 +74,32 @@ function Typed() {
           onInput={(e) => setDocument(e.currentTarget.value)}
         />
       </label>
-      <Send document={document} problems={[]} answer={answer} setAnswer={setAnswer} />
+      <Send
+        document={document}
+        project={projects.length > 1 ? project : undefined}
+        problems={[]}
+        answer={answer}
+        setAnswer={setAnswer}
+      />
     </>
   );
 }
 
-function Form({ known }: { known: Known }) {
+function Form({ known: all }: { known: Known }) {
   const from = current.value.query.get("from") ?? "";
   const model = current.value.query.get("model") ?? "";
   const [draft, setDraft] = useState<Draft>(() => emptyDraft(ownNode.value));
   const [error, setError] = useState<Error>();
+  // What the job may read is what its project has.
+  const projects = useProjects("operator");
+  const [chosen, setChosen] = useState("");
+  const of = all.jobs.find((j) => j.job_id === from)?.project ?? all.models.find((m) => m.model === model)?.project;
+  const project = chosen || (of && projects.includes(of) ? of : projects[0]);
+  const known = useMemo((): Known => {
+    const inside = (thing: { project?: string | undefined }) => (thing.project ?? defaultProject) === project;
+    if (!project) return all;
+    return { ...all, datasets: all.datasets.filter(inside), models: all.models.filter(inside) };
+  }, [all, project]);
 
   useEffect(() => {
     if (!from && !model) return;
@@ -103,8 +124,9 @@ function Form({ known }: { known: Known }) {
   const document = typed ?? made;
   const problems = useMemo(() => (typed === undefined ? problemsOf(draft, known) : []), [typed, draft, known]);
   const [answer, setAnswer] = useState<Answer>();
+  const named = projects.length > 1 ? project : undefined;
   // What the parties said of another document is not said beside the fields.
-  const fresh = answer?.document === document ? answer : undefined;
+  const fresh = answer?.document === document && answer.project === named ? answer : undefined;
   const remarks = useMemo(
     () => remarksOf(problems, fresh?.result ? warningsOf(fresh.result) : [], refusalOf(fresh), draft),
     [problems, fresh, draft],
@@ -116,6 +138,7 @@ function Form({ known }: { known: Known }) {
       <section class="step">
         <h2>{t("submit.start")}</h2>
         <div class="fields">
+          <ProjectSelect projects={projects} value={project ?? ""} change={setChosen} />
           <label class="field">
             {t("submit.template")}
             <select
@@ -195,14 +218,20 @@ function Form({ known }: { known: Known }) {
             onInput={(e) => setTyped(e.currentTarget.value)}
           />
         </details>
-        <Send document={document} problems={problems} answer={fresh} setAnswer={setAnswer} />
+        <Send
+          document={document}
+          project={named}
+          problems={problems}
+          answer={fresh}
+          setAnswer={setAnswer}
+        />
       </section>
     </>
   );
 }
 
 /** Answer is what the parties said of a document, or why it could not be checked. */
-type Answer = { document: string; result?: CheckResult; error?: string };
+type Answer = { document: string; project: string | undefined; result?: CheckResult; error?: string };
 
 /** warningsOf returns what this party and its partners warn of, each once. */
 function warningsOf(result: CheckResult): Warning[] {
@@ -220,13 +249,15 @@ function refusalOf(answer: Answer | undefined): string | undefined {
 /** Send checks a document and then sends it. It sends only what has been checked as it is. */
 function Send(props: {
   document: string;
+  /** The project of the job, where the client has several. */
+  project: string | undefined;
   problems: Problem[];
   answer: Answer | undefined;
   setAnswer: (answer: Answer) => void;
 }) {
-  const { document, problems, setAnswer } = props;
+  const { document, project, problems, setAnswer } = props;
   const [busy, setBusy] = useState(false);
-  const fresh = props.answer?.document === document ? props.answer : undefined;
+  const fresh = props.answer?.document === document && props.answer.project === project ? props.answer : undefined;
   const parties = fresh?.result?.parties ?? [];
   const accepted = fresh?.result !== undefined && parties.every((p) => p.accepts);
 
@@ -235,13 +266,13 @@ function Send(props: {
     try {
       JSON.parse(document);
       if (send) {
-        const { job_id } = await post<{ job_id: string }>(paths.submit, document);
+        const { job_id } = await post<{ job_id: string }>(inProject(paths.submit, project), document);
         navigate(jobHref(job_id));
         return;
       }
-      setAnswer({ document, result: await post<CheckResult>(paths.check, document) });
+      setAnswer({ document, project, result: await post<CheckResult>(inProject(paths.check, project), document) });
     } catch (e) {
-      setAnswer({ document, error: e instanceof Error ? e.message : String(e) });
+      setAnswer({ document, project, error: e instanceof Error ? e.message : String(e) });
     }
     setBusy(false);
   }

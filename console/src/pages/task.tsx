@@ -5,7 +5,7 @@ import type { JobStatus, Output, TaskStatus } from "../api/types";
 import { known, t } from "../i18n";
 import { current, href, jobHref, Link, setQuery } from "../router";
 import { ofJob, useResource } from "../resource";
-import { can, ownNode } from "../session";
+import { canIn, ownNode } from "../session";
 import { Empty, Loaded, Page, Section } from "../ui/basic";
 import { partState } from "../ui/dag";
 import { FailureCard, WaitingList } from "../ui/failure";
@@ -27,13 +27,13 @@ export function Task({ params }: PageProps) {
         <Link to={href("jobs")}>{t("nav.jobs")}</Link> / <Link to={jobHref(id)}>{id}</Link> / {name}
       </p>
       <Loaded resource={status}>
-        {() => (task ? <Content job={id} task={task} /> : <Empty title={t("task.missing", { name })} />)}
+        {(job) => (task ? <Content job={id} project={job.project} task={task} /> : <Empty title={t("task.missing", { name })} />)}
       </Loaded>
     </Page>
   );
 }
 
-function Content({ job, task }: { job: string; task: TaskStatus }) {
+function Content({ job, project, task }: { job: string; project: string | undefined; task: TaskStatus }) {
   const failed = task.parties.filter((p) => partState(p) === "FAILED");
   const own = task.parties.filter((p) => p.node_id === ownNode.value);
   return (
@@ -48,9 +48,9 @@ function Content({ job, task }: { job: string; task: TaskStatus }) {
       >
         <AttemptTable job={job} task={task} />
       </Section>
-      {task.task_id && own.length > 0 && can("logs") && <Log job={job} task={task} roles={own.map((p) => `${p.role}.${p.index}`)} />}
+      {task.task_id && own.length > 0 && canIn("logs", project) && <Log job={job} task={task} roles={own.map((p) => `${p.role}.${p.index}`)} />}
       {own.length === 0 && <p class="muted">{t("task.notOwn")}</p>}
-      <Outputs job={job} task={task} />
+      <Outputs job={job} project={project} task={task} />
     </>
   );
 }
@@ -165,7 +165,7 @@ function lineClass(line: string): string | undefined {
   return /\b(WARN|WARNING)\b/.test(line) ? "log-warning" : undefined;
 }
 
-function Outputs({ job, task }: { job: string; task: TaskStatus }) {
+function Outputs({ job, project, task }: { job: string; project: string | undefined; task: TaskStatus }) {
   const outputs = useResource(
     `outputs ${job}`,
     (abort) => get<{ outputs: Output[] }>(paths.outputs, { job_id: job }, abort),
@@ -184,14 +184,14 @@ function Outputs({ job, task }: { job: string; task: TaskStatus }) {
                   <h3>
                     <span translate={false}>{o.output || o.key}</span>{" "}
                     <span class="muted">{`${known("output", o.type)} · ${o.role} · ${bytes(o.bytes)}`}</span>{" "}
-                    {can("data") && (
+                    {canIn("data", project) && (
                       <button type="button" class="small" onClick={() => void save(paths.download, { namespace: o.namespace, name: o.name }, `${o.task_name}-${o.output || o.key}`)}>
                         {t("download")}
                       </button>
                     )}
                   </h3>
-                  {o.type === "report" && can("data") && <ReportOf output={o} />}
-                  {o.type === "model" && can("data") && <ModelOf output={o} />}
+                  {o.type === "report" && canIn("data", project) && <ReportOf output={o} />}
+                  {o.type === "model" && canIn("data", project) && <ModelOf output={o} />}
                 </div>
               ))}
             </>

@@ -5,7 +5,7 @@ import type { Approval } from "../api/types";
 import { known, t } from "../i18n";
 import { ofJob, useResource } from "../resource";
 import { jobHref, Link } from "../router";
-import { can } from "../session";
+import { canSomewhere } from "../session";
 import { Loaded } from "./basic";
 import { DifferenceTable, Near, parameterTexts } from "./rules";
 
@@ -183,7 +183,7 @@ function Made({ made: m, node }: { made: Approval["makes"][number]; node: string
 
 function Differences({ approval: a }: { approval: Approval }) {
   if (!a.previous) return <p>{a.flow_id ? t("approval.noEarlier", { flow: a.flow_id }) : t("approval.noFlow")}</p>;
-  const previous = can("viewer") ? <Link to={jobHref(a.previous)}>{a.previous}</Link> : a.previous;
+  const previous = canSomewhere("viewer") ? <Link to={jobHref(a.previous)}>{a.previous}</Link> : a.previous;
   if (a.differences.length === 0) {
     return (
       <p>

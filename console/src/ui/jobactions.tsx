@@ -4,7 +4,7 @@ import { post } from "../api/client";
 import { paths } from "../api/paths";
 import type { Waiting } from "../api/types";
 import { t } from "../i18n";
-import { can, ownNode } from "../session";
+import { can, canIn, defaultProject, ownNode } from "../session";
 import { Ask } from "./basic";
 import { LikeForm, type Like } from "./rules";
 import { ended, type State } from "./state";
@@ -14,6 +14,7 @@ interface Job {
   state: State;
   waiting: Waiting[] | undefined;
   initiator?: string;
+  project?: string | undefined;
 }
 
 type Act = "stop" | "priority" | "approve" | "refuse";
@@ -28,8 +29,8 @@ export function awaitsOwn(job: { state: State; waiting: Waiting[] | undefined })
 
 function offered(job: Job): Act[] {
   const acts: Act[] = [];
-  if (can("approver") && awaitsOwn(job)) acts.push("approve", "refuse");
-  if (can("operator")) {
+  if (canIn("approver", job.project) && awaitsOwn(job)) acts.push("approve", "refuse");
+  if (canIn("operator", job.project)) {
     if (job.state === "READY" && (!job.initiator || job.initiator === ownNode.value)) acts.push("priority");
     if (!ended(job.state)) acts.push("stop");
   }
@@ -54,12 +55,20 @@ export function JobActions({ job, done, small }: { job: Job; done: () => void; s
           <span class="sr"> {job.job_id}</span>
         </button>
       ))}
-      {act && <JobDialog act={act} id={job.job_id} close={() => setAct(undefined)} done={done} />}
+      {act && <JobDialog act={act} id={job.job_id} project={job.project} close={() => setAct(undefined)} done={done} />}
     </span>
   );
 }
 
-function JobDialog({ act, id, close, done }: { act: Act; id: string; close: () => void; done: () => void }) {
+interface DialogProps {
+  act: Act;
+  id: string;
+  project: string | undefined;
+  close: () => void;
+  done: () => void;
+}
+
+function JobDialog({ act, id, project, close, done }: DialogProps) {
   const [reason, setReason] = useState("");
   const [priority, setPriority] = useState(5);
   const [like, setLike] = useState<Like>();
@@ -79,7 +88,9 @@ function JobDialog({ act, id, close, done }: { act: Act; id: string; close: () =
         if (like && !added) {
           if (!like.scope) throw new Error(t("rule.noScope"));
           const until = new Date(`${like.until}T23:59:59`).toISOString();
-          await post(paths.addRule, { scope: like.scope, until, note: like.note, ...ref });
+          // A rule of an approver of all projects is for the jobs of all.
+          const of = can("approver") ? {} : { project: project ?? defaultProject };
+          await post(paths.addRule, { scope: like.scope, until, note: like.note, ...ref, ...of });
           setAdded(true);
         }
         await post(paths.audit, { ...ref, status: "READY" });
