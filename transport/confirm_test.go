@@ -40,7 +40,7 @@ func TestConfirmBeforeAcknowledgement(t *testing.T) {
 	good.Store(0)
 	allocation, err := s.Allocate(t.Context(), queue.Inbound, 1+queue.MessageOverhead, "")
 	require.NoError(t, err)
-	body := tr.broker.NewBody(mib)
+	body := tr.broker.NewBody(mib, -1)
 	_, err = body.Write([]byte("1"))
 	require.NoError(t, err)
 	_, err = s.Push("x", "", body, allocation)
