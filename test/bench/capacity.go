@@ -257,7 +257,7 @@ func (f *federation) memoryByKind() capacity.Processes {
 // databaseSizes are the bytes that the pages of the databases of a party take.
 type databaseSizes struct {
 	database, kept, temporal int64 // kept is a part of database
-	err                       error
+	err                      error
 }
 
 func (f *federation) sizes(ctx context.Context) (s databaseSizes) {
