@@ -256,14 +256,14 @@ func (f *federation) memoryByKind() capacity.Processes {
 
 // databaseSizes are the bytes that the pages of the databases of a party take.
 type databaseSizes struct {
-	database, trail, temporal int64 // trail is a part of database
-	err                       error
+	database, kept, temporal int64 // kept is a part of database
+	err                      error
 }
 
 func (f *federation) sizes(ctx context.Context) (s databaseSizes) {
 	s.database, s.err = sizeOfPages(ctx, filepath.Join(f.dir, "hutong.db"), usedPages)
-	trail, err := sizeOfPages(ctx, filepath.Join(f.dir, "hutong.db"), trailPages)
-	s.trail, s.err = trail, errors.Join(s.err, err)
+	kept, err := sizeOfPages(ctx, filepath.Join(f.dir, "hutong.db"), keptPages)
+	s.kept, s.err = kept, errors.Join(s.err, err)
 	add := func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() || filepath.Ext(path) != ".db" {
 			return err
@@ -276,11 +276,13 @@ func (f *federation) sizes(ctx context.Context) (s databaseSizes) {
 	return s
 }
 
-// Queries for the bytes of all pages that are used, and of those of the audit trail with its indexes.
+// Queries for the bytes of all pages that are used, and of those of the audit trail and of accounts, with
+// their indexes, which nothing removes.
 const (
 	usedPages = `SELECT (page_count - freelist_count) * page_size
 		FROM pragma_page_count, pragma_freelist_count, pragma_page_size`
-	trailPages = `SELECT SUM(pgsize) FROM dbstat WHERE name LIKE '%t_audit%' OR name LIKE 'i_audit%'`
+	keptPages = `SELECT SUM(pgsize) FROM dbstat WHERE name LIKE '%t_audit%' OR name LIKE 'i_audit%'
+		OR name LIKE '%t_usage%' OR name LIKE '%t_transfer%'`
 )
 
 // sizeOfPages returns the bytes of some pages of a SQLite database, also of those that are in its write-ahead

@@ -157,10 +157,10 @@ func readPair(ctx context.Context, pair []*federation) (all []reading, err error
 			return nil, size.err
 		}
 		all = append(all,
-			// Nothing removes an entry of the trail.
-			reading{name: party + ": audit trail, MB", value: float64(size.trail) / 1e6},
-			reading{name: party + ": database without it, MB",
-				value: float64(size.database-size.trail) / 1e6, target: flat},
+			// They outlive the jobs.
+			reading{name: party + ": audit trail and accounts, MB", value: float64(size.kept) / 1e6},
+			reading{name: party + ": database without them, MB",
+				value: float64(size.database-size.kept) / 1e6, target: flat},
 			// It keeps histories for a day at least.
 			reading{name: party + ": Temporal's database, MB", value: float64(size.temporal) / 1e6})
 	}
