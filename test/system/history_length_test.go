@@ -13,7 +13,7 @@ import (
 
 // The bounds of the reference job at two parties: of the workflow tasks in the histories of its three
 // workflows, and of the events that belong to no workflow task and no timer. The first is the worst case, in
-// which nothing comes together, and two more. The second is the usual number, 84, and some more for records
+// which nothing comes together, and two more. The second is the usual number, 85, and some more for records
 // that are written apart.
 const (
 	maxWorkflowTasks = 25
@@ -53,7 +53,7 @@ func requireShortHistories(t *testing.T, guest, host *testParty, jobID string) {
 		}
 	}
 	require.Len(t, started, 4, "two tasks at two parties")
-	require.Equal(t, 3, events[enums.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES])
+	require.Equal(t, 4, events[enums.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES])
 	require.LessOrEqual(t, tasks-events[enums.EVENT_TYPE_TIMER_FIRED], maxWorkflowTasks)
 	require.LessOrEqual(t, total-ofTasks-timers, maxOtherEvents)
 }

@@ -276,10 +276,8 @@ func (j *job) start(ctx workflow.Context) {
 		j.moveTo(bfia.JobRunning)
 		j.runningSince = workflow.Now(ctx)
 		j.progress.Parallelism = maps.Clone(j.parallelism)
-		if !j.compact {
-			state := workflows.AttributeState.ValueSet(string(bfia.JobRunning))
-			_ = workflow.UpsertTypedSearchAttributes(ctx, state)
-		}
+		state := workflows.AttributeState.ValueSet(string(bfia.JobRunning))
+		_ = workflow.UpsertTypedSearchAttributes(ctx, state)
 	}
 }
 
