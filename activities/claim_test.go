@@ -41,6 +41,20 @@ func TestClaimAfterProviderIsRegisteredAgain(t *testing.T) {
 	})
 }
 
+// TestClaimStartsTheJob checks that a claim makes the job RUNNING if it should, and only then.
+func TestClaimStartsTheJob(t *testing.T) {
+	for starts, want := range map[bool]bfia.JobState{false: bfia.JobReady, true: bfia.JobRunning} {
+		h := newTestParty(t, storetest.SQLite(t), testDriver{Driver: emptyDriver{}}, nil, nil)
+		h.claimTaskA()
+		_, err := h.participant.ClaimTask(t.Context(), participant.ClaimTaskInput{Task: h.taskRef("a"),
+			Parts: []bfia.Part{guestA}, StartsJob: starts, At: time.Now()})
+		require.NoError(t, err)
+		job, err := h.db.Job(t.Context(), jobID)
+		require.NoError(t, err)
+		require.Equal(t, want, job.State)
+	}
+}
+
 // TestClaimRecordsTheCause checks that a party records why the attempt before ended if another party's part
 // of the job can have ended it, and only then.
 func TestClaimRecordsTheCause(t *testing.T) {

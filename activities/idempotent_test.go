@@ -87,7 +87,7 @@ func (h *testParty) activitiesOfTaskA(at time.Time) []call {
 	return []call{
 		{name: "SendTaskStart", arg: scheduler.SendTaskStartInput{Node: "B", Task: h.taskRef("a")}},
 		{name: "ClaimTask", arg: participant.ClaimTaskInput{Task: h.taskRef("a"), Parts: []bfia.Part{guestA},
-			At: at}},
+			StartsJob: true, At: at}},
 		{name: "RecordTaskWait", arg: participant.RecordTaskWaitInput{Key: h.taskKey("a"), TaskID: a,
 			Waiting: &bfia.Waiting{Kind: bfia.WaitsForRunner, NodeID: "A", Message: "none", Since: at}}},
 		{name: "RunTask", arg: h.partRequest("a")},

@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 	temporal "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/mocks"
+	failure "go.temporal.io/sdk/temporal"
 
 	"hutong/activities/participant"
 	"hutong/activities/scheduler"
@@ -57,6 +58,7 @@ type fakeTemporal struct {
 	party   workflows.ParticipantJobInput // of the last one
 	refuse  error                         // of the next workflow's create
 	down    error
+	older   bool // its workers know no update but create
 }
 
 type signal struct {
@@ -85,6 +87,13 @@ func (e *fakeTemporal) UpdateWithStartWorkflow(ctx context.Context,
 	op := o.StartWorkflowOperation.(operation)
 	handle := &mocks.WorkflowUpdateHandle{}
 	err := e.refuse
+	if e.older && o.UpdateOptions.UpdateName != workflows.UpdateCreate {
+		// The workflow rejects the update, and runs.
+		handle.On("Get", mock.Anything, mock.Anything).Return(failure.NewApplicationError(
+			"unknown update "+o.UpdateOptions.UpdateName+". KnownUpdates=[create]", ""))
+
+		return handle, nil
+	}
 	if err == nil {
 		if !slices.Contains(e.created, op.id) { // otherwise it is the one that runs
 			e.created = append(e.created, op.id)

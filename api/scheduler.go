@@ -170,15 +170,9 @@ func (s *Server) idIsFree(ctx context.Context, id string) (bool, error) {
 // startOrFind starts a workflow, or finds the running one, and waits for the result of its create update.
 func (s *Server) startOrFind(ctx context.Context, workflow string, in any,
 	options temporal.StartWorkflowOptions) error {
-	handle, err := s.temporal.UpdateWithStartWorkflow(ctx, temporal.UpdateWithStartWorkflowOptions{
-		StartWorkflowOperation: s.temporal.NewWithStartWorkflowOperation(options, workflow, in),
-		UpdateOptions: temporal.UpdateWorkflowOptions{
-			UpdateName:   workflows.UpdateCreate,
-			WaitForStage: temporal.WorkflowUpdateStageCompleted,
-		},
-	})
-	if err == nil {
-		err = handle.Get(ctx, nil)
+	err := s.updateWithStart(ctx, workflows.UpdateCreateCompact, workflow, in, options)
+	if workflows.IsUnknownUpdate(err) { // the control worker has an older version
+		err = s.updateWithStart(ctx, workflows.UpdateCreate, workflow, in, options)
 	}
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	switch code, message, refused := workflows.RefusalCode(err); {
@@ -191,6 +185,21 @@ func (s *Server) startOrFind(ctx context.Context, workflow string, in any,
 		return bfia.Wrap(code, err, "%s", message)
 	}
 	return bfia.Wrap(bfia.CodeUnavailable, err, "Temporal of %s does not answer; try again later", s.Node)
+}
+
+// updateWithStart starts a workflow, or finds the running one, and waits for the result of an update.
+func (s *Server) updateWithStart(ctx context.Context, update, workflow string, in any,
+	options temporal.StartWorkflowOptions) error {
+	handle, err := s.temporal.UpdateWithStartWorkflow(ctx, temporal.UpdateWithStartWorkflowOptions{
+		StartWorkflowOperation: s.temporal.NewWithStartWorkflowOperation(options, workflow, in),
+		UpdateOptions: temporal.UpdateWorkflowOptions{UpdateName: update,
+			WaitForStage: temporal.WorkflowUpdateStageCompleted},
+	})
+	if err != nil {
+		return err
+	}
+
+	return handle.Get(ctx, nil)
 }
 
 // signal sends a signal to a job's workflow. gone reports that no such workflow runs: it never existed, or it

@@ -42,6 +42,16 @@ func TestSubmit(t *testing.T) {
 	require.Len(t, p.engine.started(), 3)
 }
 
+// TestSubmitToOlderWorker checks that a job is created, at its scheduler and at a participant, by a control
+// worker that knows only the older of the two updates.
+func TestSubmitToOlderWorker(t *testing.T) {
+	p := newParty(t).withProvider().withData()
+	p.engine.older = true
+	p.good(post(bfia.PathPlatformCreateAll, job(t, "j1")))
+	p.good(post(bfia.PathCreate, job(t, "j1")).from(guest))
+	require.Len(t, p.engine.started(), 2)
+}
+
 // Parameters that contradict the published descriptions become warnings in the answer. A strict party refuses
 // the job, as initiator and as participant.
 func TestSubmitWarns(t *testing.T) {

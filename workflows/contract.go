@@ -33,6 +33,8 @@ const (
 	// UpdateCreate returns once the job is created at every party, or with the reason why it isn't. It has no
 	// input.
 	UpdateCreate = "create"
+	// UpdateCreateCompact is [UpdateCreate] for a job that keeps its histories short: see [IsUnknownUpdate].
+	UpdateCreateCompact = "create-compact"
 	// UpdatePriority changes the priority of a queued job: an int. It returns once that is recorded.
 	UpdatePriority = "priority"
 	// SignalCallback reports a part's state: a [Callback].
@@ -47,8 +49,8 @@ const (
 	SignalQueueChanged = "queue-changed"
 )
 
-// Updates and signals of a job at a participant, which also has [UpdateCreate] (it returns once the job is
-// created here), [SignalStop] and [SignalTaskWait].
+// Updates and signals of a job at a participant. It also has [UpdateCreate] and [UpdateCreateCompact], which
+// return once the job is created here, [SignalStop] and [SignalTaskWait].
 const (
 	// UpdateAudit approves or rejects a job: an [Audit]. It returns once that is recorded.
 	UpdateAudit = "audit"

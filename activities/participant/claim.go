@@ -36,7 +36,9 @@ type ClaimTaskInput struct {
 	ParallelIndex int          `json:"parallel_index"`    // the set of the reservation's slots that the task uses
 	Avoid         string       `json:"avoid,omitempty"`   // a runner that has not started its part
 	Lacking       []string     `json:"lacking,omitempty"` // runners that turned out to lack the image
-	At            time.Time    `json:"at"`
+	// StartsJob makes the job RUNNING as well.
+	StartsJob bool      `json:"starts_job,omitempty"`
+	At        time.Time `json:"at"`
 }
 
 // isCause reports whether a failure that the scheduler reports can have ended an attempt: another party's
@@ -52,6 +54,11 @@ func (a *Activities) isCause(f *bfia.Failure, record *store.JobRecord) bool {
 // the one to avoid. A part whose container was created stays on its runner. If no runner can run a part, it
 // fails with CodeUnavailable, and the task waits. A job whose reservation is gone fails with CodeConflict.
 func (a *Activities) ClaimTask(ctx context.Context, in ClaimTaskInput) ([]Claim, error) {
+	if in.StartsJob {
+		if err := a.Store.UpdateJob(ctx, in.Task.JobID, bfia.JobRunning, "", in.At); err != nil {
+			return nil, activities.Classify(err)
+		}
+	}
 	rows, err := a.Store.StartTask(ctx, in.Task.JobID, in.Task.TaskName, in.Task.TaskID,
 		in.Task.AttemptNumber(), in.At)
 	if err != nil {

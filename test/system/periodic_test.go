@@ -36,6 +36,19 @@ func (n *testParty) awaitRuns(name string, has func([]bfia.PeriodicRun) bool) []
 	return runs
 }
 
+// runs reports whether a job is RUNNING. A run has its job's id before the job is created.
+func (n *testParty) runs(jobID string) bool {
+	n.t.Helper()
+	env, _ := n.request(http.MethodGet, bfia.PathPlatformStatusAll+"?job_id="+jobID, nil)
+	if env.Code == bfia.CodeNotFound {
+		return false
+	}
+	require.True(n.t, env.OK(), env.Text())
+	var status bfia.JobStatus
+	require.NoError(n.t, json.Unmarshal(env.Data, &status))
+	return status.State == bfia.JobRunning
+}
+
 func countRuns(runs []bfia.PeriodicRun, outcome bfia.PeriodicOutcome) (n int) {
 	for _, r := range runs {
 		if r.Outcome == outcome {
@@ -102,7 +115,7 @@ func TestPeriodic(t *testing.T) {
 	killed := ""
 	n.awaitRuns("often", func(runs []bfia.PeriodicRun) bool { // the first one, or a later one if it is slow
 		for _, r := range runs {
-			if r.JobID != "" && n.status(r.JobID).State == bfia.JobRunning {
+			if r.JobID != "" && n.runs(r.JobID) {
 				killed = r.JobID
 				return true
 			}

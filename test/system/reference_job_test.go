@@ -63,6 +63,9 @@ func TestReferenceJob(t *testing.T) {
 					requireNoContainers(t, host, jobID, device)
 					requireWorkflowSuccess(t, pair.guest, workflows.SchedulerJobID(jobID))
 					requireWorkflowSuccess(t, host, workflows.ParticipantJobID(jobID))
+					if apart {
+						requireShortHistories(t, pair.guest, host, jobID)
+					}
 				})
 			}
 		})

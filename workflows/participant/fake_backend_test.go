@@ -27,6 +27,8 @@ type fakeBackend struct {
 	t   flowtest.T
 	env *testsuite.TestWorkflowEnvironment
 	in  workflows.ParticipantJobInput
+	// create is the update that creates the job.
+	create string
 
 	plans flowtest.Timetable
 	news  int // how often the workflow has continued as new
@@ -90,7 +92,7 @@ func (how container) result() activities.PartResult {
 func newFakeBackend(t flowtest.T, p bfia.Plan) *fakeBackend {
 	c := &fakeBackend{
 		t:   t,
-		env: flowtest.NewEnv(),
+		env: flowtest.NewEnv(), create: workflows.UpdateCreateCompact,
 		in: workflows.ParticipantJobInput{
 			Plan:      p,
 			Node:      flowtest.NodeA,
@@ -134,7 +136,7 @@ func (c *fakeBackend) register() {
 func (c *fakeBackend) play() (workflows.Result, error) {
 	c.began = c.env.Now()
 	c.at(0, func() {
-		c.env.UpdateWorkflow(workflows.UpdateCreate, workflows.UpdateCreate, &testsuite.TestUpdateCallback{
+		c.env.UpdateWorkflow(c.create, workflows.UpdateCreate, &testsuite.TestUpdateCallback{
 			OnAccept: func() {}, OnReject: func(err error) { c.breaks("create was rejected: %v", err) },
 			OnComplete: func(_ any, err error) { c.answers = append(c.answers, err) },
 		})
@@ -334,6 +336,10 @@ func (c *fakeBackend) claim(_ context.Context, in participant.ClaimTaskInput) ([
 		c.breaks("%s claims a runner without a reservation", ref.TaskName)
 	}
 	c.parallelIndex[ref.TaskName] = in.ParallelIndex
+	if in.StartsJob {
+		c.job = c.job.Next(bfia.JobRunning)
+		c.happens(string(bfia.JobRunning))
+	}
 	c.ids[ref.TaskName] = ref.TaskID
 	if err := c.claims(ref.TaskName); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package participant
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/log"
@@ -66,6 +67,7 @@ type job struct {
 	workflows.ParticipantJobInput
 	logger log.Logger
 
+	compact     bool // see [workflows.UpdateCreateCompact]
 	created     bool // or the creation has failed
 	createdAt   time.Time
 	createError error
@@ -80,6 +82,8 @@ type job struct {
 	silence     silence // of the scheduler
 	tasks       map[string]*task
 	sessions    []string // of further attempts of tasks; the job has one more
+
+	claimStartsJob bool // the next claim of runners records that the job is RUNNING
 
 	decision         workflows.Audit // of an approver of this party
 	decisionRecorded bool
@@ -137,6 +141,14 @@ func (j *job) restorePart(b workflows.PartBefore) {
 
 func (j *job) handleUpdates(ctx workflow.Context) error {
 	if err := workflow.SetUpdateHandler(ctx, workflows.UpdateCreate, j.handleCreate); err != nil {
+		return err
+	}
+	createCompact := func(ctx workflow.Context) error {
+		j.compact = true
+
+		return j.handleCreate(ctx)
+	}
+	if err := workflow.SetUpdateHandler(ctx, workflows.UpdateCreateCompact, createCompact); err != nil {
 		return err
 	}
 	if err := workflow.SetUpdateHandler(ctx, workflows.UpdateAudit, j.audit); err != nil {
@@ -203,23 +215,31 @@ func (j *job) receiveStart(ctx workflow.Context) {
 	for workflow.GetSignalChannel(ctx, workflows.SignalStart).Receive(ctx, nil) {
 		j.silence.heard++
 		if j.state != bfia.JobPending {
-			j.moveToRunning(ctx)
+			j.moveToRunning(ctx, false)
 		}
 	}
 }
 
-// moveToRunning makes the job RUNNING. The start of a task implies the job's, if job/start is late.
-func (j *job) moveToRunning(ctx workflow.Context) {
+// moveToRunning makes the job RUNNING. The start of a task implies the job's: job/start may be late, or left
+// out. If the caller claims runners next, that also records the state.
+func (j *job) moveToRunning(ctx workflow.Context, claims bool) {
 	if j.state.Next(bfia.JobRunning) == j.state {
 		return
 	}
 
 	j.state = bfia.JobRunning
-	_ = workflow.UpsertTypedSearchAttributes(ctx, workflows.AttributeState.ValueSet(string(j.state)))
+	if !j.compact {
+		_ = workflow.UpsertTypedSearchAttributes(ctx, workflows.AttributeState.ValueSet(string(j.state)))
+	}
 	if !j.reservation.granted {
 		workflow.Go(ctx, j.reserveUnasked)
 	}
 	j.describe(ctx)
+	if j.compact && claims && slices.Contains(j.reservation.busy, false) {
+		j.claimStartsJob = true
+
+		return
+	}
 	j.recordState(ctx, j.state, "", nil)
 }
 

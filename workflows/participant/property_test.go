@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"hutong/bfia"
+	"hutong/workflows"
 	"hutong/workflows/internal/flowtest"
 )
 
@@ -19,6 +20,8 @@ import (
 func TestParticipantProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := newFakeBackend(t, flowtest.DrawPlan(t, []bfia.Part{flowtest.GuestA, flowtest.HostA}, 1, 12))
+		c.create = rapid.SampledFrom([]string{workflows.UpdateCreate, workflows.UpdateCreateCompact}).
+			Draw(t, "create")
 		free := flowtest.DrawSeconds(t, "runner online at", 0, 60)
 		c.claims = func(string) error {
 			if c.env.Now().Sub(c.began) < free {

@@ -98,7 +98,7 @@ func (j *job) startAttempt(ctx workflow.Context, t *task, ref bfia.TaskRef) {
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		j.active++
 		defer func() { j.active-- }()
-		j.moveToRunning(ctx)
+		j.moveToRunning(ctx, !ref.Reuse)
 		if ref.Reuse {
 			j.reuseTask(ctx, t, ref)
 		} else {
@@ -190,7 +190,9 @@ func (j *job) claimRunners(ctx workflow.Context, t *task, parts []*taskPart, ove
 	ref.Lost = t.lost
 	for wait := claimRetry; !over(); wait = min(2*wait, maxClaimRetry) {
 		in := participant.ClaimTaskInput{
-			Task: ref, Parts: t.plan.Parts, ParallelIndex: t.parallelIndex, At: workflow.Now(ctx)}
+			Task: ref, Parts: t.plan.Parts, ParallelIndex: t.parallelIndex, StartsJob: j.claimStartsJob,
+			At: workflow.Now(ctx)}
+		j.claimStartsJob = false
 		err := workflows.Record(ctx, "claim runners for "+t.plan.Name, act.ClaimTask, in).Get(ctx, &claims)
 		if err == nil || over() {
 			j.wait(ctx, parts, nil)

@@ -23,11 +23,13 @@ import (
 // and its own rows. It checks the rules of the protocol: the test fails if a state moves backwards, or if
 // anything starts twice or too early.
 type fakeParties struct {
-	t     flowtest.T
-	env   *testsuite.TestWorkflowEnvironment
-	in    workflows.SchedulerJobInput
-	plans flowtest.Timetable
-	news  int // how often the workflow has continued as new
+	t   flowtest.T
+	env *testsuite.TestWorkflowEnvironment
+	in  workflows.SchedulerJobInput
+	// create is the update that creates the job.
+	create string
+	plans  flowtest.Timetable
+	news   int // how often the workflow has continued as new
 
 	// How the parties behave. Keys are as in sent: "create A", "start A", "start task A".
 	errors   map[string]error
@@ -95,6 +97,7 @@ func newFakeParties(t flowtest.T, p bfia.Plan) *fakeParties {
 	f := &fakeParties{
 		t:        t,
 		env:      flowtest.NewEnv(),
+		create:   workflows.UpdateCreateCompact,
 		in:       workflows.SchedulerJobInput{Plan: p, Node: flowtest.NodeA, Settings: flowtest.Settings},
 		errors:   map[string]error{},
 		accepted: map[string]bfia.JobAccepted{},
@@ -180,7 +183,7 @@ func (f *fakeParties) continues(after time.Duration) {
 }
 
 func (f *fakeParties) callCreate() {
-	f.env.UpdateWorkflow(workflows.UpdateCreate, workflows.UpdateCreate, &testsuite.TestUpdateCallback{
+	f.env.UpdateWorkflow(f.create, workflows.UpdateCreate, &testsuite.TestUpdateCallback{
 		OnAccept: func() {}, OnReject: func(err error) { f.breaks("create was rejected: %v", err) },
 		OnComplete: func(_ any, err error) { f.answers = append(f.answers, err) },
 	})

@@ -18,7 +18,7 @@ import (
 var act *scheduler.Activities
 
 const (
-	// createLimit bounds how long the submitter waits for parties that don't answer.
+	// createLimit bounds how long the submitter waits for parties that don't answer, after the first try.
 	createLimit = 8 * time.Second
 	// undoWait bounds how long the submitter waits for the undoing of a job that was not created everywhere.
 	undoWait = 3 * time.Second
@@ -66,6 +66,7 @@ type job struct {
 	workflows.SchedulerJobInput
 	logger log.Logger
 
+	compact     bool // see [workflows.UpdateCreateCompact]
 	created     bool // at every party, or the creation has failed
 	createdAt   time.Time
 	createError error
@@ -126,6 +127,14 @@ func (j *job) handleUpdates(ctx workflow.Context) error {
 	if err := workflow.SetUpdateHandler(ctx, workflows.UpdateCreate, create); err != nil {
 		return err
 	}
+	createCompact := func(ctx workflow.Context) error {
+		j.compact = true
+
+		return create(ctx)
+	}
+	if err := workflow.SetUpdateHandler(ctx, workflows.UpdateCreateCompact, createCompact); err != nil {
+		return err
+	}
 
 	return workflow.SetUpdateHandler(ctx, workflows.UpdatePriority, j.setPriority)
 }
@@ -182,9 +191,13 @@ func (j *job) create(ctx workflow.Context) error {
 // createAtParties creates the job at every party. If one does not accept it, it returns a refusal, and the
 // parties at which the job must be undone.
 func (j *job) createAtParties(ctx workflow.Context) (undo []string, refusal error) {
+	send := workflows.SendCommand
+	if j.compact {
+		send = workflows.SendLocalFirst
+	}
 	futures := make([]workflow.Future, len(j.Nodes))
 	for i, node := range j.Nodes {
-		futures[i] = workflows.SendCommand(ctx, "create at "+node, createLimit, act.SendCreate,
+		futures[i] = send(ctx, "create at "+node, createLimit, act.SendCreate,
 			scheduler.SendCreateInput{Node: node, JobID: j.Plan.JobID})
 	}
 
@@ -218,21 +231,25 @@ func (j *job) createAtParties(ctx workflow.Context) (undo []string, refusal erro
 
 // start starts the job at every party. If the job ends meanwhile, the command is not repeated to those that
 // have not answered. It does not wait for parties that have granted a reservation, since the start of a task
-// implies the job's.
+// implies the job's: those at which a task starts at once get no other command.
 func (j *job) start(ctx workflow.Context) {
 	if j.ending() {
 		return
 	}
 
 	workflow.SetCurrentDetails(ctx, "Starting the job at "+strings.Join(j.Nodes, ", "))
+	nodes := j.Nodes
+	if implied := j.startsTaskAtOnce(); j.compact {
+		nodes = slices.DeleteFunc(slices.Clone(j.Nodes), func(node string) bool { return implied[node] })
+	}
 	startCtx, cancel := workflow.WithCancel(ctx)
-	required, all := 0, len(j.Nodes)
+	required, all := 0, len(nodes)
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		_ = workflow.Await(ctx, func() bool { return all == 0 || j.ending() })
 		cancel()
 	})
 
-	for _, node := range j.Nodes {
+	for _, node := range nodes {
 		f := workflows.SendLocalFirst(startCtx, "start at "+node, j.Settings.GiveUpAfter, act.SendStart,
 			scheduler.SendStartInput{Node: node, JobID: j.Plan.JobID})
 		j.starts[node]++
@@ -262,6 +279,29 @@ func (j *job) start(ctx workflow.Context) {
 		state := workflows.AttributeState.ValueSet(string(bfia.JobRunning))
 		_ = workflow.UpsertTypedSearchAttributes(ctx, state)
 	}
+}
+
+// startsTaskAtOnce returns the parties with reservations at which a task starts as soon as the job does.
+func (j *job) startsTaskAtOnce() map[string]bool {
+	nodes := map[string]bool{}
+	var first []*task
+	for _, t := range j.tasks {
+		if begins, _ := j.readiness(t); !begins {
+			continue
+		}
+		first = append(first, t)
+		j.inFlight.add(t)
+		for _, node := range t.nodes {
+			if j.accepted[node].Reservations {
+				nodes[node] = true
+			}
+		}
+	}
+	for _, t := range first {
+		j.inFlight.remove(t)
+	}
+
+	return nodes
 }
 
 // walk starts every task as soon as all that it depends on has succeeded, within the limits on tasks in

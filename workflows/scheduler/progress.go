@@ -62,6 +62,10 @@ func (j *job) recordProgress(ctx workflow.Context) {
 			return
 		}
 
+		if j.compact {
+			// What follows from a change, such as the start of the next task, is written with it.
+			workflows.DrainSignals(ctx)
+		}
 		p := j.take()
 		p.JobID, p.At = j.Plan.JobID, workflow.Now(ctx)
 		j.writing = true
