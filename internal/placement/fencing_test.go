@@ -126,6 +126,36 @@ func TestConfirmAfterPause(t *testing.T) {
 	require.Equal(t, errFenced, d.Confirm(t.Context()))
 }
 
+// TestConfirmWhileLocked checks that a transport serves on while another process has locked SQLite for longer
+// than a heartbeat may take: it was not paused.
+func TestConfirmWhileLocked(t *testing.T) {
+	t.Parallel()
+	address := storetest.SQLite(t)
+	db := storetest.Open(t, address)
+	d, err := tryAnnounce(t, db, store.Transport{VolumeID: "v1", Address: "a:1"}, &folder{})
+	require.NoError(t, err)
+	d.halt()
+	lock, err := storetest.Raw(t, address).Conn(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, lock.Close()) }()
+	_, err = lock.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+	require.NoError(t, err)
+	for range 2 {
+		d.beating.Lock()
+		d.beat(t.Context())
+		d.beating.Unlock()
+		require.True(t, d.failing.Load())
+		require.NoError(t, d.Confirm(t.Context()))
+	}
+	_, err = lock.ExecContext(t.Context(), "ROLLBACK")
+	require.NoError(t, err)
+	d.beating.Lock()
+	d.beat(t.Context())
+	d.beating.Unlock()
+	require.False(t, d.failing.Load())
+	require.NoError(t, d.Confirm(t.Context()))
+}
+
 // TestConfirmAfterStop checks that a call in progress does not make a transport online again that has
 // stopped.
 func TestConfirmAfterStop(t *testing.T) {
