@@ -67,14 +67,10 @@ func pause(ctx workflow.Context, now workflow.ReceiveChannel) {
 }
 
 // Notify notifies partners of the jobs that a restore has ended: the participants of those that this party
-// schedules, and the schedulers of the others. It releases the jobs' sessions at the party's transport, since
-// the workflows that would have done so were terminated. Until a partner's containers have stopped, they may
-// begin sessions derived from them, so it does that again later.
+// schedules, and the schedulers of the others. Then it releases the jobs' sessions at the party's transport,
+// since the workflows that would have done so were terminated: not before the partners' containers have
+// stopped, because they would begin sessions again, or fail for a reason that is not the job's.
 func Notify(ctx workflow.Context, in workflows.RestoreNoticeInput) error {
-	releases := workflow.GetVersion(ctx, changeSessions, workflow.DefaultVersion, 1) == 1
-	if releases {
-		releaseSessions(ctx, in.Jobs)
-	}
 	var notices []workflow.Future
 	for _, job := range in.Jobs {
 		stop := bfia.JobRef{JobID: job.JobID, Failure: job.Failure}
@@ -91,7 +87,7 @@ func Notify(ctx workflow.Context, in workflows.RestoreNoticeInput) error {
 	for _, notice := range notices {
 		_ = notice.Get(ctx, nil) // a refusal: the partner has ended the job, or does not know it
 	}
-	if !releases {
+	if workflow.GetVersion(ctx, changeSessions, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		return nil
 	}
 	if err := workflow.Sleep(ctx, lateMessages); err != nil {
