@@ -28,7 +28,8 @@ func TestPagesOfProjects(t *testing.T) {
 			id := fmt.Sprintf("%s%d", []string{"job-", "job_", "JOB.", "job"}[i%4], i)
 			in[id] = projects[i*i%7%3]
 			job := store.Job{JobID: id, FlowID: fmt.Sprint("flow", i%3),
-				PartyNodes: []string{fmt.Sprint("N", i%5)}, CreatedAt: at.Add(time.Duration(i/8) * time.Second)}
+				PartyNodes: []string{fmt.Sprint("N", i%5)},
+				CreatedAt:  at.Add(time.Duration(i/8) * time.Second)}
 			require.NoError(t, s.PutProjectJobRecord(ctx, id, []byte(`{}`), store.NewRegistry(nil), in[id]))
 			require.NoError(t, s.CreateJob(ctx, job, nil))
 		}
@@ -148,7 +149,8 @@ func multiplyInProjects(t *testing.T, address string, n int) {
 }
 
 // allPages reads all pages of a list. It returns the ids of the jobs, and the number of pages.
-func allPages(t *testing.T, s *store.Store, ctx context.Context, f store.JobFilter) (ids []string, pages int) {
+func allPages(t *testing.T, s *store.Store, ctx context.Context, f store.JobFilter) (ids []string,
+	pages int) {
 	t.Helper()
 	f.Before = nil
 	for {

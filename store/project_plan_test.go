@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,7 +27,10 @@ func TestListsOfProjectsByIndex(t *testing.T) {
 		addManyJobs(t, db)
 		var statements []string
 		record := false
+		var mu sync.Mutex // a store reads rows and their number at once
 		s.OnRead(func(statement string) {
+			mu.Lock()
+			defer mu.Unlock()
 			if record {
 				statements = append(statements, statement)
 			}
