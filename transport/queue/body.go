@@ -17,7 +17,7 @@ const (
 
 	// maxMemoryBody is the largest body that is held in memory during a call. Files cost more than bytes of
 	// that size, and sessions that send at once would wait for each other's files.
-	maxMemoryBody = 1 << 20
+	maxMemoryBody = 2 << 20
 	// memoryBodies bounds what all bodies above InlineBytes hold in memory together. Without space left, such
 	// a body is a temporary file.
 	memoryBodies = 64 << 20

@@ -89,7 +89,7 @@ func TestMemoryForBodiesIsBounded(t *testing.T) {
 	requireBody(t, small, text)
 
 	held[0].Discard()
-	again, text := newBody(t, b, mib, -1)
+	again, text := newBody(t, b, mib, mib)
 	require.Nil(t, again.file)
 	requireBody(t, again, text)
 
