@@ -76,7 +76,7 @@ func measureSoak(ctx context.Context, o options, into *report) error {
 	return nil
 }
 
-// writeHeaps writes a profile of what the heap of each process holds, if the options name a folder for profiles.
+// writeHeaps writes a profile of what the heap of each process holds, if the options name a folder for them.
 func writeHeaps(ctx context.Context, o options, pair []*federation, third string) error {
 	for i, f := range pair {
 		for k, address := range f.pprof {
