@@ -35,7 +35,7 @@ func (n *testParty) of(project string) *testParty {
 }
 
 // departments starts a guest and a host. The host has the departments risk and ads, and approves jobs by
-// hand.
+// hand. change may adapt their configurations.
 func departments(t *testing.T, change func(*party.Config)) (pair *partyPair, risk, ads *testParty) {
 	t.Helper()
 	pair = startSleepPair(t, func(cfg *party.Config) {
@@ -51,12 +51,11 @@ func departments(t *testing.T, change func(*party.Config)) (pair *partyPair, ris
 	return pair, pair.host.of("risk"), pair.host.of("ads")
 }
 
-// flowJob is a job of a flow, with one task that sleeps for a while at both parties.
-func flowJob(t *testing.T, flow string, sleep int) []byte {
+// flowJob returns a job of a flow, with one task that sleeps at both parties. params are added to
+// job_params.common.
+func flowJob(t *testing.T, flow string, sleep time.Duration, params map[string]any) []byte {
 	t.Helper()
-	return editJSON(t, sleepJob(t, 1, map[string]any{"s1": seconds(sleep)}, nil), func(job map[string]any) {
-		job["flow_id"] = flow
-	})
+	return editJSON(t, sleepFor(t, sleep, params), func(job map[string]any) { job["flow_id"] = flow })
 }
 
 // submitApproved submits a job at the guest, and lets a user of the host approve it.
@@ -98,7 +97,7 @@ func TestDepartments(t *testing.T) {
 	}
 	pair.guest.upload("guest.csv", "testspace", "test_guest")
 	risk.upload("host.csv", "testspace", "test_host") // its only project
-	credit, campaign := pair.guest.submit(referenceJob(t, true)), pair.guest.submit(flowJob(t, "ads", 0))
+	credit, campaign := pair.guest.submit(referenceJob(t, true)), pair.guest.submit(flowJob(t, "ads", 0, nil))
 	for id, c := range map[string]struct {
 		project         string
 		owner, stranger *testParty
@@ -146,36 +145,25 @@ func TestDepartments(t *testing.T) {
 // the second job waits, and those of the other department don't. A job that no quota lets run is refused.
 func TestQuotaOfADepartment(t *testing.T) {
 	t.Parallel()
-	pair, _, ads := departments(t, nil)
+	pair, risk, ads := departments(t, func(cfg *party.Config) { cfg.Runner.CPU = 4 }) // without a quota it fits
 	pair.host.mustCommand("project", "set", "risk", "--partner-jobs", guestNode+"/credit")
 	pair.host.mustCommand("project", "set", "ads", "--max-jobs", "1", "--max-cpu", "1")
-	first := pair.submitApproved(ads, flowJob(t, "ads", 600))
+	first := pair.submitApproved(ads, flowJob(t, "ads", time.Hour, nil))
 	pair.guest.awaitJob(first, time.Minute, isTaskRunning("s1"))
-	second := pair.submitApproved(ads, flowJob(t, "ads", 0))
-	waits := pair.guest.awaitJob(second, time.Minute, isWaiting(bfia.WaitsForResources)).Waiting
-	requireWait(t, waits, bfia.WaitsForResources, hostNode, "1 of 1 jobs")
+	second := pair.submitApproved(ads, flowJob(t, "ads", 0, nil))
+	queued := pair.guest.awaitJob(second, time.Minute, isWaitingAt(hostNode)).Queued
+	require.Contains(t, queued.Reason, "the quota of the job's project")
+	require.Contains(t, queued.Reason, "1 of 1 jobs hold resources")
 
-	other := pair.submitApproved(pair.host.of("risk"), flowJob(t, "credit", 0))
+	other := pair.submitApproved(risk, flowJob(t, "credit", 0, nil))
 	requireSuccess(t, pair.guest.awaitJob(other, time.Minute, isFinished))
 	require.Equal(t, bfia.JobReady, pair.guest.status(second).State)
 
-	large := editJSON(t, flowJob(t, "ads", 0), func(job map[string]any) {
-		config := job["config"].(map[string]any)
-		params, _ := config["job_params"].(map[string]any)
-		if params == nil {
-			params = map[string]any{}
-		}
-		common, _ := params["common"].(map[string]any)
-		if common == nil {
-			common = map[string]any{}
-		}
-		common["resources"] = map[string]any{"cpu": 2}
-		params["common"] = common
-		config["job_params"] = params
-	})
-	env, _ := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, large)
+	env, _ := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, flowJob(t, "ads", 0,
+		map[string]any{"resources": map[string]any{"cpu": 2, "memory": -1, "disk": -1}}))
 	require.False(t, env.OK(), "it needs more than the quota has")
-	require.Contains(t, env.Text(), "quota")
+	require.Contains(t, env.Text(),
+		"can't hold it: its jobs have 0 of 1 CPU cores, this one needs 2 more")
 
 	pair.guest.stopJob(first)
 	requireSuccess(t, pair.guest.awaitJob(second, time.Minute, isFinished))
@@ -190,7 +178,7 @@ func TestRetentionOfADepartment(t *testing.T) {
 		"--retention", "1h")
 	ids := map[string]*testParty{}
 	for flow, by := range map[string]*testParty{"credit": risk, "ads": ads} {
-		id := pair.submitApproved(by, flowJob(t, flow, 0))
+		id := pair.submitApproved(by, flowJob(t, flow, 0, nil))
 		requireSuccess(t, pair.guest.awaitJob(id, time.Minute, isFinished))
 		by.awaitJob(id, time.Minute, isFinished)
 		pair.host.backdate(id, "ended_at", 2)
