@@ -90,8 +90,8 @@ type Dialer struct {
 	last map[string]string // by partner and service: the holder that had a link
 }
 
-// Dial opens a connection to a service of a partner. It tries this process, the holder that had a link before,
-// and then the others.
+// Dial opens a connection to a service of a partner. It tries this process, the holder that had a link
+// before, and then the others.
 func (d *Dialer) Dial(ctx context.Context, partner string, service Service) (net.Conn, error) {
 	var failures []error
 	if d.Own != nil {

@@ -6,8 +6,8 @@
 //
 // The streams carry the bytes of connections, not requests. In them this party and its partner speak mutual
 // TLS and HTTP as they do over TCP, with the same code on both sides: the partner serves the connections of a
-// [Listener] as it serves those of its other listeners. So a link makes nothing else reachable, and whoever
-// holds it, or ends its TLS on the way, can neither read the requests nor make one.
+// [Listener] as it serves those of its other listeners. So a link makes nothing else reachable. A process
+// that only holds it, or a gateway that ends its TLS, can neither read a request nor make one.
 //
 // The partner has a [Keeper] for each address to which it keeps a link. This party's transports have a
 // [Holder] each. Its other processes have a [Dialer], which finds a transport that holds a link and reaches

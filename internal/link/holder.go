@@ -69,7 +69,7 @@ func (h *Holder) Accept(w http.ResponseWriter, r *http.Request, partner string) 
 	}
 	l := &held{id: id, address: conn.RemoteAddr().String(), services: services, since: time.Now(),
 		local: conn.LocalAddr()}
-	// It ends by itself when its pings are not answered, or the partner has gone.
+	// HTTP/2 closes it when the partner has gone, or does not answer its pings.
 	l.conn = &onClose{Conn: conn, closed: sync.OnceFunc(func() { h.remove(partner, l) })}
 	transport := &http2.Transport{AllowHTTP: true, DisableCompression: true, ReadIdleTimeout: pingAfter,
 		PingTimeout: pingTimeout, StrictMaxConcurrentStreams: true}
@@ -188,7 +188,9 @@ func (h *Holder) Dial(ctx context.Context, partner string, service Service) (net
 	links := slices.DeleteFunc(slices.Clone(h.links[partner]), func(l *held) bool {
 		return !slices.Contains(l.services, service)
 	})
-	slices.SortStableFunc(links, func(a, b *held) int { return cmp.Compare(a.connections(), b.connections()) })
+	slices.SortStableFunc(links, func(a, b *held) int {
+		return cmp.Compare(a.connections(), b.connections())
+	})
 	h.mu.Unlock()
 	err := errNoLink
 	for _, l := range links {
@@ -203,8 +205,10 @@ func (h *Holder) Dial(ctx context.Context, partner string, service Service) (net
 	return nil, dialError(partner, service, err)
 }
 
+var errSilent = errors.New("the partner does not answer over the link")
+
 func (l *held) dial(ctx context.Context, partner string, service Service) (net.Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, dialTimeout, errors.New("the partner does not answer over the link"))
+	ctx, cancel := context.WithTimeoutCause(ctx, dialTimeout, errSilent)
 	defer cancel()
 	return openStream(ctx, l.local, Address{Node: partner, Address: l.address},
 		func(ctx context.Context, body io.ReadCloser) (*http.Response, error) {

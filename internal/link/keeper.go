@@ -136,7 +136,8 @@ func (k *Keeper) connectAndServe(ctx context.Context) error {
 	defer func() { _ = conn.Close() }()
 
 	began := time.Now()
-	k.setState(&State{Node: k.cfg.Node, Services: services, Address: conn.RemoteAddr().String(), Since: began})
+	k.setState(&State{Node: k.cfg.Node, Services: services, Address: conn.RemoteAddr().String(),
+		Since: began})
 	k.logger.Info("keeps a link to a partner", "services", formatServices(services),
 		"address", conn.RemoteAddr().String())
 	k.serve(ctx, conn)

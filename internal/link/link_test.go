@@ -188,8 +188,8 @@ func requireEcho(t *testing.T, conn net.Conn, size int) {
 	require.True(t, bytes.Equal(sent, got))
 }
 
-// TestLink checks connections over a link, in the process that holds it and in another one: their bytes, their
-// addresses, their deadlines, and that the end of each side ends the other.
+// TestLink checks connections over a link, in the process that holds it and in another one: bytes,
+// addresses, deadlines, and that the end of each side ends the other.
 func TestLink(t *testing.T) {
 	t.Parallel()
 	h := newHolding(t)
@@ -309,7 +309,7 @@ func TestFrozenLink(t *testing.T) {
 	requireEcho(t, conn, 100)
 }
 
-// TestPartnerDownAtFirst checks that a keeper makes its link when the partner starts later, or accepts it
+// TestPartnerDownAtFirst checks that a keeper makes its link when the partner starts later or accepts it
 // later.
 func TestPartnerDownAtFirst(t *testing.T) {
 	t.Parallel()

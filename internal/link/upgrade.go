@@ -106,8 +106,8 @@ func acceptUpgrade(w http.ResponseWriter, protocol string) (net.Conn, error) {
 		guarded.EndHTTP()
 	}
 	_ = conn.SetDeadline(time.Now().Add(dialTimeout))
-	_, err = fmt.Fprintf(buffered, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n",
-		protocol)
+	_, err = fmt.Fprintf(buffered, "HTTP/1.1 101 Switching Protocols\r\n"+
+		"Connection: Upgrade\r\nUpgrade: %s\r\n\r\n", protocol)
 	if err == nil {
 		err = buffered.Flush()
 	}

@@ -147,7 +147,7 @@ type serverConn struct {
 	raw    net.Conn
 	d      *Directory
 	opened time.Time
-	// only is the partner that may use the connection, since it came over a link with that partner. Empty: any.
+	// only is the partner that may use the connection, which came over a link with it. Empty: any.
 	only string
 
 	once  sync.Once

@@ -94,7 +94,12 @@ func withLink(p partners.Partner, r Route) partners.Partner {
 
 // hasLinks reports whether a partner of the configuration has a link of a kind.
 func (c *Config) hasLinks(kind partners.Link) bool {
-	return slices.ContainsFunc(slices.Collect(maps.Values(c.Routes)), func(r Route) bool { return r.Link == kind })
+	for _, r := range c.Routes {
+		if r.Link == kind {
+			return true
+		}
+	}
+	return false
 }
 
 // openLinks prepares the use of the links of partners, if any partner has some.
@@ -152,7 +157,8 @@ func (p *Party) withHolder(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller := identity.From(r.Context())
-		own := gate.IsFromProcess(r.Context()) && caller.Proof == identity.ByProcess && caller.Node == p.cfg.NodeID
+		own := gate.IsFromProcess(r.Context()) && caller.Proof == identity.ByProcess &&
+			caller.Node == p.cfg.NodeID
 		if !own || !link.IsPath(r.URL.Path) {
 			next.ServeHTTP(w, r)
 			return
