@@ -194,6 +194,7 @@ upgrade: build ## the same faults, while processes change between this version a
 	$(STATIC) $(GO) build -o bin/chaos ./test/chaos
 	test/chaos/older.sh '$(FROM)' bin/hutong-older
 	bin/chaos --seed $(SEED) --for $(FOR) --older bin/hutong-older
+	HUTONG_TEST_OLDER=$(CURDIR)/bin/hutong-older $(GO) test $(SLIM) -count 1 -run '^TestTwoTransports$$' ./internal/party
 
 bench: build ## measure the overhead of Hutong and how it grows, in about 15 minutes (BENCH_FLAGS='-quick -only read')
 	$(STATIC) $(GO) build -o bin/bench ./test/bench

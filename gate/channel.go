@@ -268,8 +268,8 @@ func (b *callersBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// limitBody bounds what a caller still sends once its call was answered or ended. The proxy waits until it has
-// read that, and net/http keeps the connection.
+// limitBody bounds what a caller still sends once its call was answered or ended. The proxy waits until it
+// has read that, and net/http keeps the connection.
 func limitBody(w http.ResponseWriter, r *http.Request) (end func()) {
 	limit := func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(discardGrace)) }
 	limited := make(chan struct{})

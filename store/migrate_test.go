@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
@@ -65,6 +66,36 @@ func TestMigrateRefusesANewerDatabase(t *testing.T) {
 		require.NoError(t, err)
 		require.ErrorContains(t, s.Migrate(ctx), "has migration 9999")
 		require.NoError(t, s.CheckSchema(ctx), "an older binary can use it")
+	})
+}
+
+// A database that has migration 0015 gets 0014, which was released after it, and keeps what it holds.
+func TestMigrateAppliesAnEarlierNumber(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx := t.Context()
+		s, db := storetest.Open(t, address), rawDB(t, address)
+		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "J", CreatedAt: time.Now()}, nil))
+		for _, statement := range []string{"DROP TABLE t_placement", "DROP TABLE t_transport",
+			"DELETE FROM bun_migrations WHERE name = '0014'"} {
+			_, err := db.ExecContext(ctx, statement)
+			require.NoError(t, err)
+		}
+		require.ErrorContains(t, s.CheckSchema(ctx), "lacks migration 0014")
+		_, err := s.Transports(ctx)
+		require.Error(t, err, "the table is not there")
+
+		require.NoError(t, s.Migrate(ctx))
+		require.NoError(t, s.CheckSchema(ctx))
+		registered, err := s.RegisterTransport(ctx, store.Transport{VolumeID: "v", Name: "n", Address: "a:1",
+			Instance: "i", Epoch: 2}, 0)
+		require.NoError(t, err)
+		require.True(t, registered)
+		require.NoError(t, s.ClaimUnfinishedJobs(ctx, "v"))
+		volume, err := s.Placement(ctx, "session_J")
+		require.NoError(t, err)
+		require.Equal(t, "v", volume, "the job is still there")
+		require.NoError(t, s.Migrate(ctx), "again")
 	})
 }
 

@@ -121,7 +121,8 @@ func (s *Store) SweepPlacements(ctx context.Context, volume string, inUse []stri
 }
 
 // SweepLostPlacements deletes the placements on volumes whose transports have been silent for a time, except
-// those of jobs that have not ended, and those that a process has read within a time: it still remembers them.
+// those of jobs that have not ended, and those that a process has read within a time: it still remembers
+// them.
 func (s *Store) SweepLostPlacements(ctx context.Context, silence, unread time.Duration) (removed int,
 	err error) {
 	silent, args := s.isOlder("heartbeat_at", silence)

@@ -189,6 +189,30 @@ func (s *Store) tx(ctx context.Context, f func(ctx context.Context, tx bun.Tx) e
 	return retryBusy(ctx, func() error { return s.w.RunInTx(ctx, nil, f) })
 }
 
+// withinDeadline runs writes of f outside a transaction. If another process has locked SQLite, they fail at
+// ctx's deadline. Its driver would wait for sqliteBusyTimeout and notice the deadline only then.
+func (s *Store) withinDeadline(ctx context.Context, f func(db bun.IDB) error) (err error) {
+	deadline, ok := ctx.Deadline()
+	if s.pg || !ok {
+		return f(s.w)
+	}
+	conn, err := s.w.Conn(ctx)
+	if err != nil {
+		return wrap(err, "wait for a connection")
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	wait := func(d time.Duration) error {
+		_, err := conn.ExecContext(context.WithoutCancel(ctx), fmt.Sprintf("PRAGMA busy_timeout = %d",
+			d.Milliseconds()))
+		return err
+	}
+	if err := wait(min(max(time.Until(deadline), 0), sqliteBusyTimeout)); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, wait(sqliteBusyTimeout)) }()
+	return f(conn)
+}
+
 // affected returns how many rows a statement changed.
 func affected(res sql.Result, err error) (int, error) {
 	if err != nil {

@@ -91,28 +91,39 @@ func (s *Store) RegisterTransport(ctx context.Context, t Transport, epoch int64)
 // missing is made again, which recreated reports: the database was restored.
 func (s *Store) BeatTransport(ctx context.Context, t Transport) (other *Transport, recreated bool,
 	err error) {
-	n, err := affected(s.setNow(s.w.NewUpdate().Model((*Transport)(nil)), "heartbeat_at").
+	err = s.withinDeadline(ctx, func(db bun.IDB) error {
+		other, recreated, err = s.beatTransport(ctx, db, t)
+		return err
+	})
+	return other, recreated, err
+}
+
+func (s *Store) beatTransport(ctx context.Context, db bun.IDB, t Transport) (other *Transport, recreated bool,
+	err error) {
+	n, err := affected(s.setNow(db.NewUpdate().Model((*Transport)(nil)), "heartbeat_at").
 		Set("stopped = ?, epoch = ?", t.Stopped, t.Epoch).
 		Where("volume_id = ? AND instance = ?", t.VolumeID, t.Instance).Exec(ctx))
 	if err != nil || n > 0 {
 		return nil, false, wrap(err, "record a heartbeat of transport %s", t.Name)
 	}
 	t.HeartbeatAt = normalizeTime(time.Now())
-	n, err = affected(s.stamp(s.w.NewInsert().Model(&t), "heartbeat_at").
+	n, err = affected(s.stamp(db.NewInsert().Model(&t), "heartbeat_at").
 		On("CONFLICT (volume_id) DO NOTHING").Exec(ctx))
 	if err != nil || n > 0 {
 		return nil, n > 0, wrap(err, "record transport %s again", t.Name)
 	}
 	other = &Transport{}
-	err = s.w.NewSelect().Model(other).Where("volume_id = ?", t.VolumeID).Scan(ctx)
+	err = db.NewSelect().Model(other).Where("volume_id = ?", t.VolumeID).Scan(ctx)
 	return other, false, wrap(err, "read which process serves volume %s", t.VolumeID)
 }
 
 // StopTransport records that an instance has stopped. It changes nothing if another one serves the volume.
 func (s *Store) StopTransport(ctx context.Context, volume, instance string) error {
-	_, err := s.setNow(s.w.NewUpdate().Model((*Transport)(nil)), "heartbeat_at").Set("stopped = ?", true).
-		Where("volume_id = ? AND instance = ?", volume, instance).Exec(ctx)
-	return wrap(err, "record the stop of the transport with volume %s", volume)
+	return s.withinDeadline(ctx, func(db bun.IDB) error {
+		_, err := s.setNow(db.NewUpdate().Model((*Transport)(nil)), "heartbeat_at").Set("stopped = ?", true).
+			Where("volume_id = ? AND instance = ?", volume, instance).Exec(ctx)
+		return wrap(err, "record the stop of the transport with volume %s", volume)
+	})
 }
 
 // Transports returns the transports of the party, by name and volume, with their silence.

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -236,4 +237,49 @@ func TestLostVolume(t *testing.T) {
 		require.NoError(t, s.ForgetPlacements(ctx))
 		require.Empty(t, placements(t, address, all...))
 	})
+}
+
+// TestHeartbeatKeepsItsDeadline checks that a heartbeat fails at its deadline while another process has
+// locked SQLite, and that other writes of the connection wait for the lock as before.
+func TestHeartbeatKeepsItsDeadline(t *testing.T) {
+	t.Parallel()
+	address := storetest.SQLite(t)
+	s := storetest.Open(t, address)
+	own := store.Transport{VolumeID: "v", Name: "n", Address: "a:1", Instance: "i", Epoch: 2}
+	registered, err := s.RegisterTransport(t.Context(), own, 0)
+	require.NoError(t, err)
+	require.True(t, registered)
+	lock, err := rawDB(t, address).Conn(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, lock.Close()) }()
+	_, err = lock.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+	require.NoError(t, err)
+
+	began := time.Now()
+	for _, write := range []func(context.Context) error{
+		func(ctx context.Context) error { _, _, err := s.BeatTransport(ctx, own); return err },
+		func(ctx context.Context) error { return s.StopTransport(ctx, "v", "i") },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		require.Error(t, write(ctx))
+		cancel()
+	}
+	require.Less(t, time.Since(began), 5*time.Second)
+
+	written := make(chan error, 1)
+	go func() { written <- s.ForgetPlacements(t.Context()) }()
+	select {
+	case err := <-written:
+		require.Fail(t, "does not wait for the lock", "%v", err)
+	case <-time.After(500 * time.Millisecond):
+	}
+	_, err = lock.ExecContext(t.Context(), "ROLLBACK")
+	require.NoError(t, err)
+	require.NoError(t, <-written)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	other, recreated, err := s.BeatTransport(ctx, own)
+	require.NoError(t, err)
+	require.Nil(t, other)
+	require.False(t, recreated)
 }

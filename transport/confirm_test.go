@@ -12,8 +12,9 @@ import (
 	"hutong/transport/status"
 )
 
-// TestConfirmBeforeAcknowledgement checks that calls which have waited are not acknowledged by a process whose
-// spool was taken over meanwhile: a push that waited for its session, and a pop that waited for a message.
+// TestConfirmBeforeAcknowledgement checks that calls which have waited are not acknowledged by a process
+// whose spool was taken over meanwhile: a push that waited for its session, and a pop that waited for a
+// message.
 func TestConfirmBeforeAcknowledgement(t *testing.T) {
 	fenced := status.Errorf(status.NoInstance, "another process has taken over the spool")
 	var good atomic.Int64 // how many more calls of Confirm succeed

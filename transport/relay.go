@@ -48,8 +48,8 @@ func (t *Transport) RelayHandler() http.Handler {
 	})
 }
 
-// headerReceived says how many bytes the body of a push had that was received by another transport. Both parties
-// count these.
+// headerReceived says how many bytes the body of a push had that was received by another transport. Both
+// parties count these.
 const headerReceived = "X-Hutong-Received-Bytes"
 
 // routesOf returns the routes that a caller has at the listener for it.

@@ -333,7 +333,8 @@ func TestRelayFails(t *testing.T) {
 	require.Equal(t, status.OK, out.Code, out.Message)
 	require.Equal(t, 1, holder.Stats().Messages)
 	eventually(t, "no session is in use", func() bool { return relay.Stats().Sessions == 0 })
-	require.EqualValues(t, 5, relay.Stats().Relayed, "two to another volume, two to nobody, one to the holder")
+	require.EqualValues(t, 5, relay.Stats().Relayed,
+		"two to another volume, two to nobody, one to the holder")
 }
 
 // TestRelayedPushEnds checks that a holder which answers nothing, as one that is stopped, does not keep a

@@ -12,6 +12,10 @@ import (
 // names the configuration file. The process ends with its standard input.
 const transportConfig = "HUTONG_TEST_TRANSPORT_CONFIG"
 
+// olderProgram is the environment variable that names the program of an older version. With it, which make
+// upgrade sets, the partner of a party with several transports is of that version.
+const olderProgram = "HUTONG_TEST_OLDER"
+
 func TestMain(m *testing.M) {
 	if file := os.Getenv(transportConfig); file != "" {
 		if err := runTransport(file); err != nil {

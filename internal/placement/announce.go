@@ -13,7 +13,7 @@ import (
 // Announcement describes the transport of this process.
 type Announcement struct {
 	store.Transport // without Instance and Epoch
-	// Spool is the volume. Its epoch tells it from older copies of it.
+	// Spool is the volume. Its epoch distinguishes it from older copies of it.
 	Spool Spool
 	// Sessions returns the ids of the sessions that it holds.
 	Sessions func() []string
@@ -89,8 +89,8 @@ func (d *Directory) Announce(ctx context.Context, a Announcement) (stop func(con
 }
 
 // takeOver makes this process the one that serves the volume, and returns its epoch. The spool has the epoch
-// first: a crash in between must not make it look like an old copy. Its holder may be ahead of the database by
-// one, see beat, so that a takeover adds two.
+// first: a crash in between must not make it look like an old copy. Its holder may be ahead of the database
+// by one, see beat, so that a takeover adds two.
 func (d *Directory) takeOver(ctx context.Context, a Announcement, listed []store.Transport) (epoch int64,
 	err error) {
 	last := find(listed, a.VolumeID).Epoch
@@ -208,7 +208,8 @@ func (d *Directory) awaitRivals(ctx context.Context, own Announcement) ([]store.
 			}
 			was, known := first[t.VolumeID]
 			switch {
-			case t.Single || own.Single && t.VolumeID != own.VolumeID || known && t.HeartbeatAt.After(was.beat):
+			case t.Single, own.Single && t.VolumeID != own.VolumeID,
+				known && t.HeartbeatAt.After(was.beat):
 				return nil, problem
 			case !known:
 				first[t.VolumeID] = seen{t.HeartbeatAt, time.Now()}

@@ -57,7 +57,8 @@ func TestSingle(t *testing.T) {
 		db := storetest.Open(t, address)
 		single, spool, another := New(db, quiet), &folder{}, &folder{}
 		stop, err := single.Announce(t.Context(), Announcement{Transport: store.Transport{VolumeID: "v1",
-			Name: "one", Address: "a:1", Single: true}, Spool: spool, Sessions: func() []string { return nil }})
+			Name: "one", Address: "a:1", Single: true}, Spool: spool,
+			Sessions: func() []string { return nil }})
 		require.NoError(t, err)
 		_, err = tryAnnounce(t, db, store.Transport{VolumeID: "v2", Address: "b:1"}, another)
 		require.ErrorContains(t, err, "transport one at a:1 runs without transport.several")
@@ -72,7 +73,8 @@ func TestSingle(t *testing.T) {
 		replaced.crash(t, address)
 		require.NoError(t, db.CreateJob(t.Context(), store.Job{JobID: "quiet_1", CreatedAt: time.Now()}, nil))
 		var several []*Directory
-		for _, tr := range []store.Transport{{VolumeID: "v1", Address: "a:1"}, {VolumeID: "v2", Address: "b:1"}} {
+		for _, tr := range []store.Transport{{VolumeID: "v1", Address: "a:1"},
+			{VolumeID: "v2", Address: "b:1"}} {
 			d, err := tryAnnounce(t, db, tr, map[string]Spool{"v1": spool, "v2": another}[tr.VolumeID])
 			require.NoError(t, err)
 			several = append(several, d)

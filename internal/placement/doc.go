@@ -11,8 +11,8 @@
 // replaced. While no process has the volume open, calls of its sessions are refused with status.NoInstance,
 // which callers retry.
 //
-// An epoch in the database and in the volume grows with each takeover, and every minute. A volume with a lower
-// one is an old copy, or that of a process which was replaced: no process serves it again.
+// An epoch in the database and in the volume grows with each takeover, and every minute. A volume with a
+// lower one is an old copy, or that of a process which was replaced: no process serves it again.
 //
 // A volume may never come back. What was placed on it is forgotten when it has been silent for long, except
 // the sessions of jobs in progress: their messages are lost, so a person must stop them.

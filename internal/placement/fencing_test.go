@@ -48,7 +48,8 @@ func TestFencing(t *testing.T) {
 			require.NoError(t, err)
 			setSilent(t, address, "v1")
 			copied := spool.clone()
-			second, err := tryAnnounce(t, db, store.Transport{VolumeID: "v1", Address: "b:1"}, copied, "session_J")
+			second, err := tryAnnounce(t, db, store.Transport{VolumeID: "v1", Address: "b:1"}, copied,
+				"session_J")
 			require.NoError(t, err)
 			flaky.down.Store(false)
 			if paused {
@@ -125,7 +126,38 @@ func TestConfirmAfterPause(t *testing.T) {
 	require.Equal(t, errFenced, d.Confirm(t.Context()))
 }
 
-// TestConfirmAfterStop checks that a call in progress does not make a transport online again that has stopped.
+// TestConfirmWhileLocked checks that a transport serves on while another process has locked SQLite for longer
+// than a heartbeat may take: it was not paused.
+func TestConfirmWhileLocked(t *testing.T) {
+	t.Parallel()
+	address := storetest.SQLite(t)
+	db := storetest.Open(t, address)
+	d, err := tryAnnounce(t, db, store.Transport{VolumeID: "v1", Address: "a:1"}, &folder{})
+	require.NoError(t, err)
+	d.halt()
+	lock, err := storetest.Raw(t, address).Conn(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, lock.Close()) }()
+	_, err = lock.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+	require.NoError(t, err)
+	for range 2 {
+		d.beating.Lock()
+		d.beat(t.Context())
+		d.beating.Unlock()
+		require.True(t, d.failing.Load())
+		require.NoError(t, d.Confirm(t.Context()))
+	}
+	_, err = lock.ExecContext(t.Context(), "ROLLBACK")
+	require.NoError(t, err)
+	d.beating.Lock()
+	d.beat(t.Context())
+	d.beating.Unlock()
+	require.False(t, d.failing.Load())
+	require.NoError(t, d.Confirm(t.Context()))
+}
+
+// TestConfirmAfterStop checks that a call in progress does not make a transport online again that has
+// stopped.
 func TestConfirmAfterStop(t *testing.T) {
 	t.Parallel()
 	db := storetest.Open(t, storetest.SQLite(t))

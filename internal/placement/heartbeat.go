@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	// sweepEvery is the interval of sweeps, and keepIdle how long a placement without a job outlives its
-	// session, which may still be refused as released.
+	// sweepEvery is the interval of sweeps. The first one comes that long after the start: when a party
+	// starts again after days, its other transports must be back before it. keepIdle is how long a placement
+	// without a job outlives its session, which may still be refused as released.
 	sweepEvery = time.Hour
 	keepIdle   = 24 * time.Hour
 	// keepSilent is how long a volume may come back after its transport's last heartbeat. Then jobs in

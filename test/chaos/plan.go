@@ -164,12 +164,16 @@ func drawKeys(seed uint64, length time.Duration) (keys []Fault) {
 	}
 }
 
-// AddSecondTransport adds kills of the second transport of a party.
+// AddSecondTransport adds kills and pauses of the second transport of a party. One that was paused finds out
+// whether another process serves its spool.
 func (p *Plan) AddSecondTransport() {
 	r := rand.New(rand.NewPCG(p.Seed, 7))
 	for at := quietPeriod; ; {
 		f := Fault{At: at + time.Duration(5+r.IntN(25))*time.Second, Kind: faultKill,
 			Target: secondTransport, For: time.Duration(r.IntN(12)) * time.Second}
+		if r.IntN(3) == 0 {
+			f.Kind, f.For = faultPause, time.Duration(1+r.IntN(20))*time.Second
+		}
 		at = f.At + f.For
 		if at > p.Length-quietPeriod {
 			break

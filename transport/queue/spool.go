@@ -30,8 +30,8 @@ import (
 //	s<n>/<m>.blob   the bytes of a message that is too large for a log
 //
 // All numbers are from one counter, so a name is never reused and the order of the names is the order of a
-// queue's segments. Only volume and epoch are synced (fsync): what was written survives the process, but after
-// a crash of the machine, what its kernel had not yet written to the disk is lost.
+// queue's segments. Only volume and epoch are synced (fsync): what was written survives the process, but
+// after a crash of the machine, what its kernel had not yet written to the disk is lost.
 type spool struct {
 	dir    string
 	log    *slog.Logger
