@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"hutong/bfia"
 	"hutong/gate"
@@ -32,8 +33,33 @@ type links struct {
 	keepers []*link.Keeper
 }
 
-// linkURLs returns the base URLs of a partner's transports to which this party keeps links.
-func (r Route) linkURLs() []string {
+// describeLink says whether a partner that keeps links to this party has some.
+func (p *Party) describeLink(node string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), describeTimeout)
+	defer cancel()
+	up := 0
+	if p.links.dialer != nil {
+		states, err := p.links.dialer.States(ctx)
+		if err != nil {
+			p.logger.Warn("failed to ask all transports for their links", "error", err)
+		}
+		for _, s := range states {
+			if s.Node == node {
+				up++
+			}
+		}
+	}
+	return fmt.Sprintf("link inbound, %d up", up)
+}
+
+// describeTimeout bounds the question to the party's transports.
+const describeTimeout = 2 * time.Second
+
+// KeptLinks returns the base URLs of a partner's transports to which this party keeps links, if it does.
+func (r Route) KeptLinks() []string {
+	if r.Link != partners.Outbound {
+		return nil
+	}
 	if len(r.LinkURLs) > 0 {
 		return r.LinkURLs
 	}
@@ -217,10 +243,10 @@ func (p *Party) keepLinks(ctx context.Context, commands, messages http.Handler) 
 	outgoing := p.partners.Transport(nil)
 	for _, node := range slices.Sorted(maps.Keys(p.cfg.Routes)) {
 		route := p.cfg.Routes[node]
-		if route.Link != partners.Outbound || node == p.cfg.NodeID {
+		if node == p.cfg.NodeID {
 			continue
 		}
-		for _, url := range route.linkURLs() {
+		for _, url := range route.KeptLinks() {
 			p.links.keepers = append(p.links.keepers, link.Keep(link.KeeperConfig{Node: node, URL: url,
 				Services: services, Outgoing: outgoing, Logger: p.logger}))
 		}

@@ -10,7 +10,9 @@ import (
 	"slices"
 
 	"hutong/internal/certs"
+	"hutong/internal/link"
 	"hutong/internal/partners"
+	"hutong/store"
 	"hutong/transport"
 )
 
@@ -55,6 +57,28 @@ func OpenPartners(cfg *Config, logger *slog.Logger) (*partners.Directory, error)
 	p := &Party{cfg: cfg, logger: logger}
 	err := p.openPartners()
 	return p.partners, err
+}
+
+// OpenPartnersWithLinks returns a directory as [OpenPartners], and a function that makes it reach partners
+// with link inbound, by the transports that the party's database names now.
+func OpenPartnersWithLinks(cfg *Config, logger *slog.Logger) (*partners.Directory,
+	func(context.Context, *store.Store) (*link.Dialer, error), error) {
+	p := &Party{cfg: cfg, logger: logger}
+	if err := p.openPartners(); err != nil {
+		return nil, nil, err
+	}
+	return p.partners, func(ctx context.Context, db *store.Store) (*link.Dialer, error) {
+		if err := p.readKeys(ctx, db); err != nil {
+			return nil, err
+		}
+		holders, err := p.otherHolders(ctx, db)
+		if err != nil {
+			return nil, err
+		}
+		p.links.dialer = p.linkDialer(db)
+		p.links.dialer.Others = func(context.Context) ([]string, error) { return holders, nil }
+		return p.links.dialer, nil
+	}, nil
 }
 
 // configuredPartners returns the partners of the configuration.
