@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -56,7 +55,8 @@ func checkInboundLinks(ctx context.Context, node string, links *link.Dialer) Che
 func checkOutboundLinks(ctx context.Context, node, url string, over http.RoundTripper) Check {
 	const remedy = "start this party's API and transport; ask the partner whether its route for this party has " +
 		"link inbound, and whether its transport is at this address"
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(url, "/")+bfia.PathNodeLink, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(url, "/")+bfia.PathNodeLink,
+		nil)
 	if err != nil {
 		return failed("correct link_urls", "%v", err)
 	}
@@ -74,11 +74,13 @@ func checkOutboundLinks(ctx context.Context, node, url string, over http.RoundTr
 
 // judgeLinks checks that links are up for all services of a party.
 func judgeLinks(states []link.State, what, remedy string) Check {
-	var missing []error
+	var missing []string
 	var oldest time.Time
 	for _, service := range []link.Service{link.Commands, link.Messages} {
-		if !slices.ContainsFunc(states, func(s link.State) bool { return slices.Contains(s.Services, service) }) {
-			missing = append(missing, fmt.Errorf("none for %s is up", service))
+		if !slices.ContainsFunc(states, func(s link.State) bool {
+			return slices.Contains(s.Services, service)
+		}) {
+			missing = append(missing, fmt.Sprintf("none for %s is up", service))
 		}
 	}
 	for _, s := range states {
@@ -87,7 +89,8 @@ func judgeLinks(states []link.State, what, remedy string) Check {
 		}
 	}
 	if len(missing) > 0 {
-		return failed(remedy, "of %s, %s", what, strings.ReplaceAll(errors.Join(missing...).Error(), "\n", ", "))
+		return failed(remedy, "of %s, %s", what, strings.Join(missing, ", "))
 	}
-	return ok("%d of %s up, the oldest since %s", len(states), what, oldest.UTC().Format("2006-01-02 15:04:05Z"))
+	return ok("%d of %s up, the oldest since %s", len(states), what,
+		oldest.UTC().Format("2006-01-02 15:04:05Z"))
 }

@@ -110,7 +110,8 @@ var errNoLink = errors.New("no link with the partner is up")
 // dialError returns the error of a connection that was not opened, in the form of [net.Dialer]: so it is
 // known that no request was sent.
 func dialError(node string, service Service, err error) error {
-	return &net.OpError{Op: "dial", Net: "link", Addr: Address{node, string(service) + " of " + node}, Err: err}
+	at := Address{Node: node, Address: string(service) + " of " + node}
+	return &net.OpError{Op: "dial", Net: "link", Addr: at, Err: err}
 }
 
 // Address is the remote address of a connection over a link.

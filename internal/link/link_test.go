@@ -374,7 +374,8 @@ func TestTwoLinks(t *testing.T) {
 
 	// The same process makes its link again, while this one holds the former.
 	header := http.Header{headerID: {second.id}, headerServices: {"commands, quantum"}}
-	again, err := askUpgrade(t.Context(), asNode{httpclient.Direct(), partnerNode}, h.url, upgradeLink, header)
+	over := asNode{httpclient.Direct(), partnerNode}
+	again, err := askUpgrade(t.Context(), over, h.url, upgradeLink, header)
 	require.NoError(t, err)
 	defer func() { _ = again.Close() }()
 	h.awaitLink(t)
@@ -417,7 +418,7 @@ func TestLimits(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
-// TestHolderStops checks that a dialer finds the link at another holder when the one that it used has stopped.
+// TestHolderStops checks that a dialer finds a link at another holder when the one that it used has stopped.
 func TestHolderStops(t *testing.T) {
 	t.Parallel()
 	a, b, empty := newHolding(t), newHolding(t), newHolding(t)

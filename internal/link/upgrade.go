@@ -99,7 +99,8 @@ func (u *upgraded) Close() error {
 func acceptUpgrade(w http.ResponseWriter, protocol string) (net.Conn, error) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		http.Error(w, "a link needs a connection with HTTP/1.1 of its own", http.StatusHTTPVersionNotSupported)
+		http.Error(w, "a link needs a connection of its own, with HTTP/1.1",
+			http.StatusHTTPVersionNotSupported)
 		return nil, fmt.Errorf("failed to take over the connection: %w", err)
 	}
 	if guarded, ok := conn.(*httpguard.Conn); ok {

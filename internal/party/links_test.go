@@ -83,10 +83,11 @@ func TestLinksOfPartners(t *testing.T) {
 	url := q.listen()
 	p := newLinkParty(t, authority, caFile, "P", Routes{"Q": {URL: url, Link: partners.Outbound},
 		"R": {URL: "https://r.invalid"}})
-	require.NoError(t, p.keepLinks(t.Context(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	commands := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller := identity.From(r.Context())
 		_ = json.NewEncoder(w).Encode([]any{caller.Node, caller.Proof, r.URL.Path})
-	}), nil))
+	})
+	require.NoError(t, p.keepLinks(t.Context(), commands, nil))
 	p.started.Store(true)
 
 	// What Q sends to P arrives as from Q.

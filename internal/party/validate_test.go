@@ -211,7 +211,8 @@ func TestStrict(t *testing.T) {
 			c.Routes = Routes{"B": {URL: "https://b:1", TLS: RouteTLS{CAFile: "/b.pem"}}}
 		}, "partners.tls: requires cert_file and key_file, because auth of routes.B is mtls"},
 		{"link", func(c *Config) {
-			c.Partners.Listen, c.Partners.TLS = ":9382", PartnerTLSConfig{CertFile: "c", KeyFile: "k", CAFile: "a"}
+			c.Partners.Listen = ":9382"
+			c.Partners.TLS = PartnerTLSConfig{CertFile: "c", KeyFile: "k", CAFile: "a"}
 			c.Routes = Routes{"B": {Link: "inbound"}, "C": {Link: "outbound", URL: "https://c",
 				LinkURLs: []string{"https://one", "https://two"}}}
 		}, ""},

@@ -40,7 +40,7 @@ func reversed(job []byte) []byte {
 // awaitLinks waits until a process of the guest has had a number of links with the host, and one is up.
 func awaitLinks(t *testing.T, ops string, connects int) {
 	t.Helper()
-	labels := `{direction="inbound",partner="` + hostNode + `"}`
+	labels := "{direction=inbound,partner=" + hostNode + "}"
 	require.Eventually(t, func() bool {
 		s := scrape(t, ops)
 		return s["hutong_partner_links"+labels] == 1 &&
@@ -158,7 +158,7 @@ func TestOneWayPartnerOfProcesses(t *testing.T) {
 	for _, name := range names {
 		awaitLinks(t, ops[name], 1)
 	}
-	labels := `{direction="inbound",partner="` + hostNode + `"}`
+	labels := "{direction=inbound,partner=" + hostNode + "}"
 	job := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(5), "s2": seconds(1)}, nil))
 	pair.guest.awaitJob(job, time.Minute, isTaskRunning("s1"))
 	used := "" // by the guest's process
