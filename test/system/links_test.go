@@ -12,6 +12,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"hutong/bfia"
+	"hutong/internal/doctor"
 	"hutong/internal/partners"
 	"hutong/internal/party"
 	"hutong/store/storetest"
@@ -48,6 +49,20 @@ func awaitLinks(t *testing.T, ops string, connects int) {
 	}, busy*time.Minute, 50*time.Millisecond)
 }
 
+// requireLinksChecked checks that the doctor of a party finds its links and reaches its partner.
+func requireLinksChecked(t *testing.T, cfg *party.Config) {
+	t.Helper()
+	var names []string
+	for _, c := range doctor.Examine(t.Context(), cfg) {
+		if strings.HasPrefix(c.Name, "routes.") {
+			names = append(names, c.Name[strings.LastIndexByte(c.Name, '.')+1:])
+			require.Equal(t, doctor.OK, c.State, "%s: %s", c.Name, c.Detail)
+		}
+	}
+	require.Contains(t, names, "link")
+	require.Contains(t, names, "transport_url")
+}
+
 // TestOneWayPartner runs jobs of a party that can only dial out, with messages in both directions. Each party
 // initiates and schedules one. Their link breaks while their containers exchange messages, and while one of
 // them runs without any.
@@ -69,6 +84,12 @@ func TestOneWayPartner(t *testing.T) {
 		n.exchangeProvider(bfia.SessionPerTask)
 	}
 	awaitLinks(t, guest.cfg.Ops.Listen, 1)
+	for _, n := range []*testParty{guest, host} {
+		requireLinksChecked(t, n.cfg)
+	}
+	var views []bfia.PartnerView
+	guest.mustRequest("GET", bfia.PathPartnerQuery, nil, &views)
+	require.Equal(t, "link inbound, 1 up", views[0].Address)
 	cut := func(connects int) {
 		network.Cut()
 		network.Lead("tcp", guest.cfg.Partners.Listen)
