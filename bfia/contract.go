@@ -16,6 +16,7 @@ const (
 	PathContractQuery     = "/v1/interconn/node/contract/query"     // 3.5
 	PathNodeQuery         = "/v1/interconn/node/query"              // 3.6
 	PathNodeHealth        = "/v1/interconn/node/health"             // 3.7
+	PathNodeLink          = "/v1/interconn/node/link"               // of Hutong: package link
 
 	// For administrators of a party; Hutong's additions.
 	PathPartnerInvite = "/v2/contract/invite"

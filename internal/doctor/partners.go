@@ -20,6 +20,8 @@ import (
 	"hutong/bfia"
 	"hutong/internal/certs"
 	"hutong/internal/httpclient"
+	"hutong/internal/link"
+	"hutong/internal/partners"
 	"hutong/internal/party"
 	"hutong/store"
 )
@@ -37,7 +39,7 @@ func partnerChecks(ctx context.Context, cfg *party.Config) []check {
 			return checkTransport(ctx, cfg.Transport.Listen)
 		}},
 	}
-	directory, err := party.OpenPartners(cfg, slog.New(slog.DiscardHandler))
+	directory, useLinks, err := party.OpenPartnersWithLinks(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return append(checks, check{"partners.tls", func(context.Context) Check {
 			return failed("correct the file or the field; no partner was checked",
@@ -51,9 +53,13 @@ func partnerChecks(ctx context.Context, cfg *party.Config) []check {
 		}})
 	}
 	// They are read before the checks, since each contract has its own.
+	var links *link.Dialer
 	byContract, unread := 0, withDatabase(ctx, cfg, func(ctx context.Context, db *store.Store) error {
 		contracts, _, err := party.ReadContracts(ctx, db)
 		directory.SetContracts(contracts)
+		if err == nil {
+			links, err = useLinks(ctx, db)
+		}
 		return err
 	})
 	for _, p := range directory.Partners() {
@@ -84,6 +90,7 @@ func partnerChecks(ctx context.Context, cfg *party.Config) []check {
 		if p.Contract != "" {
 			name = "contracts." + p.Node
 		}
+		checks = append(checks, linkChecks(cfg, name, p, links, over)...)
 		checks = append(checks, check{name, func(ctx context.Context) Check {
 			return checkPartner(ctx, cfg, over, p.Node, p.URL)
 		}})
@@ -156,6 +163,9 @@ func checkRoutes(cfg *party.Config, contracts int, unread error) Check {
 
 	nodes := map[string]string{} // by URL
 	for _, node := range slices.Sorted(maps.Keys(cfg.Routes)) {
+		if cfg.Routes[node].Link == partners.Inbound {
+			continue // it has no URL
+		}
 		address := strings.ToLower(strings.TrimRight(cfg.Routes[node].URL, "/"))
 		if other, duplicate := nodes[address]; duplicate {
 			return warning("correct one of the URLs, unless a gateway there routes requests by node id",

@@ -56,6 +56,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return good, nil
 }
 
+// EndHTTP ends the examination of what the connection reads, because it speaks another protocol now. Call it
+// after the server has given the connection away.
+func (c *Conn) EndHTTP() { c.parser.state = opaque }
+
 // Fault returns why the connection is refused, or nil.
 func (c *Conn) Fault() *Error { return c.fault }
 

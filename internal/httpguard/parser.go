@@ -45,7 +45,7 @@ const (
 	inChunk
 	afterChunk // the line break behind a chunk's data
 	inTrailers
-	opaque // HTTP/2
+	opaque // HTTP/2, or no HTTP any more
 )
 
 // parser follows the framing of the messages on a connection.

@@ -169,6 +169,19 @@ var (
 	partnerSuccess = Definition{Name: "hutong_partner_last_success_timestamp_seconds", Kind: Gauge,
 		Help:   "When this process last got an answer of a partner, in seconds since 1970.",
 		Labels: []Label{partnerLabel}}
+	linkDirection = fixed("direction", "inbound", "outbound")
+	linksUp       = Definition{Name: "hutong_partner_links", Kind: Gauge,
+		Help:   "Links of this process with a partner that are up; inbound if the partner keeps them.",
+		Labels: []Label{partnerLabel, linkDirection}}
+	linkSince = Definition{Name: "hutong_partner_link_since_timestamp_seconds", Kind: Gauge,
+		Help:   "When the oldest of them was made, in seconds since 1970.",
+		Labels: []Label{partnerLabel, linkDirection}}
+	linkConnections = Definition{Name: "hutong_partner_link_connections", Kind: Gauge,
+		Help:   "Open connections over them.",
+		Labels: []Label{partnerLabel, linkDirection}}
+	linkConnects = Definition{Name: "hutong_partner_link_connects_total", Kind: Counter,
+		Help:   "Links with a partner that were made: the first one, and each after one that has ended.",
+		Labels: []Label{partnerLabel, linkDirection}}
 	callbacks = Definition{Name: "hutong_callbacks_total", Kind: Counter,
 		Help: "Reports of the states of tasks, by how they arrived.",
 		Labels: []Label{fixed("source", "container", "control_port", "exit", "partner", "poll"),
@@ -279,7 +292,8 @@ var (
 // pools of connections, and of Temporal's SDK.
 func Definitions() []Definition {
 	all := []Definition{buildInfo, dependencyUp, certificateExpiry, diskFree, diskSize, httpRequests,
-		httpSeconds, httpRefused, partnerRequests, partnerSeconds, partnerSuccess, callbacks, jobsEnded,
+		httpSeconds, httpRefused, partnerRequests, partnerSeconds, partnerSuccess, linksUp, linkSince,
+		linkConnections, linkConnects, callbacks, jobsEnded,
 		jobSeconds, jobWaitSeconds, partsEnded, taskAttempts, jobs, queueLength, queueOldest,
 		approvalsWaiting, approvalOldest, partnerContact, partnerWaiting, runnerState, runnerHeartbeat,
 		runnerContainers, runnerCapacity, runnerReserved, rowsRead, rowsFailed, transferBytes,

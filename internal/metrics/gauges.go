@@ -58,6 +58,32 @@ func (m *Metrics) CollectTransport(stats func() transport.Stats, limit int64) {
 		&transportWaiting)
 }
 
+// Link describes the links with a partner in one direction: inbound if the partner keeps them.
+type Link struct {
+	Partner, Direction string
+	// Up is how many are up, Since when the oldest of them was made, and Connections is the number of open
+	// connections over them.
+	Up          int
+	Since       time.Time
+	Connections int
+	// Connects is how many were made since the start of the process.
+	Connects int64
+}
+
+// CollectLinks adds the links of this process with partners.
+func (m *Metrics) CollectLinks(read func() []Link) {
+	m.collect(func(w writer) {
+		for _, l := range read() {
+			w.set(&linksUp, float64(l.Up), l.Partner, l.Direction)
+			w.set(&linkConnections, float64(l.Connections), l.Partner, l.Direction)
+			w.set(&linkConnects, float64(l.Connects), l.Partner, l.Direction)
+			if l.Up > 0 {
+				w.set(&linkSince, float64(l.Since.Unix()), l.Partner, l.Direction)
+			}
+		}
+	}, &linksUp, &linkSince, &linkConnections, &linkConnects)
+}
+
 // CollectDisks adds the space of the disks of folders, by the value of the label folder.
 func (m *Metrics) CollectDisks(folders map[string]string) {
 	m.collect(func(w writer) {

@@ -127,7 +127,7 @@ func (d *Directory) SetContracts(contracts []Partner) {
 // samePartner reports whether a partner is unchanged.
 func samePartner(a, b Partner) bool {
 	return a.Node == b.Node && a.URL == b.URL && a.TransportURL == b.TransportURL && a.Auth == b.Auth &&
-		a.Peer.Name == b.Peer.Name && a.Peer.Authorities == b.Peer.Authorities &&
+		a.Link == b.Link && a.Peer.Name == b.Peer.Name && a.Peer.Authorities == b.Peer.Authorities &&
 		slices.Equal(
 			a.Peer.Pins,
 			b.Peer.Pins,

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"hutong/internal/certs"
+	"hutong/internal/link"
 )
 
 // Outgoing sends requests to partners, each over connections of its own that prove both sides. A request
@@ -167,6 +168,12 @@ func (o *Outgoing) newClient(p Partner, generation uint64) (*client, error) {
 	} else {
 		t.TLSClientConfig = certs.HostConfig(p.Peer.Authorities, p.Peer.Pins, nil)
 	}
+	if p.Link == Inbound {
+		t.Proxy = nil // the partner has dialled
+		t.DialContext = func(ctx context.Context, _, address string) (net.Conn, error) {
+			return o.d.dialLink(ctx, p.Node, address)
+		}
+	}
 	dial := t.DialContext
 	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
@@ -179,6 +186,18 @@ func (o *Outgoing) newClient(p Partner, generation uint64) (*client, error) {
 		o.tune(t)
 	}
 	return c, nil
+}
+
+// dialLink opens a connection to the service of a partner at an address, over a link of that partner.
+func (d *Directory) dialLink(ctx context.Context, node, address string) (net.Conn, error) {
+	service, err := link.ServiceAt(address)
+	if err == nil && d.cfg.DialLink == nil {
+		err = errors.New("this process does not use the links of partners")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("failed to connect to node %s: %w", node, err)
+	}
+	return d.cfg.DialLink(ctx, node, service)
 }
 
 // sweep closes the connections to nodes that are no longer partners, or have changed.

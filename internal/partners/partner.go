@@ -1,6 +1,7 @@
 package partners
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"hutong/internal/certs"
+	"hutong/internal/link"
 )
 
 // Auth is how a partner and this party prove to each other who they are.
@@ -35,6 +37,17 @@ func Auths() []Auth { return []Auth{MTLS, MTLSSign, Sign, FATESite, None} }
 // UsesTLS reports whether the connection proves the node. Its URLs must be https.
 func (a Auth) UsesTLS() bool { return a == MTLS || a == MTLSSign }
 
+// Link says which side keeps links to the other one (package [link]).
+type Link string
+
+// The kinds of links. The empty one is none: each side connects to the other.
+const (
+	// Inbound is for a partner that can't be reached: it keeps links to this party.
+	Inbound Link = "inbound"
+	// Outbound is for a party that can't be reached: it keeps links to its partner.
+	Outbound Link = "outbound"
+)
+
 // Partner is another party. It is a value; a change makes another one.
 type Partner struct {
 	Node string
@@ -44,6 +57,9 @@ type Partner struct {
 	// Peer says which certificates prove the node. With an Auth without mutual TLS, its authorities and pins
 	// verify the server at the URL.
 	Peer certs.Peer
+	// Link is the side that keeps links to the other one's transports, if the partner's network allows only
+	// that. With [Inbound], the URLs are those of [link.Service.URL].
+	Link Link
 	// From holds the networks from which a partner without proof calls.
 	From []netip.Prefix
 	// Contract is the id of the contract that made it a partner; "" for one of the configuration.
@@ -92,6 +108,8 @@ type Config struct {
 	// StrangerPaths are the paths that they may then call. Their principal is anonymous, with the fingerprint
 	// of their key.
 	StrangerPaths map[string]bool
+	// DialLink opens a connection to a service of a partner with [Inbound]. nil: no partner may be that.
+	DialLink func(ctx context.Context, node string, service link.Service) (net.Conn, error)
 	// OnRefusal, if set, records each request that is refused because its sender is not known. It must not
 	// wait.
 	OnRefusal func(r *http.Request, err error)
@@ -132,6 +150,9 @@ func (c Config) CheckPartner(p Partner) error {
 	case Sign, FATESite:
 	default:
 		return fmt.Errorf("auth must be one of %v, but is %q", Auths(), string(p.Auth))
+	}
+	if p.Link != "" && !p.Auth.UsesTLS() {
+		return fmt.Errorf("link %s requires auth mtls or mtls+sign, but auth is %s", p.Link, p.Auth)
 	}
 	if p.Auth == MTLSSign || p.Auth == Sign || p.Auth == FATESite {
 		if c.Methods[p.Auth] == nil {

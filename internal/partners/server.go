@@ -16,6 +16,7 @@ import (
 
 	"hutong/internal/certs"
 	"hutong/internal/httpguard"
+	"hutong/internal/link"
 )
 
 const (
@@ -131,6 +132,9 @@ func (l *tlsListener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	c := &serverConn{Conn: tls.Server(raw, l.d.TLSConfig()), raw: raw, d: l.d, opened: time.Now()}
+	if over, ok := raw.RemoteAddr().(link.Address); ok {
+		c.only = over.Node
+	}
 	l.d.mu.Lock()
 	l.d.servers[c] = struct{}{}
 	l.d.mu.Unlock()
@@ -143,6 +147,8 @@ type serverConn struct {
 	raw    net.Conn
 	d      *Directory
 	opened time.Time
+	// only is the partner that may use the connection, which came over a link with it. Empty: any.
+	only string
 
 	once  sync.Once
 	err   error                               // of the handshake
@@ -228,6 +234,9 @@ func (c *serverConn) shouldClose() bool {
 // checkOpen returns why a connection must be closed, or nil.
 func (d *Directory) checkOpen(c *serverConn) error {
 	state := c.state.Load()
+	if node := c.node.Load(); state != nil && c.only != "" && (node == nil || *node != c.only) {
+		return fmt.Errorf("only node %s may connect over its link", c.only)
+	}
 	if state == nil || len(state.PeerCertificates) == 0 || c.node.Load() == nil && d.admitsStrangers() {
 		return nil // each request is examined
 	}

@@ -159,6 +159,9 @@ func (c *contracts) Configured() []bfia.PartnerView {
 		}
 		v := bfia.PartnerView{NodeID: p.Node, Source: "configuration", State: bfia.ContractApproved,
 			Auth: string(p.Auth), Address: p.URL, TransportAddress: p.TransportURL}
+		if p.Link == partners.Inbound {
+			v.Address, v.TransportAddress = c.p.describeLink(p.Node), ""
+		}
 		if len(p.Peer.Pins) > 0 {
 			v.Fingerprint = p.Peer.Pins[0].String()
 		}

@@ -10,7 +10,9 @@ import (
 	"slices"
 
 	"hutong/internal/certs"
+	"hutong/internal/link"
 	"hutong/internal/partners"
+	"hutong/store"
 	"hutong/transport"
 )
 
@@ -29,7 +31,7 @@ func (p *Party) openPartners() error {
 	}
 	cfg := partners.Config{Node: p.cfg.NodeID, Gateways: gateways,
 		AllowTLS12: p.cfg.Partners.TLS.MinVersion == "1.2",
-		Strangers:  p.pending.Load, StrangerPaths: strangerPaths, Methods: methods,
+		Strangers:  p.pending.Load, StrangerPaths: strangerPaths, Methods: methods, DialLink: p.dialLink,
 		OnRefusal: p.recordRefusal, OnRefusedConnection: p.recordRefusedConnection}
 	files := p.cfg.Partners.TLS
 	if files.CertFile != "" {
@@ -55,6 +57,28 @@ func OpenPartners(cfg *Config, logger *slog.Logger) (*partners.Directory, error)
 	p := &Party{cfg: cfg, logger: logger}
 	err := p.openPartners()
 	return p.partners, err
+}
+
+// OpenPartnersWithLinks returns a directory as [OpenPartners], and a function that makes it reach partners
+// with link inbound, by the transports that the party's database names now.
+func OpenPartnersWithLinks(cfg *Config, logger *slog.Logger) (*partners.Directory,
+	func(context.Context, *store.Store) (*link.Dialer, error), error) {
+	p := &Party{cfg: cfg, logger: logger}
+	if err := p.openPartners(); err != nil {
+		return nil, nil, err
+	}
+	return p.partners, func(ctx context.Context, db *store.Store) (*link.Dialer, error) {
+		if err := p.readKeys(ctx, db); err != nil {
+			return nil, err
+		}
+		holders, err := p.otherHolders(ctx, db)
+		if err != nil {
+			return nil, err
+		}
+		p.links.dialer = p.linkDialer(db)
+		p.links.dialer.Others = func(context.Context) ([]string, error) { return holders, nil }
+		return p.links.dialer, nil
+	}, nil
 }
 
 // configuredPartners returns the partners of the configuration.
@@ -105,7 +129,7 @@ func (p *Party) configuredPartners() ([]partners.Partner, error) {
 			}
 			partner.From = append(partner.From, network)
 		}
-		list = append(list, partner)
+		list = append(list, withLink(partner, r))
 	}
 	return list, nil
 }
@@ -113,8 +137,18 @@ func (p *Party) configuredPartners() ([]partners.Partner, error) {
 // startPartners serves the partners: control commands, if this process serves them, and the messages of the
 // transport, or nil.
 func (p *Party) startPartners(ctx context.Context, control bool, channel *transport.Transport) error {
+	var commands, messages http.Handler
+	if control {
+		commands = p.api.PartnerHandler()
+	}
+	if channel != nil {
+		messages = p.limitTransfers(channel.PartnerHandler())
+	}
+	if err := p.keepLinks(ctx, commands, messages); err != nil {
+		return err
+	}
 	if channel != nil && p.cfg.Transport.PartnerListen != "" {
-		s := p.partners.Server(p.limitTransfers(channel.PartnerHandler()), maxPartnerHeaderBytes)
+		s := p.partners.Server(p.acceptLinks(messages), maxPartnerHeaderBytes)
 		if err := p.serve(ctx, "transport.partner_listen", p.cfg.Transport.PartnerListen, s.ServeTLS,
 			s.Shutdown); err != nil {
 			return err
@@ -131,7 +165,8 @@ func (p *Party) startPartners(ctx context.Context, control bool, channel *transp
 	handler := p.partnerHandler(control, channel)
 	if handler == nil {
 		t := p.cfg.Transport
-		if channel != nil && t.PartnerPlainListen == "" && !p.cfg.Security.OpenPartners {
+		if channel != nil && t.PartnerPlainListen == "" && !p.cfg.Security.OpenPartners &&
+			!p.cfg.hasLinks(partners.Outbound) {
 			p.logger.Warn("no partner can send messages to this transport: set transport.partner_listen")
 		}
 		return nil
@@ -157,7 +192,7 @@ func (p *Party) partnerHandler(control bool, channel *transport.Transport) http.
 	if !control {
 		return nil
 	}
-	commands := p.api.PartnerHandler()
+	commands := p.acceptLinks(p.api.PartnerHandler())
 	if channel == nil {
 		return commands
 	}

@@ -65,6 +65,7 @@ type Party struct {
 	// transport.
 	placements *placement.Directory
 	relays     *relays
+	links      links
 	// sessions decides which partners may send to which sessions of the transport.
 	sessions *sessions
 	// metrics counts what this process does, and dependencies are the services that it needs.
@@ -133,6 +134,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		return nil, err
 	}
 	p.openPlacements(db)
+	p.openLinks(db, roles)
 	if roles.Transport {
 		if err := p.startTransport(ctx, db, roles); err != nil {
 			return nil, err
@@ -309,12 +311,18 @@ func (p *Party) serve(ctx context.Context, field, address string, serve func(net
 	if err != nil {
 		return fmt.Errorf("failed to listen on %s (%s) of party %s: %w", address, field, p.cfg.NodeID, err)
 	}
+	p.serveListener(l, address, serve, shutdown)
+	return nil
+}
+
+// serveListener serves a listener until the party stops.
+func (p *Party) serveListener(l net.Listener, name string, serve func(net.Listener) error,
+	shutdown func(context.Context) error) {
 	l = p.cfg.Limits.bounded(l)
 	p.onStop(shutdown)
 	go func() {
 		if err := serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			p.failed <- fmt.Errorf("failed to serve %s of party %s: %w", address, p.cfg.NodeID, err)
+			p.failed <- fmt.Errorf("failed to serve %s of party %s: %w", name, p.cfg.NodeID, err)
 		}
 	}()
-	return nil
 }

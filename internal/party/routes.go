@@ -10,10 +10,17 @@ import (
 // Route holds the URLs of a partner.
 type Route struct {
 	// URL is the base URL of its API, http or https. A path in it is prepended to the paths of the protocol.
+	// Empty for a partner with link inbound.
 	URL string `yaml:"url"`
 	// TransportURL is the base URL of its transport. Empty: the same as URL, for a partner behind one
 	// gateway.
 	TransportURL string `yaml:"transport_url,omitempty"`
+	// Link is inbound for a partner whose network allows it only to dial out, and which therefore keeps links
+	// to this party's transports, or outbound if this party is the one. Empty: each connects to the other.
+	Link partners.Link `yaml:"link,omitempty"`
+	// LinkURLs are the base URLs of the partner's transports to which this party keeps links, with link
+	// outbound. Empty: that of its transport above.
+	LinkURLs []string `yaml:"link_urls,omitempty"`
 	// Schedulers are the node ids of other parties that may schedule the jobs of this partner. Empty: the
 	// partner's jobs come from the partner itself only.
 	Schedulers []string `yaml:"schedulers"`
@@ -47,7 +54,7 @@ func (r Route) authentication() partners.Auth {
 	switch {
 	case r.Auth != "":
 		return r.Auth
-	case strings.HasPrefix(r.URL, "https:"):
+	case strings.HasPrefix(r.URL, "https:"), r.Link == partners.Inbound:
 		return partners.MTLS
 	}
 	return partners.None

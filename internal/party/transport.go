@@ -86,7 +86,7 @@ func (p *Party) startTransport(ctx context.Context, db *store.Store, roles Roles
 		own = t.Handler()
 	}
 	srv := t.Server()
-	srv.Handler = p.keys.Accept(p.withRelayed(own, t), p.recordForgedCaller)
+	srv.Handler = p.keys.Accept(p.withHolder(p.withRelayed(own, t)), p.recordForgedCaller)
 	err = p.serve(ctx, "transport.listen", p.cfg.Transport.Listen, srv.Serve, srv.Shutdown)
 	if withdraw != nil {
 		p.onStop(withdraw) // before the server stops, so that it gets no new sessions

@@ -15,6 +15,7 @@ import (
 	"hutong/activities/driver"
 	"hutong/bfia"
 	"hutong/internal/httpclient"
+	"hutong/internal/partners"
 )
 
 // Validate returns the joined errors of all invalid fields, with their names in the file. It does no I/O, and
@@ -256,7 +257,9 @@ func (v *validation) routes(c *Config) {
 	for _, node := range slices.Sorted(maps.Keys(c.Routes)) {
 		field := "routes." + node
 		v.id(field, node)
-		v.httpURL(field+".url", c.Routes[node].URL)
+		if c.Routes[node].Link != partners.Inbound {
+			v.httpURL(field+".url", c.Routes[node].URL)
+		}
 		if c.Routes[node].TransportURL != "" {
 			v.httpURL(field+".transport_url", c.Routes[node].TransportURL)
 		}
@@ -266,6 +269,7 @@ func (v *validation) routes(c *Config) {
 					scheduler)
 			}
 		}
+		v.link(c, field, c.Routes[node])
 		v.proof(c, field, c.Routes[node])
 		if node != c.NodeID {
 			v.routeKeys(field, c.Routes[node])

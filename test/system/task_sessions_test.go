@@ -199,9 +199,11 @@ func (x exchange) call(verb, node, topic, payload string) (string, error) {
 }
 
 // exchangeJob is a job of two tasks of one component, which run in parallel.
-func exchangeJob(t *testing.T) []byte {
+func exchangeJob(t *testing.T) []byte { return exchangeJobIn(t, t.TempDir()) }
+
+// exchangeJobIn is an exchangeJob whose containers note in a folder what they have done.
+func exchangeJobIn(t *testing.T, folder string) []byte {
 	t.Helper()
-	folder := t.TempDir()
 	var components []any
 	params := map[string]any{}
 	for _, task := range []string{"x", "y"} {
