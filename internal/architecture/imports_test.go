@@ -88,7 +88,7 @@ var imports = []struct {
 	{"internal/doctor",
 		[]string{"bfia", "activities/...", "store/...", "internal/party", "internal/temporalns",
 			"internal/httpclient", "internal/certs", "internal/duration", "internal/audit",
-			"internal/notify"}},
+			"internal/identity", "internal/notify"}},
 	{"internal/support",
 		[]string{"bfia", "store", "internal/party", "internal/doctor", "internal/httpclient"}},
 	{"internal/restore", []string{"bfia", "store/...", "activities", "activities/housekeeping", "workflows",
