@@ -1,5 +1,7 @@
 package link
 
+//lint:file-ignore SA1019 The keeper's server is of this package; see there.
+
 import (
 	"cmp"
 	"context"

@@ -145,7 +145,7 @@ func TestDepartments(t *testing.T) {
 // the second job waits, and those of the other department don't. A job that no quota lets run is refused.
 func TestQuotaOfADepartment(t *testing.T) {
 	t.Parallel()
-	pair, risk, ads := departments(t, func(cfg *party.Config) { cfg.Runner.CPU = 4 }) // without a quota it fits
+	pair, risk, ads := departments(t, func(cfg *party.Config) { cfg.Runner.CPU = 4 }) // more than the quotas
 	pair.host.mustCommand("project", "set", "risk", "--partner-jobs", guestNode+"/credit")
 	pair.host.mustCommand("project", "set", "ads", "--max-jobs", "1", "--max-cpu", "1")
 	first := pair.submitApproved(ads, flowJob(t, "ads", time.Hour, nil))
