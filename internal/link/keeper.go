@@ -1,6 +1,6 @@
 package link
 
-//lint:file-ignore SA1019 net/http lets a link buffer less than 4 MiB, so that its connections would wait for each other.
+//lint:file-ignore SA1019 net/http lets a link buffer less than 4 MiB: its connections would wait for others.
 
 import (
 	"context"

@@ -267,9 +267,8 @@ func (c *container) insist(ctx context.Context, id, op, target, topic string, pa
 
 // stream is one queue between two containers.
 type stream struct {
-	from, to   *container
-	topic      string
-	sent, want int
+	from, to *container
+	topic    string
 }
 
 func (s *stream) payload(i int) []byte {
