@@ -150,6 +150,7 @@ func TestBroken(t *testing.T) {
 		"restore":                 {doctor.Failed, "", "database"},
 		"housekeeping":            {doctor.Failed, "", "database"},
 		"images":                  {doctor.Failed, "", "database"},
+		"projects":                {doctor.Failed, "", "check database"},
 		"audit trail":             {doctor.Failed, "", "database"},
 		"partners.tls":            {doctor.OK, "is valid until", ""},
 

@@ -13,6 +13,7 @@ import { testOperators } from "./operators";
 import { testPeriodic } from "./periodic";
 import { takePictures } from "./pictures";
 import { testPlots } from "./plots";
+import { testProjects } from "./projects";
 import { testSignIn } from "./signin";
 import { testSubmit } from "./submit";
 
@@ -31,6 +32,7 @@ if (process.env.PICTURES) {
   testLooks(browser, stage);
   testKeyboard(browser, stage);
   testSignIn(browser, stage);
+  testProjects(browser, stage);
   testOIDC(browser, stage);
   testPeriodic(browser, stage);
   testPlots(browser, stage);

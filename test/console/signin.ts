@@ -8,7 +8,8 @@ import type { Stage } from "./stage";
 /** acting are the words of buttons that change something. */
 const acting = /^(Stop|Approve|Reject|Priority|Upload|Delete|Submit|Drain|Resume|Register|Run again)\b/;
 
-async function signIn(w: Watched, path: string, token: string): Promise<Page> {
+/** signIn opens a path, and signs in with a token. */
+export async function signIn(w: Watched, path: string, token: string): Promise<Page> {
   await w.go(path);
   const page = w.page;
   await page.getByLabel("Token").fill(token);

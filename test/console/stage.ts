@@ -27,6 +27,7 @@ export interface Stage {
     host: string;
     tokens: Record<"admin" | "viewer" | "operator" | "approver" | "operator_only" | "approver_only", string>;
     jobs: Record<"running" | "pending" | "approve" | "failed", string>;
+    departments: { tokens: Record<"risk" | "both", string>; jobs: Record<"risk" | "ads", string> }; // of the host
     oidc: { issuer: string; user: string; password: string; missing?: string };
   };
 }

@@ -69,6 +69,7 @@ type strictPair struct {
 		Approve string `json:"approve"`
 		Failed  string `json:"failed"`
 	} `json:"jobs"`
+	Departments departments `json:"departments"`
 }
 
 // jobLimit is how long a job may take to reach a state, on a slow machine.
@@ -245,7 +246,10 @@ func (b *builder) strictJobs(ctx context.Context, pair partyPair, strict *strict
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}
-	return pair.run(ctx, submission{&jobs.Failed, failing, hasOutcome(bfia.OutcomeFailed)})
+	if err := pair.run(ctx, submission{&jobs.Failed, failing, hasOutcome(bfia.OutcomeFailed)}); err != nil {
+		return err
+	}
+	return b.makeDepartments(ctx, pair, &strict.Departments)
 }
 
 // submission is a job to submit.
