@@ -63,6 +63,9 @@ func (p Proxy) forURL(u *url.URL) (*url.URL, error) {
 // IsNone reports whether no connection uses a proxy.
 func (p Proxy) IsNone() bool { return p.choose == nil }
 
+// maxHeaderBytes bounds the headers of an answer.
+const maxHeaderBytes = 256 << 10
+
 // Transport returns a transport with connections of its own.
 func (p Proxy) Transport() *http.Transport {
 	return &http.Transport{
@@ -74,6 +77,8 @@ func (p Proxy) Transport() *http.Transport {
 		MaxIdleConns:          256,
 		MaxIdleConnsPerHost:   64,
 		IdleConnTimeout:       60 * time.Second,
+		// Those of net/http, 10 MB, would let a partner or a webhook's server fill the memory.
+		MaxResponseHeaderBytes: maxHeaderBytes,
 	}
 }
 

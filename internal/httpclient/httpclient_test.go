@@ -142,3 +142,21 @@ func TestDialSilentProxy(t *testing.T) {
 	_, err = p.Dial(ctx, "temporal.invalid:7233")
 	require.ErrorContains(t, err, "failed to connect to temporal.invalid:7233 through the proxy")
 }
+
+// TestLargeHeaders checks that a server can't make its clients hold large headers.
+func TestLargeHeaders(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		size := maxHeaderBytes / 2
+		if r.URL.Path == "/large" {
+			size = maxHeaderBytes
+		}
+		w.Header().Set("X-Padding", strings.Repeat("x", size))
+	}))
+	defer server.Close()
+	client := &http.Client{Transport: Direct()}
+	resp, err := client.Get(server.URL + "/small")
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	_, err = client.Get(server.URL + "/large")
+	require.ErrorContains(t, err, "header")
+}
