@@ -20,7 +20,7 @@ const (
 
 const (
 	// pingAfter is the silence after which each side of a link asks the other for an answer, and pingTimeout
-	// is how long that may take before the link is closed.
+	// is how long that may take before the link is closed. It also bounds how long a side reads nothing.
 	pingAfter   = 4 * time.Second
 	pingTimeout = 8 * time.Second
 	// maxConnections bounds the connections of a link, and maxLinks the links with one partner that a
@@ -33,6 +33,8 @@ const (
 	// must not wait for them.
 	streamWindow = 256 << 10
 	linkWindow   = maxConnections * streamWindow
+	// maxHeaders bounds the headers of a stream, which has few.
+	maxHeaders = 16 << 10
 )
 
 // Service is something that a party serves its partners.
