@@ -19,9 +19,9 @@ import (
 	"hutong/internal/httpclient"
 )
 
-// linkWithoutReader makes a link as a partner that accepts one connection, and reads nothing after that. If it
-// feigns life, it sends frames that need no answer.
-func linkWithoutReader(t *testing.T, h *holding, node string, feignsLife bool) {
+// linkWithoutReader makes a link as a partner that accepts one connection, and reads nothing after that. It
+// sends frames that need no answer.
+func linkWithoutReader(t *testing.T, h *holding, node string) {
 	t.Helper()
 	conn, err := askUpgrade(t.Context(), asNode{httpclient.Direct(), node}, h.url, upgradeLink,
 		http.Header{headerID: {node}, headerServices: {"commands"}})
@@ -32,7 +32,8 @@ func linkWithoutReader(t *testing.T, h *holding, node string, feignsLife bool) {
 	_, err = io.ReadFull(conn, make([]byte, len(http2.ClientPreface)))
 	require.NoError(t, err)
 	framer := http2.NewFramer(conn, conn)
-	require.NoError(t, framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30}))
+	require.NoError(t, framer.WriteSettings(
+		http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30}))
 	require.NoError(t, framer.WriteWindowUpdate(0, 1<<30))
 	h.awaitLink(t)
 	sending.Go(func() {
@@ -49,7 +50,7 @@ func linkWithoutReader(t *testing.T, h *holding, node string, feignsLife bool) {
 				break
 			}
 		}
-		for feignsLife {
+		for {
 			select {
 			case <-ended:
 				return
@@ -84,12 +85,12 @@ func fill(t *testing.T, conn net.Conn) {
 	}, time.Minute, time.Second)
 }
 
-// TestPartnerThatDoesNotRead checks that a link whose partner reads nothing delays neither the links of others
-// nor the states, and that it is closed, even if the partner sends something all the time.
+// TestPartnerThatDoesNotRead checks that a link whose partner reads nothing delays neither the links of
+// others nor the states, and that it is closed, even if the partner sends something all the time.
 func TestPartnerThatDoesNotRead(t *testing.T) {
 	t.Parallel()
 	h := newHolding(t)
-	linkWithoutReader(t, h, "R", true)
+	linkWithoutReader(t, h, "R")
 	keep(t, h.url, map[Service]*Listener{Commands: serveEcho(t)})
 	h.awaitLink(t)
 	conn, err := h.Dial(t.Context(), "R", Commands)

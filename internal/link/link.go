@@ -129,3 +129,13 @@ func (Address) Network() string { return "link" }
 
 // String returns the host:port.
 func (a Address) String() string { return a.Address }
+
+// Origin returns whose connections a limit counts together: behind a proxy, the links with all partners have
+// one host.
+func (a Address) Origin() string {
+	host, _, err := net.SplitHostPort(a.Address)
+	if err != nil {
+		host = a.Address
+	}
+	return a.Node + " at " + host
+}
