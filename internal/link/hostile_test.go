@@ -118,3 +118,35 @@ func TestPartnerThatDoesNotRead(t *testing.T) {
 	require.Eventually(t, func() bool { return len(h.States()) == 1 }, 2*(pingAfter+pingTimeout),
 		50*time.Millisecond)
 }
+
+// TestPartnerThatEndsNothing checks that the streams of connections which were closed end, although the
+// partner does not end them.
+func TestPartnerThatEndsNothing(t *testing.T) {
+	t.Parallel()
+	h := newHolding(t)
+	conn, err := askUpgrade(t.Context(), asNode{httpclient.Direct(), "R"}, h.url, upgradeLink,
+		http.Header{headerID: {"1"}, headerServices: {"commands"}})
+	require.NoError(t, err)
+	ended := make(chan struct{})
+	var serving sync.WaitGroup
+	t.Cleanup(func() { close(ended); _ = conn.Close(); serving.Wait() })
+	serving.Go(func() {
+		(&http2.Server{}).ServeConn(conn, &http2.ServeConnOpts{Handler: http.HandlerFunc(
+			func(w http.ResponseWriter, _ *http.Request) {
+				_ = http.NewResponseController(w).Flush()
+				<-ended
+			})})
+	})
+	h.awaitLink(t)
+	for range 20 {
+		c, err := h.Dial(t.Context(), "R", Commands)
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+	}
+	h.mu.Lock()
+	held := h.links["R"][0]
+	h.mu.Unlock()
+	require.Eventually(t, func() bool { return held.client.State().StreamsActive == 0 }, 4*closeGrace,
+		50*time.Millisecond)
+	require.Zero(t, h.States()[0].Connections)
+}

@@ -29,6 +29,8 @@ const (
 	maxLinks       = 32
 	// dialTimeout bounds the time until one holder or link has opened a connection.
 	dialTimeout = 5 * time.Second
+	// closeGrace is how long a partner may take to receive what was sent over a connection that was closed.
+	closeGrace = 5 * time.Second
 	// A connection whose reader pauses holds up to streamWindow bytes. Even if all do, the rest of the link
 	// must not wait for them.
 	streamWindow = 256 << 10
