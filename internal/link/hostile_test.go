@@ -3,6 +3,7 @@ package link
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"io"
 	"net"
 	"net/http"
@@ -149,4 +150,28 @@ func TestPartnerThatEndsNothing(t *testing.T) {
 	require.Eventually(t, func() bool { return held.client.State().StreamsActive == 0 }, 4*closeGrace,
 		50*time.Millisecond)
 	require.Zero(t, h.States()[0].Connections)
+}
+
+// TestLinksAtOnce checks that a partner which asks for many links at once gets no more than the limit.
+func TestLinksAtOnce(t *testing.T) {
+	t.Parallel()
+	h := newHolding(t)
+	over := asNode{httpclient.Direct(), "R"}
+	var asking sync.WaitGroup
+	for range 4 * maxLinks {
+		asking.Go(func() {
+			conn, err := askUpgrade(t.Context(), over, h.url, upgradeLink,
+				http.Header{headerID: {rand.Text()}, headerServices: {"commands"}})
+			if err == nil {
+				t.Cleanup(func() { _ = conn.Close() })
+			}
+		})
+	}
+	asking.Wait()
+	for range 4 * maxLinks { // also those that were refused
+		h.awaitLink(t)
+	}
+	links := len(h.States())
+	require.NotZero(t, links)
+	require.LessOrEqual(t, links, maxLinks)
 }

@@ -108,7 +108,7 @@ type holding struct {
 
 func newHolding(t *testing.T) *holding {
 	t.Helper()
-	h := &holding{Holder: NewHolder(slog.New(slog.DiscardHandler)), accepted: make(chan struct{}, 100)}
+	h := &holding{Holder: NewHolder(slog.New(slog.DiscardHandler)), accepted: make(chan struct{}, 200)}
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case IsPath(r.URL.Path):
