@@ -7,7 +7,7 @@ import (
 
 // Listener returns a listener that closes at once what exceeds total connections, or perAddress from one
 // host. 0 means no limit. It never waits for others to close, so a flood does not keep a new caller from
-// being answered or refused.
+// being answered or refused. An address with a method Origin says itself which connections count together.
 func Listener(l net.Listener, total, perAddress int) net.Listener {
 	if total <= 0 && perAddress <= 0 {
 		return l
@@ -30,10 +30,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		host := c.RemoteAddr().String()
-		if h, _, err := net.SplitHostPort(host); err == nil {
-			host = h
-		}
+		host := originOf(c.RemoteAddr())
 		if !l.enter(host) {
 			_ = c.Close()
 			continue
@@ -41,6 +38,17 @@ func (l *listener) Accept() (net.Conn, error) {
 		counted := &conn{Conn: c, leave: sync.OnceFunc(func() { l.leave(host) })}
 		return counted, nil
 	}
+}
+
+// originOf returns the host of an address, or what the address itself names as its origin.
+func originOf(address net.Addr) string {
+	if a, ok := address.(interface{ Origin() string }); ok {
+		return a.Origin()
+	}
+	if host, _, err := net.SplitHostPort(address.String()); err == nil {
+		return host
+	}
+	return address.String()
 }
 
 func (l *listener) enter(host string) bool {

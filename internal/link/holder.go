@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -26,6 +27,7 @@ type Holder struct {
 
 	mu       sync.Mutex
 	links    map[string][]*held // by partner
+	entering map[string]int     // by partner: the links that were allowed and are not among them yet
 	connects map[string]int64   // by partner
 	closed   bool
 }
@@ -39,13 +41,17 @@ type held struct {
 	local    net.Addr
 	conn     net.Conn
 	client   *http2.ClientConn
+	// open counts the connections over the link. HTTP/2 knows them too, but does not say while it waits for a
+	// partner that reads nothing.
+	open atomic.Int64
+	// ended is set when the connection was closed. The holder's lock guards it.
+	ended bool
 }
-
-func (l *held) connections() int { return l.client.State().StreamsActive }
 
 // NewHolder returns a holder without links.
 func NewHolder(logger *slog.Logger) *Holder {
-	return &Holder{logger: logger, links: map[string][]*held{}, connects: map[string]int64{}}
+	return &Holder{logger: logger, links: map[string][]*held{}, entering: map[string]int{},
+		connects: map[string]int64{}}
 }
 
 // Accept makes the connection of a request a link with a partner. The caller has determined that the request
@@ -60,10 +66,11 @@ func (h *Holder) Accept(w http.ResponseWriter, r *http.Request, partner string) 
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if err := h.mayAdd(partner, id); err != nil {
+	if err := h.enter(partner, id); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
+	defer h.leave(partner)
 	conn, err := acceptUpgrade(w, upgradeLink)
 	if err != nil {
 		h.logger.Warn("failed to accept a link", "partner", partner, "error", err)
@@ -74,7 +81,8 @@ func (h *Holder) Accept(w http.ResponseWriter, r *http.Request, partner string) 
 	// HTTP/2 closes it when the partner has gone, or does not answer its pings.
 	l.conn = &onClose{Conn: conn, closed: sync.OnceFunc(func() { h.remove(partner, l) })}
 	transport := &http2.Transport{AllowHTTP: true, DisableCompression: true, ReadIdleTimeout: pingAfter,
-		PingTimeout: pingTimeout, StrictMaxConcurrentStreams: true}
+		PingTimeout: pingTimeout, WriteByteTimeout: pingTimeout, MaxHeaderListSize: maxHeaders,
+		StrictMaxConcurrentStreams: true}
 	if l.client, err = transport.NewClientConn(l.conn); err != nil {
 		_ = l.conn.Close()
 		h.logger.Warn("failed to accept a link", "partner", partner, "error", err)
@@ -83,24 +91,34 @@ func (h *Holder) Accept(w http.ResponseWriter, r *http.Request, partner string) 
 	h.add(partner, l)
 }
 
-// mayAdd returns why a partner can't have another link with this process, or nil.
-func (h *Holder) mayAdd(partner, id string) error {
+// enter returns why a partner can't have another link with this process. If it can, leave must follow.
+func (h *Holder) enter(partner, id string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	known := slices.ContainsFunc(h.links[partner], func(l *held) bool { return l.id == id })
 	switch {
 	case h.closed:
 		return errors.New("the transport is stopping")
-	case len(h.links[partner]) >= maxLinks && !known:
+	case len(h.links[partner])+h.entering[partner] >= maxLinks && !known:
 		return fmt.Errorf("node %s already has %d links here", partner, maxLinks)
 	}
+	h.entering[partner]++
 	return nil
+}
+
+// leave ends what enter began, after the link was added or has failed.
+func (h *Holder) leave(partner string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.entering[partner]--; h.entering[partner] == 0 {
+		delete(h.entering, partner)
+	}
 }
 
 // add adds a link. One with the same id has ended, although this process has not noticed it.
 func (h *Holder) add(partner string, l *held) {
 	h.mu.Lock()
-	if h.closed {
+	if h.closed || l.ended {
 		h.mu.Unlock()
 		_ = l.conn.Close()
 		return
@@ -120,15 +138,12 @@ func (h *Holder) add(partner string, l *held) {
 	for _, o := range former {
 		_ = o.conn.Close()
 	}
-	// It may have ended before it was added.
-	if state := l.client.State(); state.Closed || state.Closing {
-		h.remove(partner, l)
-	}
 }
 
-// remove removes a link that was closed.
+// remove removes a link that was closed, or keeps it from being added.
 func (h *Holder) remove(partner string, l *held) {
 	h.mu.Lock()
+	l.ended = true
 	links := h.links[partner]
 	i := slices.Index(links, l)
 	if i >= 0 {
@@ -164,7 +179,7 @@ func (h *Holder) States() []State {
 	for partner, links := range h.links {
 		for _, l := range links {
 			states = append(states, State{Node: partner, Services: l.services, Address: l.address,
-				Since: l.since, Connections: l.connections()})
+				Since: l.since, Connections: int(l.open.Load())})
 		}
 	}
 	slices.SortFunc(states, func(a, b State) int {
@@ -191,7 +206,7 @@ func (h *Holder) Dial(ctx context.Context, partner string, service Service) (net
 		return !slices.Contains(l.services, service)
 	})
 	slices.SortStableFunc(links, func(a, b *held) int {
-		return cmp.Compare(a.connections(), b.connections())
+		return cmp.Compare(a.open.Load(), b.open.Load())
 	})
 	h.mu.Unlock()
 	err := errNoLink
@@ -212,7 +227,8 @@ var errSilent = errors.New("the partner does not answer over the link")
 func (l *held) dial(ctx context.Context, partner string, service Service) (net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, dialTimeout, errSilent)
 	defer cancel()
-	return openStream(ctx, l.local, Address{Node: partner, Address: l.address},
+	l.open.Add(1)
+	conn, err := openStream(ctx, l.local, Address{Node: partner, Address: l.address},
 		func(ctx context.Context, body io.ReadCloser) (*http.Response, error) {
 			r := &http.Request{Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: "link",
 				Path: "/" + string(service)}, Header: http.Header{}, Body: body, ContentLength: -1}
@@ -228,4 +244,10 @@ func (l *held) dial(ctx context.Context, partner string, service Service) (net.C
 			}
 			return resp, nil
 		})
+	ended := sync.OnceFunc(func() { l.open.Add(-1) })
+	if err != nil {
+		ended()
+		return nil, err
+	}
+	return &onClose{Conn: conn, closed: ended}, nil
 }

@@ -170,10 +170,11 @@ func (k *Keeper) serve(ctx context.Context, conn net.Conn) {
 		listener.serveStream(w, r, conn.LocalAddr(), remote)
 	})
 	server := &http2.Server{MaxConcurrentStreams: maxConnections, MaxUploadBufferPerStream: streamWindow,
-		MaxUploadBufferPerConnection: linkWindow, ReadIdleTimeout: pingAfter, PingTimeout: pingTimeout}
+		MaxUploadBufferPerConnection: linkWindow, ReadIdleTimeout: pingAfter, PingTimeout: pingTimeout,
+		WriteByteTimeout: pingTimeout}
 	server.ServeConn(conn, &http2.ServeConnOpts{Context: ctx, Handler: handler,
 		BaseConfig: &http.Server{ErrorLog: slog.NewLogLogger(k.logger.Handler(), slog.LevelDebug),
-			MaxHeaderBytes: 16 << 10}})
+			MaxHeaderBytes: maxHeaders}})
 }
 
 func (k *Keeper) count(n int) {

@@ -20,7 +20,7 @@ const (
 
 const (
 	// pingAfter is the silence after which each side of a link asks the other for an answer, and pingTimeout
-	// is how long that may take before the link is closed.
+	// is how long that may take before the link is closed. It also bounds how long a side reads nothing.
 	pingAfter   = 4 * time.Second
 	pingTimeout = 8 * time.Second
 	// maxConnections bounds the connections of a link, and maxLinks the links with one partner that a
@@ -29,10 +29,14 @@ const (
 	maxLinks       = 32
 	// dialTimeout bounds the time until one holder or link has opened a connection.
 	dialTimeout = 5 * time.Second
+	// closeGrace is how long a partner may take to receive what was sent over a connection that was closed.
+	closeGrace = 5 * time.Second
 	// A connection whose reader pauses holds up to streamWindow bytes. Even if all do, the rest of the link
 	// must not wait for them.
 	streamWindow = 256 << 10
 	linkWindow   = maxConnections * streamWindow
+	// maxHeaders bounds the headers of a stream, which has few.
+	maxHeaders = 16 << 10
 )
 
 // Service is something that a party serves its partners.
@@ -127,3 +131,13 @@ func (Address) Network() string { return "link" }
 
 // String returns the host:port.
 func (a Address) String() string { return a.Address }
+
+// Origin returns whose connections a limit counts together: behind a proxy, the links with all partners have
+// one host.
+func (a Address) Origin() string {
+	host, _, err := net.SplitHostPort(a.Address)
+	if err != nil {
+		host = a.Address
+	}
+	return a.Node + " at " + host
+}

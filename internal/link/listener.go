@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // Listener accepts the connections that partners open over the links of this process. The remote address of a
@@ -91,7 +92,8 @@ func (c *streamConn) LocalAddr() net.Addr { return c.local }
 // RemoteAddr returns the address of the other end of the link.
 func (c *streamConn) RemoteAddr() net.Addr { return c.remote }
 
-// openStream returns the connection of a stream that roundTrip opens with a body.
+// openStream returns the connection of a stream that roundTrip opens with a body. When it is closed, the
+// stream ends soon, also if the partner does not end it.
 func openStream(ctx context.Context, local net.Addr, remote Address,
 	roundTrip func(ctx context.Context, body io.ReadCloser) (*http.Response, error)) (net.Conn, error) {
 	// The context of a request is that of its stream. The values of ctx are those of the request for which
@@ -116,5 +118,6 @@ func openStream(ctx context.Context, local net.Addr, remote Address,
 		_, _ = io.Copy(inner, resp.Body)
 		_, _ = inner.Close(), resp.Body.Close()
 	}()
-	return &streamConn{outer, local, remote}, nil
+	return &onClose{Conn: &streamConn{outer, local, remote},
+		closed: sync.OnceFunc(func() { time.AfterFunc(closeGrace, cancel) })}, nil
 }

@@ -193,35 +193,42 @@ func (p *Party) withHolder(next http.Handler) http.Handler {
 	})
 }
 
-// acceptLinks returns a handler of partners' requests that also accepts their links.
+// acceptLinks returns a handler of partners' requests that also accepts their links. These requests count as
+// others of the partner.
 func (p *Party) acceptLinks(next http.Handler) http.Handler {
+	accept := p.limitTransfers(http.HandlerFunc(p.acceptLink))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != bfia.PathNodeLink {
-			next.ServeHTTP(w, r)
+		if r.URL.Path == bfia.PathNodeLink {
+			accept.ServeHTTP(w, r)
 			return
 		}
-		caller := identity.From(r.Context())
-		partner, found := p.partners.Lookup(caller.Node)
-		switch {
-		case caller.Kind != identity.KindPartner || !found || partner.Link != partners.Inbound:
-			reason := fmt.Sprintf("routes.%s of party %s must have link inbound for a link", caller.Node,
-				p.cfg.NodeID)
-			p.refusals.Refuse(caller, r.Method+" "+r.URL.Path, audit.Object{}, reason)
-			p.logger.Warn("refused a link", "partner", caller.Node, "address", r.RemoteAddr, "reason", reason)
-			http.Error(w, reason, http.StatusForbidden)
-		case r.Method != http.MethodGet:
-			http.Error(w, "must be GET", http.StatusMethodNotAllowed)
-		case p.links.holder == nil:
-			http.Error(w, "links go to a transport of the party, but this is none: correct transport_url or "+
-				"link_urls", http.StatusNotFound)
-		case link.IsUpgrade(r):
-			p.links.holder.Accept(w, r, caller.Node)
-		default:
-			link.WriteStates(w, slices.DeleteFunc(p.links.holder.States(), func(s link.State) bool {
-				return s.Node != caller.Node
-			}))
-		}
+		next.ServeHTTP(w, r)
 	})
+}
+
+// acceptLink answers a request of a partner for a link, or for the states of its links.
+func (p *Party) acceptLink(w http.ResponseWriter, r *http.Request) {
+	caller := identity.From(r.Context())
+	partner, found := p.partners.Lookup(caller.Node)
+	switch {
+	case caller.Kind != identity.KindPartner || !found || partner.Link != partners.Inbound:
+		reason := fmt.Sprintf("routes.%s of party %s must have link inbound for a link", caller.Node,
+			p.cfg.NodeID)
+		p.refusals.Refuse(caller, r.Method+" "+r.URL.Path, audit.Object{}, reason)
+		p.logger.Warn("refused a link", "partner", caller.Node, "address", r.RemoteAddr, "reason", reason)
+		http.Error(w, reason, http.StatusForbidden)
+	case r.Method != http.MethodGet:
+		http.Error(w, "must be GET", http.StatusMethodNotAllowed)
+	case p.links.holder == nil:
+		http.Error(w, "links go to a transport of the party, but this is none: correct transport_url or "+
+			"link_urls", http.StatusNotFound)
+	case link.IsUpgrade(r):
+		p.links.holder.Accept(w, r, caller.Node)
+	default:
+		link.WriteStates(w, slices.DeleteFunc(p.links.holder.States(), func(s link.State) bool {
+			return s.Node != caller.Node
+		}))
+	}
 }
 
 // keepLinks keeps links to the partners that this process serves by them: what their own listeners would

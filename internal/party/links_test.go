@@ -34,7 +34,8 @@ func newLinkParty(t *testing.T, authority *certs.Authority, caFile, node string,
 	cfg.NodeID, cfg.DataDir, cfg.Routes = node, t.TempDir(), routes
 	cfg.Partners.TLS = PartnerTLSConfig{CertFile: file, KeyFile: file, CAFile: caFile}
 	logger := slog.New(slog.DiscardHandler)
-	p := &Party{cfg: cfg, base: logger, logger: logger, failed: make(chan error, 8)}
+	p := &Party{cfg: cfg, base: logger, logger: logger, failed: make(chan error, 8),
+		limiter: cfg.Limits.limiter()}
 	p.openMetrics(Roles{Transport: true})
 	require.NoError(t, p.openPartners())
 	if cfg.hasLinks(partners.Inbound) {
@@ -140,3 +141,58 @@ func TestLinksOfPartners(t *testing.T) {
 	_, _, err = q.send("P", partner.URL+"/v1/interconn/schedule/job/start")
 	require.Error(t, err)
 }
+
+// TestLinkRequestsCount checks that the requests for links count as the other requests of a partner.
+func TestLinkRequestsCount(t *testing.T) {
+	t.Parallel()
+	authority, caFile, err := certs.OpenAuthority(t.TempDir(), "test")
+	require.NoError(t, err)
+	q := newLinkParty(t, authority, caFile, "Q", Routes{"P": {Link: partners.Inbound}})
+	q.limiter = LimitsConfig{Requests: 0.001, Burst: 2}.limiter()
+	url := q.listen()
+	p := newLinkParty(t, authority, caFile, "P", Routes{"Q": {URL: url, Link: partners.Outbound}})
+	for _, want := range []int{http.StatusOK, http.StatusOK, http.StatusTooManyRequests} {
+		status, _, err := p.send("Q", url+bfia.PathNodeLink)
+		require.NoError(t, err)
+		require.Equal(t, want, status)
+	}
+}
+
+// TestPartnersBehindOneProxy checks that a partner which uses all its connections over links takes none of
+// another one's, although both links have the address of one proxy.
+func TestPartnersBehindOneProxy(t *testing.T) {
+	t.Parallel()
+	var remotes []net.Addr
+	for _, node := range []string{"Q", "Q", "Q", "R"} {
+		remotes = append(remotes, link.Address{Node: node, Address: "192.0.2.7:3128"})
+	}
+	l := LimitsConfig{ConnectionsPerAddress: 2}.bounded(&connsFrom{remotes: remotes})
+	for _, want := range []string{"Q", "Q", "R"} {
+		conn, err := l.Accept()
+		require.NoError(t, err)
+		require.Equal(t, want, conn.RemoteAddr().(link.Address).Node)
+	}
+}
+
+// connsFrom is a listener with one connection from each of some addresses.
+type connsFrom struct {
+	net.Listener
+	remotes []net.Addr
+}
+
+func (c *connsFrom) Accept() (net.Conn, error) {
+	if len(c.remotes) == 0 {
+		return nil, net.ErrClosed
+	}
+	from := c.remotes[0]
+	c.remotes = c.remotes[1:]
+	conn, _ := net.Pipe()
+	return connFrom{conn, from}, nil
+}
+
+type connFrom struct {
+	net.Conn
+	from net.Addr
+}
+
+func (c connFrom) RemoteAddr() net.Addr { return c.from }
