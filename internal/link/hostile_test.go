@@ -1,5 +1,7 @@
 package link
 
+//lint:file-ignore SA1019 It serves as the keeper does; see there.
+
 import (
 	"bytes"
 	"context"
