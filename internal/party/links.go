@@ -68,11 +68,15 @@ func (r Route) KeptLinks() []string {
 
 // link checks the link of a route.
 func (v *validation) link(c *Config, field string, r Route) {
-	oneOf(v, field+".link", r.Link, "", partners.Inbound, partners.Outbound)
-	if r.Link == "" {
+	switch r.Link {
+	case partners.Inbound, partners.Outbound:
+	case "":
 		if len(r.LinkURLs) > 0 {
 			v.wrong(field+".link_urls", "requires link outbound")
 		}
+		return
+	default:
+		v.wrong(field+".link", "must be %s, %s or empty, but is %q", partners.Inbound, partners.Outbound, r.Link)
 		return
 	}
 	if auth := r.authentication(); !auth.UsesTLS() {

@@ -20,7 +20,7 @@ type Route struct {
 	Link partners.Link `yaml:"link,omitempty"`
 	// LinkURLs are the base URLs of the partner's transports to which this party keeps links, with link
 	// outbound. Empty: that of its transport above.
-	LinkURLs []string `yaml:"link_urls,omitempty"`
+	LinkURLs []string `yaml:"link_urls"`
 	// Schedulers are the node ids of other parties that may schedule the jobs of this partner. Empty: the
 	// partner's jobs come from the partner itself only.
 	Schedulers []string `yaml:"schedulers"`

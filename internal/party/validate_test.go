@@ -212,25 +212,29 @@ func TestStrict(t *testing.T) {
 		}, "partners.tls: requires cert_file and key_file, because auth of routes.B is mtls"},
 		{"link", func(c *Config) {
 			c.Partners.Listen = ":9382"
-			c.Partners.TLS = PartnerTLSConfig{CertFile: "c", KeyFile: "k", CAFile: "a"}
+			c.Partners.TLS = own
 			c.Routes = Routes{"B": {Link: "inbound"}, "C": {Link: "outbound", URL: "https://c",
 				LinkURLs: []string{"https://one", "https://two"}}}
 		}, ""},
-		{"link of another kind", func(c *Config) { c.Routes = Routes{"B": {Link: "both", URL: "http://b"}} },
-			`routes.B.link: must be one of [ inbound outbound], but is "both"`},
-		{"link without TLS", func(c *Config) { c.Routes = Routes{"B": {Link: "outbound", URL: "http://b"}} },
-			"routes.B.link: requires auth mtls or mtls+sign, but auth is none"},
+		{"link of another kind", func(c *Config) {
+			c.Partners.TLS, c.Routes = own, Routes{"B": {Link: "both", URL: "https://b"}}
+		}, `routes.B.link: must be inbound, outbound or empty, but is "both"`},
+		{"link without TLS", func(c *Config) {
+			c.Routes = Routes{"B": {Link: "outbound", URL: "http://b", From: []string{"192.0.2.7/32"}}}
+		}, "routes.B.link: requires auth mtls or mtls+sign, but auth is none"},
 		{"link without a listener", func(c *Config) {
-			c.Partners.TLS = PartnerTLSConfig{CertFile: "c", KeyFile: "k", CAFile: "a"}
-			c.Routes = Routes{"B": {Link: "inbound"}}
+			c.Partners.TLS, c.Routes = own, Routes{"B": {Link: "inbound"}}
 		}, "routes.B.link: inbound requires transport.partner_listen or partners.listen"},
-		{"link with a URL", func(c *Config) { c.Routes = Routes{"B": {Link: "inbound", URL: "https://b"}} },
-			"routes.B.url: must be empty with link inbound"},
+		{"link with a URL", func(c *Config) {
+			c.Partners.Listen, c.Partners.TLS = ":9382", own
+			c.Routes = Routes{"B": {Link: "inbound", URL: "https://b"}}
+		}, "routes.B.url: must be empty with link inbound"},
 		{"URLs of links", func(c *Config) {
+			c.Partners.TLS = own
 			c.Routes = Routes{"B": {Link: "outbound", URL: "https://b", LinkURLs: []string{"http://b"}}}
 		}, "routes.B.link_urls[0]: must be https"},
 		{"URLs without a link", func(c *Config) {
-			c.Routes = Routes{"B": {URL: "https://b", LinkURLs: []string{"https://b"}}}
+			c.Partners.TLS, c.Routes = own, Routes{"B": {URL: "https://b", LinkURLs: []string{"https://b"}}}
 		}, "routes.B.link_urls: requires link outbound"},
 		{"no authority", func(c *Config) {
 			c.Partners.TLS = PartnerTLSConfig{CertFile: "/p.pem", KeyFile: "/p.pem"}
