@@ -76,7 +76,8 @@ func (v *validation) link(c *Config, field string, r Route) {
 		}
 		return
 	default:
-		v.wrong(field+".link", "must be %s, %s or empty, but is %q", partners.Inbound, partners.Outbound, r.Link)
+		v.wrong(field+".link", "must be %s, %s or empty, but is %q", partners.Inbound, partners.Outbound,
+			r.Link)
 		return
 	}
 	if auth := r.authentication(); !auth.UsesTLS() {
