@@ -282,7 +282,7 @@ const (
 	usedPages = `SELECT (page_count - freelist_count) * page_size
 		FROM pragma_page_count, pragma_freelist_count, pragma_page_size`
 	keptPages = `SELECT SUM(pgsize) FROM dbstat WHERE name LIKE '%t_audit%' OR name LIKE 'i_audit%'
-		OR name LIKE '%t_usage%' OR name LIKE '%t_transfer%'`
+		OR name LIKE '%t_usage%' OR name LIKE '%t_transfer%' OR name LIKE '%t_job_project%'`
 )
 
 // sizeOfPages returns the bytes of some pages of a SQLite database, also of those that are in its write-ahead

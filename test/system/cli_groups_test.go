@@ -53,6 +53,7 @@ func TestCommandGroups(t *testing.T) {
 	require.NoError(t, os.WriteFile(document, job, 0o600))
 	n.mustCommand("periodic", "add", document, "--name", "nightly", "--cron", "0 2 * * *", "--timezone",
 		"Asia/Shanghai")
+	n.mustCommand("project", "create", "spare")
 	n.mustCommand("token", "create", "--name", "visitor", "--roles", "viewer")
 	n.mustCommand("grant", "add", "--partner", hostNode, "--component", "test:1/Sleep", "--dataset",
 		"demo#rows")
@@ -89,6 +90,8 @@ func TestCommandGroups(t *testing.T) {
 			stays: "revoked"},
 		{name: "token", show: []string{token}, shown: token, unknown: []string{"none"}, remove: "delete",
 			stays: "revoked"},
+		{name: "project", show: []string{"spare"}, shown: "spare", unknown: []string{"none"},
+			remove: "delete"},
 		{name: "periodic", show: []string{"nightly"}, shown: "nightly", unknown: []string{"none"},
 			remove: "delete"},
 		{name: "notification", show: []string{"ntf_1"}, shown: "ntf_1", unknown: []string{"none"}},

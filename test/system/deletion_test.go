@@ -43,15 +43,15 @@ func (n *testParty) remains(text string) []string {
 }
 
 // rowsWith returns the tables of the party's SQLite database with a row that contains a text. The audit trail
-// and the job's account (bytes exchanged with partners, use of resources), which outlive the job, do not
-// count.
+// and the job's account (its project, bytes exchanged with partners, use of resources), which outlive the job,
+// do not count.
 func (n *testParty) rowsWith(text string) []string {
 	n.t.Helper()
 	path := strings.TrimPrefix(n.cfg.Database.URL.Reveal(), "sqlite://")
 	db := openSQLite(n.t, path)
 	rows, err := db.QueryContext(n.t.Context(),
 		"SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 't_audit%' "+
-			"AND name NOT IN ('t_transfer', 't_usage')")
+			"AND name NOT IN ('t_job_project', 't_transfer', 't_usage')")
 	require.NoError(n.t, err)
 	var tables, found []string
 	for rows.Next() {
