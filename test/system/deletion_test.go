@@ -43,8 +43,8 @@ func (n *testParty) remains(text string) []string {
 }
 
 // rowsWith returns the tables of the party's SQLite database with a row that contains a text. The audit trail
-// and the job's account (its project, bytes exchanged with partners, use of resources), which outlive the job,
-// do not count.
+// and the job's account (its project, bytes exchanged with partners, use of resources), which outlive the
+// job, do not count.
 func (n *testParty) rowsWith(text string) []string {
 	n.t.Helper()
 	path := strings.TrimPrefix(n.cfg.Database.URL.Reveal(), "sqlite://")
