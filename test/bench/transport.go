@@ -152,7 +152,8 @@ func (t transports) receive(ctx context.Context, session string) (int, error) {
 	return len(payload), err
 }
 
-// startTransports starts transports that need no database. The caller must call stop, even after an error.
+// startTransports starts transports that need no database, and whose limit of requests does not count: the
+// servers of the baseline have none. The caller must call stop, even after an error.
 func startTransports(ctx context.Context, hutong string) (t transports, stop func(), err error) {
 	p := processes{hutong: hutong}
 	stop = func() { p.stop() }
@@ -173,6 +174,7 @@ func startTransports(ctx context.Context, hutong string) (t transports, stop fun
 		file := filepath.Join(p.dir, node+".yaml")
 		config := fmt.Sprintf("node_id: %s\ndata_dir: %s\nlog: {level: warn}\nsecurity: {mode: open}\n"+
 			"transport: {listen: %q, partner_plain_listen: %q, sessions: all}\n"+
+			"limits: {requests_per_second: 1000000, burst: 1000000}\n"+
 			"routes: {%s: {url: \"http://127.0.0.1:1\", transport_url: \"http://%s\", from: [127.0.0.1/32]}}\n",
 			node, filepath.Join(p.dir, node), containers[i], partners[i], nodes[1-i], partners[1-i])
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
