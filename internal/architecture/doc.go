@@ -1,2 +1,2 @@
-// Package architecture tests which packages may import which.
+// Package architecture tests which packages may import which, and rules that hold in all packages.
 package architecture

@@ -2,6 +2,7 @@ package system
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -126,7 +127,7 @@ func TestUnknownKey(t *testing.T) {
 	rest := party.Roles{API: true, Control: true, Transport: true}
 	p, err := party.Start(t.Context(), pair.host.cfg, rest, slog.New(slog.NewTextHandler(log, nil)))
 	require.NoError(t, err)
-	t.Cleanup(func() { p.Stop(t.Context()) })
+	t.Cleanup(func() { p.Stop(context.WithoutCancel(t.Context())) })
 
 	control := pair.host.cfg.Temporal.Encryption.KeysDir
 	ahead := *pair.host

@@ -1,10 +1,10 @@
 package system
 
 import (
+	"context"
+	"crypto/rand"
 	"database/sql"
-	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -227,7 +227,7 @@ func TestOrphans(t *testing.T) {
 	deployment, err := db.DeploymentID(t.Context())
 	require.NoError(t, err)
 	made := map[string]string{}
-	for i, c := range []struct {
+	for _, c := range []struct {
 		what   string
 		labels map[string]string
 	}{
@@ -237,7 +237,7 @@ func TestOrphans(t *testing.T) {
 		{"another deployment's of this party", ownerLabels(hostNode, "other")},
 		{"this party's, without a deployment", map[string]string{"hutong.node_id": hostNode}},
 	} {
-		name := fmt.Sprintf("hutong-orphans-%d-%d", os.Getpid(), i)
+		name := "hutong-orphans-" + rand.Text()
 		labels := map[string]string{}
 		for label, value := range c.labels {
 			labels[label] = value
@@ -250,7 +250,8 @@ func TestOrphans(t *testing.T) {
 		require.NoError(t, err)
 		made[c.what] = created.ID
 		t.Cleanup(func() {
-			_ = cli.ContainerRemove(t.Context(), created.ID, container.RemoveOptions{Force: true})
+			_ = cli.ContainerRemove(context.WithoutCancel(t.Context()), created.ID,
+				container.RemoveOptions{Force: true})
 		})
 	}
 	pair.host.startAs(party.Roles{Runner: true})
