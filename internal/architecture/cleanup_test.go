@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCleanupsHaveAContext checks that no cleanup of a test uses the test's context. It is cancelled before the
-// cleanups run, so a container that such a cleanup should remove stays, and its name is in use at the next run.
+// TestCleanupsHaveAContext checks that no cleanup of a test uses the test's context. It is cancelled before
+// the cleanups run: a container that such a cleanup should remove stays, and its name is in use afterwards.
 func TestCleanupsHaveAContext(t *testing.T) {
 	root := filepath.Join("..", "..")
 	cleanups := 0

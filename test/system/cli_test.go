@@ -2,6 +2,7 @@ package system
 
 import (
 	"bufio"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -275,7 +276,7 @@ func TestDevPortTaken(t *testing.T) {
 func TestMigrateKeepsHistories(t *testing.T) {
 	t.Parallel()
 	address := testenv.Temporal(t)
-	namespace := fmt.Sprintf("migrate-%d", os.Getpid())
+	namespace := "migrate-" + strings.ToLower(rand.Text())
 	path := filepath.Join(t.TempDir(), "party.yaml")
 	migrate := func(retention string) time.Duration {
 		t.Helper()

@@ -43,7 +43,7 @@ func TestSupervisorStartsOnce(t *testing.T) {
 	)
 	require.NoError(t, err)
 	ended := make(chan error, 1)
-	go func() { ended <- supervise(dir, 5*time.Second) }()
+	go func() { ended <- supervise(dir, 20*time.Second) }() // it must not end between two starts
 	require.Eventually(t, d.supervisor.alive, 10*time.Second, time.Millisecond)
 	for i := range 30 {
 		name := fmt.Sprint("container-", i)
