@@ -287,6 +287,7 @@ func newDataList(c *client) *cobra.Command {
 			var tables []struct {
 				Namespace  string `json:"namespace"`
 				Name       string `json:"name"`
+				Project    string `json:"project"`
 				Count      int64  `json:"count"`
 				Partitions int    `json:"partitions"`
 				Bytes      int64  `json:"bytes"`
@@ -302,7 +303,9 @@ func newDataList(c *client) *cobra.Command {
 			if c.wide {
 				rows[0] = append(rows[0], "COLUMNS")
 			}
+			var projects []string
 			for _, t := range tables {
+				projects = append(projects, t.Project)
 				updated := time.UnixMilli(t.Updated)
 				row := []string{t.Namespace, t.Name, strconv.FormatInt(t.Count, 10),
 					strconv.Itoa(t.Partitions), size(t.Bytes), clock(&updated)}
@@ -315,7 +318,7 @@ func newDataList(c *client) *cobra.Command {
 				}
 				rows = append(rows, row)
 			}
-			return printList(cmd, "datasets", rows)
+			return printList(cmd, "datasets", withProjects(rows, 2, projects))
 		},
 	}
 	cmd.Flags().StringVar(&namespace, "namespace", "", "only this namespace")

@@ -183,7 +183,9 @@ func (c *client) printJobs(cmd *cobra.Command, data json.RawMessage, partner str
 	if c.wide {
 		rows[0] = append(rows[0], "ROLES", "INITIATOR", "PARTIES")
 	}
+	var projects []string
 	for _, j := range summaries(list) {
+		projects = append(projects, j.Project)
 		state := string(j.State)
 		if j.Outcome != "" {
 			state = string(j.Outcome)
@@ -195,7 +197,7 @@ func (c *client) printJobs(cmd *cobra.Command, data json.RawMessage, partner str
 		}
 		rows = append(rows, row)
 	}
-	if err := printList(cmd, "jobs", rows); err != nil {
+	if err := printList(cmd, "jobs", withProjects(rows, 2, projects)); err != nil {
 		return err
 	}
 	if len(rows) == 1 && partner != "" {

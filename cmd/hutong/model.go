@@ -51,7 +51,9 @@ func newModelList(c *client) *cobra.Command {
 			if c.wide {
 				rows[0] = append(rows[0], "DATASETS", "SHA256")
 			}
+			var projects []string
 			for _, m := range models {
+				projects = append(projects, m.Project)
 				kept := map[bool]string{true: "yes", false: "no"}[m.Kept]
 				row := []string{m.Model, m.Role, m.Component, m.Provider, size(m.Bytes), kept,
 					clock(&m.CreatedAt)}
@@ -60,7 +62,7 @@ func newModelList(c *client) *cobra.Command {
 				}
 				rows = append(rows, row)
 			}
-			return printList(cmd, "models", rows)
+			return printList(cmd, "models", withProjects(rows, 1, projects))
 		},
 	}
 	cmd.Flags().StringVar(&job, "job", "", "only the models of this job")

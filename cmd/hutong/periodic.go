@@ -208,7 +208,9 @@ func newPeriodicList(c *client) *cobra.Command {
 
 func periodicTable(list []bfia.Periodic) [][]string {
 	rows := [][]string{{"PERIODIC", "CRON", "TIME ZONE", "STATE", "NEXT RUN", "LAST RUN", "OUTCOME", "OWNER"}}
+	var projects []string
 	for _, p := range list {
+		projects = append(projects, p.Project)
 		last, outcome := "-", "-"
 		if len(p.LastRuns) > 0 {
 			last, outcome = clock(&p.LastRuns[0].ScheduledAt), string(p.LastRuns[0].Outcome)
@@ -216,7 +218,7 @@ func periodicTable(list []bfia.Periodic) [][]string {
 		rows = append(rows, []string{p.Name, p.Cron, valueOr(p.Timezone, "UTC"), string(p.State),
 			clock(p.NextAt), last, outcome, valueOr(p.Owner, "-")})
 	}
-	return rows
+	return withProjects(rows, 1, projects)
 }
 
 func newPeriodicShow(c *client) *cobra.Command {

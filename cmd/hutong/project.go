@@ -14,6 +14,7 @@ import (
 
 	"hutong/bfia"
 	durationflag "hutong/internal/duration"
+	"hutong/internal/identity"
 )
 
 func newProjectCommand(c *client) *cobra.Command {
@@ -25,6 +26,22 @@ func newProjectCommand(c *client) *cobra.Command {
 func projectFlag(cmd *cobra.Command, project *string) {
 	cmd.Flags().StringVar(project, "project", "",
 		"the project to which it belongs (default: your only project, or default)")
+}
+
+// withProjects adds the column PROJECT at an index of a table, if a row has another project than default.
+// Parties leave that out.
+func withProjects(rows [][]string, at int, projects []string) [][]string {
+	if !slices.ContainsFunc(projects, func(p string) bool { return p != "" }) {
+		return rows
+	}
+	for i, row := range rows {
+		value := "PROJECT"
+		if i > 0 {
+			value = valueOr(projects[i-1], identity.DefaultProject)
+		}
+		rows[i] = slices.Insert(row, at, value)
+	}
+	return rows
 }
 
 // projectQuery returns the query of a request that names a project, with its question mark, or "".

@@ -117,6 +117,12 @@ func TestDepartments(t *testing.T) {
 	ads.requireHidden(credit)
 	risk.requireHidden(campaign)
 
+	require.Regexp(t, `JOB +STATE +PROJECT +FLOW`, pair.host.mustCommand("job", "list"))
+	require.Regexp(t, credit+` +SUCCESS +risk `, pair.host.mustCommand("job", "list"))
+	require.Regexp(t, campaign+` +SUCCESS +ads `, pair.host.mustCommand("job", "list"))
+	require.Regexp(t, `testspace +test_host +risk `, pair.host.mustCommand("data", "list"))
+	require.Regexp(t, `MODEL +PROJECT +ROLE.*\n\S+ +risk `, pair.host.mustCommand("model", "list"))
+	require.NotContains(t, pair.guest.mustCommand("job", "list"), "PROJECT", "it has no other than default")
 	for _, list := range [][]string{{"data", "list"}, {"model", "list"}} {
 		require.Contains(t, risk.mustCommand(list...), "host", "%v", list)
 		require.NotContains(t, ads.mustCommand(list...), "host", "%v", list)
