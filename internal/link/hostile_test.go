@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -176,4 +177,23 @@ func TestLinksAtOnce(t *testing.T) {
 	links := len(h.States())
 	require.NotZero(t, links)
 	require.LessOrEqual(t, links, maxLinks)
+}
+
+// TestPageOfAGateway checks that the page of a gateway is not shown as the reason of a transport.
+func TestPageOfAGateway(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[string]string{
+		"text/html":                 "answered by something that is not a party's transport: HTTP 502 Bad Gateway, text/html",
+		"":                          "answered by something that is not a party's transport: HTTP 502 Bad Gateway, ",
+		"text/plain; charset=utf-8": "HTTP 502: <h1>no</h1>",
+	} {
+		gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Content-Type"] = []string{kind}
+			w.WriteHeader(http.StatusBadGateway)
+			_, _ = io.WriteString(w, "<h1>no</h1>\r\n")
+		}))
+		t.Cleanup(gateway.Close)
+		_, err := askUpgrade(t.Context(), httpclient.Direct(), gateway.URL, upgradeLink, nil)
+		require.EqualError(t, err, want)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -51,9 +52,7 @@ func askUpgrade(ctx context.Context, over http.RoundTripper, url, protocol strin
 	r.Header.Set("Upgrade", protocol)
 	resp, err := over.RoundTrip(r)
 	if err == nil && resp.StatusCode != http.StatusSwitchingProtocols {
-		reason, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
-		_ = resp.Body.Close()
-		err = fmt.Errorf("HTTP %d: %s", resp.StatusCode, strings.TrimSpace(string(reason)))
+		err = refusal(resp)
 	}
 	if !stop() {
 		if err == nil {
@@ -73,6 +72,19 @@ func askUpgrade(ctx context.Context, over http.RoundTripper, url, protocol strin
 		return nil, fmt.Errorf("the answer does not upgrade the connection to %s", protocol)
 	}
 	return &upgraded{Conn: *conn, stream: stream, cancel: cancel}, nil
+}
+
+// refusal returns the error of an answer that does not upgrade the connection. The page of a gateway is no
+// reason of the other side.
+func refusal(resp *http.Response) error {
+	defer func() { _ = resp.Body.Close() }()
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if kind != "text/plain" && kind != "application/json" {
+		return fmt.Errorf("answered by something that is not a party's transport: HTTP %s, %.100s", resp.Status,
+			kind)
+	}
+	reason, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
+	return fmt.Errorf("HTTP %d: %s", resp.StatusCode, strings.TrimSpace(string(reason)))
 }
 
 // upgraded is the client's end of an upgraded connection.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests use besides Go: Docker, PostgreSQL, a C compiler for the race detector, Python for FATE-Flow,
-# curl, openssl, ip for network namespaces, systemd's checks of units, Prometheus, and Node.js and Chromium for the
-# console. It needs a Debian machine, and root. It starts no service.
+# curl, openssl, ip for network namespaces, systemd's checks of units, Prometheus, nginx, and Node.js and Chromium
+# for the console. It needs a Debian machine, and root. It starts no service.
 set -euo pipefail
 
 packages=()
@@ -15,6 +15,7 @@ need openssl openssl
 need gcc gcc libc6-dev
 need python3 python3
 need promtool prometheus
+need nginx nginx
 need systemd-analyze systemd
 need node nodejs
 need npm npm
