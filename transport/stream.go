@@ -56,6 +56,7 @@ func (t *Transport) serveStream(x *exchange, op operation) {
 	defer context.AfterFunc(t.ctx, func() { _ = x.rc.SetReadDeadline(time.Now()) })()
 
 	stream := *x
+	stream.arrived = time.Time{}
 	stream.frames = wire.NewReader(x.r.Body)
 	if x.framing == wire.Stream && x.enc == wire.JSON {
 		stream.objectsBody = wire.NewBodyReader(x.r.Body, math.MaxInt64)

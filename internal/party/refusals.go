@@ -61,13 +61,21 @@ func (p *Party) recordCall(call transport.Call, refusal error) {
 // actTransport begins the acts of refused calls of the transport, such as "transport invoke".
 const actTransport = "transport "
 
-// limitTransfers bounds what each partner sends to a handler of the transport.
-func (p *Party) limitTransfers(h http.Handler) http.Handler {
-	return p.limiter.Handler(h, func(w http.ResponseWriter, r *http.Request, e *limits.Exceeded) {
-		op := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
-		p.refusals.Refuse(identity.From(r.Context()), actTransport+op, audit.Object{}, e.Error())
-		limits.RefuseText(w, r, e)
-	})
+// queueMessages bounds the messages that each partner sends to a handler of the transport. Those beyond its
+// rate wait in order.
+func (p *Party) queueMessages(h http.Handler) http.Handler {
+	return transport.WithArrival(p.limiter.Queue(h, limits.Messages{Session: transport.SessionOf,
+		Refuse: p.refuseExceeded,
+		OnLimited: func(caller identity.Principal, outcome limits.Outcome) {
+			p.metrics.LimitedMessage(caller.Node, string(outcome))
+		}}))
+}
+
+// refuseExceeded refuses a partner's request beyond its rate, and records that.
+func (p *Party) refuseExceeded(w http.ResponseWriter, r *http.Request, e *limits.Exceeded) {
+	op := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+	p.refusals.Refuse(identity.From(r.Context()), actTransport+op, audit.Object{}, e.Error())
+	limits.RefuseText(w, r, e)
 }
 
 func sessionObject(id string) audit.Object {
