@@ -14,6 +14,9 @@ const (
 	// maxWait bounds how long a message waits for its caller's rate. It is far below the minute for which
 	// gateways and senders wait for an answer.
 	maxWait = 5 * time.Second
+	// maxDelay bounds how long those that wait take together. It leaves time for messages of sessions with few,
+	// which are served before.
+	maxDelay = 4 * time.Second
 	// maxWaiting bounds the messages of one caller that wait. Each has a goroutine, and over HTTP/1.1 a
 	// connection. It is half of the default of limits.connections_per_address.
 	maxWaiting = 1024
@@ -72,9 +75,9 @@ func (l *Limiter) enqueue(p identity.Principal, sessionID string) (*caller, *mes
 	return c, m, nil
 }
 
-// places returns how many messages may wait for a rate: no more than it serves within [maxWait].
+// places returns how many messages may wait for a rate: no more than it serves within [maxDelay].
 func places(r *rate.Limiter) int {
-	return int(min(maxWaiting, float64(r.Limit())*maxWait.Seconds()))
+	return int(min(maxWaiting, float64(r.Limit())*maxDelay.Seconds()))
 }
 
 // tooManyMessages refuses a message until those that wait now have been served. The caller holds the lock.
