@@ -1,8 +1,10 @@
 package transport
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -74,4 +76,33 @@ func TestArrival(t *testing.T) {
 	r.Header.Set(wire.HeaderTimeout, "soon")
 	_, atMost = SessionOf(r)
 	require.Zero(t, atMost)
+}
+
+// TestPacedStreamStops has the second message of a stream wait for its sender's rate while the transport
+// stops.
+func TestPacedStreamStops(t *testing.T) {
+	tr := open(t, Config{NodeID: "B", Logger: quiet()})
+	waits := make(chan string)
+	pace := func(ctx context.Context, session string) error {
+		waits <- session
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	r := httptest.NewRequest(http.MethodPost, pathStream,
+		strings.NewReader(strings.Repeat(`{"topic":"x","payload":"eA=="}`+"\n", 2)))
+	for name, value := range map[string]string{"Content-Type": wire.NDJSONType, wire.HeaderURI: pathPush,
+		wire.HeaderVersion: wire.PassThrough, wire.HeaderSessionID: "s", wire.HeaderTargetNodeID: "B"} {
+		r.Header.Set(name, value)
+	}
+	w := httptest.NewRecorder()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tr.Handler().ServeHTTP(w, r.WithContext(WithPace(r.Context(), pace)))
+	}()
+	require.Equal(t, "s", <-waits)
+	tr.Stop()
+	<-ended
+	require.Contains(t, w.Body.String(), status.OK)
+	require.Contains(t, w.Body.String(), status.NoInstance)
 }

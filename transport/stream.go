@@ -63,12 +63,15 @@ func (t *Transport) serveStream(x *exchange, op operation) {
 		stream.objects = wire.NewReader(stream.objectsBody)
 	}
 
-	for {
+	for n := 0; ; n++ {
 		message := stream
 		message.headers = maps.Clone(x.headers)
 		err := t.ctx.Err()
 		if err == nil {
 			err = message.nextMessage()
+		}
+		if err == nil && n > 0 {
+			err = t.pace(&message)
 		}
 		if t.ctx.Err() != nil {
 			err = queue.ErrClosed

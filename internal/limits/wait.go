@@ -2,6 +2,7 @@ package limits
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -57,6 +58,27 @@ func (l *Limiter) Wait(ctx context.Context, p identity.Principal, sessionID stri
 		err = l.tooManyMessages(p, c)
 	}
 	return true, err
+}
+
+// Pace counts a further message of a stream, as Wait does, but waits as long as it takes: the stream's sender
+// is slowed down, and nothing is refused. The error is ctx's.
+func (l *Limiter) Pace(ctx context.Context, p identity.Principal, sessionID string) (waited bool, err error) {
+	for {
+		again, err := l.Wait(ctx, p, sessionID, 0)
+		waited = waited || again
+		exceeded, ok := errors.AsType[*Exceeded](err)
+		if !ok {
+			return waited, err
+		}
+		waited = true
+		timer := time.NewTimer(exceeded.After)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return true, ctx.Err()
+		}
+	}
 }
 
 // enqueue counts a message, and adds it to its caller's queue if it must wait. Otherwise the message is nil.

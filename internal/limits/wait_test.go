@@ -211,3 +211,26 @@ func TestCancelledWait(t *testing.T) {
 		assert.Zero(t, l.callers["partner B"].waiting.length)
 	})
 }
+
+// TestPace has a stream send more messages than its partner's rate serves, and more than may wait. It is
+// slowed down.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Config{Requests: 0.1, Burst: 1}) // nothing may wait
+		began := time.Now()
+		waited, err := l.Pace(t.Context(), partnerB, "a")
+		require.NoError(t, err)
+		require.False(t, waited)
+		for range 3 {
+			waited, err = l.Pace(t.Context(), partnerB, "a")
+			require.NoError(t, err)
+			require.True(t, waited)
+		}
+		assert.Equal(t, 30*time.Second, time.Since(began))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = l.Pace(ctx, partnerB, "a")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, 31*time.Second, time.Since(began))
+	})
+}

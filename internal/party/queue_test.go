@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -125,4 +126,32 @@ func TestSessionsShareTheRate(t *testing.T) {
 	assert.Greater(t, waited, total/2, "the limit must count")
 	assert.Zero(t, limitedMessages(t, b, "refused"))
 	assert.Zero(t, limitedMessages(t, b, "cancelled"))
+}
+
+// TestStreamIsLimited sends messages in one call. Each counts.
+func TestStreamIsLimited(t *testing.T) {
+	const messages, rate = 10, 20
+	at, nobody := freeAddress(t), freeAddress(t)
+	b := startTransportAlone(t, "B", at, "A", nobody, LimitsConfig{Requests: rate, Burst: 1})
+	body := strings.Repeat(`{"topic":"t","payload":"eA=="}`+"\n", messages)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
+		"http://"+at+"/v1/interconn/chan/transport", strings.NewReader(body))
+	require.NoError(t, err)
+	for name, value := range map[string]string{"Content-Type": "application/x-ndjson", "x-ptp-version": "1",
+		"x-ptp-uri": "/v1/interconn/chan/push", "x-ptp-source-node-id": "A", "x-ptp-target-node-id": "B",
+		"x-ptp-session-id": "s", "x-ptp-tech-provider-code": "TEST", "x-ptp-trace-id": "trace",
+		"x-ptp-token": "token"} {
+		r.Header.Set(name, value)
+	}
+	pool := httpclient.Direct()
+	t.Cleanup(pool.CloseIdleConnections)
+	began := time.Now()
+	answer, err := pool.RoundTrip(r)
+	require.NoError(t, err)
+	defer func() { _ = answer.Body.Close() }()
+	text, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	require.Equal(t, messages, bytes.Count(text, []byte("E0000000000")), "%s", text)
+	assert.GreaterOrEqual(t, time.Since(began), (messages-1)*time.Second/rate)
+	assert.Equal(t, messages-1, limitedMessages(t, b, "served"))
 }

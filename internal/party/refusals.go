@@ -62,13 +62,32 @@ func (p *Party) recordCall(call transport.Call, refusal error) {
 const actTransport = "transport "
 
 // queueMessages bounds the messages that each partner sends to a handler of the transport. Those beyond its
-// rate wait in order.
+// rate wait in order, each message of a stream too.
 func (p *Party) queueMessages(h http.Handler) http.Handler {
-	return transport.WithArrival(p.limiter.Queue(h, limits.Messages{Session: transport.SessionOf,
+	paced := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r.WithContext(transport.WithPace(r.Context(), p.pace)))
+	})
+	return transport.WithArrival(p.limiter.Queue(paced, limits.Messages{Session: transport.SessionOf,
 		Refuse: p.refuseExceeded,
 		OnLimited: func(caller identity.Principal, outcome limits.Outcome) {
 			p.metrics.LimitedMessage(caller.Node, string(outcome))
 		}}))
+}
+
+// pace waits until a partner may send the next message of a stream.
+func (p *Party) pace(ctx context.Context, sessionID string) error {
+	caller := identity.From(ctx)
+	if caller.Kind == identity.KindAnonymous {
+		return nil
+	}
+	waited, err := p.limiter.Pace(ctx, caller, sessionID)
+	switch {
+	case err != nil:
+		p.metrics.LimitedMessage(caller.Node, string(limits.Cancelled))
+	case waited:
+		p.metrics.LimitedMessage(caller.Node, string(limits.Served))
+	}
+	return err
 }
 
 // refuseExceeded refuses a partner's request beyond its rate, and records that.
