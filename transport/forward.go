@@ -143,9 +143,9 @@ func (f *forwardedPush) send(ctx context.Context) (wire.Answer, error) {
 		wait := backoff/2 + mathrand.N(backoff/2)
 		backoff = min(backoff*2, maxBackoff)
 		if busy, ok := errors.AsType[*busyAnswer](err); ok {
-			asked := min(busy.after, maxBackoff)
-			if time.Until(f.deadline) > asked { // else a try that comes too soon is better than none
-				wait = max(wait, asked)
+			later := wait + min(busy.after, maxBackoff)
+			if time.Until(f.deadline) > later { // else a try that comes too soon is better than none
+				wait = later
 			}
 		}
 		if time.Until(f.deadline) <= wait {

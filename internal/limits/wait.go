@@ -15,8 +15,8 @@ const (
 	// maxWait bounds how long a message waits for its caller's rate. It is far below the minute for which
 	// gateways and senders wait for an answer.
 	maxWait = 5 * time.Second
-	// maxDelay bounds how long those that wait take together. It leaves time for messages of sessions with few,
-	// which are served before.
+	// maxDelay bounds how long those that wait take together. It leaves time for messages of sessions with
+	// few, which are served before.
 	maxDelay = 4 * time.Second
 	// maxWaiting bounds the messages of one caller that wait. Each has a goroutine, and over HTTP/1.1 a
 	// connection. It is half of the default of limits.connections_per_address.
