@@ -109,8 +109,8 @@ func (r *reportingTask) requireReport(state bfia.TaskState) {
 	}
 }
 
-// TestHeldReport checks that the job is notified of the end that a container reports if it exits otherwise than it has
-// reported, and only then. A first report stays.
+// TestHeldReport checks that the job is notified of the end that a container reports if it exits otherwise, and
+// only then. A first report stays.
 func TestHeldReport(t *testing.T) {
 	for _, test := range []struct {
 		name, code string
@@ -131,7 +131,7 @@ func TestHeldReport(t *testing.T) {
 				require.True(t, r.hold(state))
 			}
 			row := r.h.taskRow("a")
-			require.Equal(t, test.reports[0], row.Reported(), "it is recorded before its container has an answer")
+			require.Equal(t, test.reports[0], row.Reported(), "recorded before its container has an answer")
 			result := r.exit()
 			require.Equal(t, test.code == "0", result.Failure == nil)
 			if test.passedOn != "" {
@@ -143,8 +143,8 @@ func TestHeldReport(t *testing.T) {
 	}
 }
 
-// TestHeldReportOfContainerThatStays checks that the job is notified of a reported end, once, although the container
-// does not exit; and that this is tried again.
+// TestHeldReportOfContainerThatStays checks that the job is notified of a reported end, once, although the
+// container does not exit; and that this is tried again.
 func TestHeldReportOfContainerThatStays(t *testing.T) {
 	t.Parallel()
 	r := newReportingTask(t, "0")
@@ -157,8 +157,8 @@ func TestHeldReportOfContainerThatStays(t *testing.T) {
 	require.Empty(t, r.reports, "once")
 }
 
-// TestHeldReportOutlivesItsWorker checks that the worker that takes over a container notifies the job of what the
-// container has reported, if the one before could not; and that it holds no report of another attempt.
+// TestHeldReportOutlivesItsWorker checks that the worker that takes over a container notifies the job of what
+// the container has reported, if the one before could not; and that it holds no report of another attempt.
 func TestHeldReportOutlivesItsWorker(t *testing.T) {
 	for name, reported := range map[string]int{"of the attempt": 1, "of another attempt": 2} {
 		t.Run(name, func(t *testing.T) {

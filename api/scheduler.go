@@ -318,8 +318,8 @@ func (s *Server) takePartyCallback(c *fiber.Ctx) error {
 	return ok(c, nil) // a report about a job that has ended changes nothing
 }
 
-// reportPart signals a part's state to the workflow of a job, if it changes one. Together with those of the task's other
-// parts, it may wait for them.
+// reportPart signals a part's state to the workflow of a job, if it changes one. It lets the report wait for
+// those of the task's other parts if together is set.
 func (s *Server) reportPart(ctx context.Context, task store.ScheduleTask, report workflows.Callback,
 	together bool) error {
 	parts, err := s.store.ScheduleParts(ctx, task.JobID)

@@ -13,8 +13,8 @@ import (
 	"hutong/workflows"
 )
 
-// TestReportsTogether checks how long the reports of a task with the parts a, b and c wait: for the last of them, for a
-// failure, or for the limit.
+// TestReportsTogether checks how long the reports of a task with the parts a, b and c wait: for the last of
+// them, for a failure, or for the limit.
 func TestReportsTogether(t *testing.T) {
 	type report struct {
 		after time.Duration
@@ -30,12 +30,14 @@ func TestReportsTogether(t *testing.T) {
 	}{
 		"one part runs": {[]string{"b"}, []report{{0, "b", bfia.TaskSuccess, 0}}},
 		"a row is late": {nil, []report{{0, "b", bfia.TaskSuccess, 0}}},
-		"together": {all, []report{{0, "a", bfia.TaskSuccess, 90 * ms}, {50 * ms, "b", bfia.TaskSuccess, 90 * ms},
-			{90 * ms, "c", bfia.TaskSuccess, 90 * ms}}},
-		"a failure": {all, []report{{0, "a", bfia.TaskSuccess, 50 * ms}, {50 * ms, "b", bfia.TaskFailed, 50 * ms},
+		"together": {all, []report{{0, "a", bfia.TaskSuccess, 90 * ms},
+			{50 * ms, "b", bfia.TaskSuccess, 90 * ms}, {90 * ms, "c", bfia.TaskSuccess, 90 * ms}}},
+		"a failure": {all, []report{{0, "a", bfia.TaskSuccess, 50 * ms},
+			{50 * ms, "b", bfia.TaskFailed, 50 * ms},
 			{90 * ms, "c", bfia.TaskSuccess, 90*ms + reportWait}}},
 		"one is late": {all, []report{{0, "a", bfia.TaskSuccess, reportWait},
-			{200 * ms, "b", bfia.TaskSuccess, reportWait}, {time.Second, "c", bfia.TaskSuccess, time.Second + reportWait}}},
+			{200 * ms, "b", bfia.TaskSuccess, reportWait},
+			{time.Second, "c", bfia.TaskSuccess, time.Second + reportWait}}},
 		"one comes twice": {all[:2], []report{{0, "a", bfia.TaskSuccess, reportWait},
 			{50 * ms, "a", bfia.TaskSuccess, reportWait}}},
 	} {
@@ -75,8 +77,8 @@ func TestReportsTogetherCancelled(t *testing.T) {
 	})
 }
 
-// TestCallbacksTogether checks that a party's report is answered only once it has reached the job, and waits for that of
-// the other party.
+// TestCallbacksTogether checks that a party's report is answered only once it has reached the job, and waits
+// for that of the other party.
 func TestCallbacksTogether(t *testing.T) {
 	p := running(t, "j1")
 	p.server.together.limit = time.Minute

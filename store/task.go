@@ -64,7 +64,8 @@ type Task struct {
 	ModelAddress string     `bun:"model_address"`
 	StartedAt    *time.Time `bun:"started_at"`
 	EndedAt      *time.Time `bun:"ended_at"`
-	// ReportedState is the end that the container of the attempt ReportedTaskID has reported: see [Task.Reported].
+	// ReportedState is the end that the container of the attempt ReportedTaskID has reported: see
+	// [Task.Reported].
 	ReportedState  bfia.TaskState `bun:"reported_state"`
 	ReportedTaskID string         `bun:"reported_task_id"`
 }
@@ -299,8 +300,8 @@ func (s *Store) SetTaskProgress(ctx context.Context, key TaskKey, attempt int, p
 		Where("attempt = ?", attempt).Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed))
 }
 
-// SetTaskReport records the end that the container of one attempt of a part, named by taskID, has reported. It does
-// nothing if the part has ended or has another attempt.
+// SetTaskReport records the end that the container of one attempt of a part, named by taskID, has reported.
+// It does nothing if the part has ended or has another attempt.
 func (s *Store) SetTaskReport(ctx context.Context, key TaskKey, taskID string, state bfia.TaskState) error {
 	return s.updateTask(ctx, key, "record the reported end of", s.w.NewUpdate().
 		Set("reported_state = ?", state).Set("reported_task_id = ?", taskID).

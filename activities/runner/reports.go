@@ -159,7 +159,8 @@ func (h *heldReport) release() {
 	}
 }
 
-// settle ends the hold, and passes a report on if the container's exit, with its failure, does not say the same.
+// settle ends the hold, and passes a report on if the container's exit, with its failure, does not say the
+// same.
 func (h *heldReport) settle(ctx context.Context, failure *bfia.Failure) error {
 	h.release()
 	if h.state != "" && (h.state == bfia.TaskSuccess) != (failure == nil) {

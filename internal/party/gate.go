@@ -146,8 +146,8 @@ func (p *Party) gateStorage() (*gate.StorageConfig, error) {
 	return &gate.StorageConfig{Bucket: bucket, Proxy: p.cfg.Proxy.Rule(), Roots: roots}, nil
 }
 
-// reporter returns a function that signals the state which a container reports to the workflow of its job. It leaves
-// an end to the RunTask that waits for the container's exit.
+// reporter returns a function that signals the state which a container reports to the workflow of its job. It
+// leaves an end to the RunTask that waits for the container's exit.
 func (p *Party) reporter(
 	temporal client.Client,
 	db *store.Store,
