@@ -30,8 +30,8 @@ type Runner struct {
 	System func(device, container string) bfia.System
 	// BeforeStart is called before a container starts, and its result afterwards; nil for nothing.
 	BeforeStart func() (after func())
-	// OnReport passes on the end that a container reports when it is polled; nil leaves it to its callback
-	// and exit.
+	// OnReport passes on the end that a container reports, when it is polled or before it exits; nil leaves
+	// it to its callback and exit.
 	OnReport func(ctx context.Context, jobID string, report bfia.TaskReport) error
 	// TraceParent returns the traceparent of a context (W3C Trace Context) for the containers, or "". nil
 	// gives them none.
@@ -55,7 +55,8 @@ type Runner struct {
 	// Deployment labels the containers: Sweep ignores those of other deployments.
 	Deployment string
 
-	watched  nameSet    // containers that a RunTask of this process handles
+	watched  nameSet // containers that a RunTask of this process handles
+	held     heldReports
 	gpus     sync.Mutex // held from the choice of GPUs until their container exists
 	removing sync.WaitGroup
 	// full has the names of containers at whose end the storage was full, until that is recorded.
