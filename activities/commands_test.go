@@ -54,8 +54,9 @@ func newControlWorker(t testing.TB, p *partner) controlWorker {
 		scheduler: &scheduler.Activities{Node: "A", Client: partners, Logger: quiet,
 			Store:     db,
 			Documents: oneDocument(`{"job_id":"` + jobID + `","dag":{"components":[]},"config":{}}`)},
-		participant: &participant.Activities{Client: partners, Transport: p.URL, HTTP: http.DefaultClient,
-			Store: db, Logger: quiet},
+		participant: &participant.Activities{Client: partners, HTTP: http.DefaultClient,
+			Holders: func(context.Context, string) (string, []string, error) { return p.URL, nil, nil },
+			Store:   db, Logger: quiet},
 	}
 }
 

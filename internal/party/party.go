@@ -135,12 +135,10 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	}
 	p.openPlacements(db)
 	p.openLinks(db, roles)
-	if roles.Transport {
+	if roles == (Roles{Transport: true}) {
 		if err := p.startTransport(ctx, db, roles); err != nil {
 			return nil, err
 		}
-	}
-	if !roles.API && !roles.Control && !roles.Runner {
 		return p, p.startPartners(ctx, false, p.channel)
 	}
 	blobs, err := cfg.OpenStorage(ctx)
@@ -156,6 +154,11 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	p.observeTemporal(temporal)
 	if err := p.checkRestored(ctx, roles, db, blobs, temporal); err != nil {
 		return nil, err
+	}
+	if roles.Transport { // after a restore was finished, which stops transports that run
+		if err := p.startTransport(ctx, db, roles); err != nil {
+			return nil, err
+		}
 	}
 
 	if roles.API || roles.Control {

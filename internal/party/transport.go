@@ -114,7 +114,8 @@ func (p *Party) announceTransport(ctx context.Context, t *transport.Transport, d
 			"address", own.Address)
 	}
 	withdraw, err = directory.Announce(ctx, placement.Announcement{Transport: own, Spool: t,
-		Sessions: t.SessionIDs, SessionTTL: p.cfg.Transport.SessionTTL, OnFenced: func(err error) {
+		Sessions: t.SessionIDs, IdleSessions: t.IdleSessions, Release: t.ReleaseSession,
+		SessionTTL: p.cfg.Transport.SessionTTL, OnFenced: func(err error) {
 			t.Stop()
 			p.failed <- err
 		}})

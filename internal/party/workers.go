@@ -73,7 +73,7 @@ func (p *Party) startControl(ctx context.Context, temporal client.Client, db *st
 		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(),
 			CheckDatasets: p.cfg.Jobs.CheckDatasets,
 			Client:        partners,
-			Transport:     "http://" + p.cfg.TransportAddress(),
+			Holders:       p.sessionHolders,
 			HTTP:          p.transportClient(p.cfg.Remote.Timeout),
 			Logger:        p.logger},
 		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention,
