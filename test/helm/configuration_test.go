@@ -167,7 +167,9 @@ func TestConfigurationIsValid(t *testing.T) {
 				if variable == "" {
 					return
 				}
-				i := slices.IndexFunc(variables, func(v string) bool { return strings.HasPrefix(v, variable+"=") })
+				i := slices.IndexFunc(variables, func(v string) bool {
+					return strings.HasPrefix(v, variable+"=")
+				})
 				require.GreaterOrEqual(t, i, 0)
 				want := "[" + podIP + "]:9390"
 				if process == "runner" {

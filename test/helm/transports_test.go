@@ -52,13 +52,14 @@ func TestTransportsKeepTheirMessages(t *testing.T) {
 	assert.Equal(t, int32(1), *set.Spec.Replicas)
 	assert.Empty(t, set.Spec.VolumeClaimTemplates)
 	volumes := set.Spec.Template.Spec.Volumes
-	i := slices.IndexFunc(volumes, func(v corev1.Volume) bool { return v.Name == dataVolume(set.Spec.Template) })
+	data := dataVolume(set.Spec.Template)
+	i := slices.IndexFunc(volumes, func(v corev1.Volume) bool { return v.Name == data })
 	require.GreaterOrEqual(t, i, 0)
 	assert.Equal(t, "a-messages", volumes[i].PersistentVolumeClaim.ClaimName)
 }
 
-// TestTransportsAreFound checks that all processes look for transports in the database, whatever their number,
-// and that each transport alone records an address: that of its own pod.
+// TestTransportsAreFound checks that all processes look for transports in the database, whatever their
+// number, and that each transport alone records an address: that of its own pod.
 func TestTransportsAreFound(t *testing.T) {
 	for _, file := range valueFiles {
 		r := open(t, file)
@@ -84,8 +85,8 @@ func TestTransportsAreFound(t *testing.T) {
 }
 
 // TestWhoReachesTransports checks that the policy lets all processes of the party that call its transports do
-// so: runners with the calls of containers, control workers, which release sessions, other transports, and the
-// APIs over the links that a transport holds.
+// so: runners with the calls of containers, control workers, which release sessions, other transports, and
+// the APIs over the links that a transport holds.
 func TestWhoReachesTransports(t *testing.T) {
 	for _, file := range valueFiles {
 		r := open(t, file)
@@ -96,11 +97,11 @@ func TestWhoReachesTransports(t *testing.T) {
 		require.GreaterOrEqual(t, i, 0)
 		var allowed []string
 		for process, pod := range r.pods() {
-			if slices.ContainsFunc(policy.Spec.Ingress[i].From, func(peer networkingv1.NetworkPolicyPeer) bool {
+			for _, peer := range policy.Spec.Ingress[i].From {
 				require.Nil(t, peer.NamespaceSelector, "pods of other namespaces")
-				return labels.SelectorFromSet(peer.PodSelector.MatchLabels).Matches(labels.Set(pod.Labels))
-			}) {
-				allowed = append(allowed, process)
+				if labels.SelectorFromSet(peer.PodSelector.MatchLabels).Matches(labels.Set(pod.Labels)) {
+					allowed = append(allowed, process)
+				}
 			}
 		}
 		slices.Sort(allowed)

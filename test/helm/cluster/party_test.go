@@ -64,9 +64,9 @@ func openCluster(t *testing.T) cluster {
 // createNamespace makes a namespace that enforces the Pod Security Standard restricted.
 func (c cluster) createNamespace(t *testing.T, name string) {
 	t.Helper()
-	_, err := c.admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-		Name: name, Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}}},
-		metav1.CreateOptions{})
+	restricted := map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}
+	_, err := c.admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: restricted}}, metav1.CreateOptions{})
 	require.NoError(t, err)
 }
 

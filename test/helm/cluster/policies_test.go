@@ -45,37 +45,57 @@ type caller struct {
 	reaches   []string // names of targets; it must reach no others
 }
 
-// requirePolicies checks which pods reach the ports of a party's pods and Services, in the directions that the
-// chart's policies name, and that nobody else reaches any.
-func (p party) requirePolicies(t *testing.T, partner party) {
+// elsewhere is a pod that no policy protects. The pods of tasks don't reach it either.
+const elsewhere = "a pod elsewhere"
+
+// callers returns pods of all kinds, and what they reach of a party.
+func (p party) callers() map[string]caller {
+	task := map[string]string{"hutong/node": "x"}
+	found := map[string]caller{
+		"a stranger":        {"strangers", nil, nil},
+		"a stranger's task": {"strangers", task, nil},
+		"a client":          {"clients", nil, []string{"api:9380", "Service clients"}},
+		"the partner": {p.partner, nil, []string{"api:9382", "Service partners", "transport:9391",
+			"Service messages"}},
+		"a neighbour": {p.namespace, nil, nil},
+		"the monitoring": {"monitoring", nil, []string{"api:9385", "control:9385", "runner:9385",
+			"transport:9385"}},
+	}
+	// Those with the labels of the party's own processes.
+	for _, process := range []string{"api", "control", "runner", "transport"} {
+		found["a pod like "+process] = caller{p.namespace, p.labels(process), []string{"transport:9390"}}
+	}
+	found["a pod like migrate"] = caller{p.namespace, p.labels("migrate"), nil}
+	for name, c := range found {
+		c.reaches = append(c.reaches, elsewhere)
+		found[name] = c
+	}
+	found["a task"] = caller{p.namespace + "-tasks", task, []string{"runner:9381", "Service gate"}}
+	found["another pod near the tasks"] = caller{p.namespace + "-tasks", nil, nil}
+	found["the partner's task"] = caller{p.partner + "-tasks", task, nil}
+
+	return found
+}
+
+// requirePolicies checks which pods reach the ports of a party's pods and Services as the chart's policies
+// say, and that nobody else reaches any. Nobody reaches a pod of a task.
+func (p party) requirePolicies(t *testing.T) {
 	t.Helper()
 	if os.Getenv("HUTONG_TEST_POLICIES") == "" {
 		t.Log("left out: who reaches what, since this kernel can't queue packets for the network policies")
 		return
 	}
 	began := time.Now()
-	task := map[string]string{"hutong/node": "x"}
-	callers := map[string]caller{
-		"a stranger":                 {"strangers", nil, nil},
-		"a stranger's task":          {"strangers", task, nil},
-		"a client":                   {"clients", nil, []string{"api:9380", "Service clients"}},
-		"the partner":                {partner.namespace, nil, []string{"api:9382", "transport:9391", "Service partners", "Service messages"}},
-		"the partner's task":         {partner.namespace + "-tasks", task, nil},
-		"a neighbour":                {p.namespace, nil, nil},
-		"a task":                     {p.namespace + "-tasks", task, []string{"runner:9381", "Service gate"}},
-		"another pod near the tasks": {p.namespace + "-tasks", nil, nil},
-		"the monitoring":             {"monitoring", nil, []string{"api:9385", "control:9385", "runner:9385", "transport:9385"}},
-		// Those that have the labels of the party's own processes.
-		"an API":        {p.namespace, p.labels("api"), []string{"transport:9390"}},
-		"a runner":      {p.namespace, p.labels("runner"), []string{"transport:9390"}},
-		"a control":     {p.namespace, p.labels("control"), []string{"transport:9390"}},
-		"a transport":   {p.namespace, p.labels("transport"), []string{"transport:9390"}},
-		"the migration": {p.namespace, p.labels("migrate"), nil},
+	targets, callers := p.targets(t), p.callers()
+	targets[elsewhere] = p.listener(t, callers["a stranger"])
+	targets["a pod of a task"] = p.listener(t, callers["a task"])
+	var addresses []string
+	for _, address := range targets {
+		addresses = append(addresses, address)
 	}
-	targets := p.targets(t)
 	pods := map[string]*corev1.Pod{}
 	for name, c := range callers {
-		pods[name] = p.startCaller(t, c, targets)
+		pods[name] = p.startPod(t, c, addresses...)
 	}
 	for name, c := range callers {
 		out := p.output(t, pods[name])
@@ -89,6 +109,22 @@ func (p party) requirePolicies(t *testing.T, partner party) {
 	}
 	t.Logf("%d pods tried %d addresses of %s in %s", len(callers), len(targets), p.namespace,
 		time.Since(began).Round(time.Second))
+}
+
+// listener starts a pod that accepts connections, and returns its address.
+func (c cluster) listener(t *testing.T, as caller) (address string) {
+	t.Helper()
+	pod := c.startPod(t, as, "listen", ":8080")
+	require.Eventually(t, func() bool {
+		now, err := c.admin.CoreV1().Pods(pod.Namespace).Get(t.Context(), pod.Name, metav1.GetOptions{})
+		require.NoError(t, err)
+		address = now.Status.PodIP + ":8080"
+		return now.Status.Phase == corev1.PodRunning && now.Status.PodIP != ""
+	}, time.Minute, 200*time.Millisecond, "%s/%s does not run", pod.Namespace, pod.Name)
+	// The cluster's nodes reach every pod. This shows that it listens.
+	awaitPort(t, address)
+
+	return address
 }
 
 // labels returns the labels of a process of the party.
@@ -123,14 +159,10 @@ func (p party) targets(t *testing.T) map[string]string {
 	return found
 }
 
-// startCaller starts a pod that tries to reach all targets. It never becomes ready, so that no Service sends
-// it anything, whatever its labels.
-func (c cluster) startCaller(t *testing.T, as caller, targets map[string]string) *corev1.Pod {
+// startPod starts a pod of the program reach. It never becomes ready, so that no Service sends it anything,
+// whatever its labels.
+func (c cluster) startPod(t *testing.T, as caller, args ...string) *corev1.Pod {
 	t.Helper()
-	var addresses []string
-	for _, address := range targets {
-		addresses = append(addresses, address)
-	}
 	yes, no, user := true, false, int64(65530)
 	pod, err := c.admin.CoreV1().Pods(as.namespace).Create(t.Context(), &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "reach-", Labels: as.labels},
@@ -141,7 +173,7 @@ func (c cluster) startCaller(t *testing.T, as caller, targets map[string]string)
 			SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: &yes, RunAsUser: &user,
 				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
 			Containers: []corev1.Container{{
-				Name: "reach", Image: "hutong/reach:" + version, Args: addresses,
+				Name: "reach", Image: "hutong/reach:" + version, Args: args,
 				SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: &no,
 					Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
 			}},

@@ -178,8 +178,8 @@ func (s *services) startPostgres(t *testing.T, pem []byte) {
 		"-c", "listen_addresses=127.0.0.1,"+s.address, "-c", "unix_socket_directories=", "-c", "fsync=off",
 		"-c", "max_connections=300", "-c", "ssl=on", "-c", "ssl_cert_file="+key, "-c", "ssl_key_file="+key))
 	s.sql = func(t *testing.T, database, statement string) string {
-		return strings.TrimSpace(run(t, as("psql", "-h", "127.0.0.1", "-p", port, "-U", "postgres", "-d", database,
-			"-At", "-c", statement)))
+		return strings.TrimSpace(run(t, as("psql", "-h", "127.0.0.1", "-p", port, "-U", "postgres",
+			"-d", database, "-At", "-c", statement)))
 	}
 	require.Eventually(t, func() bool { return as("pg_isready", "-h", "127.0.0.1", "-p", port).Run() == nil },
 		time.Minute, 200*time.Millisecond, "PostgreSQL does not answer")

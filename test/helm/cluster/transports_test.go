@@ -99,8 +99,8 @@ func (p party) kill(t *testing.T, pod *corev1.Pod) {
 }
 
 // drainTransport drains the node of the transport that holds the sessions of a running job, as far as the
-// party's transports are concerned: it lets no new pods start there, and evicts the pod. The disruption budget
-// refuses to evict the other transport meanwhile.
+// party's transports are concerned: it lets no new pods start there, and evicts the pod. The disruption
+// budget refuses to evict the other transport meanwhile.
 func (p party) drainTransport(t *testing.T, jobID string) {
 	t.Helper()
 	p.awaitTask(t)

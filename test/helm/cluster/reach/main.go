@@ -1,5 +1,7 @@
-// Reach tries to connect to each of its arguments, host:port, at the same time, and prints which of them it
-// reaches. It is the program of pods that try what the network policies let them reach.
+// Reach is the program of pods that try what the network policies let them reach.
+//
+//	reach HOST:PORT...  tries to connect to all at the same time, and prints which it reaches
+//	reach listen :PORT  accepts connections
 package main
 
 import (
@@ -14,6 +16,11 @@ import (
 const timeout = 6 * time.Second
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "listen" {
+		fmt.Fprintln(os.Stderr, "reach:", listen(os.Args[2]))
+		os.Exit(1)
+	}
+
 	var tries sync.WaitGroup
 	for _, address := range os.Args[1:] {
 		tries.Go(func() {
@@ -27,4 +34,17 @@ func main() {
 		})
 	}
 	tries.Wait()
+}
+
+// listen accepts connections until it fails.
+func listen(address string) error {
+	listener, err := net.Listen("tcp", address)
+	for err == nil {
+		var connection net.Conn
+		if connection, err = listener.Accept(); err == nil {
+			_ = connection.Close()
+		}
+	}
+
+	return err
 }

@@ -14,9 +14,12 @@ import (
 	"sigs.k8s.io/kube-network-policies/pkg/networkpolicy"
 )
 
+// policyTable is the table of rules that the controller makes if the kernel can.
+const policyTable = "hutong-k8s-policies"
+
 // enforcePolicies decides by the cluster's NetworkPolicies about the packets that the rules of with.sh queue.
-// The controller of kube-network-policies has rules of its own, which need a kernel with nft_queue. Without it
-// they fail, which it only logs.
+// The controller of kube-network-policies has rules of its own, which need a kernel with nft_queue. Without
+// it they fail, which it only logs.
 func enforcePolicies(args []string) error {
 	flags := flag.NewFlagSet("policies", flag.ContinueOnError)
 	kubeconfig := flags.String("kubeconfig", "", "the cluster's kubeconfig")
@@ -34,8 +37,8 @@ func enforcePolicies(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// Without its plugin for NRI, which containerd need not answer, version 0.8.0 panics at the first packet of an
-	// unknown address.
+	// Without its plugin for NRI, which containerd need not answer, version 0.8.0 panics at the first packet
+	// of an unknown address.
 	watched := informers.NewSharedInformerFactory(client, 0)
 	controller, err := networkpolicy.NewController(client, watched.Networking().V1().NetworkPolicies(),
 		watched.Core().V1().Namespaces(), watched.Core().V1().Pods(), nil, nil, nil, nil,
@@ -50,6 +53,3 @@ func enforcePolicies(args []string) error {
 
 	return errors.New("the controller of network policies has ended")
 }
-
-// policyTable is the table of rules that the controller makes if the kernel can.
-const policyTable = "hutong-k8s-policies"
