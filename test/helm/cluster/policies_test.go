@@ -89,14 +89,20 @@ func (p party) requirePolicies(t *testing.T) {
 	targets, callers := p.targets(t), p.callers()
 	targets[elsewhere] = p.listener(t, callers["a stranger"])
 	targets["a pod of a task"] = p.listener(t, callers["a task"])
-	var addresses []string
+	start := p.namespace + "-start"
+	args := []string{"after", "/share/" + start}
 	for _, address := range targets {
-		addresses = append(addresses, address)
+		args = append(args, address)
 	}
 	pods := map[string]*corev1.Pod{}
 	for name, c := range callers {
-		pods[name] = p.startPod(t, c, addresses...)
+		pods[name] = p.startPod(t, c, args...)
 	}
+	// What leaves a pod is judged by its address, once that is known.
+	for _, pod := range pods {
+		p.address(t, pod)
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(p.dir, "share", start), nil, 0o600))
 	for name, c := range callers {
 		out := p.output(t, pods[name])
 		for target, address := range targets {
@@ -114,15 +120,22 @@ func (p party) requirePolicies(t *testing.T) {
 // listener starts a pod that accepts connections, and returns its address.
 func (c cluster) listener(t *testing.T, as caller) (address string) {
 	t.Helper()
-	pod := c.startPod(t, as, "listen", ":8080")
+	address = c.address(t, c.startPod(t, as, "listen", ":8080")) + ":8080"
+	// The cluster's nodes reach every pod. This shows that it listens.
+	awaitPort(t, address)
+
+	return address
+}
+
+// address returns the address of a pod when it runs.
+func (c cluster) address(t *testing.T, pod *corev1.Pod) (address string) {
+	t.Helper()
 	require.Eventually(t, func() bool {
 		now, err := c.admin.CoreV1().Pods(pod.Namespace).Get(t.Context(), pod.Name, metav1.GetOptions{})
 		require.NoError(t, err)
-		address = now.Status.PodIP + ":8080"
-		return now.Status.Phase == corev1.PodRunning && now.Status.PodIP != ""
+		address = now.Status.PodIP
+		return now.Status.Phase == corev1.PodRunning && address != ""
 	}, time.Minute, 200*time.Millisecond, "%s/%s does not run", pod.Namespace, pod.Name)
-	// The cluster's nodes reach every pod. This shows that it listens.
-	awaitPort(t, address)
 
 	return address
 }
