@@ -233,10 +233,11 @@ func (p *Party) remote(timeout time.Duration) *bfiaclient.Client {
 }
 
 // TransportAddress returns the address at which the party's control workers, which release sessions, reach
-// its transport.
+// its transport. An IPv4 address may be in brackets in the configuration: Kubernetes knows the address of a
+// pod, but not of which kind it is.
 func (c *Config) TransportAddress() string {
-	if c.Transport.Advertise != "" {
-		return c.Transport.Advertise
+	if host, port, err := net.SplitHostPort(c.Transport.Advertise); err == nil {
+		return net.JoinHostPort(host, port)
 	}
 	return localAddress(c.Transport.Listen)
 }
