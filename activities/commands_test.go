@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -364,6 +365,53 @@ func TestReleaseSession(t *testing.T) {
 	err := c.execute("ReleaseSession", participant.ReleaseSessionInput{Session: "session_1"})
 	require.Error(t, err)
 	assert.True(t, strings.Contains(err.Error(), "HTTP 500"), err)
+}
+
+// A session is released at all transports. That the one which holds it does so is required; their bytes are
+// added up. Without a holder, one of them must answer.
+func TestReleaseSessionAtSeveralTransports(t *testing.T) {
+	transports := map[string]*partner{}
+	for _, name := range []string{"holder", "other", "down"} {
+		p := newPartner(t)
+		p.answer = func(w http.ResponseWriter, _, _ string) bool {
+			transfers := `[{"session_id":"session_1","node_id":"B","sent_bytes":4,"sent_messages":1}]`
+			_ = json.NewEncoder(w).Encode(map[string]any{"content": []byte(transfers)})
+			return true
+		}
+		transports[name] = p
+	}
+	transports["down"].answer = func(w http.ResponseWriter, _, _ string) bool { return hangUp(w) }
+	for _, c := range []struct {
+		holder string
+		others []string
+		sent   int64 // -1 for an error
+	}{{"holder", []string{"other", "down"}, 8}, {"down", []string{"other"}, -1},
+		{"", []string{"other", "down"}, 4}, {"", []string{"down"}, -1}} {
+		control := newControlWorker(t, transports["holder"])
+		control.participant.Holders = func(context.Context, string) (holder string, others []string,
+			_ error) {
+			if c.holder != "" {
+				holder = transports[c.holder].URL
+			}
+			for _, name := range c.others {
+				others = append(others, transports[name].URL)
+			}
+			return holder, others, nil
+		}
+		before := len(transports["other"].distinctRequests())
+		err := control.execute("ReleaseSession", participant.ReleaseSessionInput{Session: "session_1"})
+		require.Equal(t, c.sent < 0, err != nil, "%+v: %v", c, err)
+		if slices.Contains(c.others, "other") {
+			require.GreaterOrEqual(t, len(transports["other"].distinctRequests()), max(before, 1))
+		}
+		transfers, complete, err := control.participant.Store.Transfers(t.Context(), "1")
+		require.NoError(t, err)
+		require.Equal(t, c.sent >= 0, complete)
+		if c.sent >= 0 {
+			require.Len(t, transfers, 1)
+			require.Equal(t, c.sent, transfers[0].Sent)
+		}
+	}
 }
 
 // The time since the last answer of a silent party is kept in the heartbeat, so it survives the

@@ -35,7 +35,8 @@ type Transfer struct {
 }
 
 // RecordTransfers records the transfers of a session of a job at its release, and that they are complete. A
-// repeated call replaces them. Those of several transports for one task are added up. They stay after the deletion of the job: they are evidence.
+// repeated call replaces them. Those of several transports for one task are added up. They stay after the
+// deletion of the job: they are evidence.
 func (s *Store) RecordTransfers(ctx context.Context, sessionID string, transfers []Transfer) error {
 	rows := []Transfer{{SessionID: sessionID}}
 	at := map[[3]string]int{}

@@ -62,7 +62,8 @@ func TestReleaseAtEveryTransport(t *testing.T) {
 		}
 		releaser := newReleaser(a)
 		require.EventuallyWithT(t, func(c *assert.CollectT) {
-			require.NoError(c, releaser.ReleaseSession(ctx, participant.ReleaseSessionInput{Session: session}))
+			require.NoError(c, releaser.ReleaseSession(ctx,
+				participant.ReleaseSessionInput{Session: session}))
 			for _, tr := range a.transports {
 				require.Empty(c, tr.sessionFolders())
 			}
@@ -97,7 +98,8 @@ func TestRestoreWhileATransportRuns(t *testing.T) {
 		require.ErrorContains(t, err, "failed to finish the restore, because the transport "+
 			filepath.Base(a.transports[1].spool)+" at "+a.transports[1].listen+" runs")
 
-		entry := audit.New(identity.Principal{}, audit.FinishRestore, audit.Object{}, audit.Allowed, time.Now())
+		entry := audit.New(identity.Principal{}, audit.FinishRestore, audit.Object{}, audit.Allowed,
+			time.Now())
 		require.NoError(t, a.db.FinishRestore(t.Context(), 10, time.Now(), &entry))
 		require.Contains(t, a.transports[1].awaitEnd(), "the party was restored from a backup")
 		for _, tr := range a.transports {

@@ -11,8 +11,8 @@ const (
 	// releaseEvery is the interval in which a transport looks for sessions that no job needs.
 	releaseEvery = time.Minute
 	// idleFor is how long such a session must not have been used. The containers of partners may use it until
-	// they are notified that the job has ended, and that must not fail them for another reason. It also spares
-	// the sessions of jobs that are being created.
+	// they are notified that the job has ended, and that must not fail them for another reason. It also
+	// spares the sessions of jobs that are being created.
 	idleFor = 2 * time.Minute
 )
 
@@ -36,7 +36,8 @@ func (d *Directory) runReleases(ctx context.Context) {
 	}
 }
 
-// releaseEnded releases the idle sessions of ended jobs that this process holds, unless it must serve nothing.
+// releaseEnded releases the idle sessions of ended jobs that this process holds, unless it must serve
+// nothing.
 func (d *Directory) releaseEnded(ctx context.Context) error {
 	d.beating.Lock()
 	restored, err := d.wasRestored(ctx)
@@ -98,8 +99,8 @@ func (d *Directory) Holders(ctx context.Context, session string) (holder *store.
 	return holder, others, nil
 }
 
-// FindRunning returns a transport that sends heartbeats while this function watches them, for some seconds, or
-// nil. The database may be one that was restored: what it says of them is of the past.
+// FindRunning returns a transport that sends heartbeats while this function watches them, for some seconds,
+// or nil. The database may be one that was restored: what it says of them is of the past.
 func FindRunning(ctx context.Context, db Store) (*store.Transport, error) {
 	const poll, watch = heartbeat / 4, 5 * heartbeat / 2
 	before, err := db.Transports(ctx)
@@ -118,7 +119,8 @@ func FindRunning(ctx context.Context, db Store) (*store.Transport, error) {
 		}
 		for _, t := range now {
 			was := find(before, t.VolumeID)
-			if !t.Single && !t.Stopped && (was.Instance != t.Instance || t.HeartbeatAt.After(was.HeartbeatAt)) {
+			beats := was.Instance != t.Instance || t.HeartbeatAt.After(was.HeartbeatAt)
+			if beats && !t.Single && !t.Stopped {
 				return &t, nil
 			}
 		}

@@ -66,8 +66,8 @@ func (s *Services) checkTransports(ctx context.Context) error {
 		return fmt.Errorf("failed to look for transports that run: %w", err)
 	}
 	if running != nil {
-		return fmt.Errorf("failed to finish the restore, because the transport %s at %s runs: stop all processes of "+
-			"the party, empty the spool of each transport, then run this again", running.Name, running.Address)
+		return fmt.Errorf("failed to finish the restore, because the transport %s at %s runs: stop all processes "+
+			"of the party, empty the spool of each transport, then run this again", running.Name, running.Address)
 	}
 	return nil
 }

@@ -203,6 +203,9 @@ func TestCheckJudgesRestoredJobs(t *testing.T) {
 		"a session of an ended job": {func(f *observations, _ *restoration) {
 			f.sessions = []session{{party: "third", id: "session_" + endedID}}
 		}, [4]int{0, 0, 1, 0}},
+		"a session of a job that the party has forgotten": {func(f *observations, _ *restoration) {
+			f.sessions = []session{{party: "third", id: "session_" + forgotID, folder: "third/spool/s1"}}
+		}, [4]int{0, 0, 1, 0}},
 		"a session of a forgotten job at a party that was not restored": {func(f *observations, _ *restoration) {
 			f.sessions = []session{{party: "guest", id: "session_" + forgotID}}
 		}, [4]int{0, 0, 1, 0}},
@@ -242,13 +245,5 @@ func TestCheckAcceptsNotedLosses(t *testing.T) {
 	delete(f.results[laterID], "s1 guest out")
 	f.rows["third"][laterID].note = "checked by hand\n" +
 		"lost from the storage in a restore: guest.0 s0.x, guest.0 s1.data0"
-	require.Equal(t, &findings{}, check(f))
-}
-
-// TestCheckAcceptsSessionsOfForgottenJobs checks that a party that has forgotten a job may keep a session of
-// it.
-func TestCheckAcceptsSessionsOfForgottenJobs(t *testing.T) {
-	f := restoredObservations()
-	f.sessions = []session{{party: "third", id: "session_" + forgotID + "9", folder: "third/spool/s1"}}
 	require.Equal(t, &findings{}, check(f))
 }
