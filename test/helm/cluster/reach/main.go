@@ -1,6 +1,6 @@
 // Reach is the program of pods that try what the network policies let them reach.
 //
-//	reach after FILE HOST:PORT...  waits for a file, then tries to connect to all, and prints which it reaches
+//	reach after FILE HOST:PORT...  waits for a file, tries to connect to all, and prints which it reaches
 //	reach listen :PORT             accepts connections
 package main
 
