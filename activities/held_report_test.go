@@ -109,8 +109,8 @@ func (r *reportingTask) requireReport(state bfia.TaskState) {
 	}
 }
 
-// TestHeldReport checks that the job is notified of the end that a container reports if it exits otherwise, and
-// only then. A first report stays.
+// TestHeldReport checks that the job is notified of the end that a container reports if it exits otherwise,
+// and only then. A first report stays.
 func TestHeldReport(t *testing.T) {
 	for _, test := range []struct {
 		name, code string
