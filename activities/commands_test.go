@@ -414,6 +414,31 @@ func TestReleaseSessionAtSeveralTransports(t *testing.T) {
 	}
 }
 
+// A transport whose machine is gone does not answer, and does not delay a release at the one that holds the
+// session.
+func TestReleaseSessionBesideSilentTransport(t *testing.T) {
+	holder, silent := newPartner(t), newPartner(t)
+	holder.answer = func(w http.ResponseWriter, _, _ string) bool {
+		_ = json.NewEncoder(w).Encode(map[string]any{"content": []byte("[]")})
+		return true
+	}
+	ended := make(chan struct{})
+	silent.answer = func(http.ResponseWriter, string, string) bool {
+		<-ended
+		return true
+	}
+	defer close(ended)
+	control := newControlWorker(t, holder)
+	control.participant.Holders = func(context.Context, string) (string, []string, error) {
+		return holder.URL, []string{silent.URL}, nil
+	}
+	require.NoError(t, control.execute("ReleaseSession",
+		participant.ReleaseSessionInput{Session: "session_1"}))
+	_, complete, err := control.participant.Store.Transfers(t.Context(), "1")
+	require.NoError(t, err)
+	require.True(t, complete)
+}
+
 // The time since the last answer of a silent party is kept in the heartbeat, so it survives the
 // worker.
 func TestPollTaskResumesTimeout(t *testing.T) {

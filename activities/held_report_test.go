@@ -25,19 +25,21 @@ type reportingTask struct {
 	runner  *runner.Runner
 	reports chan bfia.TaskReport // passed on to the job
 	away    atomic.Bool          // the job can't be notified
+	holdFor time.Duration
 	ended   chan activities.PartResult
 	failed  chan error
 	stop    chan struct{} // of the worker
 }
 
-// newReportingTask runs task a, whose container exits with a code.
-func newReportingTask(t *testing.T, code string) *reportingTask {
+// newReportingTask runs task a, whose container exits with a code. Its reports are held for a time, 0 for the
+// usual one.
+func newReportingTask(t *testing.T, code string, hold time.Duration) *reportingTask {
 	t.Helper()
 	d := processDriver(t)
 	address := storetest.SQLite(t)
 	h := newTestParty(t, address, d,
 		[]string{"append", "DATA/data_0", oneStart, "wait", "DATA/go", "exit", code}, nil)
-	r := &reportingTask{h: h, address: address, reports: make(chan bfia.TaskReport, 10)}
+	r := &reportingTask{h: h, address: address, reports: make(chan bfia.TaskReport, 10), holdFor: hold}
 	h.onReport = func(_ context.Context, job string, report bfia.TaskReport) error {
 		require.Equal(t, jobID, job)
 		if r.away.Load() {
@@ -56,6 +58,7 @@ func newReportingTask(t *testing.T, code string) *reportingTask {
 func (r *reportingTask) start() {
 	own := *r.h
 	r.runner = r.h.newRunner(r.h.driver)
+	r.runner.ReportHold = r.holdFor
 	own.runner = r.runner
 	r.ended, r.failed = make(chan activities.PartResult, 1), make(chan error, 1)
 	r.stop = make(chan struct{})
@@ -125,7 +128,7 @@ func TestHeldReport(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			r := newReportingTask(t, test.code)
+			r := newReportingTask(t, test.code, time.Hour)
 			require.False(t, r.hold(bfia.TaskRunning), "only an end is held")
 			for _, state := range test.reports {
 				require.True(t, r.hold(state))
@@ -147,7 +150,7 @@ func TestHeldReport(t *testing.T) {
 // container does not exit; and that this is tried again.
 func TestHeldReportOfContainerThatStays(t *testing.T) {
 	t.Parallel()
-	r := newReportingTask(t, "0")
+	r := newReportingTask(t, "0", 0)
 	r.away.Store(true)
 	require.True(t, r.hold(bfia.TaskSuccess))
 	require.Never(t, func() bool { return len(r.reports) > 0 }, time.Second, 10*time.Millisecond)
@@ -163,7 +166,7 @@ func TestHeldReportOutlivesItsWorker(t *testing.T) {
 	for name, reported := range map[string]int{"of the attempt": 1, "of another attempt": 2} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newReportingTask(t, "3")
+			r := newReportingTask(t, "3", time.Hour)
 			r.away.Store(true)
 			require.True(t, r.hold(bfia.TaskSuccess))
 			if reported == 2 {

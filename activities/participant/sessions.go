@@ -18,9 +18,9 @@ import (
 const (
 	// maxTransfers bounds the transport's answer to a release.
 	maxTransfers = 16 << 20
-	// otherLimit bounds the release at a transport that does not hold the session: one that has just crashed
-	// must not delay the job's end.
-	otherLimit = 3 * time.Second
+	// otherLimit bounds the release at a transport that does not hold the session: one whose machine is gone
+	// must not delay the job's end, nor use up the time of a local activity.
+	otherLimit = time.Second
 )
 
 // ReleaseSessionInput names a session of the party's transport.

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -107,7 +108,7 @@ func (h *heldReport) serve(ctx context.Context) {
 			taken := !first || h.record(ctx, in.state)
 			if taken && first {
 				h.state = in.state
-				hold.Reset(reportHold)
+				hold.Reset(cmp.Or(h.task.ReportHold, reportHold))
 			}
 			in.taken <- taken
 		case <-hold.C:
@@ -130,7 +131,7 @@ func (h *heldReport) record(ctx context.Context, state bfia.TaskState) bool {
 
 // passOn notifies the job's workflow of the report, unless it knows it.
 func (h *heldReport) passOn(ctx context.Context) error {
-	if h.passed {
+	if h.passed || h.task.OnReport == nil {
 		return nil
 	}
 	req := h.task.req
