@@ -31,9 +31,10 @@ type touch struct {
 	forgotten bool // the party has, or had after one of them, no rows of it
 }
 
-// ended reports whether a party has a job as ended, in all roles in which it has it.
+// ended reports whether a party has a job as ended, in all roles in which it has it. A scheduler may have been
+// stopped before it created its own part.
 func (r *rows) ended() bool {
-	return r != nil && r.job == "FINISHED" && (r.scheduled == "" || r.scheduled == "FINISHED")
+	return r != nil && (r.job == "" || r.job == "FINISHED") && (r.scheduled == "" || r.scheduled == "FINISHED")
 }
 
 // touched returns the parties whose restore has touched a job.
@@ -49,7 +50,7 @@ func (f *observations) touched(j *jobRun) map[string]touch {
 			continue
 		}
 		r := k.after[j.ID]
-		if whole := r.ended() && (k.party != j.Roles["guest"] || r.scheduled != ""); !whole {
+		if whole := r.ended() && r.job != "" && (k.party != j.Roles["guest"] || r.scheduled != ""); !whole {
 			// A later restore may bring back what an earlier one has forgotten.
 			forgotten := k.finished[j.ID] == nil && k.finishEnded.After(j.began)
 			touched[k.party] = touch{forgotten: forgotten || touched[k.party].forgotten}

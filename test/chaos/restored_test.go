@@ -259,6 +259,16 @@ func TestCheckAcceptsWhatFaultsDoToRestoredJobs(t *testing.T) {
 			r.outcome, r.jobFailure = "FAILED", refused
 			r.failure = `{"kind":"exit_code","exit_code":1,"node_id":"G1"}`
 		},
+		"a scheduler that was stopped before it created its own part": func(f *observations) {
+			j, k := jobNamed(f, forgotID), f.restorations[0]
+			j.unknown, j.ended = false, minute(12)
+			r := &rows{scheduled: "RUNNING"}
+			k.after[forgotID] = r
+			r = copyRows(r)
+			r.scheduled, r.failure = "FINISHED", restoreFailure
+			k.finished[forgotID], f.rows["third"][forgotID] = r, copyRows(r)
+			delete(f.rows["guest"], forgotID)
+		},
 		"the placeholder of a container that has not started": func(f *observations) {
 			f.created["third"]["hutong-"+endedID+"-s1-host.0-2"+placeholderSuffix] = []time.Time{minute(14)}
 		},
