@@ -24,6 +24,7 @@ import (
 	"hutong/bfia/client"
 	"hutong/fateflow"
 	"hutong/internal/httpclient"
+	"hutong/store"
 	"hutong/store/storetest"
 )
 
@@ -398,13 +399,19 @@ func TestReleaseSessionAtSeveralTransports(t *testing.T) {
 			}
 			return holder, others, nil
 		}
+		require.Equal(t, c.sent < 0, control.execute("ReleaseSession",
+			participant.ReleaseSessionInput{Session: "session_1", Uncounted: true}) != nil)
+		_, complete, err := control.participant.Store.Transfers(t.Context(), "1")
+		require.NoError(t, err)
+		require.False(t, complete, "a restore has lost the counts")
 		before := len(transports["other"].distinctRequests())
-		err := control.execute("ReleaseSession", participant.ReleaseSessionInput{Session: "session_1"})
+		err = control.execute("ReleaseSession", participant.ReleaseSessionInput{Session: "session_1"})
 		require.Equal(t, c.sent < 0, err != nil, "%+v: %v", c, err)
 		if slices.Contains(c.others, "other") {
 			require.GreaterOrEqual(t, len(transports["other"].distinctRequests()), max(before, 1))
 		}
-		transfers, complete, err := control.participant.Store.Transfers(t.Context(), "1")
+		var transfers []store.Transfer
+		transfers, complete, err = control.participant.Store.Transfers(t.Context(), "1")
 		require.NoError(t, err)
 		require.Equal(t, c.sent >= 0, complete)
 		if c.sent >= 0 {
