@@ -33,8 +33,8 @@ type Runner struct {
 	// OnReport passes on the end that a container reports, when it is polled or before it exits; nil leaves
 	// it to its callback and exit.
 	OnReport func(ctx context.Context, jobID string, report bfia.TaskReport) error
-	// OnControlReport is called for each end that a poll of a container has found, with the error of OnReport;
-	// nil for nothing.
+	// OnControlReport is called for each end that a poll of a container has found, with the error of
+	// OnReport; nil for nothing.
 	OnControlReport func(error)
 	// ReportHold is how long an end that a container reports waits for its exit; 0 for 500 ms.
 	ReportHold time.Duration

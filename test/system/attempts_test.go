@@ -213,8 +213,8 @@ func TestRunnerLost(t *testing.T) {
 	requireNoContainers(t, pair.host, jobID, bfia.DeviceProcess)
 }
 
-// TestRunnerLostWithReport checks that a part whose container has reported its success is not run again if its
-// runner is lost before it has passed that on.
+// TestRunnerLostWithReport checks that a part whose container has reported its success is not run again if
+// its runner is lost before it has passed that on.
 func TestRunnerLostWithReport(t *testing.T) {
 	t.Parallel()
 	pair, lost := loseRunner(t)
