@@ -201,7 +201,7 @@ func TestManyMessagesWait(t *testing.T) {
 			require.NoError(t, err)
 		}
 		var all []<-chan error
-		for i := range maxWaiting {
+		for i := range MaxWaiting {
 			all = append(all, wait(t.Context(), l, partnerB, fmt.Sprint(i)))
 		}
 		began := time.Now()
@@ -213,7 +213,7 @@ func TestManyMessagesWait(t *testing.T) {
 		for _, done := range all {
 			require.NoError(t, <-done)
 		}
-		assert.Equal(t, maxWaiting*time.Millisecond, time.Since(began))
+		assert.Equal(t, MaxWaiting*time.Millisecond, time.Since(began))
 	})
 }
 
