@@ -83,7 +83,7 @@ func TestFairQueueIsFair(t *testing.T) {
 		for s := range sessions {
 			id := fmt.Sprint(s)
 			for len(waiting[id]) < 1+s%5 { // it always has some
-				m := q.push(id, maxWaiting)
+				m := q.push(id, MaxWaiting)
 				require.NotNil(t, m)
 				waiting[id] = append(waiting[id], m)
 			}

@@ -76,8 +76,11 @@ func (l *Limiter) handler(next http.Handler, refuse Refuse,
 			if exceeded, ok := errors.AsType[*Exceeded](err); ok {
 				w.Header().Set("Retry-After", strconv.Itoa(exceeded.Seconds()))
 				refuse(w, r, exceeded)
+				return
 			}
-			return // else the caller has left
+			// The caller has left, or has ended its sending side and still reads the answer.
+			http.Error(w, "the message was not received: its wait has ended", http.StatusServiceUnavailable)
+			return
 		}
 		if r.Body != nil {
 			r.Body = l.Transfer(r.Context(), p, r.Body)

@@ -1,13 +1,16 @@
 package limits
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,6 +45,9 @@ func serveQueue(t *testing.T, l *Limiter, next http.HandlerFunc, http2 bool) *qu
 	protocols.SetHTTP1(!http2)
 	protocols.SetUnencryptedHTTP2(http2)
 	server.Config.Protocols = protocols
+	// The window of the connection has room for all streams of a test, as that of the server for partners.
+	server.Config.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: 256 << 10,
+		MaxReceiveBufferPerConnection: 8 << 20}
 	server.Start()
 	pool := &http.Transport{Protocols: protocols, MaxIdleConnsPerHost: 1000}
 	t.Cleanup(func() {
@@ -66,10 +72,10 @@ func (q *queueServer) post(ctx context.Context, session string, body io.Reader) 
 	return response.StatusCode, response.Body.Close()
 }
 
-// TestQueueIsFair has 63 sessions send a message after the other, and one 20 at the same time, while the
-// limit holds them up. All get their share, and none is refused.
+// TestQueueIsFair has seven sessions send a message after the other, and one eight at the same time, while the
+// limit holds them up. All get their share, and none is refused. TestSharesAreEqual proves the exact share.
 func TestQueueIsFair(t *testing.T) {
-	const sessions, rate, burst, duration = 64, 500, 1, 5 * time.Second
+	const sessions, rate, burst, duration = 8, 40, 1, 5 * time.Second
 	q := serveQueue(t, New(Config{Requests: rate, Burst: burst}), func(http.ResponseWriter, *http.Request) {},
 		false)
 	var counts [sessions]atomic.Int64
@@ -88,7 +94,7 @@ func TestQueueIsFair(t *testing.T) {
 	for i := range sessions {
 		send(i)
 	}
-	for range 19 {
+	for range 7 {
 		send(0) // is greedy
 	}
 	group.Wait()
@@ -103,12 +109,12 @@ func TestQueueIsFair(t *testing.T) {
 	t.Logf("%d messages in %s; slowest %.2f, fastest %.2f of the mean", total, lasted,
 		float64(slices.Min(all))/mean, float64(slices.Max(all))/mean)
 	assert.LessOrEqual(t, float64(total), burst+rate*lasted.Seconds())
-	assert.GreaterOrEqual(t, float64(slices.Min(all)), 0.9*mean)
+	assert.GreaterOrEqual(t, float64(slices.Min(all)), 0.5*mean)
 	// What the greedy one has in the queue at the end is served, too.
-	assert.LessOrEqual(t, float64(slices.Max(all[1:])), 1.1*mean)
-	assert.LessOrEqual(t, float64(all[0]), 1.1*mean+20)
+	assert.LessOrEqual(t, float64(slices.Max(all[1:])), 1.5*mean)
+	assert.LessOrEqual(t, float64(all[0]), 1.5*mean+8)
 	assert.Zero(t, q.refused.Load())
-	assert.Greater(t, float64(q.served.Load()), 0.9*float64(total))
+	assert.Greater(t, q.served.Load(), total/2)
 }
 
 // zeros is a body that counts what its sender could send.
@@ -128,22 +134,30 @@ func (z *zeros) Read(b []byte) (int, error) {
 }
 
 // TestWaitingReadsNothing has large messages wait. Their bodies stay at the sender, but for what the buffers
-// of the connection hold. Then the sender leaves.
+// of the connection hold, while the body of one that is admitted arrives. Then the senders leave.
 func TestWaitingReadsNothing(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("HTTP2 %t", http2), func(t *testing.T) {
 			t.Parallel()
-			const messages, size, buffers = 4, 64 << 20, 16 << 20
+			const messages, size, buffers = 4, 24 << 20, 16 << 20
 			l := New(Config{Requests: 1, Burst: 1}) // so that four may wait
-			admitted := make(chan struct{}, messages)
+			began := time.Now()
+			var clock atomic.Int64 // the test lets the time pass, and so admits messages
+			l.now = func() time.Time { return began.Add(time.Duration(clock.Load())) }
+			waiting := func() int {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				return l.callers["partner B"].waiting.length
+			}
+			received := make(chan int64, 1+messages)
 			q := serveQueue(t, l, func(_ http.ResponseWriter, r *http.Request) {
-				admitted <- struct{}{}
-				_, _ = io.Copy(io.Discard, r.Body)
+				n, _ := io.Copy(io.Discard, r.Body)
+				received <- n
 			}, http2)
 			status, err := q.post(t.Context(), "first", nil)
 			require.NoError(t, err)
 			require.Equal(t, http.StatusOK, status)
-			<-admitted
+			require.Zero(t, <-received)
 
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -152,7 +166,9 @@ func TestWaitingReadsNothing(t *testing.T) {
 			for i := range messages {
 				senders.Go(func() { _, _ = q.post(ctx, fmt.Sprint(i), &zeros{size, &sent[i]}) })
 			}
-			<-admitted // one of them, after a second; the next is after as much
+			require.Eventually(t, func() bool { return waiting() == messages }, time.Minute, time.Millisecond)
+			clock.Add(int64(time.Second))
+			require.EqualValues(t, size, <-received, "the one that is admitted")
 			var all []int64
 			for i := range messages {
 				all = append(all, sent[i].Load())
@@ -162,16 +178,47 @@ func TestWaitingReadsNothing(t *testing.T) {
 			assert.Less(t, all[messages-2], int64(buffers))
 			cancel()
 			senders.Wait()
-			require.Eventually(t, func() bool { return q.served.Load()+q.cancelled.Load() == messages },
-				time.Minute, 10*time.Millisecond)
-			if http2 {
-				assert.GreaterOrEqual(t, q.cancelled.Load(), int64(2), "they leave at once")
+			if http2 { // they leave at once, unless they have waited too long before
+				require.Eventually(t, func() bool { return q.cancelled.Load()+q.refused.Load() == messages-1 },
+					time.Minute, time.Millisecond)
+				if q.refused.Load() == 0 {
+					assert.EqualValues(t, 1, q.served.Load())
+				}
 			}
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			assert.Zero(t, l.callers["partner B"].waiting.length)
+			clock.Add(int64(time.Minute))
+			require.Eventually(t, func() bool {
+				return q.served.Load()+q.cancelled.Load()+q.refused.Load() == messages
+			}, time.Minute, time.Millisecond)
+			assert.Zero(t, waiting())
 		})
 	}
+}
+
+// TestHalfClosedSender has a sender end its sending side while its message waits, and then read the answer.
+// The message was not received, so the answer must not be 200.
+func TestHalfClosedSender(t *testing.T) {
+	l := New(Config{Requests: 1, Burst: 1})
+	began := time.Now()
+	l.now = func() time.Time { return began } // nothing is admitted after the first
+	q := serveQueue(t, l, func(http.ResponseWriter, *http.Request) {}, false)
+	status, err := q.post(t.Context(), "first", nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, status)
+
+	c, err := net.Dial("tcp", strings.TrimPrefix(q.url, "http://"))
+	require.NoError(t, err)
+	defer func() { _ = c.Close() }()
+	_, err = io.WriteString(c, "POST / HTTP/1.1\r\nHost: b\r\nSession: s\r\nContent-Length: 0\r\n\r\n")
+	require.NoError(t, err)
+	require.NoError(t, c.(*net.TCPConn).CloseWrite())
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	require.NoError(t, err)
+	defer func() { _ = answer.Body.Close() }()
+	require.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
+	text, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "not received")
+	require.EqualValues(t, 1, q.cancelled.Load())
 }
 
 // TestQueueRefuses sends more messages at once than may wait.
@@ -202,7 +249,8 @@ func TestQueueRefuses(t *testing.T) {
 		})
 	}
 	group.Wait()
-	assert.GreaterOrEqual(t, ok.Load(), int64(9), "the burst, and what is served within maxDelay")
+	// TestWaitIsBounded proves how many exactly.
+	assert.GreaterOrEqual(t, ok.Load(), int64(5), "of the burst, and what is served within maxDelay")
 	assert.Equal(t, int64(31), ok.Load()+refused.Load())
 	assert.Equal(t, refused.Load(), q.refused.Load())
 	assert.Positive(t, refused.Load())

@@ -18,9 +18,11 @@ const (
 	// maxDelay bounds how long those that wait take together. It leaves time for messages of sessions with
 	// few, which are served before.
 	maxDelay = 4 * time.Second
-	// maxWaiting bounds the messages of one caller that wait. Each has a goroutine, and over HTTP/1.1 a
-	// connection. It is half of the default of limits.connections_per_address.
-	maxWaiting = 1024
+	// MaxWaiting bounds the messages of one caller that wait. Each has a goroutine, over HTTP/1.1 a
+	// connection, and over HTTP/2 the window of a stream. It is a quarter of the default of
+	// limits.connections_per_address, and half of the connections of a link: the rest is for those that are
+	// served, and for commands.
+	MaxWaiting = 512
 )
 
 // Wait counts a message of a caller's session. Beyond the caller's rate the message waits until it is served,
@@ -99,7 +101,7 @@ func (l *Limiter) enqueue(p identity.Principal, sessionID string) (*caller, *mes
 
 // places returns how many messages may wait for a rate: no more than it serves within [maxDelay].
 func places(r *rate.Limiter) int {
-	return int(min(maxWaiting, float64(r.Limit())*maxDelay.Seconds()))
+	return int(min(MaxWaiting, float64(r.Limit())*maxDelay.Seconds()))
 }
 
 // tooManyMessages refuses a message until those that wait now have been served. The caller holds the lock.

@@ -3,7 +3,9 @@ package limits
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,6 +74,47 @@ func TestWait(t *testing.T) {
 	})
 }
 
+// TestSharesAreEqual has 63 sessions send a message after the other, and one 20 at the same time, as fast as
+// the rate serves them. All sessions are served equally often.
+func TestSharesAreEqual(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const sessions, rate, burst, duration = 64, 500, 1, 10 * time.Second
+		l := New(Config{Requests: rate, Burst: burst})
+		_, err := l.Wait(t.Context(), partnerB, "first", 0)
+		require.NoError(t, err)
+		began := time.Now()
+		var counts [sessions]atomic.Int64
+		var group sync.WaitGroup
+		send := func(i int) {
+			group.Go(func() {
+				for {
+					_, err := l.Wait(t.Context(), partnerB, fmt.Sprint(i), 0)
+					assert.NoError(t, err)
+					if time.Since(began) > duration {
+						return
+					}
+					counts[i].Add(1)
+				}
+			})
+		}
+		for i := range sessions {
+			send(i)
+		}
+		for range 19 {
+			send(0) // is greedy
+		}
+		group.Wait()
+		var all []int64
+		var total int64
+		for i := range counts {
+			all = append(all, counts[i].Load())
+			total += counts[i].Load()
+		}
+		assert.EqualValues(t, rate*duration.Seconds(), total)
+		assert.LessOrEqual(t, slices.Max(all)-slices.Min(all), int64(1), "%v", all)
+	})
+}
+
 // TestWaitIsBounded refuses messages that would wait too long, or that have.
 func TestWaitIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -114,11 +157,14 @@ func TestWaitIsBounded(t *testing.T) {
 			greedy = append(greedy, wait(t.Context(), l, partnerB, "greedy"))
 		}
 		began = time.Now()
-		for time.Since(began) < 4*time.Second {
-			modest := []<-chan error{wait(t.Context(), l, partnerB, "modest 1"),
-				wait(t.Context(), l, partnerB, "modest 2")}
+		var modest []<-chan error
+		for range 3 {
 			for _, done := range modest {
 				require.NoError(t, <-done)
+			}
+			modest = nil
+			for i := range 3 {
+				modest = append(modest, wait(t.Context(), l, partnerB, fmt.Sprint("modest ", i)))
 			}
 		}
 		refused := 0
@@ -129,7 +175,10 @@ func TestWaitIsBounded(t *testing.T) {
 			}
 		}
 		assert.Equal(t, maxWait, time.Since(began))
-		assert.Positive(t, refused)
+		assert.Equal(t, 1, refused)
+		for _, done := range modest {
+			require.NoError(t, <-done)
+		}
 		assert.Zero(t, l.callers["partner B"].waiting.length)
 
 		// A rate at which the next one would wait too long.
@@ -152,7 +201,7 @@ func TestManyMessagesWait(t *testing.T) {
 			require.NoError(t, err)
 		}
 		var all []<-chan error
-		for i := range maxWaiting {
+		for i := range MaxWaiting {
 			all = append(all, wait(t.Context(), l, partnerB, fmt.Sprint(i)))
 		}
 		began := time.Now()
@@ -164,7 +213,7 @@ func TestManyMessagesWait(t *testing.T) {
 		for _, done := range all {
 			require.NoError(t, <-done)
 		}
-		assert.Equal(t, maxWaiting*time.Millisecond, time.Since(began))
+		assert.Equal(t, MaxWaiting*time.Millisecond, time.Since(began))
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"hutong/internal/certs"
 	"hutong/internal/httpguard"
+	"hutong/internal/limits"
 	"hutong/internal/link"
 )
 
@@ -28,6 +29,12 @@ const (
 	// after the expiry asks for another connection.
 	expiryGrace = 10 * time.Minute
 	sweepEvery  = 5 * time.Second
+	// A message that waits, for its sender's rate or for space in its session, holds what its stream's window
+	// lets its sender send. As many as may wait for their rate leave half of the connection to others, such
+	// as commands. A message arrives no faster than one window in each round trip: 5 MiB per second if that
+	// takes 50 ms. A connection over a link has the same window.
+	streamWindow     = 256 << 10
+	connectionWindow = 2 * limits.MaxWaiting * streamWindow
 )
 
 // Server is an HTTP server for partners. It requires a certificate of each connection, unless a partner has
@@ -47,8 +54,9 @@ func (d *Directory) Server(handler http.Handler, maxHeader int) *Server {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(d.logger.Handler(), slog.LevelWarn),
 		Protocols:         new(http.Protocols),
-		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 10_000, MaxReceiveBufferPerConnection: 4 << 20,
-			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 10_000, MaxReceiveBufferPerStream: streamWindow,
+			MaxReceiveBufferPerConnection: connectionWindow,
+			SendPingTimeout:               30 * time.Second, PingTimeout: 15 * time.Second},
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if guarded, ok := c.(*httpguard.Conn); ok {
 				c = guarded.Conn

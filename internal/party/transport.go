@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hutong/gate"
+	"hutong/internal/identity"
 	"hutong/internal/placement"
 	"hutong/store"
 	"hutong/transport"
@@ -140,6 +141,11 @@ func (p *Party) withRelayed(own http.Handler, t *transport.Transport) http.Handl
 		if err := p.placements.Confirm(r.Context()); err != nil {
 			gate.RefuseUnread(w, r, status.From(err).Message)
 			return
+		}
+		// What relayed the call has counted one message. Those that follow in a stream count here.
+		caller := identity.From(r.Context())
+		if caller.Kind == identity.KindPartner && caller.Proof != identity.ByProcess {
+			r = r.WithContext(transport.WithPace(r.Context(), p.pace))
 		}
 		relayed.ServeHTTP(w, r)
 	})
