@@ -16,7 +16,6 @@ import (
 
 	"hutong/internal/certs"
 	"hutong/internal/httpguard"
-	"hutong/internal/limits"
 	"hutong/internal/link"
 )
 
@@ -30,11 +29,12 @@ const (
 	expiryGrace = 10 * time.Minute
 	sweepEvery  = 5 * time.Second
 	// A message that waits, for its sender's rate or for space in its session, holds what its stream's window
-	// lets its sender send. As many as may wait for their rate leave half of the connection to others, such
-	// as commands. A message arrives no faster than one window in each round trip: 5 MiB per second if that
-	// takes 50 ms. A connection over a link has the same window.
-	streamWindow     = 256 << 10
-	connectionWindow = 2 * limits.MaxWaiting * streamWindow
+	// lets its sender send. 32 large ones that wait leave half of the connection to others, such as commands.
+	// Larger windows would let a partner fill more of the memory with each of its connections; with smaller
+	// ones a message would arrive slowly over a long way: one window in each round trip. A connection over a
+	// link has the same.
+	streamWindow     = 512 << 10
+	connectionWindow = 64 * streamWindow
 )
 
 // Server is an HTTP server for partners. It requires a certificate of each connection, unless a partner has

@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/internal/certs"
-	"hutong/internal/limits"
 )
 
 // filler is the body of a message, without an end. It counts what was sent of it.
@@ -94,12 +93,4 @@ func TestWaitingMessagesHoldUpNothing(t *testing.T) {
 	n := 0
 	connections.Range(func(any, any) bool { n++; return true })
 	require.Equal(t, 1, n, "connections")
-}
-
-// TestWindowHasRoom checks that as many messages as may wait leave room for others.
-func TestWindowHasRoom(t *testing.T) {
-	srv := newDirectory(t, Config{Node: "A"}).Server(http.NotFoundHandler(), 16<<10)
-	require.Positive(t, srv.HTTP2.MaxReceiveBufferPerStream)
-	require.GreaterOrEqual(t, srv.HTTP2.MaxReceiveBufferPerConnection,
-		2*limits.MaxWaiting*srv.HTTP2.MaxReceiveBufferPerStream)
 }
