@@ -45,7 +45,7 @@ func serveQueue(t *testing.T, l *Limiter, next http.HandlerFunc, http2 bool) *qu
 	protocols.SetHTTP1(!http2)
 	protocols.SetUnencryptedHTTP2(http2)
 	server.Config.Protocols = protocols
-	// The window of the connection has room for all streams of a test, as that of the server for partners.
+	// The window of the connection has space for all streams of a test, as that of the server for partners.
 	server.Config.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: 256 << 10,
 		MaxReceiveBufferPerConnection: 8 << 20}
 	server.Start()
@@ -72,8 +72,9 @@ func (q *queueServer) post(ctx context.Context, session string, body io.Reader) 
 	return response.StatusCode, response.Body.Close()
 }
 
-// TestQueueIsFair has seven sessions send a message after the other, and one eight at the same time, while the
-// limit holds them up. All get their share, and none is refused. TestSharesAreEqual proves the exact share.
+// TestQueueIsFair has seven sessions send a message after the other, and one eight at the same time, while
+// the limit holds them up. All get their share, and none is refused. TestSharesAreEqual proves the exact
+// share.
 func TestQueueIsFair(t *testing.T) {
 	const sessions, rate, burst, duration = 8, 40, 1, 5 * time.Second
 	q := serveQueue(t, New(Config{Requests: rate, Burst: burst}), func(http.ResponseWriter, *http.Request) {},
@@ -179,8 +180,9 @@ func TestWaitingReadsNothing(t *testing.T) {
 			cancel()
 			senders.Wait()
 			if http2 { // they leave at once, unless they have waited too long before
-				require.Eventually(t, func() bool { return q.cancelled.Load()+q.refused.Load() == messages-1 },
-					time.Minute, time.Millisecond)
+				require.Eventually(t, func() bool {
+					return q.cancelled.Load()+q.refused.Load() == messages-1
+				}, time.Minute, time.Millisecond)
 				if q.refused.Load() == 0 {
 					assert.EqualValues(t, 1, q.served.Load())
 				}

@@ -96,8 +96,8 @@ func TestWaitingMessagesHoldUpNothing(t *testing.T) {
 	require.Equal(t, 1, n, "connections")
 }
 
-// TestWindowHasRoom checks that as many messages as may wait leave room for others.
-func TestWindowHasRoom(t *testing.T) {
+// TestWindowIsShared checks that as many messages as may wait leave half of the window to others.
+func TestWindowIsShared(t *testing.T) {
 	srv := newDirectory(t, Config{Node: "A"}).Server(http.NotFoundHandler(), 16<<10)
 	require.Positive(t, srv.HTTP2.MaxReceiveBufferPerStream)
 	require.GreaterOrEqual(t, srv.HTTP2.MaxReceiveBufferPerConnection,

@@ -194,7 +194,8 @@ func TestRelayedStreamIsLimited(t *testing.T) {
 	nobody := freeAddress(t)
 	var transports []*Party
 	for _, name := range []string{"one", "two"} {
-		config := limitedTransport(t, "B", freeAddress(t), "A", nobody, LimitsConfig{Requests: rate, Burst: 1})
+		config := limitedTransport(t, "B", freeAddress(t), "A", nobody,
+			LimitsConfig{Requests: rate, Burst: 1})
 		config.Database.URL = Secret(database)
 		config.Transport.Several, config.Transport.Name = true, name
 		transports = append(transports, startLimited(t, config))
