@@ -55,8 +55,8 @@ func (s *Services) Finish(ctx context.Context) (Plan, error) {
 	return p, s.setMarks(ctx, p, number, at)
 }
 
-// checkTransports returns an error if one of several transports runs. It has a spool that is not empty, or was
-// emptied under it, and knows which transports held sessions before the restore.
+// checkTransports returns an error if one of several transports runs. It has a spool that is not empty, or
+// was emptied under it, and knows which transports held sessions before the restore.
 func (s *Services) checkTransports(ctx context.Context) error {
 	if !s.Several {
 		return nil
