@@ -34,8 +34,8 @@ type touch struct {
 // ended reports whether a party has a job as ended, in all roles in which it has it. A scheduler may have
 // been stopped before it created its own part.
 func (r *rows) ended() bool {
-	return r != nil && (r.job == "" || r.job == "FINISHED") &&
-		(r.scheduled == "" || r.scheduled == "FINISHED")
+	over := func(state string) bool { return state == "" || state == "FINISHED" }
+	return r != nil && over(r.job) && over(r.scheduled)
 }
 
 // touched returns the parties whose restore has touched a job.
