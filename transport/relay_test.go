@@ -76,11 +76,11 @@ func TestThroughRelay(t *testing.T) {
 // TestRelayBackPressure checks that a relay holds nothing of a message: while its receiver's session is full,
 // the relay reads no more of the body than the network's buffers take.
 func TestRelayBackPressure(t *testing.T) {
-	limits := Limits{SessionBytes: 64 * mib, MessageBytes: 16 * mib, PushTimeout: time.Minute}
+	limits := Limits{SessionBytes: 128 * mib, MessageBytes: 32 * mib, PushTimeout: time.Minute}
 	holder := open(t, Config{NodeID: "B", Logger: quiet(), Limits: limits})
 	n := &node{Transport: holder, url: relayTo(t, holder, limits)}
 	c := n.container(t, "s").protobuf()
-	large := make([]byte, 15*mib)
+	large := make([]byte, 30*mib) // the buffers of two connections can hold 20 MB
 	for range 4 {
 		c.mustPush("B", "x", large)
 	}
