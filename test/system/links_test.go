@@ -115,7 +115,7 @@ func TestOneWayPartner(t *testing.T) {
 	job := sleepJob(t, 2, map[string]any{"s1": seconds(2), "s2": seconds(0)}, nil)
 	jobs := map[*testParty]string{guest: guest.submit(job), host: host.submit(reversed(job))}
 	for n, job := range jobs {
-		n.awaitJob(job, time.Minute, isTaskRunning("s1"))
+		n.awaitJob(job, time.Minute, hasTaskBegun("s1"))
 	}
 	cut(links + 1)
 	for n, job := range jobs {
@@ -193,7 +193,7 @@ func TestOneWayPartnerOfProcesses(t *testing.T) {
 	}
 	require.NotEmpty(t, used)
 	running[used].kill(syscall.SIGKILL)
-	pair.guest.awaitJob(job, time.Minute, isTaskRunning("s2"))
+	pair.guest.awaitJob(job, time.Minute, hasTaskBegun("s2"))
 	start[used]()
 	awaitLinks(t, ops[used], 1)
 	requireSuccess(t, pair.guest.awaitJob(job, time.Minute, isFinished))

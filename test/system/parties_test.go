@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -339,6 +340,15 @@ func isTaskRunning(task string) func(bfia.JobStatus) bool {
 			}
 		}
 		return false
+	}
+}
+
+// hasTaskBegun reports the same of a task that may have ended before somebody looks.
+func hasTaskBegun(task string) func(bfia.JobStatus) bool {
+	return func(s bfia.JobStatus) bool {
+		return slices.ContainsFunc(s.Tasks, func(t bfia.TaskStatus) bool {
+			return t.Name == task && (t.State == bfia.TaskRunning || t.State.Terminal())
+		})
 	}
 }
 
