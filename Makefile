@@ -111,7 +111,7 @@ test-helm: build ## test the Helm chart: what it renders, whether Hutong and Kub
 	cd test/helm && $(GO) vet ./... && $(GO) test -count 1 -timeout 10m $(TEST_FLAGS) ./...
 
 .PHONY: test-helm-cluster
-test-helm-cluster: build ## install two parties by the Helm chart on a cluster with real kubelets, and upgrade them while jobs run; needs root on Debian
+test-helm-cluster: build ## install two parties by the Helm chart on a cluster with real kubelets, lose a transport and upgrade them while jobs run; needs root on Debian
 	test/testenv/k8s/install.sh "$(CACHE)" node
 	test/testenv/s3/install.sh "$(CACHE)"
 	cd test/helm/cluster && $(STATIC) $(GO) build -ldflags '$(LDFLAGS)' -o "$(CACHE)/bin/helm" helm.sh/helm/v4/cmd/helm

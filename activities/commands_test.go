@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"hutong/bfia/client"
 	"hutong/fateflow"
 	"hutong/internal/httpclient"
+	"hutong/store"
 	"hutong/store/storetest"
 )
 
@@ -54,8 +56,9 @@ func newControlWorker(t testing.TB, p *partner) controlWorker {
 		scheduler: &scheduler.Activities{Node: "A", Client: partners, Logger: quiet,
 			Store:     db,
 			Documents: oneDocument(`{"job_id":"` + jobID + `","dag":{"components":[]},"config":{}}`)},
-		participant: &participant.Activities{Client: partners, Transport: p.URL, HTTP: http.DefaultClient,
-			Store: db, Logger: quiet},
+		participant: &participant.Activities{Client: partners, HTTP: http.DefaultClient,
+			Holders: func(context.Context, string) (string, []string, error) { return p.URL, nil, nil },
+			Store:   db, Logger: quiet},
 	}
 }
 
@@ -363,6 +366,84 @@ func TestReleaseSession(t *testing.T) {
 	err := c.execute("ReleaseSession", participant.ReleaseSessionInput{Session: "session_1"})
 	require.Error(t, err)
 	assert.True(t, strings.Contains(err.Error(), "HTTP 500"), err)
+}
+
+// A session is released at all transports. That the one which holds it does so is required; their bytes are
+// added up. Without a holder, one of them must answer.
+func TestReleaseSessionAtSeveralTransports(t *testing.T) {
+	transports := map[string]*partner{}
+	for _, name := range []string{"holder", "other", "down"} {
+		p := newPartner(t)
+		p.answer = func(w http.ResponseWriter, _, _ string) bool {
+			transfers := `[{"session_id":"session_1","node_id":"B","sent_bytes":4,"sent_messages":1}]`
+			_ = json.NewEncoder(w).Encode(map[string]any{"content": []byte(transfers)})
+			return true
+		}
+		transports[name] = p
+	}
+	transports["down"].answer = func(w http.ResponseWriter, _, _ string) bool { return hangUp(w) }
+	for _, c := range []struct {
+		holder string
+		others []string
+		sent   int64 // -1 for an error
+	}{{"holder", []string{"other", "down"}, 8}, {"down", []string{"other"}, -1},
+		{"", []string{"other", "down"}, 4}, {"", []string{"down"}, -1}} {
+		control := newControlWorker(t, transports["holder"])
+		control.participant.Holders = func(context.Context, string) (holder string, others []string,
+			_ error) {
+			if c.holder != "" {
+				holder = transports[c.holder].URL
+			}
+			for _, name := range c.others {
+				others = append(others, transports[name].URL)
+			}
+			return holder, others, nil
+		}
+		require.Equal(t, c.sent < 0, control.execute("ReleaseSession",
+			participant.ReleaseSessionInput{Session: "session_1", Uncounted: true}) != nil)
+		_, complete, err := control.participant.Store.Transfers(t.Context(), "1")
+		require.NoError(t, err)
+		require.False(t, complete, "a restore has lost the counts")
+		before := len(transports["other"].distinctRequests())
+		err = control.execute("ReleaseSession", participant.ReleaseSessionInput{Session: "session_1"})
+		require.Equal(t, c.sent < 0, err != nil, "%+v: %v", c, err)
+		if slices.Contains(c.others, "other") {
+			require.GreaterOrEqual(t, len(transports["other"].distinctRequests()), max(before, 1))
+		}
+		var transfers []store.Transfer
+		transfers, complete, err = control.participant.Store.Transfers(t.Context(), "1")
+		require.NoError(t, err)
+		require.Equal(t, c.sent >= 0, complete)
+		if c.sent >= 0 {
+			require.Len(t, transfers, 1)
+			require.Equal(t, c.sent, transfers[0].Sent)
+		}
+	}
+}
+
+// A transport whose machine is gone does not answer, and does not delay a release at the one that holds the
+// session.
+func TestReleaseSessionBesideSilentTransport(t *testing.T) {
+	holder, silent := newPartner(t), newPartner(t)
+	holder.answer = func(w http.ResponseWriter, _, _ string) bool {
+		_ = json.NewEncoder(w).Encode(map[string]any{"content": []byte("[]")})
+		return true
+	}
+	ended := make(chan struct{})
+	silent.answer = func(http.ResponseWriter, string, string) bool {
+		<-ended
+		return true
+	}
+	defer close(ended)
+	control := newControlWorker(t, holder)
+	control.participant.Holders = func(context.Context, string) (string, []string, error) {
+		return holder.URL, []string{silent.URL}, nil
+	}
+	require.NoError(t, control.execute("ReleaseSession",
+		participant.ReleaseSessionInput{Session: "session_1"}))
+	_, complete, err := control.participant.Store.Transfers(t.Context(), "1")
+	require.NoError(t, err)
+	require.True(t, complete)
 }
 
 // The time since the last answer of a silent party is kept in the heartbeat, so it survives the

@@ -83,7 +83,8 @@ func newTestParty(t *testing.T, address string, d testDriver, a, b []string) *te
 	h.scheduler = &scheduler.Activities{Node: "A", Store: h.db, Documents: h.db, Client: partners,
 		Logger: quiet}
 	h.participant = &participant.Activities{Node: "A", Store: h.db, Blobs: blobs, Client: partners,
-		Transport: h.partner.URL, HTTP: http.DefaultClient, Logger: quiet}
+		Holders: func(context.Context, string) (string, []string, error) { return h.partner.URL, nil, nil },
+		HTTP:    http.DefaultClient, Logger: quiet}
 	h.runner = h.newRunner(d)
 	h.housekeeping = &housekeeping.Activities{Node: "A", Store: h.db, Blobs: blobs, Scheduled: workflowGone,
 		Participating: workflowGone, Logger: quiet,

@@ -84,7 +84,7 @@ func (s fateFlowScheduler) ReceiveCallback(ctx context.Context, participant stri
 		return err
 	}
 	return s.reportPart(ctx, task,
-		workflows.Callback{Node: participant, TaskID: r.TaskID, Role: r.Role, State: r.Status})
+		workflows.Callback{Node: participant, TaskID: r.TaskID, Role: r.Role, State: r.Status}, false)
 }
 
 // fateFlowParty implements [fateflow.Party] for the requests of one sender.

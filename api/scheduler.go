@@ -312,14 +312,16 @@ func (s *Server) takePartyCallback(c *fiber.Ctx) error {
 	}
 	if err := s.reportPart(c.UserContext(), task, workflows.Callback{
 		Node: sender, TaskID: report.TaskID, Role: report.Role, State: report.Status,
-		Failure: bfia.FailureOf(report.Status, report.Failure, report.Reason)}); err != nil {
+		Failure: bfia.FailureOf(report.Status, report.Failure, report.Reason)}, true); err != nil {
 		return err
 	}
 	return ok(c, nil) // a report about a job that has ended changes nothing
 }
 
-// reportPart signals a part's state to the workflow of a job, if it changes one.
-func (s *Server) reportPart(ctx context.Context, task store.ScheduleTask, report workflows.Callback) error {
+// reportPart signals a part's state to the workflow of a job, if it changes one. It lets the report wait for
+// those of the task's other parts if together is set.
+func (s *Server) reportPart(ctx context.Context, task store.ScheduleTask, report workflows.Callback,
+	together bool) error {
 	parts, err := s.store.ScheduleParts(ctx, task.JobID)
 	if err != nil {
 		return err
@@ -331,6 +333,9 @@ func (s *Server) reportPart(ctx context.Context, task store.ScheduleTask, report
 	}
 	if !slices.ContainsFunc(parts, changes) {
 		return nil
+	}
+	if together {
+		s.awaitOthers(ctx, report.TaskID, report.State, parts, changes)
 	}
 	_, err = s.signalLimited(ctx, report.Node+" "+report.TaskID+" "+report.Role,
 		workflows.SchedulerJobID(task.JobID), workflows.SignalCallback, report)

@@ -151,6 +151,8 @@ type Server struct {
 	reads recentReads
 	// signals bounds the signals that partners cause.
 	signals signalLimits
+	// together holds the reports of parts of a task that wait for each other.
+	together reportsTogether
 
 	// contacts bounds what is written of partners' requests.
 	contacts contacts

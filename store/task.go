@@ -64,6 +64,10 @@ type Task struct {
 	ModelAddress string     `bun:"model_address"`
 	StartedAt    *time.Time `bun:"started_at"`
 	EndedAt      *time.Time `bun:"ended_at"`
+	// ReportedState is the end that the container of the attempt ReportedTaskID has reported: see
+	// [Task.Reported].
+	ReportedState  bfia.TaskState `bun:"reported_state"`
+	ReportedTaskID string         `bun:"reported_task_id"`
 }
 
 var _ bun.AfterScanRowHook = (*Task)(nil)
@@ -72,6 +76,14 @@ var _ bun.AfterScanRowHook = (*Task)(nil)
 func (t *Task) AfterScanRow(context.Context) error {
 	normalizeTimes(t.ExitedAt, t.StartedAt, t.EndedAt)
 	return nil
+}
+
+// Reported returns the end that the container of the row's attempt has reported, or "".
+func (t Task) Reported() bfia.TaskState {
+	if t.ReportedTaskID != t.TaskID {
+		return "" // of an earlier attempt
+	}
+	return t.ReportedState
 }
 
 // Key returns the key of the row.
@@ -286,6 +298,14 @@ func (s *Store) SetTaskProgress(ctx context.Context, key TaskKey, attempt int, p
 	}
 	return s.updateTask(ctx, key, "record the progress of", s.w.NewUpdate().Set("progress = ?", progress).
 		Where("attempt = ?", attempt).Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed))
+}
+
+// SetTaskReport records the end that the container of one attempt of a part, named by taskID, has reported.
+// It does nothing if the part has ended or has another attempt.
+func (s *Store) SetTaskReport(ctx context.Context, key TaskKey, taskID string, state bfia.TaskState) error {
+	return s.updateTask(ctx, key, "record the reported end of", s.w.NewUpdate().
+		Set("reported_state = ?", state).Set("reported_task_id = ?", taskID).
+		Where("task_id = ?", taskID).Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed))
 }
 
 // RequestTaskStop records that one attempt of a part, named by taskID, must stop. It does nothing if the part

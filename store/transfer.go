@@ -35,9 +35,20 @@ type Transfer struct {
 }
 
 // RecordTransfers records the transfers of a session of a job at its release, and that they are complete. A
-// repeated call replaces them. They stay after the deletion of the job: they are evidence.
+// repeated call replaces them. Those of several transports for one task are added up. They stay after the
+// deletion of the job: they are evidence.
 func (s *Store) RecordTransfers(ctx context.Context, sessionID string, transfers []Transfer) error {
-	rows := append([]Transfer{{SessionID: sessionID}}, transfers...)
+	rows := []Transfer{{SessionID: sessionID}}
+	at := map[[3]string]int{}
+	for _, t := range transfers {
+		key := [3]string{t.SessionID, t.NodeID, t.TaskID}
+		if i, found := at[key]; found {
+			rows[i].add(t)
+			continue
+		}
+		at[key] = len(rows)
+		rows = append(rows, t)
+	}
 	now := normalizeTime(time.Now())
 	for i := range rows {
 		rows[i].RecordedAt = now

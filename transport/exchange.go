@@ -37,6 +37,8 @@ type exchange struct {
 	enc     wire.Encoding
 	framing wire.Framing
 	minRate minRate
+	// arrived is when the call arrived; zero for the messages of a stream, which arrive when they are read.
+	arrived time.Time
 	// body is the message's body, and length its length, -1 if unknown.
 	body   io.Reader
 	length int64
@@ -67,6 +69,7 @@ func (t *Transport) newExchange(w http.ResponseWriter, r *http.Request) *exchang
 		headers: wire.ReadHeaders(r.Header),
 		enc:     wire.EncodingOf(r.Header.Get("Content-Type")),
 		minRate: t.minRate,
+		arrived: arrivalOf(r.Context()),
 		body:    r.Body,
 		length:  r.ContentLength,
 	}

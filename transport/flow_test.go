@@ -401,11 +401,6 @@ func TestCloseLeavesNothing(t *testing.T) {
 			}
 		}
 		eventually(t, "all calls wait", func() bool {
-			for i := range 3 { // each push to B arrived: Stats counts retries, of which one push may have all
-				if st, _ := a.SessionStats(fmt.Sprint("s", i)); st.OutboundBytes == 0 {
-					return false
-				}
-			}
 			st := a.Stats()
 			return st.Readers == 3 && st.Writers == 3 && st.Retries >= 3
 		})

@@ -142,6 +142,12 @@ func (f *forwardedPush) send(ctx context.Context) (wire.Answer, error) {
 		t.onForwardFailure(f.target)
 		wait := backoff/2 + mathrand.N(backoff/2)
 		backoff = min(backoff*2, maxBackoff)
+		if busy, ok := errors.AsType[*busyAnswer](err); ok {
+			later := wait + min(busy.after, maxBackoff)
+			if time.Until(f.deadline) > later { // else a try that comes too soon is better than none
+				wait = later
+			}
+		}
 		if time.Until(f.deadline) <= wait {
 			log.Warn("failed to reach partner in time", "tries", try, "error", err)
 			var foreign *foreignAnswer
@@ -190,15 +196,31 @@ func (f *forwardedPush) try(ctx context.Context) (out wire.Answer, retryable boo
 	if err != nil {
 		return out, true, fmt.Errorf("failed to read the partner's answer: %w", err)
 	}
+	if resp.StatusCode == http.StatusTooManyRequests {
+		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // 0 without one
+		return out, true, &busyAnswer{time.Duration(min(max(seconds, 0), maxRetryAfter)) * time.Second}
+	}
 	out, err = f.decodeAnswer(resp, b)
 	var foreign *foreignAnswer
 	if errors.As(err, &foreign) {
 		return wire.Answer{}, true, err
 	}
-	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
+	if resp.StatusCode >= 500 {
 		return wire.Answer{}, true, fmt.Errorf("partner answered HTTP %d", resp.StatusCode)
 	}
 	return out, false, err
+}
+
+// maxRetryAfter bounds what a header Retry-After may ask for, in seconds.
+const maxRetryAfter = 3600
+
+// busyAnswer is the refusal of a message beyond the rate that the partner allows, with the time after which
+// it expects the next try.
+type busyAnswer struct{ after time.Duration }
+
+// Error names the HTTP status and the time.
+func (e *busyAnswer) Error() string {
+	return fmt.Sprintf("partner answered HTTP %d, try again in %s", http.StatusTooManyRequests, e.after)
 }
 
 // foreignAnswer is an answer that is not the partner's: the page of a gateway before it, or of another server

@@ -60,7 +60,11 @@ func (t *Transport) pushDeadline(x *exchange) (time.Time, error) {
 	if ms > 0 {
 		wait = min(wait, time.Duration(ms)*time.Millisecond)
 	}
-	return time.Now().Add(wait), nil
+	arrived := x.arrived
+	if arrived.IsZero() {
+		arrived = time.Now()
+	}
+	return arrived.Add(wait), nil
 }
 
 // pushTimeout returns how long a push without x-ptp-timeout may take. gRPC callers that set no deadline get

@@ -56,18 +56,22 @@ func (t *Transport) serveStream(x *exchange, op operation) {
 	defer context.AfterFunc(t.ctx, func() { _ = x.rc.SetReadDeadline(time.Now()) })()
 
 	stream := *x
+	stream.arrived = time.Time{}
 	stream.frames = wire.NewReader(x.r.Body)
 	if x.framing == wire.Stream && x.enc == wire.JSON {
 		stream.objectsBody = wire.NewBodyReader(x.r.Body, math.MaxInt64)
 		stream.objects = wire.NewReader(stream.objectsBody)
 	}
 
-	for {
+	for n := 0; ; n++ {
 		message := stream
 		message.headers = maps.Clone(x.headers)
 		err := t.ctx.Err()
 		if err == nil {
 			err = message.nextMessage()
+		}
+		if err == nil && n > 0 {
+			err = t.pace(&message)
 		}
 		if t.ctx.Err() != nil {
 			err = queue.ErrClosed

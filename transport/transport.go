@@ -229,6 +229,9 @@ func (t *Transport) SetEpoch(n int64) error { return t.broker.SetEpoch(n) }
 // SessionIDs returns the ids of the sessions that hold or remember something, or are in use.
 func (t *Transport) SessionIDs() []string { return t.broker.SessionIDs() }
 
+// IdleSessions returns the ids of the sessions that no call has used for a time.
+func (t *Transport) IdleSessions(idle time.Duration) []string { return t.broker.IdleSessions(idle) }
+
 // ErrInUse reports that another process uses the spool.
 var ErrInUse = queue.ErrInUse
 

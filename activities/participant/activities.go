@@ -3,6 +3,7 @@
 package participant
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 
@@ -22,8 +23,9 @@ type Activities struct {
 	// Limits bound what runs at once at this party.
 	Limits admission.Limits
 	Client *client.Client
-	// Transport is the base URL of the party's own transport.
-	Transport string
-	HTTP      *http.Client
-	Logger    *slog.Logger
+	// Holders returns the base URLs of the party's transports at which to release a session: that of the one
+	// that holds it, "" if none does, and those of the others that are online.
+	Holders func(ctx context.Context, session string) (holder string, others []string, err error)
+	HTTP    *http.Client // for them
+	Logger  *slog.Logger
 }

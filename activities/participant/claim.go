@@ -27,6 +27,8 @@ type Claim struct {
 	OtherRunnerOnline bool `json:"other_runner_online,omitempty"`
 	// Ended is the end of the container, if it is recorded.
 	Ended *activities.PartResult `json:"ended,omitempty"`
+	// Reported is the end that the container has reported, if its runner may not have passed it on.
+	Reported bfia.TaskState `json:"reported,omitempty"`
 }
 
 // ClaimTaskInput names the parts of an attempt of a task that need runners.
@@ -167,6 +169,7 @@ func (a *Activities) claimCreated(ctx context.Context, row store.Task, part bfia
 		candidate := r.AdmissionRunner()
 		return r.RunnerID != row.RunnerID && !r.Draining && candidate.Unmet(constraints) == ""
 	})
+	c.Reported = row.Reported()
 	if row.ExitCode != nil {
 		c.Ended = &activities.PartResult{Failure: row.Failure}
 	}

@@ -2,18 +2,12 @@ package participant
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"net/http"
-	"strings"
 
 	"hutong/activities"
 	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/fateflow"
-	"hutong/store"
 )
 
 // SendAuditInput is this party's approval or rejection of a job.
@@ -121,72 +115,6 @@ func (a *Activities) AskScheduler(ctx context.Context, in AskSchedulerInput) (Sc
 	}
 
 	return answer, nil
-}
-
-// ReleaseSessionInput names a session of the party's transport.
-type ReleaseSessionInput struct {
-	Session string `json:"session"`
-}
-
-// ReleaseSession ends a job's session in the party's own transport, with the messages that were not read
-// (BFIA part 4, 3.2.4).
-func (a *Activities) ReleaseSession(ctx context.Context, in ReleaseSessionInput) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.Transport+"/v1/interconn/chan/release",
-		strings.NewReader("{}"))
-	if err != nil {
-		return err
-	}
-
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("x-ptp-session-id", in.Session)
-	req.Header.Set("x-ptp-target-node-id", a.Client.NodeID)
-	// It ends the session, and not only its messages. Containers may have derived sessions of their own from
-	// it.
-	final := "derived"
-	jobID := strings.TrimPrefix(in.Session, bfia.SessionID(""))
-	if other, err := a.Store.HasUnfinishedJobLike(ctx, jobID+bfia.DerivedSession); err != nil {
-		return err
-	} else if other {
-		// they can't be distinguished from the sessions of the other job; they expire when idle
-		final = "true"
-	}
-	req.Header.Set("x-ptp-final", final)
-	resp, err := a.HTTP.Do(req)
-	if err != nil {
-		return fmt.Errorf("failed to release session %s at the transport: %w", in.Session, err)
-	}
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxTransfers))
-	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("failed to release session %s at the transport: HTTP %d", in.Session,
-			resp.StatusCode)
-	}
-	if err != nil {
-		return fmt.Errorf("failed to release session %s at the transport: %w", in.Session, err)
-	}
-
-	return a.recordTransfers(ctx, in.Session, answer)
-}
-
-// maxTransfers bounds the transport's answer to a release.
-const maxTransfers = 16 << 20
-
-// recordTransfers records the bytes that a released session has exchanged with partners, which the
-// transport's answer holds. A transport of an earlier version counts none.
-func (a *Activities) recordTransfers(ctx context.Context, session string, answer []byte) error {
-	var released struct {
-		Payload []byte `json:"content"`
-	}
-	if err := json.Unmarshal(answer, &released); err != nil || len(released.Payload) == 0 {
-		a.Logger.Warn("the transport has not reported the bytes of a session; the job's evidence lacks them",
-			"session_id", session)
-		return nil
-	}
-	var transfers []store.Transfer
-	if err := json.Unmarshal(released.Payload, &transfers); err != nil {
-		return fmt.Errorf("failed to read the transfers of session %s: %w", session, err)
-	}
-	return a.Store.RecordTransfers(ctx, session, transfers)
 }
 
 func (a *Activities) result(ctx context.Context, node string, err error) error {

@@ -82,7 +82,11 @@ func (r *Runner) watchControl(ctx context.Context, d driver.Driver, name string,
 		}
 		// It counts as the container's callback, which may have been lost.
 		report := bfia.TaskReport{TaskID: req.TaskID, Role: req.Part.Self(), Status: answer.Status}
-		if err := r.OnReport(ctx, req.Key.JobID, report); err == nil {
+		err = r.OnReport(ctx, req.Key.JobID, report)
+		if r.OnControlReport != nil {
+			r.OnControlReport(err)
+		}
+		if err == nil {
 			return
 		}
 	}

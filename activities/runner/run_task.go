@@ -46,15 +46,20 @@ func (t *taskRun) run(ctx context.Context) (activities.PartResult, error) {
 	if result, err = t.create(cancellable); result != nil || err != nil {
 		return resultOf(result, err)
 	}
+	held := t.holdReports(ctx)
+	defer held.end(ctx)
 	if err := t.start(ctx); err != nil {
 		return activities.PartResult{}, err
 	}
 	exit, result, err := t.await(cancellable)
-	if result != nil || err != nil {
-		return resultOf(result, err)
+	if err != nil {
+		return activities.PartResult{}, err
+	}
+	if result != nil {
+		return *result, held.settle(ctx, result.Failure)
 	}
 
-	return t.finish(ctx, exit)
+	return t.finish(ctx, exit, held)
 }
 
 // taskRun is one RunTask.
@@ -66,6 +71,8 @@ type taskRun struct {
 	begun    bool // its container was created by an earlier attempt of the activity
 	driver   driver.Driver
 	startErr error // permanent: the container will never run
+	// reported is the end that the container has reported to an earlier attempt of the activity.
+	reported bfia.TaskState
 	// unrecorded is a wait that the database did not take.
 	unrecorded unrecordedWait
 }
@@ -99,6 +106,9 @@ func (t *taskRun) settle(ctx context.Context) (*activities.PartResult, error) {
 	}
 
 	t.begun = row.ContainerID != "" && row.Attempt == t.req.Attempt
+	if row.TaskID == t.req.TaskID && !row.State.Terminal() {
+		t.reported = row.Reported()
+	}
 	if t.begun {
 		t.name = row.ContainerName
 	}
@@ -254,7 +264,7 @@ func (t *taskRun) await(cancellable context.Context) (waited, *activities.PartRe
 }
 
 // finish records the exit, and has the container removed.
-func (t *taskRun) finish(ctx context.Context, exit waited) (activities.PartResult, error) {
+func (t *taskRun) finish(ctx context.Context, exit waited, held *heldReport) (activities.PartResult, error) {
 	failure := exitFailure(exit.Exit, exit.log)
 	if failure != nil && exit.overflow > 0 {
 		failure.Kind, failure.Message = bfia.FailedLogFiles, fmt.Sprintf(
@@ -272,7 +282,10 @@ func (t *taskRun) finish(ctx context.Context, exit waited) (activities.PartResul
 
 	t.ownOutputs(ctx, t.driver, t.name, t.log)
 	t.tidyOutputs(ctx, t.req)
-	// Before the exit: nobody looks at the container once that is recorded.
+	// Before the exit: nobody looks at the container, or what it has reported, once that is recorded.
+	if err := held.settle(ctx, failure); err != nil {
+		return activities.PartResult{}, err
+	}
 	if !neverStarted(exit.Exit) {
 		if err := exit.meter.record(ctx, exit.Exit); err != nil {
 			return activities.PartResult{}, err

@@ -30,9 +30,14 @@ type Runner struct {
 	System func(device, container string) bfia.System
 	// BeforeStart is called before a container starts, and its result afterwards; nil for nothing.
 	BeforeStart func() (after func())
-	// OnReport passes on the end that a container reports when it is polled; nil leaves it to its callback
-	// and exit.
+	// OnReport passes on the end that a container reports, when it is polled or before it exits; nil leaves
+	// it to its callback and exit.
 	OnReport func(ctx context.Context, jobID string, report bfia.TaskReport) error
+	// OnControlReport is called for each end that a poll of a container has found, with the error of
+	// OnReport; nil for nothing.
+	OnControlReport func(error)
+	// ReportHold is how long an end that a container reports waits for its exit; 0 for 500 ms.
+	ReportHold time.Duration
 	// TraceParent returns the traceparent of a context (W3C Trace Context) for the containers, or "". nil
 	// gives them none.
 	TraceParent func(ctx context.Context) string
@@ -55,7 +60,8 @@ type Runner struct {
 	// Deployment labels the containers: Sweep ignores those of other deployments.
 	Deployment string
 
-	watched  nameSet    // containers that a RunTask of this process handles
+	watched  nameSet // containers that a RunTask of this process handles
+	held     heldReports
 	gpus     sync.Mutex // held from the choice of GPUs until their container exists
 	removing sync.WaitGroup
 	// full has the names of containers at whose end the storage was full, until that is recorded.

@@ -15,7 +15,8 @@ import (
 
 // Config holds the limits of each caller. 0 means no limit.
 type Config struct {
-	// Requests is the number of requests per second in the long run, Burst that at once.
+	// Requests is the number of requests per second in the long run, Burst that at once. Messages to the
+	// transport have the same, apart from other requests.
 	Requests float64
 	Burst    int
 	// Uploads is the number of uploads at the same time, UploadBytes what they may hold in a day.
@@ -37,13 +38,15 @@ type Limiter struct {
 	swept   time.Time
 }
 
-// caller is the budget of one caller. Limiter.mu guards all but the two limiters.
+// caller is the budget of one caller. Limiter.mu guards all but the rates.
 type caller struct {
-	requests, transfer *rate.Limiter
-	uploads, streams   int
-	uploaded           int64
-	day                time.Time // on which they were uploaded
-	used               time.Time
+	requests, messages, transfer *rate.Limiter
+
+	waiting          fairQueue // of messages
+	uploads, streams int
+	uploaded         int64
+	day              time.Time // on which they were uploaded
+	used             time.Time
 }
 
 const (
@@ -87,7 +90,7 @@ func (l *Limiter) budget(p identity.Principal) *caller {
 		l.swept = now
 		for key, c := range l.callers {
 			today := c.uploaded > 0 && now.Sub(c.day) < 24*time.Hour
-			if now.Sub(c.used) > forgetAfter && c.uploads+c.streams == 0 && !today {
+			if now.Sub(c.used) > forgetAfter && c.uploads+c.streams+c.waiting.length == 0 && !today {
 				delete(l.callers, key)
 			}
 		}
@@ -96,6 +99,7 @@ func (l *Limiter) budget(p identity.Principal) *caller {
 	c := l.callers[key]
 	if c == nil {
 		c = &caller{requests: newRate(l.cfg.Requests, l.cfg.Burst),
+			messages: newRate(l.cfg.Requests, l.cfg.Burst),
 			transfer: newRate(float64(l.cfg.TransferBytes), int(min(l.cfg.TransferBytes, math.MaxInt32)))}
 		l.callers[key] = c
 	}
@@ -121,6 +125,9 @@ func keyOf(p identity.Principal) string {
 	return string(p.Kind) + " " + p.Address
 }
 
+// fieldRequests is the field of the configuration with the rate of requests and of messages.
+const fieldRequests = "limits.requests_per_second"
+
 // Request counts a request of a caller. Its error is an [*Exceeded].
 func (l *Limiter) Request(p identity.Principal) error {
 	l.mu.Lock()
@@ -130,13 +137,11 @@ func (l *Limiter) Request(p identity.Principal) error {
 		return nil
 	}
 	now := l.now()
-	r := c.requests.ReserveN(now, 1)
-	if wait := r.DelayFrom(now); wait > 0 {
-		r.CancelAt(now)
-		return &Exceeded{Field: "limits.requests_per_second", After: wait,
-			What: fmt.Sprintf("too many requests of %s", p)}
+	if c.requests.AllowN(now, 1) {
+		return nil
 	}
-	return nil
+	return &Exceeded{Field: fieldRequests, After: nextIn(c.requests, now),
+		What: fmt.Sprintf("too many requests of %s", p)}
 }
 
 // Upload counts an upload of a caller, until release is called. Its error is an [*Exceeded].

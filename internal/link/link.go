@@ -24,7 +24,8 @@ const (
 	pingAfter   = 4 * time.Second
 	pingTimeout = 8 * time.Second
 	// maxConnections bounds the connections of a link, and maxLinks the links with one partner that a
-	// process holds.
+	// process holds. Over HTTP/1.1 each message that waits for its sender's rate has a connection; there are
+	// about twice as many as may wait (limits.MaxWaiting).
 	maxConnections = 1000
 	maxLinks       = 32
 	// dialTimeout bounds the time until one holder or link has opened a connection.

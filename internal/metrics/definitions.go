@@ -251,6 +251,10 @@ var (
 		Help: "Messages exchanged with partners, each once.", Labels: []Label{partnerLabel, directionLabel}}
 	forwardFailures = Definition{Name: "hutong_transport_forward_failures_total", Kind: Counter,
 		Help: "Failed tries to send a message to a partner.", Labels: []Label{partnerLabel}}
+	limitedMessages = Definition{Name: "hutong_transport_limited_total", Kind: Counter,
+		Help: "Messages of partners beyond limits.requests_per_second, by what became of them: served " +
+			"after they had waited, refused (429), or cancelled by the partner while they waited.",
+		Labels: []Label{partnerLabel, fixed("outcome", "served", "refused", "cancelled")}}
 	relayedCalls = Definition{Name: "hutong_transport_relayed_total", Kind: Counter,
 		Help: "Calls that were relayed to the transport of the party that holds their session."}
 	transportSessions = Definition{Name: "hutong_transport_sessions", Kind: Gauge,
@@ -297,7 +301,7 @@ func Definitions() []Definition {
 		jobSeconds, jobWaitSeconds, partsEnded, taskAttempts, jobs, queueLength, queueOldest,
 		approvalsWaiting, approvalOldest, partnerContact, partnerWaiting, runnerState, runnerHeartbeat,
 		runnerContainers, runnerCapacity, runnerReserved, rowsRead, rowsFailed, transferBytes,
-		transferMessages, forwardFailures, relayedCalls, transportSessions, transportTopics,
+		transferMessages, forwardFailures, limitedMessages, relayedCalls, transportSessions, transportTopics,
 		transportMessages, spoolBytes, spoolLimit, transportWaiting,
 		storageSeconds, storageErrors, databaseSeconds, databaseErrors,
 		sweepRemoved}

@@ -33,7 +33,7 @@ type Metrics struct {
 
 	httpRequests, httpRefused, partnerRequests, callbacks, jobsEnded, partsEnded, taskAttempts counter
 	transferBytes, transferMessages, forwardFailures, storageErrors, databaseErrors            counter
-	sweepRemoved                                                                               counter
+	sweepRemoved, limitedMessages                                                              counter
 
 	httpSeconds, partnerSeconds, jobSeconds, jobWaitSeconds, storageSeconds, databaseSeconds histogram
 
@@ -62,7 +62,7 @@ func New(o Options) *Metrics {
 		{&m.partsEnded, &partsEnded}, {&m.taskAttempts, &taskAttempts}, {&m.transferBytes, &transferBytes},
 		{&m.transferMessages, &transferMessages}, {&m.forwardFailures, &forwardFailures},
 		{&m.storageErrors, &storageErrors}, {&m.databaseErrors, &databaseErrors},
-		{&m.sweepRemoved, &sweepRemoved}} {
+		{&m.sweepRemoved, &sweepRemoved}, {&m.limitedMessages, &limitedMessages}} {
 		vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: c.d.Name, Help: c.d.Help},
 			c.d.labelNames())
 		m.registry.MustRegister(vec)

@@ -111,6 +111,9 @@ func TestObserve(t *testing.T) {
 	m.Transfer("B", true, 5)
 	m.Transfer("C", false, 1)
 	m.ForwardFailure("B")
+	m.LimitedMessage("B", "served")
+	m.LimitedMessage("B", "served")
+	m.LimitedMessage("C", "refused")
 	m.Removed("containers", 3)
 	m.Storage("put", time.Second, errors.New("disk"))
 	m.Storage("get", time.Second, bfia.Errorf(bfia.CodeNotFound, "x"))
@@ -152,6 +155,8 @@ func TestObserve(t *testing.T) {
 		{2, "hutong_transport_messages_total", []string{"partner", "B", "direction", "sent"}},
 		{1, "hutong_transport_bytes_total", []string{"partner", "other", "direction", "received"}},
 		{1, "hutong_transport_forward_failures_total", []string{"partner", "B"}},
+		{2, "hutong_transport_limited_total", []string{"partner", "B", "outcome", "served"}},
+		{1, "hutong_transport_limited_total", []string{"partner", "other", "outcome", "refused"}},
 		{3, "hutong_sweep_removed_total", []string{"what", "containers"}},
 		{1, "hutong_storage_errors_total", []string{"operation", "put"}},
 		{0, "hutong_storage_errors_total", []string{"operation", "get"}},

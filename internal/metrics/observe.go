@@ -95,6 +95,9 @@ func (m *Metrics) Transfer(partner string, sent bool, n int64) {
 // ForwardFailure counts a failed try to send a message to a partner.
 func (m *Metrics) ForwardFailure(partner string) { m.forwardFailures.add(1, partner) }
 
+// LimitedMessage counts a message of a partner beyond its rate, by what became of it.
+func (m *Metrics) LimitedMessage(partner, outcome string) { m.limitedMessages.add(1, partner, outcome) }
+
 // Removed counts what a sweep has removed.
 func (m *Metrics) Removed(what string, n int64) { m.sweepRemoved.add(float64(n), what) }
 

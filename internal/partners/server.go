@@ -28,6 +28,13 @@ const (
 	// after the expiry asks for another connection.
 	expiryGrace = 10 * time.Minute
 	sweepEvery  = 5 * time.Second
+	// A message that waits, for its sender's rate or for space in its session, holds what its stream's window
+	// lets its sender send. 32 large ones that wait leave half of the connection to others, such as commands.
+	// Larger windows would let a partner fill more of the memory with each of its connections; with smaller
+	// ones a message would arrive slowly over a long way: one window in each round trip. A connection over a
+	// link has the same.
+	streamWindow     = 512 << 10
+	connectionWindow = 64 * streamWindow
 )
 
 // Server is an HTTP server for partners. It requires a certificate of each connection, unless a partner has
@@ -47,8 +54,9 @@ func (d *Directory) Server(handler http.Handler, maxHeader int) *Server {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(d.logger.Handler(), slog.LevelWarn),
 		Protocols:         new(http.Protocols),
-		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 10_000, MaxReceiveBufferPerConnection: 4 << 20,
-			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 10_000, MaxReceiveBufferPerStream: streamWindow,
+			MaxReceiveBufferPerConnection: connectionWindow,
+			SendPingTimeout:               30 * time.Second, PingTimeout: 15 * time.Second},
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if guarded, ok := c.(*httpguard.Conn); ok {
 				c = guarded.Conn

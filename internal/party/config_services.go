@@ -116,7 +116,8 @@ const (
 // the containers of one address. A request beyond a limit is answered with 429 and the header Retry-After. 0
 // means no limit.
 type LimitsConfig struct {
-	// Requests is how many requests per second a caller may make in the long run, Burst how many at once.
+	// Requests is how many requests per second a caller may make in the long run, Burst how many at once. A
+	// partner's messages to the transport have the same, apart from its requests, and wait beyond it.
 	Requests float64 `yaml:"requests_per_second" env:"REQUESTS_PER_SECOND"`
 	Burst    int     `yaml:"burst" env:"BURST"`
 	// OpenJobs limits the jobs of one client that have not ended.

@@ -47,7 +47,7 @@ func (p *Party) startGate(ctx context.Context, runs *runner.Runner, temporal cli
 	if err != nil {
 		return err
 	}
-	report := p.reporter(temporal, db)
+	report := p.reporter(temporal, db, runs)
 	g, err := gate.New(gate.Config{
 		Node: p.cfg.NodeID, Keys: p.keys,
 		Containers: func(ctx context.Context) ([]gate.Container, error) {
@@ -146,10 +146,12 @@ func (p *Party) gateStorage() (*gate.StorageConfig, error) {
 	return &gate.StorageConfig{Bucket: bucket, Proxy: p.cfg.Proxy.Rule(), Roots: roots}, nil
 }
 
-// reporter returns a function that signals the state which a container reports to the workflow of its job.
+// reporter returns a function that signals the state which a container reports to the workflow of its job. It
+// leaves an end to the RunTask that waits for the container's exit.
 func (p *Party) reporter(
 	temporal client.Client,
 	db *store.Store,
+	runs *runner.Runner,
 ) func(context.Context, bfia.TaskReport) error {
 	return func(ctx context.Context, report bfia.TaskReport) error {
 		tasks, err := db.TasksByID(ctx, report.TaskID)
@@ -168,7 +170,8 @@ func (p *Party) reporter(
 				report.TaskID,
 			)
 		}
-		if tasks[i].State.Terminal() {
+		part := bfia.Part{Role: tasks[i].Role, Index: tasks[i].RoleIndex}
+		if tasks[i].State.Terminal() || runs.HoldReport(ctx, report.TaskID, part, report.Status) {
 			return nil
 		}
 		err = temporal.SignalWorkflow(ctx, workflows.ParticipantJobID(tasks[i].JobID), "",

@@ -199,9 +199,9 @@ func (p *Party) withHolder(next http.Handler) http.Handler {
 }
 
 // acceptLinks returns a handler of partners' requests that also accepts their links. These requests count as
-// others of the partner.
+// others of the partner, not as messages.
 func (p *Party) acceptLinks(next http.Handler) http.Handler {
-	accept := p.limitTransfers(http.HandlerFunc(p.acceptLink))
+	accept := p.limiter.Handler(http.HandlerFunc(p.acceptLink), p.refuseExceeded)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == bfia.PathNodeLink {
 			accept.ServeHTTP(w, r)

@@ -142,7 +142,7 @@ func (p *Party) startPartners(ctx context.Context, control bool, channel *transp
 		commands = p.api.PartnerHandler()
 	}
 	if channel != nil {
-		messages = p.limitTransfers(channel.PartnerHandler())
+		messages = p.queueMessages(channel.PartnerHandler())
 	}
 	if err := p.keepLinks(ctx, commands, messages); err != nil {
 		return err
@@ -156,7 +156,7 @@ func (p *Party) startPartners(ctx context.Context, control bool, channel *transp
 		channel = nil
 	}
 	if p.channel != nil && p.cfg.Transport.PartnerPlainListen != "" {
-		s := p.partners.Server(p.limitTransfers(p.channel.PartnerHandler()), maxPartnerHeaderBytes)
+		s := p.partners.Server(p.queueMessages(p.channel.PartnerHandler()), maxPartnerHeaderBytes)
 		if err := p.serve(ctx, "transport.partner_plain_listen", p.cfg.Transport.PartnerPlainListen,
 			s.ServePlain, s.Shutdown); err != nil {
 			return err
@@ -196,7 +196,7 @@ func (p *Party) partnerHandler(control bool, channel *transport.Transport) http.
 	if channel == nil {
 		return commands
 	}
-	messages := p.limitTransfers(channel.PartnerHandler())
+	messages := p.queueMessages(channel.PartnerHandler())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if transport.IsPartnerPath(r.URL.Path) {
 			messages.ServeHTTP(w, r)

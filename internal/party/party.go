@@ -135,12 +135,10 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	}
 	p.openPlacements(db)
 	p.openLinks(db, roles)
-	if roles.Transport {
+	if roles == (Roles{Transport: true}) {
 		if err := p.startTransport(ctx, db, roles); err != nil {
 			return nil, err
 		}
-	}
-	if !roles.API && !roles.Control && !roles.Runner {
 		return p, p.startPartners(ctx, false, p.channel)
 	}
 	blobs, err := cfg.OpenStorage(ctx)
@@ -156,6 +154,11 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	p.observeTemporal(temporal)
 	if err := p.checkRestored(ctx, roles, db, blobs, temporal); err != nil {
 		return nil, err
+	}
+	if roles.Transport { // after a restore was finished, which stops transports that run
+		if err := p.startTransport(ctx, db, roles); err != nil {
+			return nil, err
+		}
 	}
 
 	if roles.API || roles.Control {
@@ -230,10 +233,11 @@ func (p *Party) remote(timeout time.Duration) *bfiaclient.Client {
 }
 
 // TransportAddress returns the address at which the party's control workers, which release sessions, reach
-// its transport.
+// its transport. An IPv4 address may be in brackets in the configuration: Kubernetes knows the address of a
+// pod, but not of which kind it is.
 func (c *Config) TransportAddress() string {
-	if c.Transport.Advertise != "" {
-		return c.Transport.Advertise
+	if host, port, err := net.SplitHostPort(c.Transport.Advertise); err == nil {
+		return net.JoinHostPort(host, port)
 	}
 	return localAddress(c.Transport.Listen)
 }

@@ -52,37 +52,28 @@ func (p *Party) placedTransport() http.Handler {
 	})
 }
 
-// transportClient returns a client for this party's own transport, as which the control worker ends sessions.
+// transportClient returns a client for this party's own transports, as which the control worker ends
+// sessions.
 func (p *Party) transportClient(timeout time.Duration) *http.Client {
-	sender := p.keys.Sender(p.self(), httpclient.Direct())
-	if p.placements != nil {
-		sender = &placedSender{p, sender}
+	return &http.Client{Transport: p.keys.Sender(p.self(), httpclient.Direct()), Timeout: timeout}
+}
+
+// sessionHolders returns the base URLs of the transports at which to release a session at its job's end: that
+// of the one that holds it, "" if none does, and those of the others that are online.
+func (p *Party) sessionHolders(ctx context.Context, session string) (holder string, others []string,
+	err error) {
+	if p.placements == nil {
+		return "http://" + p.cfg.TransportAddress(), nil, nil
 	}
-	return &http.Client{Transport: sender, Timeout: timeout}
-}
-
-// placedSender sends each request to the transport that holds its session.
-type placedSender struct {
-	p    *Party
-	next http.RoundTripper
-}
-
-// RoundTrip implements [http.RoundTripper].
-func (s *placedSender) RoundTrip(r *http.Request) (*http.Response, error) {
-	at, err := s.p.findTransport(r.Context(), r.Header.Get(wire.HeaderSessionID))
+	at, rest, err := p.placements.Holders(ctx, session)
 	if err != nil {
-		if r.Body != nil {
-			_ = r.Body.Close() // as each RoundTripper does
-		}
-		return nil, err
+		return "", nil, err
 	}
-	target := targetOf(at).url()
-	r = r.Clone(r.Context())
-	r.URL.Scheme, r.URL.Host, r.Host = target.Scheme, target.Host, ""
-	r.URL.Path = target.Path + r.URL.Path
-	resp, err := s.next.RoundTrip(r)
-	if err != nil || resp.StatusCode == http.StatusServiceUnavailable {
-		s.p.placements.Refresh()
+	if at != nil {
+		holder = targetOf(*at).url().String()
 	}
-	return resp, err
+	for _, t := range rest {
+		others = append(others, targetOf(t).url().String())
+	}
+	return holder, others, nil
 }

@@ -61,13 +61,40 @@ func (p *Party) recordCall(call transport.Call, refusal error) {
 // actTransport begins the acts of refused calls of the transport, such as "transport invoke".
 const actTransport = "transport "
 
-// limitTransfers bounds what each partner sends to a handler of the transport.
-func (p *Party) limitTransfers(h http.Handler) http.Handler {
-	return p.limiter.Handler(h, func(w http.ResponseWriter, r *http.Request, e *limits.Exceeded) {
-		op := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
-		p.refusals.Refuse(identity.From(r.Context()), actTransport+op, audit.Object{}, e.Error())
-		limits.RefuseText(w, r, e)
+// queueMessages bounds the messages that each partner sends to a handler of the transport. Those beyond its
+// rate wait in order, each message of a stream too.
+func (p *Party) queueMessages(h http.Handler) http.Handler {
+	paced := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r.WithContext(transport.WithPace(r.Context(), p.pace)))
 	})
+	return transport.WithArrival(p.limiter.Queue(paced, limits.Messages{Session: transport.SessionOf,
+		Refuse: p.refuseExceeded,
+		OnLimited: func(caller identity.Principal, outcome limits.Outcome) {
+			p.metrics.LimitedMessage(caller.Node, string(outcome))
+		}}))
+}
+
+// pace waits until a partner may send the next message of a stream.
+func (p *Party) pace(ctx context.Context, sessionID string) error {
+	caller := identity.From(ctx)
+	if caller.Kind == identity.KindAnonymous {
+		return nil
+	}
+	waited, err := p.limiter.Pace(ctx, caller, sessionID)
+	switch {
+	case err != nil:
+		p.metrics.LimitedMessage(caller.Node, string(limits.Cancelled))
+	case waited:
+		p.metrics.LimitedMessage(caller.Node, string(limits.Served))
+	}
+	return err
+}
+
+// refuseExceeded refuses a partner's request beyond its rate, and records that.
+func (p *Party) refuseExceeded(w http.ResponseWriter, r *http.Request, e *limits.Exceeded) {
+	op := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+	p.refusals.Refuse(identity.From(r.Context()), actTransport+op, audit.Object{}, e.Error())
+	limits.RefuseText(w, r, e)
 }
 
 func sessionObject(id string) audit.Object {

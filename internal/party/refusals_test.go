@@ -65,7 +65,7 @@ func TestListenersRecordRefusals(t *testing.T) {
 	*other.cfg = *a.cfg
 	other.cfg.Transport.Listen, other.cfg.Transport.PartnerListen = freeAddress(t), freeAddress(t)
 	p := &Party{cfg: other.cfg, base: quietLog, logger: quietLog, failed: make(chan error, 8),
-		own: newMemoryListener(), limiter: LimitsConfig{Requests: 1, Burst: 3}.limiter()}
+		own: newMemoryListener(), limiter: LimitsConfig{Requests: 0.1, Burst: 3}.limiter()}
 	p.openMetrics(Roles{Transport: true})
 	p.openTrail(a.db)
 	require.NoError(t, p.openPartners())
@@ -115,7 +115,7 @@ func TestListenersRecordRefusals(t *testing.T) {
 	require.Eventually(t, func() bool {
 		all, err := a.db.AuditEntries(t.Context(), store.AuditFilter{Act: "transport invoke"})
 		require.NoError(t, err)
-		return len(all) > 0 && bytes.Contains([]byte(all[0].Reason), []byte("too many requests of partner B"))
+		return len(all) > 0 && bytes.Contains([]byte(all[0].Reason), []byte("too many messages of partner B"))
 	}, time.Minute, 10*time.Millisecond)
 
 	// A container's call of a foreign session, and callers that nobody has sealed.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hutong/gate"
+	"hutong/internal/identity"
 	"hutong/internal/placement"
 	"hutong/store"
 	"hutong/transport"
@@ -114,7 +115,8 @@ func (p *Party) announceTransport(ctx context.Context, t *transport.Transport, d
 			"address", own.Address)
 	}
 	withdraw, err = directory.Announce(ctx, placement.Announcement{Transport: own, Spool: t,
-		Sessions: t.SessionIDs, SessionTTL: p.cfg.Transport.SessionTTL, OnFenced: func(err error) {
+		Sessions: t.SessionIDs, IdleSessions: t.IdleSessions, Release: t.ReleaseSession,
+		SessionTTL: p.cfg.Transport.SessionTTL, OnFenced: func(err error) {
 			t.Stop()
 			p.failed <- err
 		}})
@@ -139,6 +141,11 @@ func (p *Party) withRelayed(own http.Handler, t *transport.Transport) http.Handl
 		if err := p.placements.Confirm(r.Context()); err != nil {
 			gate.RefuseUnread(w, r, status.From(err).Message)
 			return
+		}
+		// What relayed the call has counted one message. Those that follow in a stream count here.
+		caller := identity.From(r.Context())
+		if caller.Kind == identity.KindPartner && caller.Proof != identity.ByProcess {
+			r = r.WithContext(transport.WithPace(r.Context(), p.pace))
 		}
 		relayed.ServeHTTP(w, r)
 	})

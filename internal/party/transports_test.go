@@ -14,16 +14,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"gopkg.in/yaml.v3"
 
+	"hutong/activities/participant"
 	"hutong/bfia"
+	"hutong/bfia/client"
 	"hutong/gate"
 	"hutong/internal/httpclient"
 	"hutong/internal/identity"
@@ -386,16 +388,18 @@ func TestTwoTransports(t *testing.T) {
 		}
 		require.EqualValues(t, all*len(streams), popped.Load())
 
-		// The party ends a session, at a transport that does not hold it.
-		self := ownProcess{&Party{cfg: &Config{NodeID: "A"}, keys: a.keys,
-			placements: placement.New(a.db, quietLog)}}
+		// The party ends a session.
+		releaser := newReleaser(a)
 		for _, s := range streams {
-			answer, err := repeat(ctx, func() (wire.Answer, error) {
-				return self.release(ctx, s.from.run.Session)
-			})
+			require.EventuallyWithT(t, func(c *assert.CollectT) {
+				require.NoError(c, releaser.ReleaseSession(ctx,
+					participant.ReleaseSessionInput{Session: s.from.run.Session}))
+			}, time.Minute, 50*time.Millisecond)
+			transfers, complete, err := a.db.Transfers(ctx, s.from.run.JobID)
 			require.NoError(t, err)
-			require.Equal(t, status.OK, answer.Code, "%s", answer.Message)
-			require.Contains(t, string(answer.Payload), `"node_id":"B"`, "the bytes for the job's evidence")
+			require.True(t, complete)
+			require.Len(t, transfers, 1, "the bytes for the job's evidence")
+			require.Equal(t, "B", transfers[0].NodeID)
 			late := a.container(s.from.run.JobID)
 			for range a.transports {
 				out, err := repeat(ctx, func() (wire.Answer, error) {
@@ -408,30 +412,11 @@ func TestTwoTransports(t *testing.T) {
 	})
 }
 
-// ownProcess is a process of a party without a transport.
-type ownProcess struct{ *Party }
-
-// release ends a session and those derived from it, as the control worker does.
-func (p ownProcess) release(ctx context.Context, session string) (wire.Answer, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://none/v1/interconn/chan/release",
-		strings.NewReader("{}"))
-	if err != nil {
-		return wire.Answer{}, err
-	}
-	for name, value := range map[string]string{"Content-Type": "application/json",
-		wire.HeaderSessionID: session, wire.HeaderTargetNodeID: p.cfg.NodeID, wire.HeaderFinal: "derived"} {
-		r.Header.Set(name, value)
-	}
-	resp, err := p.transportClient(time.Minute).Do(r)
-	if err != nil {
-		return wire.Answer{}, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return wire.Answer{}, err
-	}
-	return wire.JSON.DecodeAnswer(text)
+// newReleaser returns the activities of a control worker, a process without a transport.
+func newReleaser(p *transportParty) *participant.Activities {
+	process := &Party{cfg: &Config{NodeID: p.node}, keys: p.keys, placements: placement.New(p.db, quietLog)}
+	return &participant.Activities{Node: p.node, Store: p.db, Client: &client.Client{NodeID: p.node},
+		Holders: process.sessionHolders, HTTP: process.transportClient(time.Minute), Logger: quietLog}
 }
 
 // TestTransportsKilledAtAnyMoment kills the transports of a party again and again. Each message must arrive

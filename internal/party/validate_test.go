@@ -299,3 +299,17 @@ func TestKubernetesConfig(t *testing.T) {
 	enableKubernetes(c)
 	require.NoError(t, c.Validate())
 }
+
+// TestTransportAddress checks that an address in brackets, which a variable may need, is of any kind.
+func TestTransportAddress(t *testing.T) {
+	t.Parallel()
+	for advertise, want := range map[string]string{"": "127.0.0.1:9390", "hutong:1": "hutong:1",
+		"[10.0.0.7]:9390": "10.0.0.7:9390", "[fd00::7]:9390": "[fd00::7]:9390"} {
+		c := Default()
+		c.NodeID = "A"
+		require.NoError(t, c.Complete())
+		c.Transport.Listen, c.Transport.Advertise = "0.0.0.0:9390", advertise
+		require.NoError(t, c.Validate())
+		assert.Equal(t, want, c.TransportAddress())
+	}
+}

@@ -73,7 +73,7 @@ func (p *Party) startControl(ctx context.Context, temporal client.Client, db *st
 		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(),
 			CheckDatasets: p.cfg.Jobs.CheckDatasets,
 			Client:        partners,
-			Transport:     "http://" + p.cfg.TransportAddress(),
+			Holders:       p.sessionHolders,
 			HTTP:          p.transportClient(p.cfg.Remote.Timeout),
 			Logger:        p.logger},
 		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention,
@@ -102,15 +102,11 @@ func switchNotifications(ctx context.Context, db *store.Store, on bool) error {
 
 func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store,
 	docker *docker.Driver) error {
-	forwardReport := forwardReports(temporal)
 	runs := &runner.Runner{Node: p.cfg.NodeID, Machine: hostname(), Store: db, Blobs: blobs,
-		Drivers: map[string]driver.Driver{},
-		System:  p.system,
-		OnReport: func(ctx context.Context, jobID string, report bfia.TaskReport) error {
-			err := forwardReport(ctx, jobID, report)
-			p.metrics.Callback("control_port", err)
-			return err
-		},
+		Drivers:         map[string]driver.Driver{},
+		System:          p.system,
+		OnReport:        forwardReports(temporal),
+		OnControlReport: func(err error) { p.metrics.Callback("control_port", err) },
 		OnExit:          func() { p.metrics.Callback("exit", nil) },
 		OnOrphanRemoved: func() { p.metrics.Removed("containers", 1) },
 		OnWait:          forwardWaits(temporal, workflows.ParticipantJobID),

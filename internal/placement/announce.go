@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"hutong/store"
@@ -15,11 +16,16 @@ type Announcement struct {
 	store.Transport // without Instance and Epoch
 	// Spool is the volume. Its epoch distinguishes it from older copies of it.
 	Spool Spool
-	// Sessions returns the ids of the sessions that it holds.
-	Sessions func() []string
+	// Sessions returns the ids of the sessions that it holds, IdleSessions of those that no call has used for
+	// a time.
+	Sessions     func() []string
+	IdleSessions func(time.Duration) []string
+	// Release releases a session.
+	Release func(session string)
 	// SessionTTL is the time after which it releases an idle session.
 	SessionTTL time.Duration
-	// OnFenced is called once if another process has taken over the volume. This one must then serve nothing.
+	// OnFenced is called once if another process has taken over the volume, or if the party was restored
+	// while this process ran. This one must then serve nothing.
 	OnFenced func(error)
 }
 
@@ -46,6 +52,11 @@ func (d *Directory) Announce(ctx context.Context, a Announcement) (stop func(con
 			return nil, err
 		}
 	}
+	// Before the row of this process: the end of a restore removes it, which a heartbeat notices.
+	mark, err := d.store.RestoreMark(ctx)
+	if err != nil {
+		return nil, err
+	}
 	began := d.now()
 	if a.Epoch, err = d.takeOver(ctx, a, listed); err != nil {
 		return nil, err
@@ -58,20 +69,18 @@ func (d *Directory) Announce(ctx context.Context, a Announcement) (stop func(con
 	d.mu.Lock()
 	d.own = a.Transport
 	d.mu.Unlock()
-	d.announced, d.recorded = a, a.Epoch
+	d.announced, d.recorded, d.restoredAt = a, a.Epoch, mark.RestoredAt
 	d.triedAt.Store(began.UnixNano())
 	d.confirmedAt.Store(began.UnixNano())
 
 	beats, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
+	var running sync.WaitGroup
 	d.halt = func() {
 		cancel()
-		<-done
+		running.Wait()
 	}
-	go func() {
-		defer close(done)
-		d.run(beats)
-	}()
+	running.Go(func() { d.run(beats) })
+	running.Go(func() { d.runReleases(beats) })
 	return func(ctx context.Context) error {
 		d.halt()
 		d.mu.Lock()

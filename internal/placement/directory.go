@@ -61,6 +61,8 @@ type Store interface {
 		err error)
 	SweepLostPlacements(ctx context.Context, silence, unread time.Duration) (removed int, err error)
 	RemoveTransports(ctx context.Context, silence time.Duration) (int, error)
+	SessionsOfEndedJobs(ctx context.Context, sessions []string) ([]string, error)
+	RestoreMark(ctx context.Context) (store.RestoreMark, error)
 }
 
 // Directory knows the transports of a party and their sessions. It is safe for concurrent use.
@@ -80,11 +82,13 @@ type Directory struct {
 
 	// What the announcement of this process needs, see announce.go and heartbeat.go. All times are those of
 	// the wall clock.
-	beating     sync.Mutex   // one heartbeat at a time; guards the next four
+	beating     sync.Mutex   // one heartbeat at a time; guards the next six
 	announced   Announcement // with the epoch of the spool
 	recorded    int64        // the epoch of the database
 	advancedAt  time.Time    // when the epoch has grown last
 	unclaimed   bool         // the database lacks the placements of what the volume holds
+	recreated   bool         // a heartbeat has found that the database has lost the row of this process
+	restoredAt  *time.Time   // when a restore of the party was finished last, before this process
 	confirmedAt atomic.Int64 // when the last heartbeat that succeeded began
 	triedAt     atomic.Int64 // when the last heartbeat began or ended
 	failing     atomic.Bool  // the last heartbeat failed

@@ -107,7 +107,8 @@ func tryAnnounce(t *testing.T, db Store, tr store.Transport, spool Spool, sessio
 	d := New(db, quiet)
 	tr.Name = "name of " + tr.VolumeID
 	stop, err := d.Announce(t.Context(), Announcement{Transport: tr, SessionTTL: time.Hour, Spool: spool,
-		Sessions: func() []string { return sessions }})
+		Sessions:     func() []string { return sessions },
+		IdleSessions: func(time.Duration) []string { return nil }})
 	if err == nil {
 		t.Cleanup(func() { require.NoError(t, stop(context.Background())) })
 	}

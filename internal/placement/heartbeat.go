@@ -101,9 +101,15 @@ func (d *Directory) send(ctx context.Context) (other *store.Transport, err error
 		return other, err
 	}
 	d.recorded = d.announced.Epoch
-	if recreated && !d.announced.Single {
-		d.logger.Warn("the database has lost this transport, as after a restore; recorded it again")
-		d.unclaimed = true
+	if d.recreated = d.recreated || recreated; d.recreated {
+		if restored, err := d.wasRestored(limited); err != nil || restored {
+			return nil, err
+		}
+		d.recreated = false
+		if !d.announced.Single {
+			d.logger.Warn("the database has lost this transport, as after a restore; recorded it again")
+			d.unclaimed = true
+		}
 	}
 	if d.unclaimed {
 		if err := d.claim(limited, d.announced, false); err != nil {
@@ -112,6 +118,19 @@ func (d *Directory) send(ctx context.Context) (other *store.Transport, err error
 		d.unclaimed = false
 	}
 	return nil, nil
+}
+
+// wasRestored stops this process if a restore of the party was finished while it ran. The restore has emptied
+// the spool, or should have, and other processes have forgotten which transport held which sessions.
+func (d *Directory) wasRestored(ctx context.Context) (bool, error) {
+	mark, err := d.store.RestoreMark(ctx)
+	if err != nil || mark.RestoredAt == nil || d.restoredAt != nil && !mark.RestoredAt.After(*d.restoredAt) {
+		return false, err
+	}
+	d.stop(fmt.Errorf("the party was restored from a backup (finished %s) while the transport %s ran, which "+
+		"therefore stops: empty its spool before it starts again", mark.RestoredAt.Format(time.RFC3339),
+		d.announced.Name))
+	return true, nil
 }
 
 // advance raises the epoch from time to time, in the spool before the database, and at most by one before the
@@ -149,7 +168,14 @@ func (d *Directory) fence(other store.Transport) {
 		d.logger.Error("two transports serve one spool, or a copy of it", "error", err)
 		return
 	}
-	d.fenced.Store(true)
+	d.stop(err)
+}
+
+// stop makes this process refuse all calls, and reports why.
+func (d *Directory) stop(err error) {
+	if d.fenced.Swap(true) {
+		return
+	}
 	d.logger.Error("failed to keep the spool", "error", err)
 	if d.announced.OnFenced != nil {
 		d.announced.OnFenced(err)
@@ -157,8 +183,8 @@ func (d *Directory) fence(other store.Transport) {
 }
 
 var (
-	errFenced = status.Errorf(status.NoInstance, "another process has taken over this transport's spool; "+
-		"try again")
+	errFenced = status.Errorf(status.NoInstance, "another process has taken over this transport's spool, or "+
+		"the party was restored; try again")
 	errUnconfirmed = status.Errorf(status.NoInstance, "this transport was paused, and can't look up whether "+
 		"another process has taken over its spool; try again")
 )

@@ -27,7 +27,9 @@ type Services struct {
 	Namespace string
 	// Converter decodes what the party stores in Temporal; nil for the default.
 	Converter converter.DataConverter
-	Logger    *slog.Logger
+	// Several is set if the party may have several transports, and none of them may run.
+	Several bool
+	Logger  *slog.Logger
 }
 
 // Marks are the restore marks of a party's services.

@@ -14,6 +14,7 @@ import (
 	"hutong/bfia"
 	"hutong/internal/audit"
 	"hutong/internal/identity"
+	"hutong/internal/placement"
 	"hutong/workflows"
 )
 
@@ -29,6 +30,9 @@ const (
 // Temporal, has their partners notified, notes on jobs which outputs are lost, and gives all services a new
 // mark. It can be repeated. The party's processes must not run.
 func (s *Services) Finish(ctx context.Context) (Plan, error) {
+	if err := s.checkTransports(ctx); err != nil {
+		return Plan{}, err
+	}
 	p, err := s.Plan(ctx)
 	if err != nil {
 		return p, err
@@ -49,6 +53,23 @@ func (s *Services) Finish(ctx context.Context) (Plan, error) {
 		return p, err
 	}
 	return p, s.setMarks(ctx, p, number, at)
+}
+
+// checkTransports returns an error if one of several transports runs. It has a spool that is not empty, or
+// was emptied under it, and knows which transports held sessions before the restore.
+func (s *Services) checkTransports(ctx context.Context) error {
+	if !s.Several {
+		return nil
+	}
+	running, err := placement.FindRunning(ctx, s.Store)
+	if err != nil {
+		return fmt.Errorf("failed to look for transports that run: %w", err)
+	}
+	if running != nil {
+		return fmt.Errorf("failed to finish the restore, because the transport %s at %s runs: stop all processes "+
+			"of the party, empty the spool of each transport, then run this again", running.Name, running.Address)
+	}
+	return nil
 }
 
 const endReason = "the party was restored from a backup"
@@ -129,9 +150,7 @@ func (s *Services) startNotices(ctx context.Context, jobs []Job, number int64, a
 		if j.Scheduler != s.Node { // a job of this party's own scheduler ends with that
 			r.Scheduler = j.Scheduler
 		}
-		if len(r.Nodes) > 0 || r.Scheduler != "" {
-			ended = append(ended, r)
-		}
+		ended = append(ended, r) // without a partner to notify, its sessions are released
 	}
 	for i := 0; i*noticeBatch < len(ended); i++ {
 		in := workflows.RestoreNoticeInput{Jobs: ended[i*noticeBatch : min((i+1)*noticeBatch, len(ended))]}

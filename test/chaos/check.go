@@ -168,6 +168,7 @@ type observations struct {
 	results         map[string]map[string]string      // by job: content by "task role output"
 	unreadable      map[string]map[string]string      // by job: why one of these, or a party's, lack
 	expected        map[JobKind]map[string]string
+	kills           int // faults that may have killed a container
 	restoresPlanned int
 	restorations    []*restoration
 }

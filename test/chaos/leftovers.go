@@ -124,15 +124,10 @@ func sessionIn(folder string) (string, error) {
 	return "", nil
 }
 
-// orphanedSessions returns a message for each session that nobody will release. A party that has forgotten a
-// job in a restore can't release a session of it that a partner has begun since; that one expires.
+// orphanedSessions returns a message for each session that was not released, although all jobs have ended.
 func (f *observations) orphanedSessions() (orphans []string) {
 	for _, s := range f.sessions {
-		i := slices.IndexFunc(f.jobs,
-			func(j *jobRun) bool { return strings.HasPrefix(s.id, "session_"+j.ID) })
-		if i < 0 || !f.touched(f.jobs[i])[s.party].forgotten {
-			orphans = append(orphans, fmt.Sprintf("session %s of %s in %s", s.id, s.party, s.folder))
-		}
+		orphans = append(orphans, fmt.Sprintf("session %s of %s in %s", s.id, s.party, s.folder))
 	}
 	return orphans
 }

@@ -193,6 +193,7 @@ func (d *deployment) runPlan(ctx context.Context, plan Plan, settle time.Duratio
 	f.trustViolations = d.trustViolations(ctx)
 	f.wrongVersions = d.wrongVersions(done.faults[faultVersion])
 	f.restoresPlanned = plan.restores()
+	f.kills = done.faults[faultContainer] + done.faults[faultKill]
 	v := check(f)
 	writeReport(os.Stdout, plan, f, &done, v, time.Since(began))
 	fmt.Printf("\n%s\n", monitor)

@@ -256,6 +256,17 @@ func (d *deployment) restoreServices(ctx context.Context, p *party, f Fault, r *
 	return d.finishRestore(ctx, p, f, r)
 }
 
+// processNames returns the names of a party's processes, with all of its transports.
+func (p *party) processNames() (names []string) {
+	for _, part := range parts {
+		names = append(names, p.name+" "+part)
+	}
+	for i := 1; i < len(p.transports); i++ {
+		names = append(names, transportName(p, i))
+	}
+	return names
+}
+
 // holdParty stops or kills all processes of a party at once, and its Temporal server if that is restored.
 func (d *deployment) holdParty(p *party, f Fault) {
 	signal := syscall.SIGTERM
@@ -263,8 +274,8 @@ func (d *deployment) holdParty(p *party, f Fault) {
 		signal = syscall.SIGKILL
 	}
 	var ended sync.WaitGroup
-	for _, part := range parts {
-		ended.Go(func() { d.processes[p.name+" "+part].hold(signal, 20*time.Second) })
+	for _, name := range p.processNames() {
+		ended.Go(func() { d.processes[name].hold(signal, 20*time.Second) })
 	}
 	ended.Wait()
 	if f.Kind.concernsTemporal() {
@@ -407,8 +418,8 @@ func (d *deployment) finishRestore(ctx context.Context, p *party, f Fault, r *re
 // release lets the processes of a party start again.
 func (d *deployment) release(p *party) {
 	d.processes[p.temporalName].release()
-	for _, part := range parts {
-		d.processes[p.name+" "+part].release()
+	for _, name := range p.processNames() {
+		d.processes[name].release()
 	}
 }
 

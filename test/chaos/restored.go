@@ -21,18 +21,21 @@ import (
 //     and the outputs that the party has are right. If its scheduler was not restored and says SUCCESS, all
 //     parts have succeeded. Any other end is the one that the job's kind must have, or names the restored
 //     party. A participant may also have the failure with which its own container noticed that another one
-//     was gone.
+//     was gone, or whose log names the restored party; or its container was killed by a fault, and no
+//     scheduler started it again.
 //   - A party lacks a touched job only if it was restored, or if its scheduler was, or if the job's
 //     submission was refused because of the restore. Its client loses a job only where the scheduler lost it.
 
 // touch is what restores of one party have done to a job.
 type touch struct {
-	forgotten bool // the party does not have it any more
+	forgotten bool // the party has, or had after one of them, no rows of it
 }
 
-// ended reports whether a party has a job as ended, in all roles in which it has it.
+// ended reports whether a party has a job as ended, in all roles in which it has it. A scheduler may have
+// been stopped before it created its own part.
 func (r *rows) ended() bool {
-	return r != nil && r.job == "FINISHED" && (r.scheduled == "" || r.scheduled == "FINISHED")
+	over := func(state string) bool { return state == "" || state == "FINISHED" }
+	return r != nil && over(r.job) && over(r.scheduled)
 }
 
 // touched returns the parties whose restore has touched a job.
@@ -48,8 +51,10 @@ func (f *observations) touched(j *jobRun) map[string]touch {
 			continue
 		}
 		r := k.after[j.ID]
-		if whole := r.ended() && (k.party != j.Roles["guest"] || r.scheduled != ""); !whole {
-			touched[k.party] = touch{forgotten: k.finished[j.ID] == nil && k.finishEnded.After(j.began)}
+		if whole := r.ended() && r.job != "" && (k.party != j.Roles["guest"] || r.scheduled != ""); !whole {
+			// A later restore may bring back what an earlier one has forgotten.
+			forgotten := k.finished[j.ID] == nil && k.finishEnded.After(j.began)
+			touched[k.party] = touch{forgotten: forgotten || touched[k.party].forgotten}
 		}
 	}
 	return touched
@@ -186,20 +191,33 @@ func explains(f *observations, j *jobRun, touched map[string]touch, side, failur
 		j.Kind == jobStops && isFailure(failure, "stopped", 0) {
 		return true
 	}
-	if side == "participant" && isFailure(failure, "temporary", 75) {
+	killed := f.kills > 0 && isFailure(failure, "killed", 137)
+	if side == "participant" && (isFailure(failure, "temporary", 75) || killed) {
 		return true
 	}
 	var parsed struct {
-		Message string `json:"message"`
-		NodeID  string `json:"node_id"`
-		By      string `json:"by"`
+		Message string   `json:"message"`
+		NodeID  string   `json:"node_id"`
+		By      string   `json:"by"`
+		Log     []string `json:"log"`
 	}
 	if json.Unmarshal([]byte(failure), &parsed) != nil {
 		return false
 	}
+	names := func(node string) bool {
+		return parsed.NodeID == node || parsed.By == node || strings.Contains(parsed.Message, node) ||
+			strings.Contains(strings.Join(parsed.Log, "\n"), node)
+	}
 	for name := range touched {
-		if node := f.nodes[name]; node != "" && (parsed.NodeID == node || parsed.By == node ||
-			strings.Contains(parsed.Message, node)) {
+		if node := f.nodes[name]; node != "" && names(node) {
+			return true
+		}
+	}
+	// The scheduler does not have the log of the container whose failure it was.
+	for name, node := range f.nodes {
+		r := f.rows[name][j.ID]
+		if side == "scheduler" && node != "" && node == parsed.NodeID && r != nil && r.jobFailure != "" &&
+			explains(f, j, touched, "participant", r.jobFailure) {
 			return true
 		}
 	}
@@ -286,6 +304,9 @@ func checkAfterRestore(f *observations, party string, k *restoration, found *fin
 	}
 }
 
+// placeholderSuffix ends the name of a container with which the Docker driver stops one that has not started.
+const placeholderSuffix = ".stopped-before-start"
+
 // checkLateContainers checks that no restored party created a container of a job from before its restore.
 func checkLateContainers(f *observations, found *findings) {
 	for _, k := range f.restorations {
@@ -295,6 +316,8 @@ func checkLateContainers(f *observations, found *findings) {
 		for name, times := range f.created[k.party] {
 			j := f.jobOf(name)
 			late := slices.ContainsFunc(times, func(at time.Time) bool { return at.After(k.finishEnded) })
+			// A placeholder never starts: it keeps another container from getting the name.
+			late = late && !strings.HasSuffix(name, placeholderSuffix)
 			if j != nil && late && j.began.Before(k.finishBegan) {
 				note(&found.duplicated, "%s at %s was created after the restore (%s) that ended its job", name,
 					k.party, k.kind)

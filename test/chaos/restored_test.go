@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -203,6 +204,9 @@ func TestCheckJudgesRestoredJobs(t *testing.T) {
 		"a session of an ended job": {func(f *observations, _ *restoration) {
 			f.sessions = []session{{party: "third", id: "session_" + endedID}}
 		}, [4]int{0, 0, 1, 0}},
+		"a session of a job that the party has forgotten": {func(f *observations, _ *restoration) {
+			f.sessions = []session{{party: "third", id: "session_" + forgotID, folder: "third/spool/s1"}}
+		}, [4]int{0, 0, 1, 0}},
 		"a session of a forgotten job at a party that was not restored": {func(f *observations, _ *restoration) {
 			f.sessions = []session{{party: "guest", id: "session_" + forgotID}}
 		}, [4]int{0, 0, 1, 0}},
@@ -234,6 +238,60 @@ func TestCheckJudgesRestoredJobs(t *testing.T) {
 	}
 }
 
+// TestCheckAcceptsWhatFaultsDoToRestoredJobs checks that the checker accepts ends of jobs that a restore and
+// another fault explain together.
+func TestCheckAcceptsWhatFaultsDoToRestoredJobs(t *testing.T) {
+	const refused = `{"kind":"exit_code","exit_code":1,"node_id":"G1","log":["the transport of T1 knows no session"]}`
+	failAtGuest := func(failure string) func(f *observations) {
+		return func(f *observations) {
+			r := f.rows["guest"][forgotID]
+			r.outcome, r.jobFailure, r.tasks[0].state = "FAILED", failure, "FAILED"
+		}
+	}
+	for name, plant := range map[string]func(f *observations){
+		"a container whose partner the restored party has forgotten": failAtGuest(refused),
+		"a container that was killed and is not started again": func(f *observations) {
+			f.kills = 1
+			failAtGuest(`{"kind":"killed","exit_code":137,"node_id":"G1"}`)(f)
+		},
+		"a scheduler that has no log": func(f *observations) {
+			r := f.rows["guest"][endedID]
+			r.outcome, r.jobFailure = "FAILED", refused
+			r.failure = `{"kind":"exit_code","exit_code":1,"node_id":"G1"}`
+		},
+		"a scheduler that was stopped before it created its own part": func(f *observations) {
+			j, k := jobNamed(f, forgotID), f.restorations[0]
+			j.unknown, j.ended = false, minute(12)
+			r := &rows{scheduled: "RUNNING"}
+			k.after[forgotID] = r
+			r = copyRows(r)
+			r.scheduled, r.failure = "FINISHED", restoreFailure
+			k.finished[forgotID], f.rows["third"][forgotID] = r, copyRows(r)
+			delete(f.rows["guest"], forgotID)
+		},
+		"the placeholder of a container that has not started": func(f *observations) {
+			f.created["third"]["hutong-"+endedID+"-s1-host.0-2"+placeholderSuffix] = []time.Time{minute(14)}
+		},
+		"a job that a later restore brings back": func(f *observations) {
+			again := *f.restorations[0]
+			again.finished = maps.Clone(again.finished)
+			back := copyRows(again.before[forgotID])
+			back.outcome, back.jobFailure, back.failure = "FAILED", restoreFailure, restoreFailure
+			again.after, again.finished[forgotID] = maps.Clone(again.after), back
+			again.after[forgotID] = copyRows(back)
+			again.after[forgotID].job, again.after[forgotID].scheduled = "RUNNING", "RUNNING"
+			f.rows["third"][forgotID] = copyRows(back)
+			f.restorations = append(f.restorations, &again)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := restoredObservations()
+			plant(f)
+			require.Equal(t, &findings{}, check(f))
+		})
+	}
+}
+
 // TestCheckAcceptsNotedLosses checks that an output may lack that its party has noted as lost with its
 // storage.
 func TestCheckAcceptsNotedLosses(t *testing.T) {
@@ -242,13 +300,5 @@ func TestCheckAcceptsNotedLosses(t *testing.T) {
 	delete(f.results[laterID], "s1 guest out")
 	f.rows["third"][laterID].note = "checked by hand\n" +
 		"lost from the storage in a restore: guest.0 s0.x, guest.0 s1.data0"
-	require.Equal(t, &findings{}, check(f))
-}
-
-// TestCheckAcceptsSessionsOfForgottenJobs checks that a party that has forgotten a job may keep a session of
-// it.
-func TestCheckAcceptsSessionsOfForgottenJobs(t *testing.T) {
-	f := restoredObservations()
-	f.sessions = []session{{party: "third", id: "session_" + forgotID + "9", folder: "third/spool/s1"}}
 	require.Equal(t, &findings{}, check(f))
 }

@@ -151,8 +151,21 @@ func (r release) pods() map[string]corev1.PodTemplateSpec {
 	return pods
 }
 
+// replicas returns the number of the pods of processes that may have several.
+func (r release) replicas() map[string]int32 {
+	found := map[string]int32{}
+	for _, d := range all[*appsv1.Deployment](r) {
+		found[strings.TrimPrefix(d.Name, name+"-")] = *d.Spec.Replicas
+	}
+	for _, s := range all[*appsv1.StatefulSet](r) {
+		found[strings.TrimPrefix(s.Name, name+"-")] = *s.Spec.Replicas
+	}
+
+	return found
+}
+
 // processes are the names of the pods of a release.
 var processes = []string{"api", "control", "migrate", "runner", "transport"}
 
 // valueFiles are the files of values in testdata.
-var valueFiles = []string{"least.yaml", "full.yaml"}
+var valueFiles = []string{"least.yaml", "full.yaml", "single.yaml"}

@@ -91,8 +91,11 @@ func mount(t *testing.T, r release, pod corev1.PodTemplateSpec, dir string) {
 	}
 }
 
+// podIP is the address that a node gives a pod.
+const podIP = "10.244.1.7"
+
 // environment returns the variables of a pod as a node does: with those of the Services of its namespace, if
-// the pod asks for them, and references to them replaced.
+// the pod asks for them, and references to earlier ones replaced.
 func environment(r release, pod corev1.PodTemplateSpec, dir string) (variables []string) {
 	known := map[string]string{}
 	if *pod.Spec.EnableServiceLinks {
@@ -105,6 +108,10 @@ func environment(r release, pod corev1.PodTemplateSpec, dir string) (variables [
 		}
 	}
 	for _, e := range pod.Spec.Containers[0].Env {
+		if e.ValueFrom != nil {
+			known[e.Name] = map[string]string{"status.podIP": podIP}[e.ValueFrom.FieldRef.FieldPath]
+			continue
+		}
 		value := strings.ReplaceAll(e.Value, "/etc/hutong", dir+"/etc/hutong")
 		for name, text := range known {
 			value = strings.ReplaceAll(value, "$("+name+")", text)
@@ -155,14 +162,21 @@ func TestConfigurationIsValid(t *testing.T) {
 				variables := environment(r, pod, dir)
 				assert.Equal(t, check{"configuration", "ok", "valid, node id JG0100001100000010"},
 					examine(t, variables))
-				if process != "runner" {
+				variable := map[string]string{"runner": "HUTONG_RUNNER_K8S_ADVERTISE",
+					"transport": "HUTONG_TRANSPORT_ADVERTISE"}[process]
+				if variable == "" {
 					return
 				}
 				i := slices.IndexFunc(variables, func(v string) bool {
-					return strings.HasPrefix(v, "HUTONG_RUNNER_K8S_ADVERTISE=")
+					return strings.HasPrefix(v, variable+"=")
 				})
-				want := map[string]string{"least.yaml": "10.96.0.42", "full.yaml": "10.96.0.77"}[file]
-				assert.Equal(t, "HUTONG_RUNNER_K8S_ADVERTISE="+want+":9381", variables[i])
+				require.GreaterOrEqual(t, i, 0)
+				want := "[" + podIP + "]:9390"
+				if process == "runner" {
+					want = map[string]string{"least.yaml": "10.96.0.42", "full.yaml": "10.96.0.77",
+						"single.yaml": "[fd00:96::77]"}[file] + ":9381"
+				}
+				assert.Equal(t, variable+"="+want, variables[i])
 			})
 		}
 	}
@@ -210,7 +224,7 @@ func TestConfigurationHasTheValues(t *testing.T) {
 	require.NoError(t, sigsyaml.Unmarshal(text, &values))
 	requireContains(t, "config", party, values["config"])
 	requireContains(t, "config", party, map[string]any{
-		"transport": map[string]any{"advertise": name + "-transport:9390"},
+		"transport": map[string]any{"several": true, "total_mib": float64(65536)},
 		"runner":    map[string]any{"k8s": map[string]any{"namespace": "bank-a-tasks"}},
 		"log":       map[string]any{"format": "json"},
 		"database":  map[string]any{"ca_file": "/etc/hutong/services/ca.crt"},

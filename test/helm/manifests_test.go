@@ -42,12 +42,14 @@ func TestManifests(t *testing.T) {
 				assert.Contains(t, []string{"", "bank-a-tasks"}, o.GetNamespace())
 			}
 			want := map[string]int{"ConfigMap": 2, "Deployment": 3, "Job": 1, "NetworkPolicy": 6,
-				"PodDisruptionBudget": 1, "Role": 1, "RoleBinding": 1, "Service": 5, "ServiceAccount": 1,
-				"StatefulSet": 1}
-			if file == "least.yaml" {
-				want["ClusterRole"], want["ClusterRoleBinding"], want["PodDisruptionBudget"] = 1, 1, 2
-			} else {
-				want["Service"], want["ServiceMonitor"] = 6, 1
+				"Role": 1, "RoleBinding": 1, "Service": 5, "ServiceAccount": 1, "StatefulSet": 1}
+			switch file {
+			case "least.yaml":
+				want["ClusterRole"], want["ClusterRoleBinding"], want["PodDisruptionBudget"] = 1, 1, 3
+			case "full.yaml":
+				want["Service"], want["ServiceMonitor"], want["PodDisruptionBudget"] = 6, 1, 2
+			case "single.yaml":
+				want["ClusterRole"], want["ClusterRoleBinding"] = 1, 1
 			}
 			assert.Equal(t, want, kinds)
 			assert.Equal(t, processes, slices.Sorted(maps.Keys(r.pods())))
@@ -83,7 +85,8 @@ func TestSelectors(t *testing.T) {
 		}
 		for _, b := range all[*policyv1.PodDisruptionBudget](r) {
 			assert.Equal(t, process(b), selects(b.Spec.Selector.MatchLabels))
-			assert.Greater(t, *find[*appsv1.Deployment](t, r, b.Name).Spec.Replicas, int32(1), b.Name)
+			assert.Equal(t, int32(1), b.Spec.MaxUnavailable.IntVal)
+			assert.Greater(t, r.replicas()[process(b)[0]], int32(1), "%s lets no node be drained", b.Name)
 		}
 		for _, s := range all[*corev1.Service](r) {
 			want := map[string][]string{"clients": {"api"}, "partners": {"api"}, "messages": {"transport"},
@@ -160,6 +163,8 @@ func TestPodsAreRestricted(t *testing.T) {
 			assert.NotEmpty(t, c.Resources.Limits.Memory().String(), process)
 			assert.Equal(t, process == "runner", *pod.Spec.AutomountServiceAccountToken, process)
 			assert.Equal(t, process == "runner", *pod.Spec.EnableServiceLinks, process)
+			several := open(t, file).replicas()[process] > 1 || process == "api" || process == "control"
+			assert.Equal(t, several, len(pod.Spec.TopologySpreadConstraints) == 1, process)
 			for _, v := range pod.Spec.Volumes {
 				if v.Secret != nil {
 					assert.Equal(t, int32(0o440), *v.Secret.DefaultMode)
@@ -174,8 +179,8 @@ func TestPodsAreRestricted(t *testing.T) {
 	}
 }
 
-// TestProbes checks that each process is probed where it serves health, and that the two which run once stay
-// in their Services while the database is away.
+// TestProbes checks that each process is probed where it serves health, and that the two whose place no other
+// pod can take stay in their Services while the database is away.
 func TestProbes(t *testing.T) {
 	for process, pod := range open(t, "least.yaml").pods() {
 		c := pod.Spec.Containers[0]
@@ -251,33 +256,4 @@ func TestRightsAreThoseOfTheManifest(t *testing.T) {
 	everywhere := all[*rbacv1.ClusterRoleBinding](r)[0]
 	assert.Equal(t, subject, everywhere.Subjects)
 	assert.Equal(t, list.Name, everywhere.RoleRef.Name)
-}
-
-// TestTransportKeepsItsMessages checks the volume of the transport.
-func TestTransportKeepsItsMessages(t *testing.T) {
-	set := find[*appsv1.StatefulSet](t, open(t, "least.yaml"), name+"-transport")
-	assert.Equal(t, int32(1), *set.Spec.Replicas)
-	require.Len(t, set.Spec.VolumeClaimTemplates, 1)
-	claim := set.Spec.VolumeClaimTemplates[0]
-	assert.Equal(t, "40Gi", claim.Spec.Resources.Requests.Storage().String())
-	assert.Nil(t, claim.Spec.StorageClassName)
-	mounted := func(pod corev1.PodTemplateSpec) string {
-		for _, m := range pod.Spec.Containers[0].VolumeMounts {
-			if m.MountPath == "/var/lib/hutong" {
-				return m.Name
-			}
-		}
-		return ""
-	}
-	assert.Equal(t, claim.Name, mounted(set.Spec.Template))
-	for _, v := range set.Spec.Template.Spec.Volumes {
-		assert.NotEqual(t, claim.Name, v.Name)
-	}
-
-	set = find[*appsv1.StatefulSet](t, open(t, "full.yaml"), name+"-transport")
-	assert.Empty(t, set.Spec.VolumeClaimTemplates)
-	volumes := set.Spec.Template.Spec.Volumes
-	i := slices.IndexFunc(volumes, func(v corev1.Volume) bool { return v.Name == mounted(set.Spec.Template) })
-	require.GreaterOrEqual(t, i, 0)
-	assert.Equal(t, "a-messages", volumes[i].PersistentVolumeClaim.ClaimName)
 }

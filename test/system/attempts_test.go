@@ -13,6 +13,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/internal/party"
+	"hutong/store"
 	"hutong/test/testenv"
 )
 
@@ -134,17 +135,25 @@ func (n *testParty) pid(taskID string) int {
 	return record.PID
 }
 
-// TestRunnerLost kills the worker of the runner that runs a task. Another runner of the party runs the task,
-// as a new attempt. When the first runner is online again, it ends what it still runs.
-func TestRunnerLost(t *testing.T) {
-	t.Parallel()
+// lostRunner is a runner of the host whose worker was killed while its container runs.
+type lostRunner struct {
+	*testParty // with the data folder of the runner
+	jobID      string
+	row        store.Task // of the container
+	pid        int
+	restart    func()
+}
+
+// loseRunner runs a task of 40 s, and kills the worker of the runner at the host that runs it: a process of
+// its own, with its own data folder. Another runner of the host is online.
+func loseRunner(t *testing.T) (*partyPair, lostRunner) {
+	t.Helper()
 	pair := newPartyPair(t, func(cfg *party.Config) { cfg.Jobs.RunnerLostAfter = 3 * time.Second })
 	pair.guest.start()
 	pair.host.startAs(party.Roles{API: true, Control: true, Transport: true})
 	for _, n := range []*testParty{pair.guest, pair.host} {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
-	// The runner that will be lost: a process of its own, with its own data folder.
 	cfg := *pair.host.cfg
 	cfg.DataDir = t.TempDir()
 	file := filepath.Join(t.TempDir(), "party.yaml")
@@ -170,9 +179,19 @@ func TestRunnerLost(t *testing.T) {
 	db := pair.host.database()
 	began, err := db.TasksByID(t.Context(), bfia.TaskID(jobID, "s1"))
 	require.NoError(t, err)
-	lostHost := began[0].RunnerID
 	lost.kill(syscall.SIGKILL)
 	pair.host.startAs(party.Roles{Runner: true})
+	return pair, lostRunner{first, jobID, began[0], pid, func() {
+		startHutong(t, env, "worker", "--only", "runner", "--config", file).awaitOutput("is ready")
+	}}
+}
+
+// TestRunnerLost kills the worker of the runner that runs a task. Another runner of the party runs the task,
+// as a new attempt. When the first runner is online again, it ends what it still runs.
+func TestRunnerLost(t *testing.T) {
+	t.Parallel()
+	pair, lost := loseRunner(t)
+	jobID, db := lost.jobID, pair.host.database()
 	second := bfia.AttemptID(jobID, "s1", 2)
 	require.Eventually(t, func() bool {
 		tasks, err := db.TasksByID(t.Context(), second)
@@ -181,15 +200,30 @@ func TestRunnerLost(t *testing.T) {
 	tasks, err := db.TasksByID(t.Context(), second)
 	require.NoError(t, err)
 	require.Equal(t, 2, tasks[0].Attempt)
-	require.NotEqual(t, lostHost, tasks[0].RunnerID)
+	require.NotEqual(t, lost.row.RunnerID, tasks[0].RunnerID)
 
-	startHutong(t, env, "worker", "--only", "runner", "--config", file).awaitOutput("is ready")
-	require.Eventually(t, func() bool { return syscall.Kill(pid, 0) != nil }, time.Minute,
+	lost.restart()
+	require.Eventually(t, func() bool { return syscall.Kill(lost.pid, 0) != nil }, time.Minute,
 		50*time.Millisecond, "the lost runner is online again, and its old process still runs")
 	s := pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	requireSuccess(t, s)
 	require.Equal(t, 2, s.Tasks[0].Attempt)
 	pair.host.awaitJob(jobID, time.Minute, isFinished)
-	requireNoContainers(t, first, jobID, bfia.DeviceProcess)
+	requireNoContainers(t, lost.testParty, jobID, bfia.DeviceProcess)
 	requireNoContainers(t, pair.host, jobID, bfia.DeviceProcess)
+}
+
+// TestRunnerLostWithReport checks that a part whose container has reported its success is not run again if
+// its runner is lost before it has passed that on.
+func TestRunnerLostWithReport(t *testing.T) {
+	t.Parallel()
+	pair, lost := loseRunner(t)
+	require.NoError(t, pair.host.database().SetTaskReport(t.Context(), lost.row.Key(), lost.row.TaskID,
+		bfia.TaskSuccess)) // by the worker, just before its end
+	s := pair.guest.awaitJob(lost.jobID, 90*time.Second, isFinished)
+	requireSuccess(t, s)
+	require.Less(t, s.Tasks[0].Attempt, 2)
+	requireSuccess(t, pair.host.awaitJob(lost.jobID, time.Minute, isFinished))
+	lost.restart()
+	requireNoContainers(t, lost.testParty, lost.jobID, bfia.DeviceProcess)
 }

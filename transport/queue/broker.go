@@ -131,6 +131,18 @@ func (b *Broker) SessionIDs() []string {
 	return slices.Collect(maps.Keys(b.sessions))
 }
 
+// IdleSessions returns the ids of the sessions that no call has used for a time.
+func (b *Broker) IdleSessions(idle time.Duration) (ids []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id, s := range b.sessions {
+		if s.calls == 0 && time.Since(s.lastUsed) >= idle {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // unlock unlocks mu and does the file work that accumulated under it.
 func (b *Broker) unlock() {
 	removals, releases := b.removals, b.releases

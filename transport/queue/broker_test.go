@@ -399,9 +399,12 @@ func TestIdleSessionIsReleased(t *testing.T) {
 		s.Leave()
 
 		time.Sleep(50 * time.Minute)
+		require.Equal(t, []string{"session_1"}, b.IdleSessions(50*time.Minute))
+		require.Empty(t, b.IdleSessions(51*time.Minute))
 		again, err := b.Enter("session_1")
 		require.NoError(t, err)
 		require.Same(t, s, again)
+		require.Empty(t, b.IdleSessions(0), "a call uses it")
 		// A call that lasts longer than the time to live keeps its session.
 		_, err = s.Pop(t.Context(), "y", "", 5*time.Hour)
 		requireCode(t, status.Timeout, err)

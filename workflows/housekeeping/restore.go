@@ -98,15 +98,15 @@ func Notify(ctx workflow.Context, in workflows.RestoreNoticeInput) error {
 	return nil
 }
 
-// releaseSessions releases the sessions of jobs, and those derived from them, at the party's transport. A
-// session that it can't release expires when it has been idle.
+// releaseSessions releases the sessions of jobs, and those derived from them, at the party's transports. One
+// that is down releases them itself when it is back.
 func releaseSessions(ctx workflow.Context, jobs []workflows.RestoredJob) {
 	var released []workflow.Future
 	for i, job := range jobs {
 		if slices.ContainsFunc(jobs[:i], func(j workflows.RestoredJob) bool { return j.JobID == job.JobID }) {
 			continue // the party schedules the job and takes part in it
 		}
-		in := participant.ReleaseSessionInput{Session: bfia.SessionID(job.JobID)}
+		in := participant.ReleaseSessionInput{Session: bfia.SessionID(job.JobID), Uncounted: true}
 		released = append(released, workflows.SendCommand(ctx, "release the session of "+job.JobID,
 			noticeLimit, participantAct.ReleaseSession, in))
 	}

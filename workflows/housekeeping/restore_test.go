@@ -81,6 +81,7 @@ func TestNotify(t *testing.T) {
 	env.RegisterActivityWithOptions(func(_ context.Context, in participant.ReleaseSessionInput) error {
 		mu.Lock()
 		defer mu.Unlock()
+		require.True(t, in.Uncounted)
 		released[in.Session] = append(released[in.Session], env.Now())
 		return nil
 	}, activity.RegisterOptions{Name: "ReleaseSession"})

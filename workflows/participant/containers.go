@@ -217,6 +217,9 @@ func (j *job) claimAnotherRunner(ctx workflow.Context, ref bfia.TaskRef, part *t
 		return
 	}
 	part.claim = claims[0]
+	if reported := part.claim.Reported; reported != "" {
+		part.reported = part.reported.Next(reported) // as if the runner had passed it on
+	}
 }
 
 // stopPart stops a part's container. It marks the row first: a container that is about to start is not

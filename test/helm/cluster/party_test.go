@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -25,6 +24,10 @@ import (
 const (
 	storageClass = "by-hand"
 	version      = "test"
+
+	// transports is the number of transports of a party, and processes that of all its pods.
+	transports = 2
+	processes  = 2 + 1 + 1 + transports
 )
 
 // cluster is the cluster of with.sh.
@@ -46,18 +49,25 @@ func openCluster(t *testing.T) cluster {
 	c.admin, err = kubernetes.NewForConfig(config)
 	require.NoError(t, err)
 	for _, name := range []string{"hutong", "provider"} {
-		path := program(t, filepath.Join(root, "bin"), name)
-		image := []byte(run(t, exec.Command(filepath.Join(c.dir, "image"), "hutong/"+name+":"+version, path)))
-		for _, node := range []string{"node-1", "node-2"} {
-			load := exec.Command(filepath.Join(c.dir, "ctr-"+node), "images", "import", "-")
-			load.Stdin = bytes.NewReader(image)
-			run(t, load)
-		}
+		c.loadImage(t, name, program(t, filepath.Join(root, "bin"), name))
+	}
+	c.loadReach(t)
+	for _, name := range []string{"strangers", "clients", "monitoring"} {
+		c.createNamespace(t, name)
 	}
 	c.chart = copyChart(t)
 	c.services = startServices(t)
 
 	return c
+}
+
+// createNamespace makes a namespace that enforces the Pod Security Standard restricted.
+func (c cluster) createNamespace(t *testing.T, name string) {
+	t.Helper()
+	restricted := map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}
+	_, err := c.admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: restricted}}, metav1.CreateOptions{})
+	require.NoError(t, err)
 }
 
 // copyChart returns a copy of the chart for any version of Kubernetes: the cluster is built of modules, which
@@ -79,6 +89,7 @@ func copyChart(t *testing.T) string {
 type party struct {
 	cluster
 	node, namespace string
+	partner         string // its partner's namespace
 	network         int    // the third byte of the addresses of its Services
 	files           string // the folder of its administrator
 }
@@ -91,22 +102,21 @@ const (
 	clients = 2 + iota
 	partners
 	messages
-	transport
 )
 
-// install makes the namespaces, Secrets and volume of a party, and installs it.
-func (c cluster) install(t *testing.T, node, namespace string, network int) party {
+// install makes the namespaces, Secrets and volumes of a party, and installs it.
+func (c cluster) install(t *testing.T, node, namespace, partner string, network int) party {
 	t.Helper()
-	p := party{cluster: c, node: node, namespace: namespace, network: network, files: t.TempDir()}
-	restricted := map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}
+	p := party{cluster: c, node: node, namespace: namespace, partner: partner, network: network,
+		files: t.TempDir()}
 	for _, name := range []string{namespace, namespace + "-tasks"} {
-		_, err := c.admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{
-			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: restricted}}, metav1.CreateOptions{})
-		require.NoError(t, err)
+		c.createNamespace(t, name)
 	}
-	c.sql(t, "CREATE DATABASE "+strings.ReplaceAll(namespace, "-", "_"))
+	c.sql(t, "postgres", "CREATE DATABASE "+p.database())
 	p.makeSecrets(t)
-	p.makeVolume(t)
+	for n := range transports {
+		p.makeVolume(t, n)
+	}
 	p.write(t, "values.yaml", p.values())
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -131,8 +141,15 @@ func (p party) write(t *testing.T, name, text string) {
 	require.NoError(t, os.WriteFile(filepath.Join(p.files, name), []byte(text), 0o600))
 }
 
-func (p party) databaseURL() string {
-	return "postgres://postgres@" + p.postgres + "/" + strings.ReplaceAll(p.namespace, "-", "_")
+func (p party) database() string { return strings.ReplaceAll(p.namespace, "-", "_") }
+
+func (p party) databaseURL() string { return "postgres://postgres@" + p.postgres + "/" + p.database() }
+
+// query returns the rows of a query of the party's database, their fields with | between them.
+func (p party) query(t *testing.T, statement string) string {
+	t.Helper()
+
+	return p.sql(t, p.database(), statement)
 }
 
 func (p party) makeSecrets(t *testing.T) {
@@ -168,13 +185,13 @@ func (p party) makeSecrets(t *testing.T) {
 	}
 }
 
-// makeVolume makes a volume for the transport, since the cluster has nothing that provides one.
-func (p party) makeVolume(t *testing.T) {
+// makeVolume makes a volume for a transport, since the cluster has nothing that provides one.
+func (p party) makeVolume(t *testing.T, n int) {
 	t.Helper()
 	folder := t.TempDir()
 	require.NoError(t, os.Chown(folder, 65530, 65530))
 	_, err := p.admin.CoreV1().PersistentVolumes().Create(t.Context(), &corev1.PersistentVolume{
-		ObjectMeta: metav1.ObjectMeta{Name: p.namespace},
+		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%d", p.namespace, n)},
 		Spec: corev1.PersistentVolumeSpec{
 			AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			Capacity:         corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("40Gi")},
@@ -185,8 +202,7 @@ func (p party) makeVolume(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// values returns those of the chart. The cluster has no DNS, so the name of the transport is in the pods'
-// files.
+// values returns those of the chart. The number of transports is the default.
 func (p party) values() string {
 	return fmt.Sprintf(`
 image: {tag: %s}
@@ -203,10 +219,11 @@ services:
   clients: {spec: {clusterIP: %s}}
   partners: {spec: {clusterIP: %s}}
   messages: {spec: {clusterIP: %s}}
-  transport: {spec: {clusterIP: %s}}
-pod: {spec: {hostAliases: [{ip: %s, hostnames: [hutong-transport]}]}}
+networkPolicy:
+  clients: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: clients}}}]
+  partners: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: %s}}}]
 `, version, p.node, p.temporal, p.ip(partners), p.ip(messages), p.namespace, storageClass, p.ip(clients),
-		p.ip(partners), p.ip(messages), p.ip(transport), p.ip(transport))
+		p.ip(partners), p.ip(messages), p.partner)
 }
 
 // helm installs or upgrades the release.

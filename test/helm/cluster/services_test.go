@@ -30,7 +30,7 @@ type services struct {
 	address                string // of this machine
 	authority              []byte // of their certificate
 	temporal, postgres, s3 string // host:port
-	sql                    func(t *testing.T, statement string)
+	sql                    func(t *testing.T, database, statement string) string
 }
 
 // program returns the path of a program that make build has built, or that the tests have installed.
@@ -177,8 +177,9 @@ func (s *services) startPostgres(t *testing.T, pem []byte) {
 	start(t, t.TempDir(), as("postgres", "-D", data, "-p", port,
 		"-c", "listen_addresses=127.0.0.1,"+s.address, "-c", "unix_socket_directories=", "-c", "fsync=off",
 		"-c", "max_connections=300", "-c", "ssl=on", "-c", "ssl_cert_file="+key, "-c", "ssl_key_file="+key))
-	s.sql = func(t *testing.T, statement string) {
-		run(t, as("psql", "-h", "127.0.0.1", "-p", port, "-U", "postgres", "-c", statement))
+	s.sql = func(t *testing.T, database, statement string) string {
+		return strings.TrimSpace(run(t, as("psql", "-h", "127.0.0.1", "-p", port, "-U", "postgres",
+			"-d", database, "-At", "-c", statement)))
 	}
 	require.Eventually(t, func() bool { return as("pg_isready", "-h", "127.0.0.1", "-p", port).Run() == nil },
 		time.Minute, 200*time.Millisecond, "PostgreSQL does not answer")

@@ -18,13 +18,15 @@ import (
 
 func contextOfCleanup() context.Context { return context.Background() }
 
-// TestTwoPartiesByTheChart installs two parties, which become partners and train the model of the reference
-// job. Then both are upgraded while jobs run, and while others are submitted. Every pod of the parties is
-// replaced, and every job succeeds.
+// TestTwoPartiesByTheChart installs two parties with two transports each, which become partners and train the
+// model of the reference job. Network policies let their pods do so, and others reach nothing. Then one party
+// loses the transport of a running job, and that of another job is drained at the other party. At last both
+// parties are upgraded while jobs run, and while others are submitted. Every pod of the parties is replaced,
+// and every job succeeds.
 func TestTwoPartiesByTheChart(t *testing.T) {
 	c := openCluster(t)
-	a := c.install(t, "TRY0000000000000A", "bank-a", 100)
-	b := c.install(t, "TRY0000000000000B", "bank-b", 101)
+	a := c.install(t, "TRY0000000000000A", "bank-a", "bank-b", 100)
+	b := c.install(t, "TRY0000000000000B", "bank-b", "bank-a", 101)
 
 	invited := a.hutong(t, "partner", "invite", b.node)
 	at := strings.Index(invited, "hutong-invitation-")
@@ -49,16 +51,28 @@ func TestTwoPartiesByTheChart(t *testing.T) {
 	b.requireSuccess(t, first)
 	t.Logf("the reference job took %s", time.Since(began).Round(time.Second))
 
+	a.requirePolicies(t)
+	b.requirePolicies(t)
+
+	for _, disturb := range []func(*testing.T, string){a.loseTransport, b.drainTransport} {
+		began := time.Now()
+		id := submit()
+		disturb(t, id)
+		a.requireSuccess(t, id)
+		b.requireSuccess(t, id)
+		t.Logf("the job took %s", time.Since(began).Round(time.Second))
+	}
+
 	running := []string{submit(), submit()}
-	require.Eventually(t, func() bool { return taskRuns(t, a) && taskRuns(t, b) }, 2*time.Minute,
-		100*time.Millisecond, "no task runs")
+	a.awaitTask(t)
+	b.awaitTask(t)
 	before := map[types.UID]bool{}
 	for _, p := range []party{a, b} {
 		for _, pod := range p.pods(t) {
 			before[pod.UID] = true
 		}
 	}
-	require.Len(t, before, 10)
+	require.Len(t, before, 2*processes)
 	var upgrades sync.WaitGroup
 	for _, p := range []party{a, b} {
 		upgrades.Go(func() { p.helm(t, "--set", "config.log.level=debug") })
@@ -83,7 +97,7 @@ func TestTwoPartiesByTheChart(t *testing.T) {
 		b.requireSuccess(t, id)
 	}
 	for _, p := range []party{a, b} {
-		require.Eventually(t, func() bool { return len(p.pods(t)) == 5 }, time.Minute, time.Second,
+		require.Eventually(t, func() bool { return len(p.pods(t)) == processes }, time.Minute, time.Second,
 			"%s has pods that do not end", p.namespace)
 		for _, pod := range p.pods(t) {
 			assert.False(t, before[pod.UID], "%s was not replaced", pod.Name)
@@ -97,7 +111,8 @@ func TestTwoPartiesByTheChart(t *testing.T) {
 
 // taskRuns returns whether a pod of a task of the party runs.
 func taskRuns(t *testing.T, p party) bool {
-	list, err := p.admin.CoreV1().Pods(p.namespace+"-tasks").List(t.Context(), metav1.ListOptions{})
+	list, err := p.admin.CoreV1().Pods(p.namespace+"-tasks").List(t.Context(), metav1.ListOptions{
+		LabelSelector: "batch.kubernetes.io/job-name"})
 	require.NoError(t, err)
 	for _, pod := range list.Items {
 		if pod.Status.Phase == corev1.PodRunning {

@@ -7,6 +7,7 @@
 #   HUTONG_TEST_KUBELET  a folder with kubeconfig, share, and for each node pids/NODE and ctr-NODE, which knows its images
 #   HUTONG_TEST_ADDRESS  the address of node-1, which this machine's processes and the pods reach
 #   HUTONG_TEST_REGISTRY the address of an empty registry, from which the nodes pull
+#   HUTONG_TEST_POLICIES 1 if the cluster enforces NetworkPolicies between pods; empty if the kernel can't queue packets
 #   TMPDIR               the folder share, which every container sees as /share
 #
 # While the folder has a file NODE.off, the node's kubelet does not start again after it was killed.
@@ -55,6 +56,11 @@ mkdir "$dir"/{share,pids,logs}
 chmod 1777 "$dir/share"
 accept=(FORWARD -i "$bridge" -o "$bridge" -m comment --comment hutong-k8s -j ACCEPT)
 
+# New connections between pods, to the queue of what enforces network policies. The nodes' own are not forwarded: policies don't
+# hold for them.
+queue=98
+judge=(FORWARD -i "$bridge" -o "$bridge" -m conntrack --ctstate NEW -m comment --comment hutong-k8s -j NFQUEUE --queue-num "$queue")
+
 # await COMMAND... waits up to a minute until a command succeeds.
 await() {
   for _ in $(seq 600); do
@@ -74,7 +80,7 @@ clean() {
   disown -a # bash reports no killed process
   touch "$dir"/node-{1,2}.off
   [ $status = 0 ] || [ -z "${HUTONG_KEEP_LOGS:-}" ] || cp -r "$dir"/*.log "$HUTONG_KEEP_LOGS"
-  for name in keeper-1 keeper-2 node-1 node-2 scheduler controllers proxy registry; do
+  for name in keeper-1 keeper-2 node-1 node-2 scheduler controllers proxy policies registry; do
     [ -e "$dir/pids/$name" ] && kill -9 "$(cat "$dir/pids/$name")" 2>/dev/null
   done
   exec 8>&- # ends the API server
@@ -117,6 +123,8 @@ clean() {
     fi
   done
   iptables -D "${accept[@]}" 2>/dev/null
+  iptables -t mangle -D "${judge[@]}" 2>/dev/null
+  nft delete table inet hutong-k8s-policies 2>/dev/null
   ip link delete "$bridge" 2>/dev/null
   nft delete table ip kube-proxy 2>/dev/null
   nft delete table ip6 kube-proxy 2>/dev/null
@@ -255,7 +263,16 @@ start controllers "$node" controllers --kubeconfig="$KUBECONFIG" --bind-address=
   --node-monitor-period=1s --node-monitor-grace-period=10s --terminated-pod-gc-threshold=1000
 start proxy "$node" proxy --kubeconfig="$KUBECONFIG" --proxy-mode=nftables --cluster-cidr="$pods" --hostname-override=node-1 \
   --healthz-bind-address="127.0.0.1:$((port + 1))" --metrics-bind-address="127.0.0.1:$((port + 2))" --conntrack-max-per-core=0
+policies=
+if iptables -t mangle -A "${judge[@]}" 2>/dev/null; then
+  policies=1
+  start policies "$node" policies --kubeconfig="$KUBECONFIG" --queue="$queue"
+  await grep -qs "^ *$queue " /proc/net/netfilter/nfnetlink_queue
+else
+  echo "left out: the enforcement of network policies, since this kernel has no NFQUEUE"
+fi
 registry=127.0.0.1:$port
 start registry "$node" registry "$registry"
 
-HUTONG_TEST_KUBELET=$dir HUTONG_TEST_ADDRESS=$address HUTONG_TEST_REGISTRY=$registry TMPDIR=$dir/share "$@" 8>&- 9>&-
+HUTONG_TEST_KUBELET=$dir HUTONG_TEST_ADDRESS=$address HUTONG_TEST_REGISTRY=$registry HUTONG_TEST_POLICIES=$policies \
+  TMPDIR=$dir/share "$@" 8>&- 9>&-

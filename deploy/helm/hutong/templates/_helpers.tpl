@@ -17,6 +17,21 @@ app.kubernetes.io/managed-by: {{ (index . 0).Release.Service }}
 helm.sh/chart: hutong-{{ (index . 0).Chart.Version }}
 {{- end }}
 
+{{/* The disruption budget of a process of which several pods run: (list . "api"). */}}
+{{- define "hutong.budget" }}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "hutong.name" (index . 0) }}-{{ index . 1 }}
+  labels:
+    {{- include "hutong.labels" . | nindent 4 }}
+spec:
+  maxUnavailable: 1
+  selector:
+    matchLabels:
+      {{- include "hutong.selector" . | nindent 6 }}
+{{- end }}
+
 {{/* What the chart sets in party.yaml. */}}
 {{- define "hutong.owned" -}}
 {{- $ca := and .Values.secrets.services "/etc/hutong/services/ca.crt" }}
@@ -31,7 +46,7 @@ ops: {listen: "0.0.0.0:9385"}
 transport:
   listen: 0.0.0.0:9390
   partner_listen: 0.0.0.0:9391
-  advertise: {{ include "hutong.name" . }}-transport:9390
+  several: true # also if it is one, so that replicas can change
 database:
   url_file: /etc/hutong/database_url
   {{- with $ca }}
@@ -67,7 +82,8 @@ runner:
   "temporal.api_key" (printf $secret "name its file in temporal.api_key_file and its Secret in secrets.files")
   "notifications.smtp.password" (printf $secret "name its file in notifications.smtp.password_file and its Secret in secrets.files")
   "runner.process" $set "runner.k8s.enabled" $set "runner.k8s.advertise" $set "runner.k8s.kubeconfig" $set
-  "transport.spool_dir" $set "upload.dir" $set }}
+  "transport.spool_dir" $set "transport.advertise" $set "transport.name" $set "transport.standby" $set
+  "transport.sessions" $set "upload.dir" $set }}
 {{- range $name, $value := $owned }}
   {{- if kindIs "map" $value }}
     {{- range $key, $inner := $value }}
@@ -176,8 +192,8 @@ spec:
       livenessProbe: {httpGet: {path: /healthz, port: ops}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6}
       readinessProbe: {httpGet: {path: {{ .ready }}, port: ops}, periodSeconds: 5, timeoutSeconds: 5, failureThreshold: 3}
       {{- if eq .ready "/healthz" }}
-      # It becomes ready as the others do. Then it keeps its Service while the database or Temporal is away: it runs once, and
-      # containers that it serves already need neither.
+      # It becomes ready as the others do. Then it keeps its Service while the database or Temporal is away: no other pod can
+      # take its place, and containers that it serves already need neither.
       startupProbe: {httpGet: {path: /readyz, port: ops}, periodSeconds: 2, timeoutSeconds: 5, failureThreshold: 300}
       {{- end }}
       # Its Services forget it before it stops.

@@ -1,7 +1,8 @@
 // Node is what a cluster for tests has besides its control plane: a kubelet, the scheduler, the controllers
-// and the proxy of services, each as Kubernetes ships it, and a registry of images.
+// and the proxy of services, each as Kubernetes ships it, what enforces network policies, and a registry of
+// images.
 //
-//	node kubelet|scheduler|controllers|proxy FLAGS...
+//	node kubelet|scheduler|controllers|proxy|policies FLAGS...
 //	node registry ADDRESS
 package main
 
@@ -24,7 +25,8 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(errors.New("usage: node kubelet|scheduler|controllers|proxy FLAGS..., node registry ADDRESS"))
+		fail(errors.New("usage: node kubelet|scheduler|controllers|proxy|policies FLAGS..., " +
+			"node registry ADDRESS"))
 	}
 
 	var command *cobra.Command
@@ -37,6 +39,8 @@ func main() {
 		command = controllers.NewControllerManagerCommand()
 	case "proxy":
 		command = proxy.NewProxyCommand()
+	case "policies":
+		fail(enforcePolicies(os.Args[2:]))
 	case "registry":
 		fail(serveImages(os.Args[2]))
 	default:
