@@ -67,17 +67,29 @@ func recordEarlierAttempts(ctx context.Context, tx bun.Tx, jobID, name, taskID s
 }
 
 // ExplainAttempt records why the attempt before the given one ended, as its scheduler reports it in
-// next.Lost. The first report stays.
+// next.Lost. The first report stays. An attempt whose start never arrived here gets a record as well, in
+// which the parts are READY and have neither task id nor times.
 func (s *Store) ExplainAttempt(ctx context.Context, next bfia.TaskRef) error {
+	number := next.AttemptNumber() - 1
 	text, err := encodeFailure(next.Lost)
 	if err != nil {
 		return wrap(err, "record the cause of an attempt of task %s", next.TaskName)
 	}
-	_, err = s.w.NewUpdate().Model((*EarlierAttempt)(nil)).Set("cause = ?", text).
-		Where("job_id = ? AND name = ? AND attempt = ? AND cause IS NULL",
-			next.JobID, next.TaskName, next.AttemptNumber()-1).
-		Exec(ctx)
-	return wrap(err, "record the cause of attempt %d of task %s", next.AttemptNumber()-1, next.TaskName)
+	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		parts := tx.NewSelect().Model((*Task)(nil)).
+			Column("job_id", "name", "role", "role_index").ColumnExpr("?, '', '', ?", number, bfia.TaskReady).
+			Where("job_id = ? AND name = ?", next.JobID, next.TaskName)
+		if _, err := tx.NewRaw("INSERT INTO t_earlier_attempt (job_id, name, role, role_index, "+
+			"attempt, task_id, container_name, state) ? ON CONFLICT DO NOTHING", parts).Exec(ctx); err != nil {
+			return err
+		}
+		_, err := tx.NewUpdate().Model((*EarlierAttempt)(nil)).Set("cause = ?", text).
+			Where("job_id = ? AND name = ?", next.JobID, next.TaskName).
+			Where("attempt = ? AND cause IS NULL", number).
+			Exec(ctx)
+		return err
+	})
+	return wrap(err, "record the cause of attempt %d of task %s", number, next.TaskName)
 }
 
 // EarlierAttempts returns the attempts of this party's parts of a task before the latest one, by attempt and

@@ -81,6 +81,44 @@ func TestEarlierAttempts(t *testing.T) {
 	})
 }
 
+// TestAttemptThatNeverStarted checks the record of an attempt whose start never arrived: it failed elsewhere
+// before.
+func TestAttemptThatNeverStarted(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		s, ctx := storetest.Open(t, address), t.Context()
+		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "j", CreatedAt: at},
+			[]store.Task{{Name: "a", Role: "guest"}, {Name: "a", Role: "host"}, {Name: "b", Role: "host"}}))
+		_, err := s.StartTask(ctx, "j", "a", "t1", 1, at)
+		require.NoError(t, err)
+		_, err = s.StartTask(ctx, "j", "a", "t3", 3, at.Add(time.Minute))
+		require.NoError(t, err)
+		cause := &bfia.Failure{Kind: bfia.FailedTemporary, NodeID: "B"}
+		for range 2 {
+			require.NoError(t, s.ExplainAttempt(ctx, bfia.TaskRef{JobID: "j", TaskID: "t3", TaskName: "a",
+				Attempt: 3, Lost: cause}))
+		}
+
+		earlier, err := s.EarlierAttemptsOfJob(ctx, "j")
+		require.NoError(t, err)
+		require.Len(t, earlier, 4, "each part in attempts 1 and 2")
+		for i, e := range earlier {
+			require.Equal(t, "a", e.Name)
+			require.Equal(t, 1+i/2, e.Attempt)
+			if e.Attempt == 1 {
+				require.Equal(t, bfia.TaskFailed, e.State)
+				require.Nil(t, e.Cause, "not reported here")
+				continue
+			}
+			require.Equal(t, bfia.TaskReady, e.State)
+			require.Equal(t, cause, e.Cause)
+			require.Empty(t, e.TaskID)
+			require.Nil(t, e.StartedAt)
+			require.Nil(t, e.EndedAt)
+		}
+	})
+}
+
 // TestEarlierScheduleParts checks what a scheduler keeps of an attempt that it lost.
 func TestEarlierScheduleParts(t *testing.T) {
 	t.Parallel()

@@ -79,7 +79,8 @@ function columns(job: string, task: TaskStatus, several: boolean): Column<PartAt
     title: t("task.attempt"),
     cell: (row) => {
       const role = roleOf(row);
-      if (row.part.node_id !== ownNode.value) return row.attempt;
+      const started = row.latest || row.part.started_at; // an attempt may have failed elsewhere before
+      if (row.part.node_id !== ownNode.value || !started) return row.attempt;
       const to = taskHref(job, task.task_name, { role, ...(row.latest ? {} : { attempt: String(row.attempt) }) });
       return <Link to={to} aria-label={t("attempt.log", { n: row.attempt, role })}>{row.attempt}</Link>;
     },

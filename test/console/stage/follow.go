@@ -23,6 +23,7 @@ const fileParameter = "runtime.component.parameter.file"
 
 // follow is the component Follow. It prints each line that is appended to the file that the parameter file
 // names, so that a test chooses what a task logs and when. The line "exit N" ends the task with exit code N.
+// The line "take D" takes the time D, as the start of a real component does.
 // A part without the parameter ends at once.
 func follow(dir string) int {
 	name := os.Getenv(fileParameter)
@@ -59,6 +60,15 @@ func follow(dir string) int {
 				n = 1
 			}
 			return n
+		}
+		if took, ok := strings.CutPrefix(text, "take "); ok {
+			d, err := time.ParseDuration(took)
+			if err != nil {
+				fmt.Println("level=error msg=" + strconv.Quote(err.Error()))
+				return 1
+			}
+			time.Sleep(d)
+			continue
 		}
 		fmt.Println(text)
 	}

@@ -171,7 +171,8 @@ func (b *builder) openJobs(ctx context.Context, pair partyPair, open *openPair) 
 	}
 	live := followJob("live", followTask{name: "first", guest: "live1", host: "live1"},
 		followTask{name: "second", after: []string{"first"}, guest: "live2", host: "live2"})
-	text := "level=error msg=\"the licence server does not answer\"\nexit 75\n" // at each attempt
+	// At each attempt, once the other party has surely started its part.
+	text := "level=error msg=\"the licence server does not answer\"\ntake 2s\nexit 75\n"
 	if err := os.WriteFile(filepath.Join(b.dir, "files", "retried"), []byte(text), 0o600); err != nil {
 		return err
 	}
