@@ -53,8 +53,8 @@ func (b *Broker) NewBody(limit, expected int64) *Body {
 // Size returns the number of bytes written.
 func (c *Body) Size() int64 { return c.size }
 
-// Err returns the failure of the last Write or of Complete. It distinguishes a full disk from a reader that failed while it
-// was copied.
+// Err returns the failure of the last Write or of Complete. It distinguishes a full disk from a reader that
+// failed while it was copied.
 func (c *Body) Err() error { return c.err }
 
 func (c *Body) Write(p []byte) (int, error) {
@@ -186,7 +186,8 @@ func (c *Body) Discard() {
 	c.freeMemory()
 }
 
-// Reader returns a reader of the whole body, once it is complete. It may be called several times, for one read after the other.
+// Reader returns a reader of the whole body, once it is complete. It may be called several times, for one
+// read after the other.
 func (c *Body) Reader() io.Reader {
 	if c.file != nil {
 		return io.NewSectionReader(c.file, 0, c.size)
