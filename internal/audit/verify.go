@@ -83,8 +83,8 @@ func (v *Verifier) Add(e Entry) error {
 // Head returns the head after the entries so far.
 func (v *Verifier) Head() Head { return v.head }
 
-// End checks that the chain reaches the heads that are pinned. The error is a [*BeforeStart] for a head before
-// the start.
+// End checks that the chain reaches the heads that are pinned. The error is a [*BeforeStart] for a head of an
+// entry before the start.
 func (v *Verifier) End() error {
 	for _, seq := range slices.Sorted(maps.Keys(v.pins)) {
 		for _, hash := range v.pins[seq] {
