@@ -362,7 +362,7 @@ func TestTrailArchive(t *testing.T) {
 		code   bfia.Code
 	}{
 		"seq: must be the number":           {bfia.ArchiveTrail{Hash: hash}, 400, bfia.CodeBadRequest},
-		"hash: must be the 64":              {bfia.ArchiveTrail{Seq: 2, Hash: "ab"}, 400, bfia.CodeBadRequest},
+		"hash: must be the 64":              {bfia.ArchiveTrail{Seq: 2, Hash: "a"}, 400, bfia.CodeBadRequest},
 		"seq: the audit trail has no":       {bfia.ArchiveTrail{Seq: 99, Hash: hash}, 404, bfia.CodeNotFound},
 		"hash: entry 2":                     {bfia.ArchiveTrail{Seq: 2, Hash: hash}, 409, bfia.CodeConflict},
 		"an entry stays for 30 days before": {to(5), 409, bfia.CodeConflict},

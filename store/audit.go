@@ -233,10 +233,10 @@ func (s *Store) AuditHead(ctx context.Context) (audit.Head, error) {
 	return audit.Head{Seq: row.Seq, Hash: row.Hash}, nil
 }
 
-// VerifyAudit checks the audit trail after a trusted head (the zero value: all that is not archived), and that
-// it contains the pinned heads and ends where the database says. It returns the head that it has reached. The
-// error is an [*audit.Broken] if the trail is broken, and an [*audit.BeforeStart] if a pinned head is of an
-// entry before.
+// VerifyAudit checks the audit trail after a trusted head (the zero value: all that is not archived), and
+// that it contains the pinned heads and ends where the database says. It returns the head that it has
+// reached. The error is an [*audit.Broken] if the trail is broken, and an [*audit.BeforeStart] if a pinned
+// head is of an entry before.
 func (s *Store) VerifyAudit(ctx context.Context, after audit.Head, pins ...audit.Head) (audit.Head, error) {
 	for {
 		var v audit.Verifier

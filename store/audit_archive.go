@@ -148,8 +148,8 @@ func (s *Store) nextBase(ctx context.Context, base audit.Base, to audit.Head) (a
 	}
 	var broken *audit.Broken
 	if err := s.checkAuditBase(ctx, base); errors.As(err, &broken) {
-		return none, bfia.Wrap(bfia.CodeConflict, err, "%v; find out who has changed the database before you "+
-			"archive more", broken)
+		return none, bfia.Wrap(bfia.CodeConflict, err, "%v; find out who has changed the database before "+
+			"you archive more", broken)
 	} else if err != nil {
 		return none, err
 	}
@@ -161,8 +161,8 @@ func (s *Store) nextBase(ctx context.Context, base audit.Base, to audit.Head) (a
 	case err != nil:
 		return none, err
 	case row.Hash != to.Hash:
-		return none, bfia.Errorf(bfia.CodeConflict, "hash: entry %d of the audit trail has another hash than %s",
-			to.Seq, to.Hash)
+		return none, bfia.Errorf(bfia.CodeConflict, "hash: entry %d of the audit trail has another hash "+
+			"than %s", to.Seq, to.Hash)
 	}
 	// Clocks of processes differ: the latest time need not be that of the last entry.
 	var latest auditRow
@@ -174,7 +174,8 @@ func (s *Store) nextBase(ctx context.Context, base audit.Base, to audit.Head) (a
 	if age := time.Since(at); age < audit.MinArchiveAge {
 		return none, bfia.Errorf(bfia.CodeConflict, "seq: entry %d is of %s, and an entry stays for %d days "+
 			"before it can be archived; archive entries before %s only", latest.Seq, at.Format(time.RFC3339),
-			audit.MinArchiveAge/(24*time.Hour), time.Now().Add(-audit.MinArchiveAge).UTC().Format(time.DateOnly))
+			audit.MinArchiveAge/(24*time.Hour),
+			time.Now().Add(-audit.MinArchiveAge).UTC().Format(time.RFC3339))
 	}
 	if at.Before(base.Time) {
 		at = base.Time

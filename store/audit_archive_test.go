@@ -95,8 +95,8 @@ func TestArchiveAudit(t *testing.T) {
 		require.NoError(t, archive(t, s, to), "again")
 		require.Equal(t, after, trail(t, s), "it changes nothing")
 		require.NoError(t, archive(t, s, headOf(before[9])), "more")
-		require.NoError(t, s.AppendAudit(t.Context(), audit.New(alice, audit.Stop, audit.Object{}, audit.Allowed,
-			time.Now())))
+		require.NoError(t, s.AppendAudit(t.Context(), audit.New(alice, audit.Stop, audit.Object{},
+			audit.Allowed, time.Now())))
 		head, err = s.VerifyAudit(t.Context(), audit.Head{}, headOf(record))
 		require.NoError(t, err)
 		require.EqualValues(t, 13, head.Seq)
@@ -112,8 +112,8 @@ func TestArchiveAuditRefusals(t *testing.T) {
 			time.Now().Add(-audit.MinArchiveAge+time.Hour))
 		require.NoError(t, s.AppendAudit(t.Context(), young))
 		// A process whose clock is behind has written this one.
-		require.NoError(t, s.AppendAudit(t.Context(), audit.New(alice, audit.Stop, audit.Object{}, audit.Allowed,
-			time.Now().Add(-2*audit.MinArchiveAge))))
+		require.NoError(t, s.AppendAudit(t.Context(), audit.New(alice, audit.Stop, audit.Object{},
+			audit.Allowed, time.Now().Add(-2*audit.MinArchiveAge))))
 		require.NoError(t, archive(t, s, headOf(list[2])))
 		list = append(list, trail(t, s)[3:5]...)
 		before := trail(t, s)
@@ -123,8 +123,9 @@ func TestArchiveAuditRefusals(t *testing.T) {
 			text string
 		}{
 			"wrong hash": {audit.Head{Seq: 4, Hash: list[4].Hash}, bfia.CodeConflict, "hash: entry 4"},
-			"no entry":   {audit.Head{Seq: 99, Hash: list[4].Hash}, bfia.CodeNotFound, "seq: the audit trail has no"},
-			"too young":  {headOf(list[6]), bfia.CodeConflict, "seq: entry 7 is of "},
+			"no entry": {audit.Head{Seq: 99, Hash: list[4].Hash}, bfia.CodeNotFound,
+				"seq: the audit trail has no"},
+			"too young": {headOf(list[6]), bfia.CodeConflict, "seq: entry 7 is of "},
 			"after a too young one": {headOf(list[7]), bfia.CodeConflict,
 				"an entry stays for 30 days before it can be archived"},
 			"archived": {headOf(list[1]), bfia.CodeConflict, "entry 2 was archived before"},
@@ -264,8 +265,8 @@ func TestArchiveAuditWhileOthersAppend(t *testing.T) {
 func TestTamperedArchivedTrailIsFound(t *testing.T) {
 	t.Parallel()
 	moveBase := func(seq int) string {
-		return fmt.Sprintf("UPDATE t_audit_base SET seq = %d, hash = (SELECT hash FROM t_audit WHERE seq = %d)",
-			seq, seq)
+		return fmt.Sprintf("UPDATE t_audit_base SET seq = %d, "+
+			"hash = (SELECT hash FROM t_audit WHERE seq = %d)", seq, seq)
 	}
 	for name, attack := range map[string]struct {
 		statement string
@@ -318,7 +319,8 @@ func TestForgedBaseAgainstKeptHeads(t *testing.T) {
 		require.NoError(t, archive(t, s, headOf(list[5])))
 		kept := trail(t, s)
 		forged := audit.Head{Seq: 6, Hash: list[4].Hash}
-		record := audit.New(identity.Principal{}, audit.ArchiveTrail, forged.Object(), audit.Allowed, time.Now())
+		record := audit.New(identity.Principal{}, audit.ArchiveTrail, forged.Object(), audit.Allowed,
+			time.Now())
 		head := record.Link(forged)
 		for _, statement := range []string{
 			"DELETE FROM t_audit",
@@ -350,8 +352,8 @@ func TestOlderVersionWithArchivedTrail(t *testing.T) {
 		require.NoError(t, archive(t, s, headOf(list[5])))
 		_, err := db.Exec("ALTER TABLE t_audit_base RENAME TO t_unknown") // it does not read it
 		require.NoError(t, err)
-		require.NoError(t, s.AppendAudit(t.Context(), audit.New(alice, audit.Stop, audit.Object{}, audit.Allowed,
-			time.Now())))
+		require.NoError(t, s.AppendAudit(t.Context(), audit.New(alice, audit.Stop, audit.Object{},
+			audit.Allowed, time.Now())))
 		_, err = db.Exec("ALTER TABLE t_unknown RENAME TO t_audit_base")
 		require.NoError(t, err)
 		head, err := s.VerifyAudit(t.Context(), audit.Head{}, headOf(list[5]))

@@ -54,8 +54,9 @@ func newAuditArchive(c *client) *cobra.Command {
 			case until.IsZero():
 				return usagef("--before: is required: a time, or an age such as 365d")
 			case now.Sub(until) < audit.MinArchiveAge:
-				return usagef("--before: must be at least %d days ago, since younger entries stay; give %s or before",
-					audit.MinArchiveAge/(24*time.Hour), now.Add(-audit.MinArchiveAge).Format(time.DateOnly))
+				return usagef("--before: must be at least %d days ago, since younger entries stay; give %s or "+
+					"before", audit.MinArchiveAge/(24*time.Hour),
+					now.Add(-audit.MinArchiveAge).Format(time.DateOnly))
 			}
 			return c.archiveTrail(ctx, cmd, until, out)
 		},
@@ -85,8 +86,9 @@ func (c *client) archiveTrail(ctx context.Context, cmd *cobra.Command, until tim
 		return err
 	}
 	if !slices.Contains(who.Roles, string(identity.Admin)) {
-		return fmt.Errorf("to archive the audit trail you need the role %s, to read it, as an %s may, and to remove "+
-			"entries, as nobody else may; you are %s", identity.Admin, identity.Auditor, describeClient(&who))
+		return fmt.Errorf("to archive the audit trail you need the role %s, to read it, as an %s may, and to "+
+			"remove entries, as nobody else may; you are %s", identity.Admin, identity.Auditor,
+			describeClient(&who))
 	}
 	written, err := c.writeArchive(ctx, until, out)
 	if err != nil {
@@ -185,7 +187,12 @@ func syncFolder(name string) error {
 }
 
 // removeArchived asks the party to remove the entries of an archive, until none is left.
-func (c *client) removeArchived(ctx context.Context, cmd *cobra.Command, v *audit.Verifier, name string) error {
+func (c *client) removeArchived(
+	ctx context.Context,
+	cmd *cobra.Command,
+	v *audit.Verifier,
+	name string,
+) error {
 	to := v.Head()
 	for {
 		var answer struct {
@@ -202,8 +209,8 @@ func (c *client) removeArchived(ctx context.Context, cmd *cobra.Command, v *audi
 			return c.explainRemoval(context.WithoutCancel(ctx), err, to, name)
 		}
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "archived the entries %d to %d in %s; head %s\n", v.Start().Seq+1,
-		to.Seq, name, to)
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "archived the entries %d to %d in %s; head %s\n",
+		v.Start().Seq+1, to.Seq, name, to)
 	return err
 }
 
@@ -217,10 +224,10 @@ func (c *client) explainRemoval(ctx context.Context, err error, to audit.Head, n
 	}
 	switch {
 	case page.Base == nil || page.Base.Seq < to.Seq:
-		return fmt.Errorf("%w; nothing was removed from the party. %s is complete: run %s to try again, or remove "+
-			"the file", err, name, again)
+		return fmt.Errorf("%w; nothing was removed from the party. %s is complete: run %s to try again, or "+
+			"remove the file", err, name, again)
 	case page.Base.Head == to:
-		return fmt.Errorf("%w; the entries up to %d are archived, and some may still take room in the party's "+
+		return fmt.Errorf("%w; the entries up to %d are archived, and some may still be in the party's "+
 			"database: keep %s, and run %s", err, to.Seq, name, again)
 	}
 	return fmt.Errorf("%w; keep %s", err, name)

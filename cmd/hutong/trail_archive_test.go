@@ -52,7 +52,8 @@ func newArchivingParty(t *testing.T, n int) *archivingParty {
 }
 
 func (p *archivingParty) add(act string, object audit.Object, at time.Time) {
-	e := audit.New(identity.Principal{Kind: identity.KindClient, Name: "<ada>"}, act, object, audit.Allowed, at)
+	ada := identity.Principal{Kind: identity.KindClient, Name: "<ada>"}
+	e := audit.New(ada, act, object, audit.Allowed, at)
 	p.head = e.Link(p.head)
 	p.entries = append(p.entries, e)
 }
@@ -184,8 +185,8 @@ func TestAuditArchive(t *testing.T) {
 		status int
 		text   string
 	}{
-		{[]string{"1"}, []string{headAt(7), headAt(39)}, exitOK, "39 entries, unaltered and without gaps; head " +
-			headAt(39) + "\n"},
+		{[]string{"1"}, []string{headAt(7), headAt(39)}, exitOK,
+			"39 entries, unaltered and without gaps; head " + headAt(39) + "\n"},
 		{[]string{"1", "2", "rest"}, []string{headAt(7), headAt(45), headAt(80)}, exitOK,
 			"102 entries, unaltered and without gaps; head " + p.head.String() + "\n"},
 		{[]string{"2", "rest"}, nil, exitOK, "those up to 39 are not verified: the first one says that it " +
@@ -290,10 +291,10 @@ func TestAuditArchiveThatFails(t *testing.T) {
 			refuse(w, http.StatusForbidden, bfia.CodeForbidden, "client ada lacks the role admin")
 		}, text: "client ada lacks the role admin; nothing was removed from the party"},
 		"no answer, not done": {fail: drop, text: "nothing was removed from the party"},
-		"no answer, done":     {fail: drop, after: true, text: "the entries up to 39 are archived, and some may"},
+		"no answer, done":     {fail: drop, after: true, text: "the entries up to 39 are archived, and"},
 		"failed in between": {fail: func(w http.ResponseWriter, _ *http.Request) {
 			refuse(w, http.StatusServiceUnavailable, bfia.CodeUnavailable, "the database does not answer")
-		}, after: true, text: "the database does not answer; the entries up to 39 are archived, and some may"},
+		}, after: true, text: "the database does not answer; the entries up to 39 are archived, and"},
 		"party gone": {fail: drop, after: true, gone: true,
 			text: "it is unknown whether the party has removed the entries up to 39"},
 	} {

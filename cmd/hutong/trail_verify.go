@@ -83,7 +83,8 @@ func printVerified(w io.Writer, v *audit.Verifier, base *audit.Base, pins []audi
 	start, head := v.Start(), v.Head()
 	text := fmt.Sprintf("%d entries, unaltered and without gaps; head %s\n", head.Seq, head)
 	if start.Seq > 0 {
-		text = fmt.Sprintf("entries %d to %d, unaltered and without gaps; head %s\n", start.Seq+1, head.Seq, head)
+		text = fmt.Sprintf("entries %d to %d, unaltered and without gaps; head %s\n", start.Seq+1, head.Seq,
+			head)
 	}
 	switch {
 	case base != nil:
@@ -92,8 +93,8 @@ func printVerified(w io.Writer, v *audit.Verifier, base *audit.Base, pins []audi
 	case slices.Contains(pins, start):
 		text += fmt.Sprintf("they follow on the kept head %s\n", start)
 	case start.Seq > 0:
-		text += fmt.Sprintf("those up to %d are not verified: the first one says that it follows on the head %s\n",
-			start.Seq, start)
+		text += fmt.Sprintf("those up to %d are not verified: the first one says that it follows on the head "+
+			"%s\n", start.Seq, start)
 	}
 	_, err := io.WriteString(w, text)
 	return err
@@ -115,8 +116,8 @@ func verifyFiles(stdin io.Reader, names []string, v *audit.Verifier) error {
 	return v.End()
 }
 
-// verifyFile checks the entries of a file, which follow on those of the file before, and counts them. Those of
-// the first file may begin with any entry.
+// verifyFile checks the entries of a file, which follow on those of the file before, and counts them. Those
+// of the first file may begin with any entry.
 func verifyFile(stdin io.Reader, name, before string, v *audit.Verifier) (n int, err error) {
 	in := stdin
 	if name != "-" {
@@ -135,8 +136,8 @@ func verifyFile(stdin io.Reader, name, before string, v *audit.Verifier) (n int,
 		case errors.Is(err, io.EOF):
 			return n, nil
 		case err != nil:
-			return n, fmt.Errorf("%s is not an export of the audit trail: after entry %d: %w", name, v.Head().Seq,
-				err)
+			return n, fmt.Errorf("%s is not an export of the audit trail: after entry %d: %w", name,
+				v.Head().Seq, err)
 		case n == 0 && before == "" && e.Seq > 1:
 			if start, err := audit.ParseHead(fmt.Sprintf("%d:%s", e.Seq-1, e.Prev)); err == nil {
 				v.StartAt(start)

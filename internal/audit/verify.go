@@ -30,7 +30,7 @@ type Verifier struct {
 func (v *Verifier) StartAt(h Head) { v.start, v.head = h, h }
 
 // StartAtBase makes the verification start after a base, and requires that the chain has the entry which
-// records that the entries up to it were archived. So whoever removes entries and moves the base is found.
+// records that the entries up to it were archived. So a base that somebody has moved is found.
 func (v *Verifier) StartAtBase(b Base) {
 	v.StartAt(b.Head)
 	v.record = b.Seq > 0
@@ -90,8 +90,8 @@ func (v *Verifier) End() error {
 		for _, hash := range v.pins[seq] {
 			switch {
 			case seq == v.start.Seq && hash != v.start.Hash:
-				return &Broken{Seq: seq, Reason: fmt.Sprintf("the entries after it follow on the hash %s, not "+
-					"on %s of the pinned head: the trail was rewritten", v.start.Hash, hash)}
+				return &Broken{Seq: seq, Reason: fmt.Sprintf("the entries after it follow on the hash %s, "+
+					"not on %s of the pinned head: the trail was rewritten", v.start.Hash, hash)}
 			case seq < v.start.Seq:
 				return &BeforeStart{Pin: Head{Seq: seq, Hash: hash}, Start: v.start}
 			}
