@@ -36,7 +36,8 @@ func TestEvidenceWithArchivedTrail(t *testing.T) {
 		return file(t, b.String())
 	}
 	verify := func(names ...string) (status int, stdout string) {
-		status, stdout, _ = runMain(t, t.Context(), nil, "", append([]string{"evidence", "verify"}, names...)...)
+		args := append([]string{"evidence", "verify"}, names...)
+		status, stdout, _ = runMain(t, t.Context(), nil, "", args...)
 		return status, stdout
 	}
 	a, b := write("A", nil), write("B", nil)
