@@ -12,6 +12,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -23,6 +24,10 @@ import (
 	"hutong/store"
 	"hutong/store/dataset"
 )
+
+// archivedMargin is how long before the creation of a job an entry may be about it, by the clocks of several
+// processes: the job may have waited as a submission.
+const archivedMargin = time.Hour
 
 // jobEvidence returns the signed archive of evidence about an ended job.
 func (s *Server) jobEvidence(c *fiber.Ctx) error {
@@ -119,6 +124,14 @@ func (s *Server) writeEvidence(
 	trail, err := s.store.AuditOfJob(ctx, job.JobID)
 	if err != nil {
 		return err
+	}
+	// After the entries: what is archived meanwhile is missed.
+	base, err := s.store.AuditBase(ctx)
+	if err != nil {
+		return err
+	}
+	if base.Seq > 0 && job.CreatedAt.Before(base.Time.Add(archivedMargin)) {
+		facts.TrailArchived = &base
 	}
 	trail = slices.DeleteFunc(trail, func(e audit.Entry) bool { return e.Seq > facts.TrailHead.Seq })
 	for i := range trail {

@@ -69,6 +69,7 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathJobEvidence, s.jobEvidence, clientWith(identity.Auditor)},
 		{http.MethodGet, bfia.PathJobAccount, s.jobAccount, memberWith(identity.Viewer)},
 		{http.MethodGet, bfia.PathAuditQuery, s.queryTrail, clientWith(identity.Auditor)},
+		{http.MethodPost, bfia.PathAuditArchive, s.archiveTrail, clientWith(identity.Admin)},
 		{http.MethodGet, bfia.PathJobDocument, s.jobDocument, memberWith(identity.Viewer)},
 		{http.MethodPost, bfia.PathTokenCreate, s.createToken, clientWith(identity.Admin)},
 		{http.MethodGet, bfia.PathTokenQuery, s.queryTokens, clientWith(identity.Admin)},

@@ -45,6 +45,7 @@ var acts = map[string]string{
 	"GET " + bfia.PathJobOutputs:          audit.ReadOutputs,
 	"GET " + bfia.PathJobEvidence:         audit.ExportEvidence,
 	"GET " + bfia.PathAuditQuery:          audit.ReadTrail,
+	"POST " + bfia.PathAuditArchive:       audit.ArchiveTrail,
 	"POST " + bfia.PathRunnerDrain:        audit.Drain,
 	"POST " + bfia.PathNotificationTest:   audit.TestReceiver,
 	"POST " + bfia.PathNotificationResend: audit.ResendNotification,

@@ -336,3 +336,78 @@ func TestTrailQuery(t *testing.T) {
 		p.bad(get(bfia.PathAuditQuery+"?"+query), 400, bfia.CodeBadRequest, field)
 	}
 }
+
+// TestTrailArchive archives the oldest entries of a party by its API.
+func TestTrailArchive(t *testing.T) {
+	var list []audit.Entry
+	as := identity.Principal{Kind: identity.KindClient, Name: "ada", Roles: []identity.Role{identity.Admin}}
+	p := newParty(t, func(c *Config) {
+		c.Clients = func(*fiber.Ctx) (identity.Principal, error) { return as, nil }
+	})
+	for i := range 6 {
+		at := time.Now().Add(-audit.MinArchiveAge - time.Hour)
+		if i == 5 {
+			at = at.Add(2 * time.Hour)
+		}
+		require.NoError(t, p.store.AppendAudit(t.Context(), audit.New(identity.Principal{
+			Kind: identity.KindClient, Name: "alice"}, audit.Submit, audit.Object{Kind: audit.Job, ID: "1"},
+			audit.Allowed, at)))
+	}
+	list = p.trail()
+	to := func(i int) bfia.ArchiveTrail { return bfia.ArchiveTrail{Seq: list[i].Seq, Hash: list[i].Hash} }
+	hash := list[0].Hash
+	for text, c := range map[string]struct {
+		body   bfia.ArchiveTrail
+		status int
+		code   bfia.Code
+	}{
+		"seq: must be the number":           {bfia.ArchiveTrail{Hash: hash}, 400, bfia.CodeBadRequest},
+		"hash: must be the 64":              {bfia.ArchiveTrail{Seq: 2, Hash: "a"}, 400, bfia.CodeBadRequest},
+		"seq: the audit trail has no":       {bfia.ArchiveTrail{Seq: 99, Hash: hash}, 404, bfia.CodeNotFound},
+		"hash: entry 2":                     {bfia.ArchiveTrail{Seq: 2, Hash: hash}, 409, bfia.CodeConflict},
+		"an entry stays for 30 days before": {to(5), 409, bfia.CodeConflict},
+	} {
+		p.bad(post(bfia.PathAuditArchive, c.body), c.status, c.code, text)
+	}
+	before := p.trail()
+	require.Equal(t, list, before[:len(list)], "nothing is removed")
+
+	var page struct {
+		Entries []audit.Entry
+		Head    audit.Head
+		Base    *audit.Base
+	}
+	p.good(get(bfia.PathAuditQuery + "?order=asc&limit=1")).into(&page)
+	require.Nil(t, page.Base)
+	require.EqualValues(t, 1, page.Entries[0].Seq)
+
+	as.Roles = []identity.Role{identity.Auditor}
+	p.bad(post(bfia.PathAuditArchive, to(2)), 403, bfia.CodeForbidden, "lacks the role admin")
+	as.Roles = []identity.Role{identity.Admin}
+	var answer struct {
+		Base audit.Base
+		Left int64
+	}
+	body := to(2)
+	body.Hash = strings.ToUpper(body.Hash)
+	p.good(post(bfia.PathAuditArchive, body)).into(&answer)
+	base := audit.Base{Head: audit.Head{Seq: 3, Hash: list[2].Hash}, Time: list[2].Time}
+	require.Equal(t, base, answer.Base)
+	require.Zero(t, answer.Left)
+	after := p.trail()
+	require.EqualValues(t, 4, after[0].Seq)
+	record := after[len(after)-1]
+	require.Equal(t, "ada", record.Name)
+	require.Equal(t, audit.ArchiveTrail, record.Act)
+	require.Equal(t, base.Object(), record.Object)
+	require.NotEmpty(t, record.Digest)
+
+	p.good(post(bfia.PathAuditArchive, to(2))).into(&answer)
+	require.Equal(t, base, answer.Base)
+	require.Equal(t, after, p.trail(), "repeated, it changes nothing")
+	p.bad(post(bfia.PathAuditArchive, to(1)), 409, bfia.CodeConflict, "entry 2 was archived before")
+
+	p.good(get(bfia.PathAuditQuery + "?order=asc&limit=1")).into(&page)
+	require.Equal(t, &base, page.Base)
+	require.EqualValues(t, 4, page.Entries[0].Seq)
+}

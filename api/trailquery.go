@@ -1,6 +1,8 @@
 package api
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"strings"
 	"time"
@@ -29,15 +31,45 @@ func (s *Server) queryTrail(c *fiber.Ctx) error {
 	if err := s.recordReadOf(c.UserContext(), audit.Trail, ""); err != nil {
 		return err
 	}
-	head, err := s.store.AuditHead(c.UserContext()) // first, so that the entries reach it
+	page, err := s.store.AuditPage(c.UserContext(), filter)
 	if err != nil {
 		return err
 	}
-	entries, err := s.store.AuditEntries(c.UserContext(), filter)
+	answer := map[string]any{"entries": page.Entries, "head": page.Head}
+	if page.Base.Seq > 0 {
+		answer["base"] = page.Base
+	}
+	return ok(c, answer)
+}
+
+// archiveTime bounds how long a request removes archived entries. The caller repeats it until none is left.
+const archiveTime = 5 * time.Second
+
+// archiveTrail removes the entries up to a head, which the caller has archived, and answers how many of them
+// are left. A repeated request continues.
+func (s *Server) archiveTrail(c *fiber.Ctx) error {
+	var body bfia.ArchiveTrail
+	if err := s.readJSON(c, &body); err != nil {
+		return err
+	}
+	if body.Seq < 1 {
+		return bfia.Errorf(bfia.CodeBadRequest, "seq: must be the number of an entry, from 1 on")
+	}
+	if raw, err := hex.DecodeString(body.Hash); err != nil || len(raw) != sha256.Size {
+		return bfia.Errorf(bfia.CodeBadRequest, "hash: must be the 64 hexadecimal digits of the entry's hash")
+	}
+	to := audit.Head{Seq: body.Seq, Hash: strings.ToLower(body.Hash)}
+	on(c.UserContext(), audit.Trail, to.String())
+	base, err := s.store.ArchiveAudit(c.UserContext(), to)
 	if err != nil {
 		return err
 	}
-	return ok(c, map[string]any{"entries": entries, "head": head})
+	left, err := s.store.RemoveArchivedAudit(c.UserContext(), time.Now().Add(archiveTime))
+	if err != nil {
+		return err
+	}
+	s.logger.Info("audit trail archived", "base", base.String(), "left", left)
+	return ok(c, map[string]any{"base": base, "left": left})
 }
 
 // trailFilter reads the filter of a request for entries.

@@ -43,6 +43,7 @@ const (
 	PathJobEvidence       = "/v2/job/evidence" // Hutong's addition
 	PathJobAccount        = "/v2/job/account"  // Hutong's addition
 	PathAuditQuery        = "/v2/audit/query"  // Hutong's addition
+	PathAuditArchive      = "/v2/audit/archive"
 
 	// East-west: party to party.
 	PathCreateAll    = "/v1/interconn/schedule/job/create_all"    // 3.1

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -171,13 +172,13 @@ type AuditFilter struct {
 const maxAuditPage = 10_000
 
 // AuditEntries returns entries of the audit trail: the latest first, or from the first one on if the filter
-// is ascending.
+// is ascending. It has no archived ones.
 func (s *Store) AuditEntries(ctx context.Context, f AuditFilter) ([]audit.Entry, error) {
 	if err := checkText("principal", f.Principal, "act", f.Act, "object", f.Object.ID); err != nil {
 		return nil, err
 	}
 	var rows []auditRow
-	q := s.r.NewSelect().Model(&rows)
+	q := s.r.NewSelect().Model(&rows).Where(afterBase)
 	if !f.Since.IsZero() {
 		q.Where("time >= ?", normalizeTime(f.Since))
 	}
@@ -232,45 +233,84 @@ func (s *Store) AuditHead(ctx context.Context) (audit.Head, error) {
 	return audit.Head{Seq: row.Seq, Hash: row.Hash}, nil
 }
 
-// VerifyAudit checks the audit trail after a trusted head (the zero value: all of it), and that it contains
-// the pinned heads and ends where the database says. It returns the head that it has reached. The error is an
-// [*audit.Broken] if the trail is broken.
+// VerifyAudit checks the audit trail after a trusted head (the zero value: all that is not archived), and
+// that it contains the pinned heads and ends where the database says. It returns the head that it has
+// reached. The error is an [*audit.Broken] if the trail is broken, and an [*audit.BeforeStart] if a pinned
+// head is of an entry before.
 func (s *Store) VerifyAudit(ctx context.Context, after audit.Head, pins ...audit.Head) (audit.Head, error) {
-	end, err := s.AuditHead(ctx) // entries may follow meanwhile
-	if err != nil {
-		return audit.Head{}, err
-	}
-	var v audit.Verifier
-	v.StartAt(after)
-	v.Pin(pins...)
-	v.Pin(end)
 	for {
-		f := AuditFilter{After: v.Head().Seq, Ascending: true, Limit: maxAuditPage}
-		page, err := s.AuditEntries(ctx, f)
-		if err != nil {
+		var v audit.Verifier
+		v.StartAt(after)
+		v.Pin(pins...)
+		archived, err := s.verifyPages(ctx, &v, after == audit.Head{})
+		if err != nil || !archived {
 			return v.Head(), err
 		}
-		for _, e := range page {
-			if err := v.Add(e); err != nil {
-				return v.Head(), err
+		// Entries were archived before they were read. Start at the new base.
+	}
+}
+
+// verifyPages checks the pages of the trail until its end, all of them or after the start of a verifier. It
+// reports whether entries of the next page were archived meanwhile.
+func (s *Store) verifyPages(ctx context.Context, v *audit.Verifier, all bool) (archived bool, err error) {
+	for first := true; ; first = false {
+		f := AuditFilter{After: v.Head().Seq, Ascending: true, Limit: maxAuditPage}
+		page, err := s.AuditPage(ctx, f)
+		if err != nil {
+			return false, err
+		}
+		if first {
+			v.Pin(page.Head) // entries may follow meanwhile
+			if all {
+				v.StartAtBase(page.Base)
+			} else if err := s.checkAuditBase(ctx, page.Base); err != nil {
+				return false, err
 			}
 		}
-		if len(page) < maxAuditPage {
-			return v.Head(), v.End()
+		if page.Base.Seq > v.Head().Seq {
+			if all {
+				return true, nil
+			}
+			return false, &audit.BeforeStart{Pin: v.Head(), Start: page.Base.Head}
+		}
+		for _, e := range page.Entries {
+			if err := v.Add(e); err != nil {
+				return false, err
+			}
+		}
+		if len(page.Entries) < maxAuditPage {
+			return false, v.End()
 		}
 	}
 }
 
 // VerifyAuditEnd checks the last n entries of the audit trail, as VerifyAudit does for all.
 func (s *Store) VerifyAuditEnd(ctx context.Context, n int) (audit.Head, error) {
-	head, err := s.AuditHead(ctx)
-	if err != nil || head.Seq <= int64(n) {
+	for {
+		base, err := s.AuditBase(ctx)
 		if err != nil {
 			return audit.Head{}, err
 		}
-		return s.VerifyAudit(ctx, audit.Head{})
+		head, broken := s.verifyEnd(ctx, base, n)
+		if broken == nil {
+			return head, nil
+		}
+		// Entries that are archived meanwhile are missed.
+		if now, err := s.AuditBase(ctx); err != nil || now == base {
+			return head, errors.Join(broken, err)
+		}
+	}
+}
+
+func (s *Store) verifyEnd(ctx context.Context, base audit.Base, n int) (audit.Head, error) {
+	head, err := s.AuditHead(ctx)
+	if err != nil {
+		return audit.Head{}, err
 	}
 	first := head.Seq - int64(n)
+	if first <= base.Seq {
+		return s.VerifyAudit(ctx, audit.Head{})
+	}
 	before, err := s.AuditEntries(ctx, AuditFilter{After: first - 1, Ascending: true, Limit: 1})
 	if err != nil {
 		return audit.Head{}, err
@@ -281,7 +321,8 @@ func (s *Store) VerifyAuditEnd(ctx context.Context, n int) (audit.Head, error) {
 	return s.VerifyAudit(ctx, audit.Head{Seq: first, Hash: before[0].Hash})
 }
 
-// AuditOfJob returns the entries about a job, from the first one on.
+// AuditOfJob returns the entries about a job, from the first one on. If the job may be older than
+// [Store.AuditBase], some may be archived.
 func (s *Store) AuditOfJob(ctx context.Context, jobID string) ([]audit.Entry, error) {
 	var all []audit.Entry
 	for {

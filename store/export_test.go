@@ -30,3 +30,6 @@ func (h errorHook) AfterQuery(_ context.Context, e *bun.QueryEvent) {
 		h(e.Err)
 	}
 }
+
+// ArchiveBatch is how many rows of archived entries a transaction removes.
+const ArchiveBatch = archiveBatch

@@ -221,9 +221,9 @@ func TestMigrateToProjects(t *testing.T) {
 		require.NoError(t, err)
 		defer s.Close()
 		require.ErrorContains(t, s.CheckSchema(ctx), "lacks migration 0013")
-		require.Equal(t, []string{"0014", "0015", "0016"}, appliedAfter(t, db, "0013"))
+		require.Equal(t, []string{"0014", "0015", "0016", "0017"}, appliedAfter(t, db, "0013"))
 		require.NoError(t, s.Migrate(ctx))
-		require.Equal(t, []string{"0013", "0014", "0015", "0016"}, appliedAfter(t, db, "0012"))
+		require.Equal(t, []string{"0013", "0014", "0015", "0016", "0017"}, appliedAfter(t, db, "0012"))
 		require.NoError(t, s.CheckSchema(ctx))
 		for project, want := range map[string]int{"default": 1, "a": 0} {
 			in := store.WithProjects(ctx, project)

@@ -169,6 +169,9 @@ func (t *Transport) parsePush(x *exchange, p *incomingPush, form wire.PushForm, 
 			return err
 		})
 	}
+	if err == nil {
+		err = p.body.Complete()
+	}
 
 	switch {
 	case x.receivedBytes > 0:

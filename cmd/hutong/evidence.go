@@ -211,6 +211,10 @@ func printEvidence(w io.Writer, name string, a *evidence.Archive, proved bool) e
 		),
 		fmt.Sprintf("  %d bytes left to partners, %d were received", left, received),
 	}
+	if b := f.TrailArchived; b != nil {
+		lines = append(lines, fmt.Sprintf("  audit entries and approvals may be missing: the party has archived its "+
+			"entries up to %d (%s); ask it for those about the job", b.Seq, clock(&b.Time)))
+	}
 	if missing > 0 {
 		lines = append(lines, fmt.Sprintf("  %d inputs or outputs had been deleted", missing))
 	}

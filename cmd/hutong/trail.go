@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"os"
 	"strconv"
 	"time"
 
@@ -18,14 +17,15 @@ import (
 )
 
 func newAuditCommand(c *client) *cobra.Command {
-	return group("audit", "Read, verify and export the audit trail of a party",
-		newAuditList(c), newAuditVerify(c), newAuditExport(c))
+	return group("audit", "Read, verify, export and archive the audit trail of a party",
+		newAuditList(c), newAuditVerify(c), newAuditExport(c), newAuditArchive(c))
 }
 
 // trailPage is one answer of the endpoint of the audit trail.
 type trailPage struct {
 	Entries []audit.Entry `json:"entries"`
 	Head    audit.Head    `json:"head"`
+	Base    *audit.Base   `json:"base"` // nil: no entries are archived
 }
 
 // trailPageSize is the number of entries of one request of export and verify.
@@ -111,6 +111,11 @@ func newAuditList(c *client) *cobra.Command {
 			if err := c.get(cmd.Context(), bfia.PathAuditQuery, query, &page); err != nil {
 				return err
 			}
+			if len(page.Entries) < limit {
+				if err := noteArchived(cmd, page.Base, query); err != nil {
+					return err
+				}
+			}
 			if asJSON {
 				if page.Entries == nil {
 					page.Entries = []audit.Entry{}
@@ -128,6 +133,19 @@ func newAuditList(c *client) *cobra.Command {
 	cmd.Flags().IntVar(&limit, "limit", 100, "the most entries, up to 5000")
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// noteArchived says that entries which a query could have had are archived.
+func noteArchived(cmd *cobra.Command, base *audit.Base, query url.Values) error {
+	if base == nil {
+		return nil
+	}
+	if since, err := time.Parse(time.RFC3339, query.Get("since")); err == nil && since.After(base.Time) {
+		return nil
+	}
+	_, err := fmt.Fprintf(cmd.ErrOrStderr(), "The entries up to %d (%s) are archived.\n", base.Seq,
+		clock(&base.Time))
+	return err
 }
 
 func trailTable(entries []audit.Entry, wide bool) [][]string {
@@ -157,10 +175,15 @@ func trailTable(entries []audit.Entry, wide bool) [][]string {
 func (c *client) eachPage(ctx context.Context, query url.Values, f func(trailPage) error) error {
 	query.Set("order", "asc")
 	query.Set("limit", strconv.Itoa(trailPageSize))
-	for {
+	var last int64
+	for first := true; ; first = false {
 		var page trailPage
 		if err := c.get(ctx, bfia.PathAuditQuery, query, &page); err != nil {
 			return err
+		}
+		if !first && page.Base != nil && page.Base.Seq > last {
+			return fmt.Errorf("the entries up to %d were archived while the trail was read: run the command again",
+				page.Base.Seq)
 		}
 		if err := f(page); err != nil {
 			return err
@@ -168,8 +191,16 @@ func (c *client) eachPage(ctx context.Context, query url.Values, f func(trailPag
 		if len(page.Entries) < trailPageSize {
 			return nil
 		}
-		query.Set("after", strconv.FormatInt(page.Entries[len(page.Entries)-1].Seq, 10))
+		last = page.Entries[len(page.Entries)-1].Seq
+		query.Set("after", strconv.FormatInt(last, 10))
 	}
+}
+
+// newTrailEncoder returns an encoder of entries, each a document in a line.
+func newTrailEncoder(w io.Writer) *json.Encoder {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return encoder
 }
 
 func newAuditExport(c *client) *cobra.Command {
@@ -186,9 +217,14 @@ func newAuditExport(c *client) *cobra.Command {
 				return err
 			}
 			write := func(w io.Writer) error {
-				encoder := json.NewEncoder(w)
-				encoder.SetEscapeHTML(false)
+				encoder, first := newTrailEncoder(w), true
 				return c.eachPage(cmd.Context(), query, func(page trailPage) error {
+					if first {
+						if err := noteArchived(cmd, page.Base, query); err != nil {
+							return err
+						}
+					}
+					first = false
 					for _, e := range page.Entries {
 						if err := encoder.Encode(e); err != nil {
 							return err
@@ -208,88 +244,4 @@ func newAuditExport(c *client) *cobra.Command {
 	filter.flags(cmd)
 	cmd.Flags().StringVarP(&out, "out", "o", "", "the file to write; standard output by default")
 	return cmd
-}
-
-func newAuditVerify(c *client) *cobra.Command {
-	var heads []string
-	cmd := &cobra.Command{
-		Use: "verify [FILE]", Short: "Check that the audit trail is whole and unaltered",
-		Long: "Reads the whole audit trail from the party, or an export of it from a file ('-' is standard\n" +
-			"input), computes the chain of hashes again, and prints the head: the number and hash of the last\n" +
-			"entry. Keep the head at a place that administrators of the party can't change, and give it to the\n" +
-			"next verification with --head: it finds a trail that was cut off or rewritten as a whole.",
-		Example: "  hutong audit verify\n  hutong audit verify --head 1024:9f86d0… trail.jsonl",
-		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var v audit.Verifier
-			for _, text := range heads {
-				h, err := audit.ParseHead(text)
-				if err != nil {
-					return usagef("--head: %w", err)
-				}
-				v.Pin(h)
-			}
-			if len(args) == 1 {
-				if err := verifyFile(cmd, args[0], &v); err != nil {
-					return err
-				}
-			} else {
-				if err := c.eachPage(cmd.Context(), url.Values{}, func(page trailPage) error {
-					v.Pin(page.Head) // where the party says that the trail ends
-					for _, e := range page.Entries {
-						if err := v.Add(e); err != nil {
-							return err
-						}
-					}
-					return nil
-				}); err != nil {
-					return err
-				}
-			}
-			if err := v.End(); err != nil {
-				return err
-			}
-			_, err := fmt.Fprintf(
-				cmd.OutOrStdout(),
-				"%d entries, unaltered and without gaps; head %s\n",
-				v.Head().Seq,
-				v.Head(),
-			)
-			return err
-		},
-	}
-	cmd.Flags().StringArrayVar(&heads, "head", nil, "a head that was kept; may be given several times")
-	return cmd
-}
-
-// verifyFile checks an export.
-func verifyFile(cmd *cobra.Command, name string, v *audit.Verifier) error {
-	in := cmd.InOrStdin()
-	if name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return fmt.Errorf("failed to open the export: %w", err)
-		}
-		defer func() { _ = file.Close() }()
-		in = file
-	}
-	decoder := json.NewDecoder(in)
-	for {
-		var e audit.Entry
-		err := decoder.Decode(&e)
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return fmt.Errorf(
-				"%s is not an export of the audit trail: after entry %d: %w",
-				name,
-				v.Head().Seq,
-				err,
-			)
-		}
-		if err := v.Add(e); err != nil {
-			return err
-		}
-	}
 }

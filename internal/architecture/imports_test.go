@@ -95,7 +95,7 @@ var imports = []struct {
 	{"internal/support",
 		[]string{"bfia", "store", "internal/party", "internal/doctor", "internal/httpclient"}},
 	{"internal/restore", []string{"bfia", "store/...", "activities", "activities/housekeeping", "workflows",
-		"internal/audit", "internal/identity", "internal/placement"}},
+		"internal/audit", "internal/identity", "internal/placement", "internal/httpclient"}},
 	{"internal/httpclient", nil},
 	{"internal/tracing", []string{"internal/httpclient"}},
 	{"internal/metrics", []string{"bfia", "bfia/client", "store", "transport"}},

@@ -25,6 +25,7 @@ const (
 	DeleteProvider    = "provider.delete"
 	Drain             = "runner.drain"
 	ReadTrail         = "audit.read"
+	ArchiveTrail      = "audit.archive" // of the entries up to a head, which are removed
 	AddGrant          = "grant.add"
 	RevokeGrant       = "grant.revoke"
 	RequestGrant      = "grant.request" // of a partner

@@ -96,6 +96,9 @@ func TestVerify(t *testing.T) {
 		"end cut off":        {list[:4], []Head{end}, 5, "cut off"},
 		"all removed":        {nil, []Head{end}, 1, "cut off"},
 		"rewritten":          {rewritten, []Head{end}, 6, "rewritten"},
+		// The party pins its own end too.
+		"rewritten to the end": {rewritten, []Head{end, head}, 6, "rewritten"},
+		"its end first":        {rewritten, []Head{head, end}, 6, "rewritten"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := verify(c.list, c.pins...)
@@ -120,6 +123,66 @@ func TestVerifyFromHead(t *testing.T) {
 	v = Verifier{}
 	v.StartAt(Head{Seq: 2, Hash: strings.Repeat("1", 64)})
 	require.ErrorContains(t, v.Add(list[2]), "replaced")
+}
+
+// archivedChain returns entries 4 to 8 of a trail of which those up to 3 were archived with entry 7, and the
+// base.
+func archivedChain() ([]Entry, Base) {
+	list := chain(6)
+	base := Base{Head: Head{Seq: 3, Hash: list[2].Hash}, Time: list[2].Time}
+	record := New(identity.Principal{Kind: identity.KindClient, Name: "alice"}, ArchiveTrail, base.Object(),
+		Allowed, time.Unix(1800000000, 0))
+	head := record.Link(Head{Seq: 6, Hash: list[5].Hash})
+	last := New(identity.Principal{}, Stop, Object{}, Allowed, time.Unix(1800000000, 0))
+	last.Link(head)
+	return append(list, record, last)[3:], base
+}
+
+func verifyFrom(base Base, list []Entry, pins ...Head) error {
+	var v Verifier
+	v.Pin(pins...)
+	v.StartAtBase(base)
+	for _, e := range list {
+		if err := v.Add(e); err != nil {
+			return err
+		}
+	}
+	return v.End()
+}
+
+func TestVerifyFromBase(t *testing.T) {
+	list, base := archivedChain()
+	require.NoError(t, verifyFrom(base, list))
+	require.NoError(t, verifyFrom(base, list, base.Head, Head{Seq: 8, Hash: list[4].Hash}))
+	require.NoError(t, verifyFrom(Base{}, chain(2)), "nothing is archived")
+
+	var broken *Broken
+	require.ErrorAs(t, verifyFrom(base, list, Head{Seq: 3, Hash: Genesis}), &broken)
+	assert.EqualValues(t, 3, broken.Seq)
+	assert.Contains(t, broken.Reason, "rewritten")
+	for i := range 3 {
+		moved := Base{Head: Head{Seq: list[i].Seq, Hash: list[i].Hash}}
+		require.ErrorAs(t, verifyFrom(moved, list[i+1:]), &broken, "entries were removed without a record")
+		assert.Equal(t, moved.Seq, broken.Seq)
+		assert.Contains(t, broken.Reason, "no entry audit.archive of the rest names "+moved.Head.String())
+	}
+	refused := slices.Clone(list)
+	refused[3].Outcome = Refused
+	head := refused[3].Link(Head{Seq: 6, Hash: refused[2].Hash})
+	refused[4].Link(head)
+	require.ErrorContains(t, verifyFrom(base, refused), "no entry audit.archive", "a refusal is no record")
+
+	var before *BeforeStart
+	kept := Head{Seq: 2, Hash: Genesis}
+	require.ErrorAs(t, verifyFrom(base, list, kept), &before)
+	assert.Equal(t, BeforeStart{Pin: kept, Start: base.Head}, *before)
+	require.ErrorContains(t, before, "hutong audit verify --head "+kept.String()+" ARCHIVE")
+
+	record := list[3]
+	require.NoError(t, CheckRecord(base.Head, &record))
+	record.Reason = "altered"
+	require.ErrorAs(t, CheckRecord(base.Head, &record), &broken)
+	require.ErrorAs(t, CheckRecord(base.Head, nil), &broken)
 }
 
 // TestExportedEntryVerifies checks that an entry keeps its hash as JSON.

@@ -5,4 +5,7 @@
 // The chain finds changes between two heads that an auditor trusts. Someone who can rewrite the whole
 // database can also compute a new chain: keep heads elsewhere ([Head], `hutong audit verify --head`). The
 // archives of evidence that a party gives to others carry its head.
+//
+// The oldest entries may be archived: written to a file, and removed from the party. The trail then starts
+// after its [Base], the head of what was removed. The entry [ArchiveTrail] of the rest names the base.
 package audit

@@ -286,6 +286,41 @@ func TestPrivate(t *testing.T) {
 	assert.Contains(t, doctor.Private("f", path).Fix, "chmod o-rwx "+path)
 }
 
+// TestArchivedTrail examines a party that has archived entries of its audit trail, and then one from which
+// somebody has removed more.
+func TestArchivedTrail(t *testing.T) {
+	address := storetest.SQLite(t)
+	db := storetest.Open(t, address)
+	cfg := party.Default()
+	cfg.NodeID, cfg.DataDir, cfg.Database.URL = node, t.TempDir(), party.Secret(address)
+	cfg.Listen, cfg.Transport.Listen, cfg.Temporal.Address = freeAddress(t), freeAddress(t), freeAddress(t)
+	cfg.Runner.Docker.Enabled = party.SwitchOff
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for range 5 {
+		require.NoError(t, db.AppendAudit(t.Context(), audit.New(identity.Principal{}, audit.Submit,
+			audit.Object{}, audit.Allowed, at)))
+	}
+	list, err := db.AuditEntries(t.Context(), store.AuditFilter{Ascending: true})
+	require.NoError(t, err)
+	ctx := audit.With(t.Context(), audit.NewPending(identity.Principal{}, audit.ArchiveTrail,
+		func() string { return "" }))
+	_, err = db.ArchiveAudit(ctx, audit.Head{Seq: 3, Hash: list[2].Hash})
+	require.NoError(t, err)
+	found := examine(t, cfg)["audit trail"]
+	assert.Equal(t, doctor.OK, found.State)
+	assert.Contains(t, found.Detail, "the last 3 entries of the audit trail are unaltered; head 6:")
+	assert.Contains(t, found.Detail, "; the entries up to 3 (2026-01-02) are archived")
+
+	raw, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(address, "sqlite://"))
+	require.NoError(t, err)
+	_, err = raw.ExecContext(t.Context(), "UPDATE t_audit_base SET seq = 4, "+
+		"hash = (SELECT hash FROM t_audit WHERE seq = 4)")
+	require.NoError(t, errors.Join(err, raw.Close()))
+	found = examine(t, cfg)["audit trail"]
+	assert.Equal(t, doctor.Failed, found.State)
+	assert.Contains(t, found.Detail, "broken at entry 4")
+}
+
 // TestBrokenTrail examines a party whose audit trail somebody has changed.
 func TestBrokenTrail(t *testing.T) {
 	address := storetest.SQLite(t)
@@ -299,6 +334,7 @@ func TestBrokenTrail(t *testing.T) {
 			audit.Object{}, audit.Allowed, time.Now())))
 	}
 	assert.Equal(t, doctor.OK, examine(t, cfg)["audit trail"].State)
+	assert.NotContains(t, examine(t, cfg)["audit trail"].Detail, "archived")
 
 	raw, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(address, "sqlite://"))
 	require.NoError(t, err)

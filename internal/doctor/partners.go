@@ -23,6 +23,7 @@ import (
 	"hutong/internal/link"
 	"hutong/internal/partners"
 	"hutong/internal/party"
+	"hutong/internal/placement"
 	"hutong/store"
 )
 
@@ -95,7 +96,7 @@ func partnerChecks(ctx context.Context, cfg *party.Config) []check {
 			return checkPartner(ctx, cfg, over, p.Node, p.URL)
 		}})
 		checks = append(checks, check{name + ".transport_url", func(ctx context.Context) Check {
-			if err := probeTransport(ctx, over, cfg.NodeID, p.Node, p.Transport()); err != nil {
+			if err := placement.Probe(ctx, over, cfg.NodeID, p.Node, p.Transport()); err != nil {
 				return failed(
 					"ask the partner for its transport's address and whether the transport runs; "+
 						"check firewalls",
@@ -244,23 +245,6 @@ func probeProtocol(ctx context.Context, tr http.RoundTripper, self, node, base s
 	return nil
 }
 
-// probeTransport sends a transport a message without a session. A transport rejects it with a code that
-// starts with E (BFIA specification, part 4).
-func probeTransport(ctx context.Context, tr http.RoundTripper, self, node, base string) error {
-	answer, err := post(ctx, tr, strings.TrimRight(base, "/")+"/v1/interconn/chan/invoke", self, node,
-		"{}")
-	if err != nil {
-		return err
-	}
-	var rejection struct {
-		Code string `json:"code"`
-	}
-	if err := json.Unmarshal(answer, &rejection); err != nil || !strings.HasPrefix(rejection.Code, "E") {
-		return fmt.Errorf("%s answers HTTP, but is not a transport: %.100q", base, answer)
-	}
-	return nil
-}
-
 func checkPartner(ctx context.Context, cfg *party.Config, over http.RoundTripper, node,
 	base string) Check {
 	reported, response, err := readNodeID(ctx, over, base, node)
@@ -362,7 +346,7 @@ func checkTransport(ctx context.Context, address string) Check {
 	if c.State != OK {
 		return c
 	}
-	if err := probeTransport(ctx, direct(), "", "", "http://"+localAddress(address)); err != nil {
+	if err := placement.Probe(ctx, direct(), "", "", "http://"+localAddress(address)); err != nil {
 		return failed("stop the other program, or use another port", "another program listens on %s: %v",
 			address, err)
 	}
@@ -399,7 +383,7 @@ func checkListener(ctx context.Context, address, command string, over http.Round
 
 // checkTransportAdvertise checks the address at which runners and control workers reach the transport.
 func checkTransportAdvertise(ctx context.Context, address string) Check {
-	if err := probeTransport(ctx, direct(), "", "", "http://"+address); err != nil {
+	if err := placement.Probe(ctx, direct(), "", "", "http://"+address); err != nil {
 		return warning("start hutong transport, or set transport.advertise to an address that runners and "+
 			"control workers reach",
 			"failed to reach this party's transport from this machine at %s: %v", address, err)

@@ -3,6 +3,8 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"hutong/internal/audit"
 	"hutong/internal/party"
@@ -32,5 +34,15 @@ func checkTrail(ctx context.Context, cfg *party.Config) Check {
 	case err != nil:
 		return failed(fixDatabase, "failed to verify the audit trail: %v", err)
 	}
-	return ok("the last %d entries of the audit trail are unaltered; head %s", min(head.Seq, trailEnd), head)
+	base, err := db.AuditBase(ctx)
+	if err != nil {
+		return failed(fixDatabase, "failed to read the base of the audit trail: %v", err)
+	}
+	archived := ""
+	if base.Seq > 0 {
+		archived = fmt.Sprintf("; the entries up to %d (%s) are archived", base.Seq,
+			base.Time.Format(time.DateOnly))
+	}
+	return ok("the last %d entries of the audit trail are unaltered; head %s%s",
+		min(head.Seq-base.Seq, trailEnd), head, archived)
 }

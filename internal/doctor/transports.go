@@ -26,7 +26,7 @@ func checkTransports(ctx context.Context, cfg *party.Config) Check {
 		return failed("see database.url", "failed to list this party's transports: %v", err)
 	}
 	return judgeTransports(all, jobs, func(address string) error {
-		return probeTransport(ctx, direct(), "", "", "http://"+address)
+		return placement.Probe(ctx, direct(), "", "", "http://"+address)
 	})
 }
 

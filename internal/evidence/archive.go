@@ -229,6 +229,9 @@ func (a *Archive) check(m manifest) error {
 		)
 	case f.DocumentSHA256 != Digest(a.Document) || f.ContentSHA256 != content:
 		return fmt.Errorf("%s: document_sha256 is not the digest of %s", fileFacts, fileDocument)
+	case f.TrailArchived != nil && f.TrailArchived.Seq >= f.TrailHead.Seq:
+		return fmt.Errorf("%s: entry %d of the audit trail is archived, and its last entry is %d", fileFacts,
+			f.TrailArchived.Seq, f.TrailHead.Seq)
 	}
 	last := int64(0)
 	for i := range a.Trail {

@@ -177,6 +177,10 @@ func (c *comparison) transfers(from, to *Facts) {
 // approvals checks that no party has rejected a job that the other one says succeeded.
 func (c *comparison) approvals() {
 	for _, f := range []*Facts{c.a, c.b} {
+		if f.TrailArchived != nil {
+			c.differ("%s: entries and approvals may be missing, since the entries up to %d are archived", f.NodeID,
+				f.TrailArchived.Seq)
+		}
 		for _, a := range f.Approvals {
 			text := fmt.Sprintf(
 				"%s: %s by %s at %s",

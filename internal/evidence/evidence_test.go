@@ -263,6 +263,9 @@ func TestContradictions(t *testing.T) {
 			l[0].Object.ID = "43"
 			l[0].Hash = l[0].Sum()
 		}, "is not about job 42"},
+		"all archived": {func(f *Facts, _ []audit.Entry) {
+			f.TrailArchived = &audit.Base{Head: f.TrailHead}
+		}, "entry 7 of the audit trail is archived, and its last entry is 7"},
 		"beyond the head": {func(f *Facts, _ []audit.Entry) { f.TrailHead.Seq = 1 }, "out of order"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -313,6 +316,9 @@ func TestCompare(t *testing.T) {
 		},
 		"job.reject by client alice": func(a, _ *Facts) {
 			a.Approvals[0].Act = audit.Reject
+		},
+		"A: entries and approvals may be missing, since the entries up to 3 are archived": func(a, _ *Facts) {
+			a.TrailArchived = &audit.Base{Head: audit.Head{Seq: 3}}
 		},
 		"both archives are of A": func(_, b *Facts) { b.NodeID = "A" },
 		"job: 42 at A, 43 at B":  func(_, b *Facts) { b.JobID = "43" },

@@ -41,6 +41,9 @@ type Facts struct {
 	TransfersComplete bool       `json:"transfers_complete"`
 	// TrailHead is the head of the party's audit trail when the archive was made.
 	TrailHead audit.Head `json:"trail_head"`
+	// TrailArchived is set if entries about the job may be among those that the party has archived: those up
+	// to this base. Then the archive may lack entries and approvals.
+	TrailArchived *audit.Base `json:"trail_archived,omitempty"`
 }
 
 // Part is one part of a task at the party.

@@ -52,7 +52,7 @@ func OpenServices(ctx context.Context, cfg *Config, logger *slog.Logger) (_ *res
 	closers = append(closers, temporal.Close)
 	return &restore.Services{Node: cfg.NodeID, Store: db, Blobs: blobs, Temporal: temporal,
 		Namespace: cfg.Temporal.Namespace, Converter: options.DataConverter,
-		Several: cfg.Transport.Several, Logger: logger}, closeAll, nil
+		Several: cfg.Transport.Several, Transport: cfg.TransportAddress(), Logger: logger}, closeAll, nil
 }
 
 // checkRestored refuses the start if a service of the party was restored from a backup and 'hutong restore

@@ -98,32 +98,3 @@ func (d *Directory) Holders(ctx context.Context, session string) (holder *store.
 	}
 	return holder, others, nil
 }
-
-// FindRunning returns a transport that sends heartbeats while this function watches them, for some seconds,
-// or nil. The database may be one that was restored: what it says of them is of the past.
-func FindRunning(ctx context.Context, db Store) (*store.Transport, error) {
-	const poll, watch = heartbeat / 4, 5 * heartbeat / 2
-	before, err := db.Transports(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for until := time.Now().Add(watch); time.Now().Before(until); {
-		select {
-		case <-time.After(poll):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		now, err := db.Transports(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, t := range now {
-			was := find(before, t.VolumeID)
-			beats := was.Instance != t.Instance || t.HeartbeatAt.After(was.HeartbeatAt)
-			if beats && !t.Single && !t.Stopped {
-				return &t, nil
-			}
-		}
-	}
-	return nil, nil
-}

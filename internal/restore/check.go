@@ -27,9 +27,11 @@ type Services struct {
 	Namespace string
 	// Converter decodes what the party stores in Temporal; nil for the default.
 	Converter converter.DataConverter
-	// Several is set if the party may have several transports, and none of them may run.
-	Several bool
-	Logger  *slog.Logger
+	// Several is set if the party may have several transports. Transport is the host:port of the only one
+	// otherwise. At the end of a restore none may run.
+	Several   bool
+	Transport string
+	Logger    *slog.Logger
 }
 
 // Marks are the restore marks of a party's services.

@@ -13,6 +13,7 @@ import (
 	"hutong/activities/housekeeping"
 	"hutong/bfia"
 	"hutong/internal/audit"
+	"hutong/internal/httpclient"
 	"hutong/internal/identity"
 	"hutong/internal/placement"
 	"hutong/workflows"
@@ -24,6 +25,8 @@ const (
 	markGap = 10
 	// noticeBatch bounds the jobs of one workflow of notices.
 	noticeBatch = 50
+	// probeTimeout bounds the look for a transport that runs.
+	probeTimeout = 3 * time.Second
 )
 
 // Finish makes the party safe to start after a restore. It ends all jobs that have not ended, here and in
@@ -55,21 +58,31 @@ func (s *Services) Finish(ctx context.Context) (Plan, error) {
 	return p, s.setMarks(ctx, p, number, at)
 }
 
-// checkTransports returns an error if one of several transports runs. It has a spool that is not empty, or
-// was emptied under it, and knows which transports held sessions before the restore.
+// checkTransports returns an error if a transport of the party runs. It has a spool that is not empty, or was
+// emptied under it. One of several also knows which of them held sessions before the restore.
 func (s *Services) checkTransports(ctx context.Context) error {
-	if !s.Several {
+	running := ""
+	switch {
+	case s.Several:
+		found, err := placement.FindRunning(ctx, s.Store)
+		if err != nil {
+			return fmt.Errorf("failed to look for transports that run: %w", err)
+		}
+		if found != nil {
+			running = found.Name + " at " + found.Address
+		}
+	case s.Transport != "":
+		limited, cancel := context.WithTimeout(ctx, probeTimeout)
+		defer cancel()
+		if placement.Probe(limited, httpclient.Direct(), s.Node, s.Node, "http://"+s.Transport) == nil {
+			running = "at " + s.Transport
+		}
+	}
+	if running == "" {
 		return nil
 	}
-	running, err := placement.FindRunning(ctx, s.Store)
-	if err != nil {
-		return fmt.Errorf("failed to look for transports that run: %w", err)
-	}
-	if running != nil {
-		return fmt.Errorf("failed to finish the restore, because the transport %s at %s runs: stop all processes "+
-			"of the party, empty the spool of each transport, then run this again", running.Name, running.Address)
-	}
-	return nil
+	return fmt.Errorf("failed to finish the restore, because the transport %s runs: stop all processes of the "+
+		"party, empty the spool of each transport, then run this again", running)
 }
 
 const endReason = "the party was restored from a backup"

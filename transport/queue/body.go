@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 
 	"hutong/transport/status"
 )
@@ -21,9 +22,15 @@ const (
 	// memoryBodies bounds what all bodies above InlineBytes hold in memory together. Without space left, such
 	// a body is a temporary file.
 	memoryBodies = 64 << 20
+	// filePiece is how much of a body is written to its file at once. Pieces of the size in which a
+	// connection delivers cost half as much again.
+	filePiece = 256 << 10
 )
 
-// Body is a body in transit, into a queue or to a partner. Its owner must Discard it or Push it.
+var filePieces = sync.Pool{New: func() any { return new([filePiece]byte) }}
+
+// Body is a body in transit, into a queue or to a partner. Its owner writes it, calls Complete, and must
+// Discard it or Push it.
 type Body struct {
 	b        *Broker
 	limit    int64
@@ -32,6 +39,8 @@ type Body struct {
 	mem      []byte
 	held     int64 // bytes of the memory for bodies
 	file     *os.File
+	piece    *[filePiece]byte // its first inPiece bytes are not in the file yet
+	inPiece  int
 	err      error
 }
 
@@ -44,8 +53,8 @@ func (b *Broker) NewBody(limit, expected int64) *Body {
 // Size returns the number of bytes written.
 func (c *Body) Size() int64 { return c.size }
 
-// Err returns the failure of the last Write. It distinguishes a full disk from a reader that failed while it
-// was copied.
+// Err returns the failure of the last Write or of Complete. It distinguishes a full disk from a reader that
+// failed while it was copied.
 func (c *Body) Err() error { return c.err }
 
 func (c *Body) Write(p []byte) (int, error) {
@@ -67,12 +76,53 @@ func (c *Body) Write(p []byte) (int, error) {
 			return 0, c.err
 		}
 	}
-	n, err := c.file.Write(p)
-	c.size += int64(n)
-	if err != nil {
-		c.err = spoolError(err)
+	return c.writeToFile(p)
+}
+
+// writeToFile adds p to the piece that is written next.
+func (c *Body) writeToFile(p []byte) (n int, err error) {
+	if c.piece == nil {
+		c.piece = filePieces.Get().(*[filePiece]byte)
 	}
-	return n, c.err
+	for n < len(p) {
+		copied := copy(c.piece[c.inPiece:], p[n:])
+		c.inPiece += copied
+		if c.inPiece == filePiece {
+			if err := c.writePiece(); err != nil {
+				return n, err
+			}
+		}
+		n += copied
+		c.size += int64(copied)
+	}
+	return n, nil
+}
+
+func (c *Body) writePiece() error {
+	if _, err := c.file.Write(c.piece[:c.inPiece]); err != nil {
+		c.err = spoolError(err)
+		return c.err
+	}
+	c.inPiece = 0
+	return nil
+}
+
+// Complete must be called after the last Write. It may be repeated.
+func (c *Body) Complete() error {
+	if c.inPiece > 0 {
+		if err := c.writePiece(); err != nil {
+			return err
+		}
+	}
+	c.freePiece()
+	return nil
+}
+
+func (c *Body) freePiece() {
+	if c.piece != nil {
+		filePieces.Put(c.piece)
+		c.piece, c.inPiece = nil, 0
+	}
 }
 
 // holdInMemory reports whether the body's first n bytes may be in memory. It takes the space for them.
@@ -132,10 +182,12 @@ func (c *Body) Discard() {
 		_ = os.Remove(c.file.Name())
 		c.file = nil
 	}
+	c.freePiece()
 	c.freeMemory()
 }
 
-// Reader returns a reader of the whole body. It may be called several times, for one read after the other.
+// Reader returns a reader of the whole body, once it is complete. It may be called several times, for one
+// read after the other.
 func (c *Body) Reader() io.Reader {
 	if c.file != nil {
 		return io.NewSectionReader(c.file, 0, c.size)
@@ -145,6 +197,9 @@ func (c *Body) Reader() io.Reader {
 
 // saveAs makes the body the file path.
 func (c *Body) saveAs(path string) error {
+	if err := c.Complete(); err != nil {
+		return err
+	}
 	if c.file == nil {
 		return writeAt(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, c.mem, 0)
 	}

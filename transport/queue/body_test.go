@@ -21,6 +21,9 @@ func newBody(t *testing.T, b *Broker, n int, expected int64) (*Body, []byte) {
 		require.Equal(t, k, written)
 		rest = rest[k:]
 	}
+	for range 2 {
+		require.NoError(t, c.Complete())
+	}
 	return c, text
 }
 
@@ -49,6 +52,7 @@ func TestBodyInMemory(t *testing.T) {
 		"largest, announced":          {maxMemoryBody, maxMemoryBody, maxMemoryBody, false},
 		"larger":                      {maxMemoryBody + 1, -1, 0, true},
 		"larger, announced":           {maxMemoryBody + 1, maxMemoryBody + 1, 0, true},
+		"whole pieces of a file":      {maxMemoryBody + 2*filePiece, -1, 0, true},
 		"larger than announced":       {maxMemoryBody + 1, 80 << 10, 0, true},
 		"a little over the announced": {96 << 10, 80 << 10, 96 << 10, false},
 	} {

@@ -183,6 +183,8 @@ export interface Entry {
 export interface Trail {
   entries: Entry[];
   head: { seq: number; hash: string };
+  /** The last archived entry, and the latest time of one. */
+  base?: { seq: number; hash: string; time: string };
 }
 
 /** OverviewJob is a job that needs a person. */

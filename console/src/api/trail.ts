@@ -55,7 +55,8 @@ export async function verify(trail: Trail, filtered: boolean): Promise<Verdict> 
     } else if (later) {
       gaps = true;
     }
-    if (e.seq === 1 && e.prev !== genesis) return { state: "bad", seq: 1, why: "prev" };
+    const first = e.seq === (trail.base?.seq ?? 0) + 1;
+    if (first && e.prev !== (trail.base?.hash ?? genesis)) return { state: "bad", seq: e.seq, why: "prev" };
     if (hashed && (await sum(e)) !== e.hash) return { state: "bad", seq: e.seq, why: "hash" };
     later = e;
   }

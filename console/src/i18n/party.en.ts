@@ -247,6 +247,7 @@ export const partyEn = {
   "trail.reload": "Load again",
   "trail.nobody": "everybody",
   "trail.head": "Head of the trail: {seq}",
+  "trail.archived": "The entries up to {seq} ({time}) are archived.",
   "trail.good": "Verified in this browser: the hashes of all {n} entries are right.",
   "trail.linked": "Each of the {n} entries names the hash of the one before. Browsers compute the hashes only over HTTPS: run hutong audit verify.",
   "trail.gaps": "The filter leaves entries out, so that they follow on each other is not checked.",

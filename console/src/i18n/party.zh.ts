@@ -248,6 +248,7 @@ export const partyZh: Record<keyof typeof partyEn, string> = {
   "trail.reload": "重新加载",
   "trail.nobody": "所有人",
   "trail.head": "链尾：{seq}",
+  "trail.archived": "第 {seq} 条（{time}）及以前的记录已归档。",
   "trail.good": "已在本浏览器验证：{n} 条记录的哈希均正确。",
   "trail.linked": "{n} 条记录均指向前一条的哈希。浏览器仅在 HTTPS 下可计算哈希：请运行 hutong audit verify。",
   "trail.gaps": "筛选略去了部分记录，因此未验证其连续性。",

@@ -66,13 +66,16 @@ export function TrailView() {
         </button>
       </form>
       <Loaded resource={trail}>
-        {({ entries, head, verdict }) => (
+        {({ entries, head, base, verdict }) => (
           <>
             <VerdictNote verdict={verdict} />
             <p class="muted">
               {t("trail.head", { seq: count(head.seq) })} <span class="hash">{head.hash}</span>
             </p>
             <ActionTable rows={entries} id={(e) => String(e.seq)} columns={columns()} />
+            {base && entries.length < limit && (
+              <p class="muted">{t("trail.archived", { seq: count(base.seq), time: absolute(base.time) })}</p>
+            )}
             {entries.length === limit && (
               <button type="button" onClick={() => setLimit(Math.min(5000, limit * 4))} disabled={limit >= 5000}>
                 {t("more")}
