@@ -367,10 +367,11 @@ func TestCloseLeavesNothing(t *testing.T) {
 	t.Run("work", func(t *testing.T) {
 		limits := Limits{SessionBytes: mib}
 		var partners sync.Map // those to which a push has arrived; all are down
-		a := open(t, Config{NodeID: "A", Logger: quiet(), Limits: limits, Route: func(node string) (string, bool) {
+		route := func(node string) (string, bool) {
 			partners.Store(node, true)
 			return "http://127.0.0.1:1", true
-		}})
+		}
+		a := open(t, Config{NodeID: "A", Logger: quiet(), Limits: limits, Route: route})
 		srv := httptest.NewUnstartedServer(nil)
 		srv.Config = a.Server().Server
 		srv.Listener = httpguard.Listener(srv.Listener, true)
