@@ -18,13 +18,7 @@ func (s *Server) reserve(c *fiber.Ctx) error {
 	if err := s.readJSON(c, &req); err != nil {
 		return err
 	}
-	if err := bfia.CheckID("job_id", req.JobID); err != nil {
-		return err
-	}
-	if err := bfia.CheckPriority(req.Priority); err != nil {
-		return err
-	}
-	if err := checkGeneration(req.Generation); err != nil {
+	if err := req.Check(); err != nil {
 		return err
 	}
 	job, err := s.jobFor(c.UserContext(), s.sender(c), bfia.VerbReserve, req.JobID)
@@ -34,12 +28,7 @@ func (s *Server) reserve(c *fiber.Ctx) error {
 	if err := s.checkApproved(job); err != nil {
 		return err
 	}
-	// A creation time from a wrong clock, or one that claims an age, is replaced by the job's arrival at this
-	// party.
-	if req.Created.IsZero() || req.Created.After(job.CreatedAt) ||
-		req.Created.Before(job.CreatedAt.Add(-clockTolerance)) {
-		req.Created = job.CreatedAt
-	}
+	correctCreated(&req, job.CreatedAt)
 	var grant bfia.Grant
 	gone, err := s.update(c.UserContext(), workflows.ParticipantJobID(req.JobID), workflows.UpdateReserve,
 		req, &grant)
@@ -52,12 +41,13 @@ func (s *Server) reserve(c *fiber.Ctx) error {
 	return ok(c, grant)
 }
 
-func checkGeneration(generation int) error {
-	if generation < 0 || generation > bfia.MaxGeneration {
-		return bfia.Errorf(bfia.CodeBadRequest, "generation: %d is not between 0 and %d", generation,
-			bfia.MaxGeneration)
+// correctCreated replaces a creation time from a wrong clock, or one that claims an age, by the job's arrival
+// at this party.
+func correctCreated(req *bfia.ReserveRequest, arrived time.Time) {
+	if req.Created.IsZero() || req.Created.After(arrived) ||
+		req.Created.Before(arrived.Add(-clockTolerance)) {
+		req.Created = arrived
 	}
-	return nil
 }
 
 // clockTolerance bounds how far a scheduler's clock may be behind.
@@ -72,7 +62,7 @@ func (s *Server) release(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", req.JobID); err != nil {
 		return err
 	}
-	if err := checkGeneration(req.Generation); err != nil {
+	if err := bfia.CheckGeneration(req.Generation); err != nil {
 		return err
 	}
 	if _, err := s.jobFor(c.UserContext(), s.sender(c), bfia.VerbRelease, req.JobID); err != nil {
