@@ -50,6 +50,25 @@ func correctCreated(req *bfia.ReserveRequest, arrived time.Time) {
 	}
 }
 
+// repeatGrant answers the reservation request of a repeated job/create after the job has started: its
+// scheduler may have lost the first answer. It returns nil if there is none, so the scheduler asks again.
+func (s *Server) repeatGrant(ctx context.Context, job store.Job, request *bfia.ReserveRequest) *bfia.Grant {
+	if request == nil || job.State != bfia.JobRunning {
+		return nil
+	}
+	correctCreated(request, job.CreatedAt)
+	var grant bfia.Grant
+	gone, err := s.update(ctx, workflows.ParticipantJobID(job.JobID), workflows.UpdateReserve, *request,
+		&grant)
+	if err != nil {
+		s.logger.Info("failed to repeat the grant of a job that runs", "job_id", job.JobID, "error", err)
+	}
+	if gone || err != nil {
+		return nil
+	}
+	return &grant
+}
+
 // clockTolerance bounds how far a scheduler's clock may be behind.
 const clockTolerance = 5 * time.Minute
 

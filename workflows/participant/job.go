@@ -68,6 +68,7 @@ type job struct {
 	logger log.Logger
 
 	compact     bool // see [workflows.UpdateCreateCompact]
+	merged      bool // see [workflows.UpdateCreateMerged]
 	created     bool // or the creation has failed
 	createdAt   time.Time
 	createError error
@@ -149,6 +150,17 @@ func (j *job) handleUpdates(ctx workflow.Context) error {
 		return j.handleCreate(ctx)
 	}
 	if err := workflow.SetUpdateHandler(ctx, workflows.UpdateCreateCompact, createCompact); err != nil {
+		return err
+	}
+	createMerged := func(ctx workflow.Context, in workflows.CreateRequest) (workflows.CreateResult, error) {
+		j.compact, j.merged = true, true
+		if err := j.handleCreate(ctx); err != nil {
+			return workflows.CreateResult{}, err
+		}
+
+		return workflows.CreateResult{Grant: j.reserveAtCreation(ctx, in.Reserve)}, nil
+	}
+	if err := workflow.SetUpdateHandler(ctx, workflows.UpdateCreateMerged, createMerged); err != nil {
 		return err
 	}
 	if err := workflow.SetUpdateHandler(ctx, workflows.UpdateAudit, j.audit); err != nil {
@@ -288,13 +300,22 @@ func (j *job) stop(s workflows.Stop) {
 	}
 }
 
-// undo removes the job's rows. The same job may be created again.
+// undo removes the job's rows, and what it has reserved. The same job may be created again.
 func (j *job) undo(ctx workflow.Context) (workflows.Result, error) {
 	j.waits.Finish(ctx)
 	j.waits.Forget()
+	if j.merged { // its creation may be reserving
+		j.reservation.lock(ctx)
+		defer j.reservation.mutex.Unlock()
+	}
+	var waiting []participant.Waiting
 	if err := workflows.Record(ctx, "forget the job", act.ForgetJob,
-		participant.ForgetJobInput{JobID: j.Plan.JobID}).Get(ctx, nil); err != nil {
+		participant.ForgetJobInput{JobID: j.Plan.JobID, At: workflow.Now(ctx)}).Get(ctx, &waiting); err != nil {
 		return workflows.Result{}, workflows.AwaitHandlers(ctx, err)
+	}
+	if len(waiting) > 0 {
+		j.sendHints(ctx, waiting)
+		_ = workflow.Await(ctx, func() bool { return j.active == 0 })
 	}
 
 	return workflows.Refused(ctx, workflows.Refuse(bfia.CodeRefused,
@@ -374,7 +395,11 @@ func (j *job) endRejected(ctx workflow.Context) (workflows.Result, error) {
 	j.recordState(ctx, j.state, outcome, j.failure)
 	workflows.SetFailureMemo(ctx, j.failure)
 	_ = workflow.Await(ctx, func() bool { return j.active == 0 })
+	if j.merged { // it may have reserved as it was created, while another party had to approve it
+		j.releaseAtEnd(ctx, "")
+	}
 	j.releaseSessions(ctx)
+	_ = workflow.Await(ctx, func() bool { return j.active == 0 })
 	j.waits.Finish(ctx)
 	workflow.SetCurrentDetails(ctx, workflows.EndDetails(outcome, j.failure, j.Node, j.Plan.JobID))
 

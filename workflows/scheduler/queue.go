@@ -65,8 +65,13 @@ func (j *job) awaitTurn(ctx workflow.Context) (again bool) {
 		if j.deniedBy == "" {
 			j.deniedBy = state.WaitingAt
 		}
+		if !state.MayReserve { // others are before it
+			j.releaseFromCreation(ctx)
+		}
 
 		switch {
+		case state.MayReserve && j.takeGrants():
+			return false
 		case state.MayReserve:
 			denied, reason, quota := j.reserve(ctx)
 			if denied == "" {
@@ -231,11 +236,9 @@ func (j *job) reserveAt(ctx workflow.Context, node string, holdsOthers bool) (gr
 	var until time.Time
 	adopted := false
 	for {
-		request := bfia.ReserveRequest{JobID: j.Plan.JobID, Priority: j.Plan.Priority, Created: j.createdAt,
-			Generation: j.generation}
 		f := workflows.SendLocalFirst(workflows.WithoutWaits(ctx), "reserve at "+node, reserveLimit,
 			act.SendReserve,
-			scheduler.SendReserveInput{Node: node, Request: request})
+			scheduler.SendReserveInput{Node: node, Request: *j.reserveRequest()})
 		_ = workflow.Await(ctx, func() bool { return f.IsReady() || j.ending() })
 		if j.ending() {
 			return grant, nil
