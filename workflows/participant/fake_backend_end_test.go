@@ -56,11 +56,12 @@ func (c *fakeBackend) release(_ context.Context, in participant.ReleaseSessionIn
 	return nil
 }
 
-func (c *fakeBackend) forget(context.Context, participant.ForgetJobInput) error {
+func (c *fakeBackend) forget(context.Context, participant.ForgetJobInput) ([]participant.Waiting, error) {
 	defer c.enter()()
 	clear(c.rows)
+	c.reserved = false
 	c.happens("forget")
-	return nil
+	return c.waiters, nil
 }
 
 // checkEnd checks the rules for a job that has ended.
@@ -99,6 +100,9 @@ func (c *fakeBackend) checkEnd(r workflows.Result) {
 func (c *fakeBackend) admit(_ context.Context,
 	req participant.ReserveInput) (participant.ReserveResult, error) {
 	defer c.enter()()
+	if c.down != nil && c.down("Reserve") {
+		return participant.ReserveResult{}, flowtest.ErrAway
+	}
 	grant := bfia.Grant{Granted: true, Parallelism: 100}
 	if c.admits != nil && !c.reserved {
 		grant = c.admits()

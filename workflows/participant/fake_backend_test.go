@@ -27,8 +27,10 @@ type fakeBackend struct {
 	t   flowtest.T
 	env *testsuite.TestWorkflowEnvironment
 	in  workflows.ParticipantJobInput
-	// create is the update that creates the job.
-	create string
+	// create is the update that creates the job, reserve the reservation request in it.
+	create  string
+	reserve *bfia.ReserveRequest
+	grants  []*bfia.Grant // answers to it
 
 	plans flowtest.Timetable
 	news  int // how often the workflow has continued as new
@@ -92,7 +94,7 @@ func (how container) result() activities.PartResult {
 func newFakeBackend(t flowtest.T, p bfia.Plan) *fakeBackend {
 	c := &fakeBackend{
 		t:   t,
-		env: flowtest.NewEnv(), create: workflows.UpdateCreateCompact,
+		env: flowtest.NewEnv(), create: workflows.UpdateCreateMerged,
 		in: workflows.ParticipantJobInput{
 			Plan:      p,
 			Node:      flowtest.NodeA,
@@ -135,12 +137,7 @@ func (c *fakeBackend) register() {
 
 func (c *fakeBackend) play() (workflows.Result, error) {
 	c.began = c.env.Now()
-	c.at(0, func() {
-		c.env.UpdateWorkflow(c.create, workflows.UpdateCreate, &testsuite.TestUpdateCallback{
-			OnAccept: func() {}, OnReject: func(err error) { c.breaks("create was rejected: %v", err) },
-			OnComplete: func(_ any, err error) { c.answers = append(c.answers, err) },
-		})
-	})
+	c.at(0, func() { c.callCreate(workflows.UpdateCreate) })
 	c.env.ExecuteWorkflow(Job, c.in)
 	require.True(c.t, c.env.IsWorkflowCompleted())
 	for {
@@ -165,6 +162,23 @@ func (c *fakeBackend) play() (workflows.Result, error) {
 	}
 	c.checkEnd(r)
 	return r, nil
+}
+
+// callCreate calls the create update under an id.
+func (c *fakeBackend) callCreate(id string) {
+	var input []any
+	if c.create == workflows.UpdateCreateMerged {
+		input = append(input, workflows.CreateRequest{Reserve: c.reserve})
+	}
+	c.env.UpdateWorkflow(c.create, id, &testsuite.TestUpdateCallback{
+		OnAccept: func() {}, OnReject: func(err error) { c.breaks("create was rejected: %v", err) },
+		OnComplete: func(v any, err error) {
+			c.answers = append(c.answers, err)
+			if created, merged := v.(workflows.CreateResult); merged {
+				c.grants = append(c.grants, created.Grant)
+			}
+		},
+	}, input...)
 }
 
 func (c *fakeBackend) at(after time.Duration, do func()) { c.plans.At(c.env, after, do) }
