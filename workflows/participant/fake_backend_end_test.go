@@ -64,6 +64,41 @@ func (c *fakeBackend) forget(context.Context, participant.ForgetJobInput) ([]par
 	return c.waiters, nil
 }
 
+// endPart records an end and reports it, as two activities would.
+func (c *fakeBackend) endPart(ctx context.Context, in participant.EndPartInput) (participant.EndPartResult,
+	error) {
+	if err := c.recordEnd(ctx, in.End); err != nil {
+		return participant.EndPartResult{}, err
+	}
+	if c.down != nil && c.down("report") {
+		return participant.EndPartResult{}, nil
+	}
+	err := c.report(ctx, in.Callback)
+	if _, reason, refused := workflows.RefusalCode(err); refused {
+		return participant.EndPartResult{Refused: reason}, nil
+	}
+	return participant.EndPartResult{Reported: err == nil}, nil
+}
+
+// endJob ends a job, as three activities would.
+func (c *fakeBackend) endJob(ctx context.Context, in participant.EndJobInput) (participant.EndJobResult,
+	error) {
+	waiting, err := c.giveBack(ctx, in.Release)
+	if err != nil {
+		return participant.EndJobResult{}, err
+	}
+	if err := c.recordState(ctx, in.State); err != nil {
+		return participant.EndJobResult{}, err
+	}
+	if len(waiting) > 0 || c.down != nil && c.down("sessions") {
+		return participant.EndJobResult{Waiting: waiting, Sessions: in.Sessions}, nil
+	}
+	for _, session := range in.Sessions {
+		_ = c.release(ctx, participant.ReleaseSessionInput{Session: session})
+	}
+	return participant.EndJobResult{}, nil
+}
+
 // checkEnd checks the rules for a job that has ended.
 func (c *fakeBackend) checkEnd(r workflows.Result) {
 	if r.Outcome == workflows.OutcomeRejected {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/testsuite"
 
 	"hutong/activities"
@@ -46,6 +47,7 @@ type fakeBackend struct {
 	began  time.Time
 	broken []string
 
+	called []string // activities, in order
 	// log holds what happened, in order: "run a guest.0", "report a guest.0 SUCCESS", "stop a guest.0".
 	log           []string
 	times         map[string]time.Duration
@@ -121,13 +123,18 @@ func newFakeBackend(t flowtest.T, p bfia.Plan) *fakeBackend {
 }
 
 func (c *fakeBackend) register() {
+	called := func(info *activity.Info) { c.called = append(c.called, info.ActivityType.Name) }
+	c.env.SetOnActivityStartedListener(
+		func(info *activity.Info, _ context.Context, _ converter.EncodedValues) { called(info) })
+	c.env.SetOnLocalActivityStartedListener(
+		func(info *activity.Info, _ context.Context, _ []any) { called(info) })
 	for name, fn := range map[string]any{
 		"RecordJob": c.recordJob, "RecordJobState": c.recordState, "ClaimTask": c.claim,
 		"RecordWaits": c.recordWaits, "RecordTaskWait": c.recordTaskWait,
 		"RecordTaskEnd": c.recordEnd, "RequestStop": c.requestStop, "ForgetJob": c.forget,
 		"SendCallback": c.report, "SendFateReport": c.fateReport, "ReopenJob": c.reopen,
-		"ReleaseSession": c.release,
-		"Reserve":        c.admit, "ReleaseReservation": c.giveBack, "SendCapacityHint": c.sendHint,
+		"ReleaseSession": c.release, "EndPart": c.endPart, "EndJob": c.endJob,
+		"Reserve": c.admit, "ReleaseReservation": c.giveBack, "SendCapacityHint": c.sendHint,
 		"AskScheduler": c.ask,
 		"SendAudit":    c.sendAudit, "ReuseTask": c.reuse, "RunTask": c.run, "StopTask": c.stopRun,
 	} {
