@@ -49,7 +49,7 @@ func TestParticipantMergesEnds(t *testing.T) {
 			var calls []string
 			for _, name := range f.called {
 				switch name {
-				case "RecordJob", "Reserve", "ClaimTask", "RunTask":
+				case "RecordJob", "Reserve", "ClaimTask", "RunTask", "RecordTaskWait":
 				default:
 					calls = append(calls, name)
 				}
