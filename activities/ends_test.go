@@ -126,7 +126,9 @@ func TestEndJob(t *testing.T) {
 	}
 	require.Empty(t, h.partner.bodies(release))
 
-	h.partner.answer = func(w http.ResponseWriter, path, _ string) bool { return path == release && hangUp(w) }
+	h.partner.answer = func(w http.ResponseWriter, path, _ string) bool {
+		return path == release && hangUp(w)
+	}
 	require.Equal(t, participant.EndJobResult{Sessions: []string{bfia.SessionID(second)}}, end(second))
 	h.partner.answer = nil
 	for range 2 {

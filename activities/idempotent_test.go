@@ -110,8 +110,8 @@ func (h *testParty) activitiesOfTaskB(at time.Time) []call {
 	b := bfia.TaskID(jobID, "b")
 	stopped := &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}
 	ended := make(chan error, 1)
-	end := participant.RecordTaskEndInput{Key: h.taskKey("b"), Part: guestA, TaskID: b, State: bfia.TaskFailed,
-		Failure: stopped, At: at}
+	end := participant.RecordTaskEndInput{Key: h.taskKey("b"), Part: guestA, TaskID: b,
+		State: bfia.TaskFailed, Failure: stopped, At: at}
 
 	return []call{
 		{name: "ClaimTask", arg: participant.ClaimTaskInput{Task: h.taskRef("b"), Parts: []bfia.Part{guestA},
@@ -133,8 +133,9 @@ func (h *testParty) activitiesOfTaskB(at time.Time) []call {
 			}},
 		{name: "RunTask", arg: h.partRequest("b")},
 		{name: "RecordTaskEnd", arg: end},
-		{name: "EndPart", arg: participant.EndPartInput{End: end, Callback: participant.SendCallbackInput{Node: "B",
-			Report: bfia.TaskReport{TaskID: b, Status: bfia.TaskFailed, Role: "guest"}}}},
+		{name: "EndPart", arg: participant.EndPartInput{End: end,
+			Callback: participant.SendCallbackInput{Node: "B",
+				Report: bfia.TaskReport{TaskID: b, Status: bfia.TaskFailed, Role: "guest"}}}},
 	}
 }
 

@@ -194,4 +194,3 @@ func (e *fakeTemporal) set(refuse, down error) {
 	defer e.mu.Unlock()
 	e.refuse, e.down = refuse, down
 }
-

@@ -24,12 +24,13 @@ func TestReserveQuery(t *testing.T) {
 	require.NoError(t, err)
 	require.Nil(t, read)
 
+	const created = "&created_at=2026-11-23T04:12:03Z"
 	for query, want := range map[string]string{
-		"reserve=one": `reserve: is "one", must be a number`,
-		"reserve=1":   `created_at: is "", must be a time`,
-		"reserve=-1&created_at=2026-11-23T04:12:03Z":            "generation: -1 is not between 0 and 1000000000",
-		"reserve=1&created_at=2026-11-23T04:12:03Z&priority=10": "priority: 10 is not between 0 and 9",
-		"reserve=1&created_at=2026-11-23T04:12:03Z&priority=x":  `priority: is "x", must be a number`,
+		"reserve=one":                          `reserve: is "one", must be a number`,
+		"reserve=1":                            `created_at: is "", must be a time`,
+		"reserve=-1" + created:                 "generation: -1 is not between 0 and 1000000000",
+		"reserve=1" + created + "&priority=10": "priority: 10 is not between 0 and 9",
+		"reserve=1" + created + "&priority=x":  `priority: is "x", must be a number`,
 	} {
 		values, err := url.ParseQuery(query)
 		require.NoError(t, err)

@@ -28,9 +28,9 @@ type EndPartResult struct {
 	Refused string `json:"refused,omitempty"`
 }
 
-// EndPart writes the end of a part as [Activities.RecordTaskEnd] does, so that a poll reads the same, and then
-// tries once to report it as [Activities.SendCallback] does. An end that could not be reported is no error:
-// it is recorded.
+// EndPart writes the end of a part as [Activities.RecordTaskEnd] does, so that a poll reads the same, and
+// then tries once to report it as [Activities.SendCallback] does. An end that could not be reported is no
+// error: it is recorded.
 func (a *Activities) EndPart(ctx context.Context, in EndPartInput) (EndPartResult, error) {
 	if err := a.RecordTaskEnd(ctx, in.End); err != nil {
 		return EndPartResult{}, err

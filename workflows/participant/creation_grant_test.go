@@ -108,9 +108,9 @@ func TestParticipantReservesNothingBeforeApproval(t *testing.T) {
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
 }
 
-// TestParticipantReleasesUnstarted checks that a job which ends before it starts releases what it has reserved
-// as it was created, and hints to the jobs that wait for it: if it is undone, stopped, or rejected by another
-// party.
+// TestParticipantReleasesUnstarted checks that a job which ends before it starts releases what it has
+// reserved as it was created, and hints to the jobs that wait for it: if it is undone, stopped, or rejected
+// by another party.
 func TestParticipantReleasesUnstarted(t *testing.T) {
 	for name, stop := range map[string]workflows.Stop{
 		"undone":   {By: flowtest.NodeB, Undo: true},

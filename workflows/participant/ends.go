@@ -70,7 +70,8 @@ func (j *job) recordEnd(ctx workflow.Context, t *task, part *taskPart) (*partici
 // endAtOnce records the job's end and releases what it held in one activity, if the job merges these and
 // nothing of it runs. If it returns false, they are to be done one after the other. ended is why parts that
 // were running have failed, see [participant.ReleaseReservationInput].
-func (j *job) endAtOnce(ctx workflow.Context, outcome bfia.Outcome, failure *bfia.Failure, ended string) bool {
+func (j *job) endAtOnce(ctx workflow.Context, outcome bfia.Outcome, failure *bfia.Failure, ended string,
+) bool {
 	if !j.merged || j.active > 0 || j.reservation.mutex.IsLocked() {
 		return false
 	}

@@ -13,8 +13,8 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// TestParticipantMergesEnds checks that a job writes and reports the end of a part in one activity, and ends in
-// one more. What these could not do, it does by the activities of an older job.
+// TestParticipantMergesEnds checks that a job writes and reports the end of a part in one activity, and ends
+// in one more. What these could not do, it does by the activities of an older job.
 func TestParticipantMergesEnds(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*fakeBackend)
@@ -22,8 +22,8 @@ func TestParticipantMergesEnds(t *testing.T) {
 	}{
 		"all at once": {func(*fakeBackend) {}, []string{"EndPart", "EndJob"}},
 		"an older update": {func(c *fakeBackend) { c.create = workflows.UpdateCreateCompact },
-			[]string{"RecordJobState", "RecordTaskEnd", "SendCallback", "RecordJobState", "ReleaseReservation",
-				"ReleaseSession"}},
+			[]string{"RecordJobState", "RecordTaskEnd", "SendCallback", "RecordJobState",
+				"ReleaseReservation", "ReleaseSession"}},
 		"the scheduler does not answer": {func(c *fakeBackend) {
 			c.down = func(what string) bool { return what == "report" }
 		}, []string{"EndPart", "SendCallback", "EndJob"}},

@@ -308,8 +308,8 @@ func (j *job) undo(ctx workflow.Context) (workflows.Result, error) {
 		defer j.reservation.mutex.Unlock()
 	}
 	var waiting []participant.Waiting
-	if err := workflows.Record(ctx, "forget the job", act.ForgetJob,
-		participant.ForgetJobInput{JobID: j.Plan.JobID, At: workflow.Now(ctx)}).Get(ctx, &waiting); err != nil {
+	in := participant.ForgetJobInput{JobID: j.Plan.JobID, At: workflow.Now(ctx)}
+	if err := workflows.Record(ctx, "forget the job", act.ForgetJob, in).Get(ctx, &waiting); err != nil {
 		return workflows.Result{}, workflows.AwaitHandlers(ctx, err)
 	}
 	if len(waiting) > 0 {

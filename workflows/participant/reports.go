@@ -31,8 +31,8 @@ func (j *job) callback(part *taskPart) participant.SendCallbackInput {
 			Reason: shared.Text(), Failure: shared}}
 }
 
-// reportEnd reports the end of a part to the scheduler, unless the activity that recorded it has done so. On a
-// failure, the scheduler learns of the end by polling.
+// reportEnd reports the end of a part to the scheduler, unless the activity that recorded it has done so. On
+// a failure, the scheduler learns of the end by polling.
 func (j *job) reportEnd(ctx workflow.Context, t *task, part *taskPart, tried *participant.EndPartResult) {
 	send := workflows.SendLocalFirst
 	if tried != nil {

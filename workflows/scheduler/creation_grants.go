@@ -6,10 +6,11 @@ import (
 	"hutong/bfia"
 )
 
-// A job that no other precedes in the queue asks its parties to reserve as they create it, which saves each of
-// them a workflow task. The queue decides as for any other job. Unless all parties have granted, and the queue
-// lets the job start, it releases what they reserved before it waits for anything, and then asks again, in the
-// order of all schedulers. So two jobs that are created at once hold what the other needs for a moment only.
+// A job that no other precedes in the queue asks its parties to reserve as they create it, which saves each
+// of them a workflow task. The queue decides as for any other job. Unless all parties have granted, and the
+// queue lets the job start, it releases what they reserved before it waits for anything, and then asks
+// again, in the order of all schedulers. So two jobs that are created at once hold what the other needs for
+// a moment only.
 
 // reserveRequest returns the reservation request of the current generation.
 func (j *job) reserveRequest() *bfia.ReserveRequest {
@@ -17,8 +18,8 @@ func (j *job) reserveRequest() *bfia.ReserveRequest {
 		Generation: j.generation}
 }
 
-// grantedAtCreation reports whether all parties that make reservations have granted theirs as they created the
-// job, and none must approve it first.
+// grantedAtCreation reports whether all parties that make reservations have granted theirs as they created
+// the job, and none must approve it first.
 func (j *job) grantedAtCreation() bool {
 	for _, node := range j.Nodes {
 		accepted := j.accepted[node]

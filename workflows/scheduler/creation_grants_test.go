@@ -27,7 +27,8 @@ func newReservingParties(t flowtest.T, tasks ...string) *fakeParties {
 func TestJobReservesAtCreation(t *testing.T) {
 	f := newReservingParties(t, "a", "b", "c", "d")
 	f.creates = func(node string) *bfia.Grant {
-		return &bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: map[string]int{"A": 3, "B": 2}[node]}
+		parallelism := map[string]int{flowtest.NodeA: 3, flowtest.NodeB: 2}[node]
+		return &bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: parallelism}
 	}
 	r, err := f.run()
 	require.NoError(t, err)
@@ -89,7 +90,7 @@ func TestJobReleasesFromCreation(t *testing.T) {
 			f.continues(2 * time.Second)
 		}, []string{"may reserve false", "release A", "release B", "may reserve false"}, again},
 		"a later generation": {func(f *fakeParties) { // a workflow task was lost before it completed
-			later := bfia.Grant{State: bfia.JobReady, Generation: 3, Reason: "a later request has been answered"}
+			later := bfia.Grant{State: bfia.JobReady, Generation: 3, Reason: "a later one was answered"}
 			f.creates = denies(flowtest.NodeA, later)
 			f.grant = func(node string, generation int) bfia.Grant {
 				if node == flowtest.NodeA && generation < 3 {
@@ -185,7 +186,8 @@ func TestJobReleasesAtUnreachableParty(t *testing.T) {
 	r, err := f.run()
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
-	assert.Equal(t, []string{"release B", "may reserve true", "reserve A 2: true", "reserve B 2: true"}, f.queue)
+	assert.Equal(t, []string{"release B", "may reserve true", "reserve A 2: true", "reserve B 2: true"},
+		f.queue)
 	assert.GreaterOrEqual(t, f.times["start a A"], reserveLimit)
 }
 
