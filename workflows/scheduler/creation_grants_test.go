@@ -114,6 +114,21 @@ func TestJobReleasesFromCreation(t *testing.T) {
 	}
 }
 
+// TestJobIgnoresUnaskedGrant checks that a party which answers a request that was not sent is asked all the
+// same.
+func TestJobIgnoresUnaskedGrant(t *testing.T) {
+	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
+	f.accepted = hutongParties()
+	for node, accepted := range f.accepted {
+		accepted.Grant = &bfia.Grant{Granted: true}
+		f.accepted[node] = accepted
+	}
+	r, err := f.run()
+	require.NoError(t, err)
+	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
+	assert.Equal(t, []string{"may reserve true", "reserve A 1: true", "reserve B 1: true"}, f.queue)
+}
+
 // denies returns the grants of parties of which one denies.
 func denies(at string, denial bfia.Grant) func(string) *bfia.Grant {
 	return func(node string) *bfia.Grant {

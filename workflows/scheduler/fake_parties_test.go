@@ -271,7 +271,9 @@ func (f *fakeParties) sendCreate(ctx context.Context,
 		return bfia.JobAccepted{}, err
 	}
 	accepted := f.accepted[in.Node]
-	accepted.Grant = f.reserveAtCreation(in)
+	if accepted.Grant == nil { // otherwise it was not asked for
+		accepted.Grant = f.reserveAtCreation(in)
+	}
 	return accepted, nil
 }
 

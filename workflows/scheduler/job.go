@@ -226,6 +226,9 @@ func (j *job) createAtParties(ctx workflow.Context) (undo []string, refusal erro
 		var accepted bfia.JobAccepted
 		err := f.Get(ctx, &accepted)
 		if err == nil {
+			if reserve == nil || !accepted.Reservations {
+				accepted.Grant = nil // nobody has asked for it
+			}
 			j.accepted[node] = accepted
 			undo = append(undo, node)
 
