@@ -46,14 +46,6 @@ func TestJobReleasesFromCreation(t *testing.T) {
 		released []string // in any order
 		then     []string
 	}{
-		"denied at one": {func(f *fakeParties) {
-			f.creates = denies(flowtest.NodeB, bfia.Grant{State: bfia.JobReady, Reason: "it is full"})
-		}, []string{"release A", "release B"}, again},
-		"denied at all": {func(f *fakeParties) {
-			f.creates = func(string) *bfia.Grant {
-				return &bfia.Grant{State: bfia.JobReady, Reason: "it is full"}
-			}
-		}, []string{"release A", "release B"}, again},
 		"an older party": {func(f *fakeParties) {
 			f.creates = func(node string) *bfia.Grant {
 				if node == flowtest.NodeB {
@@ -110,6 +102,37 @@ func TestJobReleasesFromCreation(t *testing.T) {
 			require.GreaterOrEqual(t, len(f.queue), len(c.released))
 			assert.ElementsMatch(t, c.released, f.queue[:len(c.released)])
 			assert.Equal(t, c.then, f.queue[len(c.released):])
+		})
+	}
+}
+
+// TestJobDeniedAtCreation checks that a job which a party has denied as it was created waits in the queue of
+// the first one that did, holds nothing elsewhere, and asks again after a hint.
+func TestJobDeniedAtCreation(t *testing.T) {
+	full := bfia.Grant{State: bfia.JobReady, Reason: "it is full", Position: 2, Total: 3}
+	for name, c := range map[string]struct {
+		creates       func(string) *bfia.Grant
+		denied, other string
+	}{
+		"at the first":  {denies(flowtest.NodeA, full), flowtest.NodeA, flowtest.NodeB},
+		"at the second": {denies(flowtest.NodeB, full), flowtest.NodeB, flowtest.NodeA},
+		"at all":        {func(string) *bfia.Grant { return &full }, flowtest.NodeA, flowtest.NodeB},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newReservingParties(t, "a")
+			f.creates = c.creates
+			f.at(3*time.Second, func() {
+				assert.Empty(t, f.granted, "nothing stays reserved while the job waits")
+				assert.Equal(t, map[string]bool{c.denied: true}, f.waitsAt)
+				f.env.SignalWorkflow(workflows.SignalQueueChanged, nil)
+			})
+			r, err := f.run()
+			require.NoError(t, err)
+			assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
+			assert.Equal(t, []string{"may reserve true", "release " + c.other,
+				"waits at " + c.denied + ": it is full (position 2 of 3 there)",
+				"may reserve true", "reserve A 2: true", "reserve B 2: true"}, f.queue)
+			assert.Less(t, f.times["start a A"], workflows.FirstPoll, "it was notified")
 		})
 	}
 }
@@ -195,14 +218,15 @@ func TestJobEndsAfterCreationGrants(t *testing.T) {
 // reserved with the creation does not keep the job from its place in the queue.
 func TestJobReleasesAtUnreachableParty(t *testing.T) {
 	f := newReservingParties(t, "a")
-	f.creates = denies(flowtest.NodeB, bfia.Grant{State: bfia.JobReady, Reason: "it is full"})
+	f.creates = func(node string) *bfia.Grant { // B is an older one
+		return map[string]*bfia.Grant{flowtest.NodeA: {Granted: true, State: bfia.JobReady}}[node]
+	}
 	f.errors["release A"] = flowtest.ErrAway
 	f.at(time.Minute, func() { delete(f.errors, "release A") })
 	r, err := f.run()
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
-	assert.Equal(t, []string{"release B", "may reserve true", "reserve A 2: true", "reserve B 2: true"},
-		f.queue)
+	assert.Equal(t, []string{"may reserve true", "reserve A 2: true", "reserve B 2: true"}, f.queue)
 	assert.GreaterOrEqual(t, f.times["start a A"], reserveLimit)
 }
 

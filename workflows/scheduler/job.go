@@ -51,7 +51,7 @@ func Job(ctx workflow.Context, in workflows.SchedulerJobInput) (workflows.Result
 		if err := j.create(ctx); err != nil {
 			return workflows.Refused(ctx, err)
 		}
-		if !j.grantedAtCreation() {
+		if !j.answeredAtCreation() {
 			j.releaseFromCreation(ctx)
 		}
 		j.awaitApprovals(ctx)

@@ -70,8 +70,6 @@ func (j *job) awaitTurn(ctx workflow.Context) (again bool) {
 		}
 
 		switch {
-		case state.MayReserve && j.takeGrants():
-			return false
 		case state.MayReserve:
 			denied, reason, quota := j.reserve(ctx)
 			if denied == "" {
@@ -154,6 +152,10 @@ func (j *job) requeue(ctx workflow.Context, denied, reason string, quota bool) {
 // and returns the party that denied, its reason, and whether that is a quota. It returns nothing if all have
 // granted, or if the job ends.
 func (j *job) reserve(ctx workflow.Context) (denied, reason string, quota bool) {
+	if j.answeredAtCreation() {
+		return j.takeGrants(ctx)
+	}
+
 	j.generation++
 	ctx, cancel := workflow.WithCancel(ctx)
 	defer cancel()
@@ -199,11 +201,7 @@ func (j *job) reserve(ctx workflow.Context) (denied, reason string, quota bool) 
 		j.deniedBy = node
 		j.release(ctx, toRelease)
 
-		if reason = grant.Reason; grant.Total > 1 {
-			reason += fmt.Sprintf(" (position %d of %d there)", grant.Position, grant.Total)
-		}
-
-		return node, reason, grant.Quota
+		return node, denial(grant), grant.Quota
 	}
 
 	return "", "", false
