@@ -142,9 +142,9 @@ check: check-console ## gofmt, go vet, staticcheck, the words of docs/glossary.m
 	cd $(REFERENCE) && $(GO) vet ./... && $(call staticcheck,)
 	$(GO) test $(SLIM) ./internal/vocabulary ./internal/architecture
 
-histories: build ## record the workflow histories of this version again; those of older ones, in testdata/histories, stay
-	rm -rf workflows/testdata/compact && mkdir -p workflows/testdata/compact
-	HUTONG_RECORD_HISTORIES=$(CURDIR)/workflows/testdata/compact $(GO) test $(SLIM) -count 1 \
+histories: build ## record the workflow histories of this version again; those of older ones stay
+	rm -rf workflows/testdata/merged && mkdir -p workflows/testdata/merged
+	HUTONG_RECORD_HISTORIES=$(CURDIR)/workflows/testdata/merged $(GO) test $(SLIM) -count 1 \
 		-run '^(TestStop|TestFailure|TestApproval|TestOldJob|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSchedulerLost|TestKilledAgainAndAgain|TestReferenceJob|TestPeriodic|TestContinueAsNew)$$' ./test/system
 
 image: ## build the images of Hutong and of the reference provider in bin/images, for amd64 and arm64, and load them into Docker

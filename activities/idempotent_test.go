@@ -47,7 +47,8 @@ func (h *testParty) activitiesOfStart(at time.Time) []call {
 	return []call{
 		{name: "RecordScheduleJob", arg: scheduler.RecordScheduleJobInput{Plan: h.plan,
 			Nodes: []string{"A", "B"}, At: at}},
-		{name: "SendCreate", arg: scheduler.SendCreateInput{Node: "B", JobID: jobID}},
+		{name: "SendCreate", arg: scheduler.SendCreateInput{Node: "B", JobID: jobID,
+			Reserve: &bfia.ReserveRequest{JobID: jobID, Created: at, Generation: 1}}},
 		{name: "SendAudit", arg: participant.SendAuditInput{Node: "B",
 			Audit: bfia.Audit{JobID: jobID, Status: bfia.JobReady}}},
 		{name: "RecordJob", arg: participant.RecordJobInput{Plan: h.own, Roles: []string{"guest.0"},
@@ -109,6 +110,8 @@ func (h *testParty) activitiesOfTaskB(at time.Time) []call {
 	b := bfia.TaskID(jobID, "b")
 	stopped := &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}
 	ended := make(chan error, 1)
+	end := participant.RecordTaskEndInput{Key: h.taskKey("b"), Part: guestA, TaskID: b,
+		State: bfia.TaskFailed, Failure: stopped, At: at}
 
 	return []call{
 		{name: "ClaimTask", arg: participant.ClaimTaskInput{Task: h.taskRef("b"), Parts: []bfia.Part{guestA},
@@ -129,8 +132,10 @@ func (h *testParty) activitiesOfTaskB(at time.Time) []call {
 				h.runner.Wait(context.Background())
 			}},
 		{name: "RunTask", arg: h.partRequest("b")},
-		{name: "RecordTaskEnd", arg: participant.RecordTaskEndInput{Key: h.taskKey("b"), Part: guestA,
-			TaskID: b, State: bfia.TaskFailed, Failure: stopped, At: at}},
+		{name: "RecordTaskEnd", arg: end},
+		{name: "EndPart", arg: participant.EndPartInput{End: end,
+			Callback: participant.SendCallbackInput{Node: "B",
+				Report: bfia.TaskReport{TaskID: b, Status: bfia.TaskFailed, Role: "guest"}}}},
 	}
 }
 
@@ -146,15 +151,19 @@ func (h *testParty) activitiesOfEnd(at time.Time) []call {
 		{name: "RecordJobState", arg: participant.RecordJobStateInput{JobID: jobID, State: bfia.JobFinished,
 			Failure: stopped, At: at}},
 		{name: "ReopenJob", arg: participant.ReopenJobInput{JobID: jobID}},
-		{name: "RecordJobState", arg: participant.RecordJobStateInput{JobID: jobID, State: bfia.JobFinished,
-			Failure: stopped, At: at}},
 		{name: "ReleaseReservation", arg: participant.ReleaseReservationInput{JobID: jobID, At: at}},
+		{name: "EndJob", arg: participant.EndJobInput{
+			State: participant.RecordJobStateInput{JobID: jobID, State: bfia.JobFinished, Failure: stopped,
+				At: at},
+			Release: participant.ReleaseReservationInput{JobID: jobID, At: at},
+			Sessions: []string{bfia.AttemptSessionID(jobID, bfia.AttemptID(jobID, "b", 2), 2,
+				bfia.SessionPerJob)}}},
 		{name: "AskScheduler", arg: participant.AskSchedulerInput{Node: "B", JobID: jobID}},
 		{name: "SendStopAll", arg: participant.SendStopAllInput{Node: "B", Job: bfia.JobRef{JobID: jobID}}},
 		{name: "SendCapacityHint", arg: participant.SendCapacityHintInput{Node: "B", JobID: jobID}},
 		{name: "ReleaseSession", arg: participant.ReleaseSessionInput{Session: bfia.SessionID(jobID)}},
 		{name: "ForgetScheduleJob", arg: scheduler.ForgetScheduleJobInput{JobID: jobID}},
-		{name: "ForgetJob", arg: participant.ForgetJobInput{JobID: jobID}},
+		{name: "ForgetJob", arg: participant.ForgetJobInput{JobID: jobID, At: at}},
 	}
 }
 

@@ -44,13 +44,14 @@ func (s *Server) reopen(ctx context.Context, job *store.Job) error {
 	in := workflows.ParticipantJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node,
 		Scheduler: job.SchedulerNode, Nodes: job.PartyNodes,
 		Settings: s.Settings, FateFlow: true, Roles: job.Roles, Before: previousParts(tasks)}
-	return s.create(ctx, workflows.ParticipantJobID(job.JobID), workflows.ParticipantJobType, in,
-		temporal.StartWorkflowOptions{
+	_, err = s.create(ctx, workflows.ParticipantJobID(job.JobID), workflows.ParticipantJobType, in,
+		workflows.CreateRequest{}, temporal.StartWorkflowOptions{
 			TypedSearchAttributes: in.SearchAttributes(),
 			StaticSummary: fmt.Sprintf("%s in job %s, rerun", strings.Join(in.Roles, ", "),
 				job.JobID),
 			WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		})
+	return err
 }
 
 // awaitEnd waits until a workflow of a job has ended.

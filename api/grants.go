@@ -92,6 +92,8 @@ type origin struct {
 	sender string
 	// permits are the permits of this party that the request presents.
 	permits []bfia.Permit
+	// reserve is the reservation request that came with the job, or nil.
+	reserve *bfia.ReserveRequest
 }
 
 // own is the origin of the jobs of this party's clients.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	temporal "go.temporal.io/sdk/client"
@@ -28,6 +29,11 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	}
 	from, err := s.origin(c)
 	if err != nil {
+		return err
+	}
+	if from.reserve, err = bfia.ReserveRequestOf(doc.JobID, func(name string) string {
+		return c.Query(name)
+	}); err != nil {
 		return err
 	}
 	answer, err := s.acceptJob(c.UserContext(), doc, from, false)
@@ -107,7 +113,10 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 	recorded := err == nil
 	switch {
 	case recorded && (job.State == bfia.JobRunning || job.State.Terminal()):
-		return accepted(job.State, reuses), nil // a repeated request; PutJobRecord refuses another document
+		// a repeated request; PutJobRecord refuses another document
+		answer := accepted(job.State, reuses)
+		answer.Grant = s.repeatGrant(ctx, job, from.reserve)
+		return answer, nil
 	case !recorded && bfia.CodeOf(err) != bfia.CodeNotFound:
 		return refused, err
 	}
@@ -119,11 +128,19 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 	for _, part := range own {
 		in.Roles = append(in.Roles, part.Self())
 	}
-	if err := s.create(ctx, workflows.ParticipantJobID(doc.JobID), workflows.ParticipantJobType, in,
-		temporal.StartWorkflowOptions{
+	request := workflows.CreateRequest{Reserve: from.reserve}
+	if arrived := time.Now(); request.Reserve != nil {
+		if recorded {
+			arrived = job.CreatedAt
+		}
+		correctCreated(request.Reserve, arrived)
+	}
+	created, err := s.create(ctx, workflows.ParticipantJobID(doc.JobID), workflows.ParticipantJobType, in,
+		request, temporal.StartWorkflowOptions{
 			TypedSearchAttributes: in.SearchAttributes(),
 			StaticSummary:         fmt.Sprintf("%s in job %s", strings.Join(in.Roles, ", "), doc.JobID),
-		}); err != nil {
+		})
+	if err != nil {
 		s.returnGrants(ctx, doc.JobID, err)
 		if !recorded {
 			s.forgetRuleDecision(ctx, doc.JobID, err)
@@ -131,13 +148,16 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, from origin,
 		return refused, err
 	}
 
+	state := bfia.JobReady
 	switch {
 	case recorded:
-		return accepted(job.State, reuses), nil
+		state = job.State
 	case approval:
-		return accepted(bfia.JobPending, reuses), nil
+		state = bfia.JobPending
 	}
-	return accepted(bfia.JobReady, reuses), nil
+	answer := accepted(state, reuses)
+	answer.Grant = created.Grant
+	return answer, nil
 }
 
 // putRecord stores the record of a job that this party accepts, and its project, counts a new one for its

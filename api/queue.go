@@ -18,13 +18,7 @@ func (s *Server) reserve(c *fiber.Ctx) error {
 	if err := s.readJSON(c, &req); err != nil {
 		return err
 	}
-	if err := bfia.CheckID("job_id", req.JobID); err != nil {
-		return err
-	}
-	if err := bfia.CheckPriority(req.Priority); err != nil {
-		return err
-	}
-	if err := checkGeneration(req.Generation); err != nil {
+	if err := req.Check(); err != nil {
 		return err
 	}
 	job, err := s.jobFor(c.UserContext(), s.sender(c), bfia.VerbReserve, req.JobID)
@@ -34,12 +28,7 @@ func (s *Server) reserve(c *fiber.Ctx) error {
 	if err := s.checkApproved(job); err != nil {
 		return err
 	}
-	// A creation time from a wrong clock, or one that claims an age, is replaced by the job's arrival at this
-	// party.
-	if req.Created.IsZero() || req.Created.After(job.CreatedAt) ||
-		req.Created.Before(job.CreatedAt.Add(-clockTolerance)) {
-		req.Created = job.CreatedAt
-	}
+	correctCreated(&req, job.CreatedAt)
 	var grant bfia.Grant
 	gone, err := s.update(c.UserContext(), workflows.ParticipantJobID(req.JobID), workflows.UpdateReserve,
 		req, &grant)
@@ -52,12 +41,32 @@ func (s *Server) reserve(c *fiber.Ctx) error {
 	return ok(c, grant)
 }
 
-func checkGeneration(generation int) error {
-	if generation < 0 || generation > bfia.MaxGeneration {
-		return bfia.Errorf(bfia.CodeBadRequest, "generation: %d is not between 0 and %d", generation,
-			bfia.MaxGeneration)
+// correctCreated replaces a creation time from a wrong clock, or one that claims an age, by the job's arrival
+// at this party.
+func correctCreated(req *bfia.ReserveRequest, arrived time.Time) {
+	if req.Created.IsZero() || req.Created.After(arrived) ||
+		req.Created.Before(arrived.Add(-clockTolerance)) {
+		req.Created = arrived
 	}
-	return nil
+}
+
+// repeatGrant answers the reservation request of a repeated job/create after the job has started: its
+// scheduler may have lost the first answer. It returns nil if there is none, so the scheduler asks again.
+func (s *Server) repeatGrant(ctx context.Context, job store.Job, request *bfia.ReserveRequest) *bfia.Grant {
+	if request == nil || job.State != bfia.JobRunning {
+		return nil
+	}
+	correctCreated(request, job.CreatedAt)
+	var grant bfia.Grant
+	gone, err := s.update(ctx, workflows.ParticipantJobID(job.JobID), workflows.UpdateReserve, *request,
+		&grant)
+	if err != nil {
+		s.logger.Info("failed to repeat the grant of a job that runs", "job_id", job.JobID, "error", err)
+	}
+	if gone || err != nil {
+		return nil
+	}
+	return &grant
 }
 
 // clockTolerance bounds how far a scheduler's clock may be behind.
@@ -72,7 +81,7 @@ func (s *Server) release(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", req.JobID); err != nil {
 		return err
 	}
-	if err := checkGeneration(req.Generation); err != nil {
+	if err := bfia.CheckGeneration(req.Generation); err != nil {
 		return err
 	}
 	if _, err := s.jobFor(c.UserContext(), s.sender(c), bfia.VerbRelease, req.JobID); err != nil {

@@ -46,6 +46,70 @@ func TestReserve(t *testing.T) {
 		bfia.ReleaseRequest{JobID: "j1", Generation: 1}}}, p.engine.signals)
 }
 
+// TestReserveAtCreation checks that a reservation request in the query of job/create reaches the job's
+// workflow, that its grant is in the answer, also if the request is repeated, and that a job which waits for
+// its approval gets none.
+func TestReserveAtCreation(t *testing.T) {
+	p := newParty(t).withProvider().withData()
+	p.engine.grant = bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 2}
+	created := time.Now().UTC().Add(-time.Second).Truncate(time.Millisecond)
+	path := func(jobID string, created time.Time) string {
+		return bfia.PathCreate + "?" + bfia.ReserveRequest{JobID: jobID, Generation: 1, Priority: 3,
+			Created: created}.Query().Encode()
+	}
+	grant := `"grant":{"granted":true,"job_status":"READY","parallelism":2}`
+	for range 2 {
+		r := p.good(post(path("j1", created), withHost(t, "j1")).from(host))
+		require.Contains(t, string(r.Data), grant)
+		require.Equal(t, &bfia.ReserveRequest{JobID: "j1", Generation: 1, Priority: 3, Created: created},
+			p.engine.request.Reserve)
+	}
+
+	p.good(post(path("j2", created.Add(-time.Hour)), withHost(t, "j2")).from(host))
+	require.WithinDuration(t, time.Now(), p.engine.request.Reserve.Created, time.Minute,
+		"nobody waits longer than the job is here")
+	r := p.good(post(bfia.PathCreate, withHost(t, "j3")).from(host))
+	require.NotContains(t, string(r.Data), "grant")
+	require.Nil(t, p.engine.request.Reserve)
+	p.bad(post(bfia.PathCreate+"?reserve=x", withHost(t, "j4")).from(host), 200, bfia.CodeBadRequest,
+		`reserve: is "x", must be a number`)
+
+	// The scheduler has lost the answer, and the job runs.
+	require.NoError(t, p.store.UpdateJob(t.Context(), "j1", bfia.JobRunning, "", time.Now()))
+	p.engine.takeSignals()
+	r = p.good(post(path("j1", created), withHost(t, "j1")).from(host))
+	require.Contains(t, string(r.Data), grant)
+	require.Len(t, p.engine.takeSignals(), 1)
+	require.NoError(t, p.store.UpdateJob(t.Context(), "j1", bfia.JobFinished, "", time.Now()))
+	r = p.good(post(path("j1", created), withHost(t, "j1")).from(host))
+	require.NotContains(t, string(r.Data), "grant")
+
+	older := newParty(t).withProvider().withData()
+	older.engine.older = true // its workers make no reservation with the creation
+	r = older.good(post(path("j1", created), withHost(t, "j1")).from(host))
+	require.NotContains(t, string(r.Data), "grant")
+
+	approves := newParty(t, func(c *Config) { c.Approval = true }).withProvider().withData()
+	r = approves.good(post(path("j1", created), withHost(t, "j1")).from(host))
+	require.Contains(t, string(r.Data), `"job_status":"PENDING"`)
+	require.NotContains(t, string(r.Data), "grant")
+}
+
+// TestReserveFirst checks that a job asks its parties to reserve as they create it only if no other job waits
+// in the queue of its scheduler.
+func TestReserveFirst(t *testing.T) {
+	p := newParty(t).withProvider().withData()
+	p.good(post(bfia.PathCreateAll, withHost(t, "j1")).from(guest))
+	require.True(t, p.engine.request.AsksToReserve)
+	_, _, err := p.store.Dequeue(t.Context(), admission.Scheduler{Node: guest}, "j1", time.Now())
+	require.NoError(t, err)
+	p.good(post(bfia.PathCreateAll, withHost(t, "j2")).from(guest))
+	require.False(t, p.engine.request.AsksToReserve)
+	require.NoError(t, p.store.UpdateScheduleJob(t.Context(), "j1", bfia.JobRunning, "", time.Now()))
+	p.good(post(bfia.PathCreateAll, withHost(t, "j3")).from(guest))
+	require.True(t, p.engine.request.AsksToReserve)
+}
+
 // A job that would not fit even on idle runners is rejected at its creation, with the numbers.
 func TestInfeasibleJob(t *testing.T) {
 	p := newParty(t).withProvider().withData()

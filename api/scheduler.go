@@ -93,8 +93,12 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := s.create(c.UserContext(), workflows.SchedulerJobID(doc.JobID), workflows.SchedulerJobType, in,
-		temporal.StartWorkflowOptions{
+	var request workflows.CreateRequest
+	if request.AsksToReserve, err = s.store.IsQueueEmpty(c.UserContext()); err != nil {
+		return err
+	}
+	if _, err := s.create(c.UserContext(), workflows.SchedulerJobID(doc.JobID), workflows.SchedulerJobType,
+		in, request, temporal.StartWorkflowOptions{
 			TypedSearchAttributes: in.SearchAttributes(),
 			StaticSummary:         "Schedule job " + doc.JobID,
 		}); err != nil {
@@ -120,36 +124,36 @@ const workflowTaskTimeout = 5 * time.Second
 // create starts a workflow, or finds the running one, and waits for the result of its create update. Each
 // call uses an update id of its own. For a known id Temporal would repeat the result, even that of a run that
 // has failed since, and start nothing.
-func (s *Server) create(ctx context.Context, id, workflow string, in any,
-	options temporal.StartWorkflowOptions) error {
+func (s *Server) create(ctx context.Context, id, workflow string, in any, request workflows.CreateRequest,
+	options temporal.StartWorkflowOptions) (workflows.CreateResult, error) {
 	if err := s.recordAct(ctx); err != nil {
-		return err
+		return workflows.CreateResult{}, err
 	}
 	options.ID = id
 	options.TaskQueue = activities.ControlQueue
 	options.WorkflowTaskTimeout = workflowTaskTimeout
 	options.WorkflowIDConflictPolicy = enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
 	if options.WorkflowIDReusePolicy != enums.WORKFLOW_ID_REUSE_POLICY_UNSPECIFIED {
-		return s.startOrFind(ctx, workflow, in, options)
+		return s.startOrFind(ctx, workflow, in, request, options)
 	}
 
 	options.WorkflowIDReusePolicy = enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE
-	err := s.startOrFind(ctx, workflow, in, options)
+	created, err := s.startOrFind(ctx, workflow, in, request, options)
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	if !errors.As(err, &started) {
-		return err
+		return created, err
 	}
 	free, readErr := s.idIsFree(ctx, id)
 	if readErr != nil {
-		return bfia.Wrap(bfia.CodeUnavailable, readErr, "Temporal of %s does not answer; try again later",
-			s.Node)
+		return created, bfia.Wrap(bfia.CodeUnavailable, readErr,
+			"Temporal of %s does not answer; try again later", s.Node)
 	}
 	if !free {
-		return err
+		return created, err
 	}
 	options.WorkflowIDReusePolicy = enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
 
-	return s.startOrFind(ctx, workflow, in, options)
+	return s.startOrFind(ctx, workflow, in, request, options)
 }
 
 // idIsFree reports whether a job may be created under a workflow id that another workflow has had: the job
@@ -168,38 +172,42 @@ func (s *Server) idIsFree(ctx context.Context, id string) (bool, error) {
 }
 
 // startOrFind starts a workflow, or finds the running one, and waits for the result of its create update.
-func (s *Server) startOrFind(ctx context.Context, workflow string, in any,
-	options temporal.StartWorkflowOptions) error {
-	err := s.updateWithStart(ctx, workflows.UpdateCreateCompact, workflow, in, options)
+func (s *Server) startOrFind(ctx context.Context, workflow string, in any, request workflows.CreateRequest,
+	options temporal.StartWorkflowOptions) (created workflows.CreateResult, err error) {
+	merged := temporal.UpdateWorkflowOptions{UpdateName: workflows.UpdateCreateMerged, Args: []any{request}}
+	err = s.updateWithStart(ctx, merged, &created, workflow, in, options)
 	if workflows.IsUnknownUpdate(err) { // the control worker has an older version
-		err = s.updateWithStart(ctx, workflows.UpdateCreate, workflow, in, options)
+		plain := temporal.UpdateWorkflowOptions{UpdateName: workflows.UpdateCreate}
+		err = s.updateWithStart(ctx, plain, nil, workflow, in, options)
 	}
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	switch code, message, refused := workflows.RefusalCode(err); {
 	case err == nil:
-		return nil
+		return created, nil
 	case errors.As(err, &started):
-		return bfia.Wrap(bfia.CodeConflict, err,
+		return created, bfia.Wrap(bfia.CodeConflict, err,
 			"job_id: %s has had a job with this id before; choose another one", s.Node)
 	case refused:
-		return bfia.Wrap(code, err, "%s", message)
+		return created, bfia.Wrap(code, err, "%s", message)
 	}
-	return bfia.Wrap(bfia.CodeUnavailable, err, "Temporal of %s does not answer; try again later", s.Node)
+	return created, bfia.Wrap(bfia.CodeUnavailable, err, "Temporal of %s does not answer; try again later",
+		s.Node)
 }
 
-// updateWithStart starts a workflow, or finds the running one, and waits for the result of an update.
-func (s *Server) updateWithStart(ctx context.Context, update, workflow string, in any,
-	options temporal.StartWorkflowOptions) error {
+// updateWithStart starts a workflow, or finds the running one, and stores the result of an update in result
+// unless that is nil.
+func (s *Server) updateWithStart(ctx context.Context, update temporal.UpdateWorkflowOptions, result any,
+	workflow string, in any, options temporal.StartWorkflowOptions) error {
+	update.WaitForStage = temporal.WorkflowUpdateStageCompleted
 	handle, err := s.temporal.UpdateWithStartWorkflow(ctx, temporal.UpdateWithStartWorkflowOptions{
 		StartWorkflowOperation: s.temporal.NewWithStartWorkflowOperation(options, workflow, in),
-		UpdateOptions: temporal.UpdateWorkflowOptions{UpdateName: update,
-			WaitForStage: temporal.WorkflowUpdateStageCompleted},
+		UpdateOptions:          update,
 	})
 	if err != nil {
 		return err
 	}
 
-	return handle.Get(ctx, nil)
+	return handle.Get(ctx, result)
 }
 
 // signal sends a signal to a job's workflow. gone reports that no such workflow runs: it never existed, or it

@@ -36,6 +36,9 @@ type JobAccepted struct {
 	// Reservations is set if the scheduler must reserve resources before it starts the job; see
 	// [ReserveRequest].
 	Reservations bool `json:"reservations,omitempty"`
+	// Grant answers the reservation request that came with job/create; see [ReserveRequest.Query]. It is nil
+	// if none came, or if someone must approve the job first.
+	Grant *Grant `json:"grant,omitempty"`
 }
 
 // Audit is the body of audit_confirm (part 2, 3.10 of earlier versions of the specification, and FATE-Flow):

@@ -29,6 +29,12 @@ func (s *Store) QueueLength(ctx context.Context) (int, error) {
 	return n, wrap(err, "count the queue")
 }
 
+// IsQueueEmpty reports whether no job, of any project, waits in this scheduler's queue.
+func (s *Store) IsQueueEmpty(ctx context.Context) (bool, error) {
+	waits, err := s.r.NewSelect().Model((*ScheduleJob)(nil)).Where(queued).Exists(ctx)
+	return !waits, wrap(err, "read whether a job is queued")
+}
+
 // FailedJobs returns jobs that have failed since a time, the last ones first, at most limit, and how many
 // there are.
 func (s *Store) FailedJobs(ctx context.Context, since time.Time, limit int) (jobs []Job, all int, err error) {

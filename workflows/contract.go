@@ -35,6 +35,9 @@ const (
 	UpdateCreate = "create"
 	// UpdateCreateCompact is [UpdateCreate] for a job that keeps its histories short: see [IsUnknownUpdate].
 	UpdateCreateCompact = "create-compact"
+	// UpdateCreateMerged is [UpdateCreateCompact] for a job that also reserves as it is created, and writes
+	// and reports an end in one activity: a [CreateRequest], answered by a [CreateResult].
+	UpdateCreateMerged = "create-merged"
 	// UpdatePriority changes the priority of a queued job: an int. It returns once that is recorded.
 	UpdatePriority = "priority"
 	// SignalCallback reports a part's state: a [Callback].
@@ -49,8 +52,8 @@ const (
 	SignalQueueChanged = "queue-changed"
 )
 
-// Updates and signals of a job at a participant. It also has [UpdateCreate] and [UpdateCreateCompact], which
-// return once the job is created here, [SignalStop] and [SignalTaskWait].
+// Updates and signals of a job at a participant. It also has [UpdateCreate], [UpdateCreateCompact] and
+// [UpdateCreateMerged], which return once the job is created here, [SignalStop] and [SignalTaskWait].
 const (
 	// UpdateAudit approves or rejects a job: an [Audit]. It returns once that is recorded.
 	UpdateAudit = "audit"
@@ -110,6 +113,20 @@ type SchedulerJobInput struct {
 	Settings Settings `json:"settings"`
 	// Queued is what the run of the workflow before this one has handed over, if the job continues as new.
 	Queued *QueuedJob `json:"queued,omitempty"`
+}
+
+// CreateRequest is the input of [UpdateCreateMerged].
+type CreateRequest struct {
+	// AsksToReserve makes a scheduler ask the parties to reserve as they create the job.
+	AsksToReserve bool `json:"asks_to_reserve,omitempty"`
+	// Reserve is the reservation request that a participant got with job/create.
+	Reserve *bfia.ReserveRequest `json:"reserve,omitempty"`
+}
+
+// CreateResult is the result of [UpdateCreateMerged].
+type CreateResult struct {
+	// Grant answers [CreateRequest.Reserve]. It is nil if someone must approve the job first.
+	Grant *bfia.Grant `json:"grant,omitempty"`
 }
 
 // QueuedJob is what a scheduler knows of a job that is READY, all parties of which have accepted and approved

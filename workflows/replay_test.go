@@ -28,7 +28,8 @@ import (
 )
 
 // histories returns the saved histories of all workflows, which test/system has recorded from a real server:
-// those of jobs that have accepted [workflows.UpdateCreateCompact], and those of jobs of older workers.
+// those of jobs that have accepted [workflows.UpdateCreateMerged] or [workflows.UpdateCreateCompact], and
+// those of jobs of older workers.
 func histories(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", "*", "*.json"))
@@ -109,18 +110,23 @@ func TestReplayDetectsChange(t *testing.T) {
 	}
 }
 
-// TestOlderWorkerLeavesCompactJobs checks that a worker that does not know [workflows.UpdateCreateCompact]
-// cannot continue a job that has accepted it, once its first workflow task is replayed: also not one without
-// a timer, as of a FATE-Flow. The worker gets the update under another name.
+// acceptsShortHistory matches the updates that keep older workers away.
+var acceptsShortHistory = regexp.MustCompile(
+	`"name":"(` + workflows.UpdateCreateCompact + `|` + workflows.UpdateCreateMerged + `)"`)
+
+// TestOlderWorkerLeavesCompactJobs checks that a worker that does not know [workflows.UpdateCreateCompact] or
+// [workflows.UpdateCreateMerged] cannot continue a job that has accepted it, once its first workflow task is
+// replayed: also not one without a timer, as of a FATE-Flow. The worker gets the update under another name.
 func TestOlderWorkerLeavesCompactJobs(t *testing.T) {
-	jobs := 0
+	jobs := map[string]int{}
 	for _, file := range histories(t) {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
-		if !bytes.Contains(text, []byte(`"name":"`+workflows.UpdateCreateCompact+`"`)) {
+		accepted := acceptsShortHistory.FindSubmatch(text)
+		if accepted == nil {
 			continue
 		}
-		jobs++
+		jobs[string(accepted[1])]++
 		require.NoError(t, replayHistory(firstTasks(t, text, "", false)), file)
 		require.Error(t, replayHistory(firstTasks(t, text, "unknown", false)), file)
 		// The first workflow task of these has no other timer than that of the silence of the scheduler.
@@ -129,7 +135,8 @@ func TestOlderWorkerLeavesCompactJobs(t *testing.T) {
 			require.Error(t, replayHistory(firstTasks(t, text, "unknown", true)), file)
 		}
 	}
-	require.Positive(t, jobs)
+	require.Positive(t, jobs[workflows.UpdateCreateCompact])
+	require.Positive(t, jobs[workflows.UpdateCreateMerged])
 }
 
 // firstTasks returns a history up to the start of its third workflow task: the replayer compares the commands
@@ -146,7 +153,7 @@ func firstTasks(t *testing.T, text []byte, update string, fateFlow bool) *events
 			a.Input.Payloads[0].Data = append(data[:len(data)-1:len(data)-1], `,"fateflow":true}`...)
 		}
 		if a := e.GetWorkflowExecutionUpdateAcceptedEventAttributes(); a != nil && update != "" &&
-			a.AcceptedRequest.Input.Name == workflows.UpdateCreateCompact {
+			strings.HasPrefix(a.AcceptedRequest.Input.Name, workflows.UpdateCreate+"-") {
 			a.AcceptedRequest.Input.Name = update
 		}
 		if e.EventType == enums.EVENT_TYPE_TIMER_STARTED && fateFlow {

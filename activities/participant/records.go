@@ -59,19 +59,28 @@ func (a *Activities) ReopenJob(ctx context.Context, in ReopenJobInput) error {
 
 // ForgetJobInput names a job that was not created.
 type ForgetJobInput struct {
-	JobID string `json:"job_id"`
+	JobID string    `json:"job_id"`
+	At    time.Time `json:"at,omitzero"`
 }
 
-// ForgetJob removes a job that was not created at every party, and its document if nothing else needs it.
-func (a *Activities) ForgetJob(ctx context.Context, in ForgetJobInput) error {
+// ForgetJob removes a job that was not created at every party with its reservation, and its document if
+// nothing else needs it. It returns the waiting jobs that would be granted a reservation now.
+func (a *Activities) ForgetJob(ctx context.Context, in ForgetJobInput) ([]Waiting, error) {
 	if err := a.Store.DeleteJob(ctx, in.JobID); err != nil {
-		return activities.Classify(err)
+		return nil, activities.Classify(err)
 	}
 	if err := a.Store.ReturnGrants(ctx, in.JobID); err != nil {
-		return activities.Classify(err)
+		return nil, activities.Classify(err)
 	}
+	if err := a.Store.DeleteUnusedDocument(ctx, in.JobID); err != nil {
+		return nil, activities.Classify(err)
+	}
+	if in.At.IsZero() { // an older workflow task, which hints to nobody
+		return nil, nil
+	}
+	waiting, err := a.grantable(ctx, in.At)
 
-	return activities.Classify(a.Store.DeleteUnusedDocument(ctx, in.JobID))
+	return waiting, activities.Classify(err)
 }
 
 // RecordJobStateInput is the new state of a job at this party, and why it ended early.

@@ -17,6 +17,8 @@ import (
 type SendCreateInput struct {
 	Node  string `json:"node"`
 	JobID string `json:"job_id"`
+	// Reserve asks the party to reserve what the job needs as it creates the job.
+	Reserve *bfia.ReserveRequest `json:"reserve,omitempty"`
 }
 
 // Party returns the receiver.
@@ -38,7 +40,13 @@ func (a *Activities) SendCreate(ctx context.Context, in SendCreateInput) (bfia.J
 		return bfia.JobAccepted{}, fmt.Errorf("failed to read the permits of job %s: %w", in.JobID, err)
 	}
 
-	accepted, err := a.Client.Create(ctx, in.Node, doc, bfia.PermitsFor(in.Node, permits)...)
+	own := bfia.PermitsFor(in.Node, permits)
+	if in.Reserve != nil {
+		accepted, err := a.Client.CreateReserved(ctx, in.Node, doc, *in.Reserve, own...)
+
+		return accepted, a.result(ctx, in.Node, err)
+	}
+	accepted, err := a.Client.Create(ctx, in.Node, doc, own...)
 
 	return accepted, a.result(ctx, in.Node, err)
 }

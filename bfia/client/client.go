@@ -110,9 +110,21 @@ func (c *Client) CreateAll(ctx context.Context, node string, doc *bfia.Document,
 // Hutong's additions to the answer are empty if the party does not send them.
 func (c *Client) Create(ctx context.Context, node string, doc *bfia.Document, permits ...bfia.Permit,
 ) (bfia.JobAccepted, error) {
+	return c.create(ctx, node, bfia.PathCreate, doc, permits)
+}
+
+// CreateReserved creates a job at a party, and asks it to reserve the job's resources at once. A party that
+// does not know this addition of Hutong only creates the job: the answer has no grant.
+func (c *Client) CreateReserved(ctx context.Context, node string, doc *bfia.Document,
+	request bfia.ReserveRequest, permits ...bfia.Permit) (bfia.JobAccepted, error) {
+	return c.create(ctx, node, bfia.PathCreate+"?"+request.Query().Encode(), doc, permits)
+}
+
+func (c *Client) create(ctx context.Context, node, path string, doc *bfia.Document, permits []bfia.Permit,
+) (bfia.JobAccepted, error) {
 	var data json.RawMessage
 	var accepted bfia.JobAccepted
-	if err := c.sendPermits(ctx, node, http.MethodPost, bfia.PathCreate, doc.JobID, permits, doc.Bytes(),
+	if err := c.sendPermits(ctx, node, http.MethodPost, path, doc.JobID, permits, doc.Bytes(),
 		&data); err != nil {
 		return accepted, err
 	}
@@ -252,8 +264,9 @@ func (c *Client) sendPermits(ctx context.Context, node, method, path, trace stri
 // exchange sends a request and reads the answer.
 func (c *Client) exchange(ctx context.Context, node, method, path, trace string, permits []bfia.Permit,
 	body, data any) (err error) {
+	command, _, _ := strings.Cut(path, "?")
 	fail := func(o Outcome, cause error) error {
-		return &Error{Node: node, Path: path, Outcome: o, Cause: cause}
+		return &Error{Node: node, Path: command, Outcome: o, Cause: cause}
 	}
 	base, ok := c.Route(node)
 	if !ok {
@@ -312,9 +325,9 @@ func (c *Client) exchange(ctx context.Context, node, method, path, trace string,
 	if err != nil {
 		var e *Error
 		if errors.As(err, &e) {
-			e.Node, e.Path = node, path
+			e.Node, e.Path = node, command
 			if c.Explain != nil && e.Outcome == Refused {
-				if remedy := c.Explain(path, e.Code); remedy != "" {
+				if remedy := c.Explain(command, e.Code); remedy != "" {
 					e.Text += "; " + remedy
 				}
 			}

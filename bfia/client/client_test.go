@@ -72,6 +72,13 @@ func TestCommands(t *testing.T) {
 					err := c.Create(ctx, "B", document(t))
 				return err
 			}},
+		{"CreateReserved", "POST", bfia.PathCreate + "?created_at=2026-11-23T04%3A12%3A03Z&reserve=1",
+			`{"config":{},"dag":{"x":"<&>","tol":0.0001},"job_id":"j1"}`, "j1",
+			func(ctx context.Context, c *Client) error {
+				_, err := c.CreateReserved(ctx, "B", document(t), bfia.ReserveRequest{JobID: "j1",
+					Generation: 1, Created: time.Date(2026, 11, 23, 4, 12, 3, 0, time.UTC)})
+				return err
+			}},
 		{"Start", "POST", bfia.PathStart, `{"job_id":"j1"}`, "j1",
 			func(ctx context.Context, c *Client) error { return c.Start(ctx, "B", "j1") }},
 		{"TaskStart", "POST", bfia.PathTaskStart, `{"job_id":"j1","task_id":"t1","task_name":"psi"}`, "j1",

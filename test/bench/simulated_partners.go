@@ -42,9 +42,15 @@ func startSimulatedPartners(scheduler, node string, isSilent func(string) bool) 
 	accept := func(data any) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { writeData(w, data) }
 	}
-	mux.HandleFunc("POST "+bfia.PathCreate, accept(bfia.JobAccepted{State: bfia.JobReady, Callbacks: true,
-		Attempts: true, Reservations: true}))
-	mux.HandleFunc("POST "+bfia.PathReserve, accept(bfia.Grant{Granted: true, State: bfia.JobReady}))
+	grant := bfia.Grant{Granted: true, State: bfia.JobReady}
+	mux.HandleFunc("POST "+bfia.PathCreate, func(w http.ResponseWriter, r *http.Request) {
+		accepted := bfia.JobAccepted{State: bfia.JobReady, Callbacks: true, Attempts: true, Reservations: true}
+		if r.URL.Query().Has("reserve") {
+			accepted.Grant = &grant
+		}
+		writeData(w, accepted)
+	})
+	mux.HandleFunc("POST "+bfia.PathReserve, accept(grant))
 	for _, path := range []string{bfia.PathRelease, bfia.PathStart, bfia.PathStop, bfia.PathTaskStop} {
 		mux.HandleFunc("POST "+path, accept(struct{}{}))
 	}

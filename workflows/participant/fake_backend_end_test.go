@@ -56,11 +56,47 @@ func (c *fakeBackend) release(_ context.Context, in participant.ReleaseSessionIn
 	return nil
 }
 
-func (c *fakeBackend) forget(context.Context, participant.ForgetJobInput) error {
+func (c *fakeBackend) forget(context.Context, participant.ForgetJobInput) ([]participant.Waiting, error) {
 	defer c.enter()()
 	clear(c.rows)
+	c.reserved = false
 	c.happens("forget")
-	return nil
+	return c.waiters, nil
+}
+
+// endPart records an end and reports it, as two activities would.
+func (c *fakeBackend) endPart(ctx context.Context, in participant.EndPartInput) (participant.EndPartResult,
+	error) {
+	if err := c.recordEnd(ctx, in.End); err != nil {
+		return participant.EndPartResult{}, err
+	}
+	if c.down != nil && c.down("report") {
+		return participant.EndPartResult{}, nil
+	}
+	err := c.report(ctx, in.Callback)
+	if _, reason, refused := workflows.RefusalCode(err); refused {
+		return participant.EndPartResult{Refused: reason}, nil
+	}
+	return participant.EndPartResult{Reported: err == nil}, nil
+}
+
+// endJob ends a job, as three activities would.
+func (c *fakeBackend) endJob(ctx context.Context, in participant.EndJobInput) (participant.EndJobResult,
+	error) {
+	waiting, err := c.giveBack(ctx, in.Release)
+	if err != nil {
+		return participant.EndJobResult{}, err
+	}
+	if err := c.recordState(ctx, in.State); err != nil {
+		return participant.EndJobResult{}, err
+	}
+	if len(waiting) > 0 || c.down != nil && c.down("sessions") {
+		return participant.EndJobResult{Waiting: waiting, Sessions: in.Sessions}, nil
+	}
+	for _, session := range in.Sessions {
+		_ = c.release(ctx, participant.ReleaseSessionInput{Session: session})
+	}
+	return participant.EndJobResult{}, nil
 }
 
 // checkEnd checks the rules for a job that has ended.
@@ -99,6 +135,9 @@ func (c *fakeBackend) checkEnd(r workflows.Result) {
 func (c *fakeBackend) admit(_ context.Context,
 	req participant.ReserveInput) (participant.ReserveResult, error) {
 	defer c.enter()()
+	if c.down != nil && c.down("Reserve") {
+		return participant.ReserveResult{}, flowtest.ErrAway
+	}
 	grant := bfia.Grant{Granted: true, Parallelism: 100}
 	if c.admits != nil && !c.reserved {
 		grant = c.admits()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/testsuite"
 
 	"hutong/activities"
@@ -27,8 +28,10 @@ type fakeBackend struct {
 	t   flowtest.T
 	env *testsuite.TestWorkflowEnvironment
 	in  workflows.ParticipantJobInput
-	// create is the update that creates the job.
-	create string
+	// create is the update that creates the job, reserve the reservation request in it.
+	create  string
+	reserve *bfia.ReserveRequest
+	grants  []*bfia.Grant // answers to it
 
 	plans flowtest.Timetable
 	news  int // how often the workflow has continued as new
@@ -44,6 +47,7 @@ type fakeBackend struct {
 	began  time.Time
 	broken []string
 
+	called []string // activities, in order
 	// log holds what happened, in order: "run a guest.0", "report a guest.0 SUCCESS", "stop a guest.0".
 	log           []string
 	times         map[string]time.Duration
@@ -92,7 +96,7 @@ func (how container) result() activities.PartResult {
 func newFakeBackend(t flowtest.T, p bfia.Plan) *fakeBackend {
 	c := &fakeBackend{
 		t:   t,
-		env: flowtest.NewEnv(), create: workflows.UpdateCreateCompact,
+		env: flowtest.NewEnv(), create: workflows.UpdateCreateMerged,
 		in: workflows.ParticipantJobInput{
 			Plan:      p,
 			Node:      flowtest.NodeA,
@@ -119,13 +123,18 @@ func newFakeBackend(t flowtest.T, p bfia.Plan) *fakeBackend {
 }
 
 func (c *fakeBackend) register() {
+	called := func(info *activity.Info) { c.called = append(c.called, info.ActivityType.Name) }
+	c.env.SetOnActivityStartedListener(
+		func(info *activity.Info, _ context.Context, _ converter.EncodedValues) { called(info) })
+	c.env.SetOnLocalActivityStartedListener(
+		func(info *activity.Info, _ context.Context, _ []any) { called(info) })
 	for name, fn := range map[string]any{
 		"RecordJob": c.recordJob, "RecordJobState": c.recordState, "ClaimTask": c.claim,
 		"RecordWaits": c.recordWaits, "RecordTaskWait": c.recordTaskWait,
 		"RecordTaskEnd": c.recordEnd, "RequestStop": c.requestStop, "ForgetJob": c.forget,
 		"SendCallback": c.report, "SendFateReport": c.fateReport, "ReopenJob": c.reopen,
-		"ReleaseSession": c.release,
-		"Reserve":        c.admit, "ReleaseReservation": c.giveBack, "SendCapacityHint": c.sendHint,
+		"ReleaseSession": c.release, "EndPart": c.endPart, "EndJob": c.endJob,
+		"Reserve": c.admit, "ReleaseReservation": c.giveBack, "SendCapacityHint": c.sendHint,
 		"AskScheduler": c.ask,
 		"SendAudit":    c.sendAudit, "ReuseTask": c.reuse, "RunTask": c.run, "StopTask": c.stopRun,
 	} {
@@ -135,12 +144,7 @@ func (c *fakeBackend) register() {
 
 func (c *fakeBackend) play() (workflows.Result, error) {
 	c.began = c.env.Now()
-	c.at(0, func() {
-		c.env.UpdateWorkflow(c.create, workflows.UpdateCreate, &testsuite.TestUpdateCallback{
-			OnAccept: func() {}, OnReject: func(err error) { c.breaks("create was rejected: %v", err) },
-			OnComplete: func(_ any, err error) { c.answers = append(c.answers, err) },
-		})
-	})
+	c.at(0, func() { c.callCreate(workflows.UpdateCreate) })
 	c.env.ExecuteWorkflow(Job, c.in)
 	require.True(c.t, c.env.IsWorkflowCompleted())
 	for {
@@ -165,6 +169,23 @@ func (c *fakeBackend) play() (workflows.Result, error) {
 	}
 	c.checkEnd(r)
 	return r, nil
+}
+
+// callCreate calls the create update under an id.
+func (c *fakeBackend) callCreate(id string) {
+	var input []any
+	if c.create == workflows.UpdateCreateMerged {
+		input = append(input, workflows.CreateRequest{Reserve: c.reserve})
+	}
+	c.env.UpdateWorkflow(c.create, id, &testsuite.TestUpdateCallback{
+		OnAccept: func() {}, OnReject: func(err error) { c.breaks("create was rejected: %v", err) },
+		OnComplete: func(v any, err error) {
+			c.answers = append(c.answers, err)
+			if created, merged := v.(workflows.CreateResult); merged {
+				c.grants = append(c.grants, created.Grant)
+			}
+		},
+	}, input...)
 }
 
 func (c *fakeBackend) at(after time.Duration, do func()) { c.plans.At(c.env, after, do) }

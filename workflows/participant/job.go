@@ -1,7 +1,6 @@
 package participant
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -68,6 +67,7 @@ type job struct {
 	logger log.Logger
 
 	compact     bool // see [workflows.UpdateCreateCompact]
+	merged      bool // see [workflows.UpdateCreateMerged]
 	created     bool // or the creation has failed
 	createdAt   time.Time
 	createError error
@@ -149,6 +149,17 @@ func (j *job) handleUpdates(ctx workflow.Context) error {
 		return j.handleCreate(ctx)
 	}
 	if err := workflow.SetUpdateHandler(ctx, workflows.UpdateCreateCompact, createCompact); err != nil {
+		return err
+	}
+	createMerged := func(ctx workflow.Context, in workflows.CreateRequest) (workflows.CreateResult, error) {
+		j.compact, j.merged = true, true
+		if err := j.handleCreate(ctx); err != nil {
+			return workflows.CreateResult{}, err
+		}
+
+		return workflows.CreateResult{Grant: j.reserveAtCreation(ctx, in.Reserve)}, nil
+	}
+	if err := workflow.SetUpdateHandler(ctx, workflows.UpdateCreateMerged, createMerged); err != nil {
 		return err
 	}
 	if err := workflow.SetUpdateHandler(ctx, workflows.UpdateAudit, j.audit); err != nil {
@@ -288,13 +299,22 @@ func (j *job) stop(s workflows.Stop) {
 	}
 }
 
-// undo removes the job's rows. The same job may be created again.
+// undo removes the job's rows, and what it has reserved. The same job may be created again.
 func (j *job) undo(ctx workflow.Context) (workflows.Result, error) {
 	j.waits.Finish(ctx)
 	j.waits.Forget()
-	if err := workflows.Record(ctx, "forget the job", act.ForgetJob,
-		participant.ForgetJobInput{JobID: j.Plan.JobID}).Get(ctx, nil); err != nil {
+	if j.merged { // its creation may be reserving
+		j.reservation.lock(ctx)
+		defer j.reservation.mutex.Unlock()
+	}
+	var waiting []participant.Waiting
+	in := participant.ForgetJobInput{JobID: j.Plan.JobID, At: workflow.Now(ctx)}
+	if err := workflows.Record(ctx, "forget the job", act.ForgetJob, in).Get(ctx, &waiting); err != nil {
 		return workflows.Result{}, workflows.AwaitHandlers(ctx, err)
+	}
+	if len(waiting) > 0 {
+		j.sendHints(ctx, waiting)
+		_ = workflow.Await(ctx, func() bool { return j.active == 0 })
 	}
 
 	return workflows.Refused(ctx, workflows.Refuse(bfia.CodeRefused,
@@ -313,6 +333,18 @@ func (j *job) end(ctx workflow.Context) (workflows.Result, error) {
 	outcome, failure := j.stopTasks(ctx)
 	j.state = bfia.JobFinished
 	_ = workflow.UpsertTypedSearchAttributes(ctx, workflows.AttributeState.ValueSet(string(outcome)))
+	if !j.endAtOnce(ctx, outcome, failure, failure.String()) {
+		j.endInSteps(ctx, outcome, failure)
+	}
+	j.waits.Finish(ctx)
+	workflow.SetCurrentDetails(ctx, workflows.EndDetails(outcome, failure, j.Node, j.Plan.JobID)+j.table())
+
+	return workflows.Close(ctx,
+		workflows.Result{State: j.state, Outcome: outcome, Reason: failure.String()})
+}
+
+// endInSteps records the job's end, waits until its containers are gone, and releases what it held.
+func (j *job) endInSteps(ctx workflow.Context, outcome bfia.Outcome, failure *bfia.Failure) {
 	j.recordState(ctx, j.state, outcome, failure)
 	workflows.SetFailureMemo(ctx, failure)
 
@@ -323,13 +355,8 @@ func (j *job) end(ctx workflow.Context) (workflows.Result, error) {
 	}
 	_ = workflow.Await(ctx, func() bool { return j.active == 0 })
 	j.releaseAtEnd(ctx, failure.String())
-	j.releaseSessions(ctx)
+	j.releaseSessions(ctx, j.allSessions(), workflows.SendLocalFirst)
 	_ = workflow.Await(ctx, func() bool { return j.active == 0 })
-	j.waits.Finish(ctx)
-	workflow.SetCurrentDetails(ctx, workflows.EndDetails(outcome, failure, j.Node, j.Plan.JobID)+j.table())
-
-	return workflows.Close(ctx,
-		workflows.Result{State: j.state, Outcome: outcome, Reason: failure.String()})
 }
 
 // stopTasks stops the tasks that have not ended, and returns the job's outcome here, with its failure.
@@ -371,32 +398,19 @@ func (j *job) stopTasks(ctx workflow.Context) (outcome bfia.Outcome, failure *bf
 func (j *job) endRejected(ctx workflow.Context) (workflows.Result, error) {
 	outcome := workflows.OutcomeRejected
 	_ = workflow.UpsertTypedSearchAttributes(ctx, workflows.AttributeState.ValueSet(string(outcome)))
-	j.recordState(ctx, j.state, outcome, j.failure)
-	workflows.SetFailureMemo(ctx, j.failure)
-	_ = workflow.Await(ctx, func() bool { return j.active == 0 })
-	j.releaseSessions(ctx)
+	if !j.endAtOnce(ctx, outcome, j.failure, "") {
+		j.recordState(ctx, j.state, outcome, j.failure)
+		workflows.SetFailureMemo(ctx, j.failure)
+		_ = workflow.Await(ctx, func() bool { return j.active == 0 })
+		if j.merged { // it may have reserved as it was created, while another party had to approve it
+			j.releaseAtEnd(ctx, "")
+		}
+		j.releaseSessions(ctx, j.allSessions(), workflows.SendLocalFirst)
+		_ = workflow.Await(ctx, func() bool { return j.active == 0 })
+	}
 	j.waits.Finish(ctx)
 	workflow.SetCurrentDetails(ctx, workflows.EndDetails(outcome, j.failure, j.Node, j.Plan.JobID))
 
 	return workflows.Close(ctx,
 		workflows.Result{State: j.state, Outcome: outcome, Reason: j.failure.String()})
-}
-
-// releaseSessions releases the job's sessions at the party's transport.
-func (j *job) releaseSessions(ctx workflow.Context) {
-	var released []workflow.Future
-	for i, session := range append([]string{bfia.SessionID(j.Plan.JobID)}, j.sessions...) {
-		id := "release the session"
-		if i > 0 {
-			id += fmt.Sprintf(" (%d)", i+1)
-		}
-		released = append(released, workflows.SendLocalFirst(ctx, id, time.Minute, act.ReleaseSession,
-			participant.ReleaseSessionInput{Session: session}))
-	}
-	for _, f := range released {
-		if err := f.Get(ctx, nil); err != nil {
-			j.logger.Warn("failed to release a session; it expires when it has been idle",
-				"reason", workflows.Reason(err))
-		}
-	}
 }

@@ -20,8 +20,11 @@ import (
 func TestParticipantProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := newFakeBackend(t, flowtest.DrawPlan(t, []bfia.Part{flowtest.GuestA, flowtest.HostA}, 1, 12))
-		c.create = rapid.SampledFrom([]string{workflows.UpdateCreate, workflows.UpdateCreateCompact}).
-			Draw(t, "create")
+		c.create = rapid.SampledFrom([]string{workflows.UpdateCreate, workflows.UpdateCreateCompact,
+			workflows.UpdateCreateMerged}).Draw(t, "create")
+		if rapid.Bool().Draw(t, "reserves at creation") {
+			c.reserve = &bfia.ReserveRequest{JobID: c.in.Plan.JobID, Generation: 1}
+		}
 		free := flowtest.DrawSeconds(t, "runner online at", 0, 60)
 		c.claims = func(string) error {
 			if c.env.Now().Sub(c.began) < free {

@@ -22,9 +22,33 @@ func (j *job) reportBegin(ctx workflow.Context, t *task, parts []*taskPart) {
 	}
 }
 
-// reportEnd reports the end of a part to the scheduler. On a failure, the scheduler learns of the end by
-// polling.
-func (j *job) reportEnd(ctx workflow.Context, t *task, part *taskPart) {
+// callback returns the report of a part's end to a scheduler that speaks BFIA.
+func (j *job) callback(part *taskPart) participant.SendCallbackInput {
+	shared := part.failure.ForPartners(j.Settings.FailureSharing)
+
+	return participant.SendCallbackInput{Node: j.Scheduler,
+		Report: bfia.TaskReport{TaskID: part.taskID, Status: part.state, Role: part.part.Role,
+			Reason: shared.Text(), Failure: shared}}
+}
+
+// reportEnd reports the end of a part to the scheduler, unless the activity that recorded it has done so. On
+// a failure, the scheduler learns of the end by polling.
+func (j *job) reportEnd(ctx workflow.Context, t *task, part *taskPart, tried *participant.EndPartResult) {
+	send := workflows.SendLocalFirst
+	if tried != nil {
+		if tried.Refused != "" {
+			j.warnUnreported(part, tried.Refused)
+
+			return
+		}
+		if tried.Reported {
+			j.silence.heard++
+
+			return
+		}
+		send = workflows.SendCommand
+	}
+
 	var sent workflow.Future
 	if j.FateFlow {
 		if part.beginReport != nil {
@@ -33,20 +57,20 @@ func (j *job) reportEnd(ctx workflow.Context, t *task, part *taskPart) {
 		}
 		sent = j.reportToFateFlow(ctx, t, part, part.state)
 	} else {
-		shared := part.failure.ForPartners(j.Settings.FailureSharing)
-		report := bfia.TaskReport{TaskID: part.taskID, Status: part.state, Role: part.part.Role,
-			Reason: shared.Text(), Failure: shared}
 		id := part.reportID(t, part.state)
-		sent = workflows.SendLocalFirst(ctx, id, j.Settings.GiveUpAfter, act.SendCallback,
-			participant.SendCallbackInput{Node: j.Scheduler, Report: report})
+		sent = send(ctx, id, j.Settings.GiveUpAfter, act.SendCallback, j.callback(part))
 	}
 	if err := sent.Get(ctx, nil); err != nil {
-		j.logger.Warn("failed to send a callback to the scheduler",
-			"task_id", part.taskID, "role", part.part.Self(), "reason", workflows.Reason(err))
+		j.warnUnreported(part, workflows.Reason(err))
 
 		return
 	}
 	j.silence.heard++
+}
+
+func (j *job) warnUnreported(part *taskPart, reason string) {
+	j.logger.Warn("failed to send a callback to the scheduler",
+		"task_id", part.taskID, "role", part.part.Self(), "reason", reason)
 }
 
 func (j *job) reportToFateFlow(ctx workflow.Context, t *task, part *taskPart, state bfia.TaskState,

@@ -67,6 +67,22 @@ func (j *job) reserve(ctx workflow.Context, request bfia.ReserveRequest) (bfia.G
 		Priority: request.Priority, Created: request.Created})
 }
 
+// reserveAtCreation handles a reservation request that came with job/create. It has the same effect as one
+// that comes next, also if it is repeated. A job that waits for its approval reserves nothing.
+func (j *job) reserveAtCreation(ctx workflow.Context, request *bfia.ReserveRequest) *bfia.Grant {
+	if request == nil || j.state == bfia.JobPending {
+		return nil
+	}
+
+	grant, err := j.reserve(ctx, *request)
+	if err != nil {
+		// The scheduler releases what may be reserved here, and asks again.
+		grant = bfia.Grant{State: j.state, Reason: workflows.Reason(err)}
+	}
+
+	return &grant
+}
+
 // unaskedRequest is a request of the job itself: no scheduler gets a hint for it.
 func (j *job) unaskedRequest() participant.ReserveInput {
 	return participant.ReserveInput{JobID: j.Plan.JobID, Priority: j.Plan.Priority, Created: j.createdAt}

@@ -1,7 +1,6 @@
 package participant
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -389,50 +388,4 @@ func (j *job) recordUnrecorded(ctx workflow.Context, part *taskPart, unrecorded 
 			}
 		}
 	})
-}
-
-// endPart ends a part: first in the party's rows, so that a poll reads the same, then at the scheduler.
-func (j *job) endPart(
-	ctx workflow.Context, t *task, part *taskPart, state bfia.TaskState, failure *bfia.Failure,
-) {
-	if part.state.Terminal() {
-		return
-	}
-
-	if failure != nil {
-		located := *failure
-		located.NodeID, located.Role, located.Task = j.Node, part.part.Self(), t.plan.Name
-		part.failure = &located
-	}
-	part.state = state
-	j.describe(ctx)
-
-	err := j.recordEnd(ctx, t, part)
-	if err != nil && state == bfia.TaskSuccess && part.run != nil && !part.run.IsReady() {
-		// Its runner makes the outputs readable for the party once the container has ended.
-		workflows.AwaitFor(ctx, exitWait, part.run.IsReady)
-		err = j.recordEnd(ctx, t, part)
-	}
-	if err != nil && state == bfia.TaskSuccess {
-		// Nobody could read what it wrote, so it has not succeeded.
-		part.state = bfia.TaskFailed
-		part.failure = &bfia.Failure{Kind: bfia.FailedOutput, NodeID: j.Node, Role: part.part.Self(),
-			Task: t.plan.Name, Message: workflows.Reason(err)}
-		j.describe(ctx)
-		err = j.recordEnd(ctx, t, part)
-	}
-	if err != nil {
-		j.logger.Error("failed to record the end of a task",
-			"task_id", part.taskID, "role", part.part.Self(), "error", err)
-	}
-	j.reportEnd(ctx, t, part)
-}
-
-// recordEnd writes the end of a part, and the outputs of one that succeeded.
-func (j *job) recordEnd(ctx workflow.Context, t *task, part *taskPart) error {
-	in := participant.RecordTaskEndInput{Key: j.key(part), Part: part.part, TaskID: part.taskID,
-		State: part.state, Failure: part.failure, At: workflow.Now(ctx)}
-	summary := fmt.Sprintf("record %s %s of %s", part.part.Self(), part.state, t.plan.Name)
-
-	return workflows.Record(ctx, summary, act.RecordTaskEnd, in).Get(ctx, nil)
 }

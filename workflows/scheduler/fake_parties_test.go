@@ -26,8 +26,9 @@ type fakeParties struct {
 	t   flowtest.T
 	env *testsuite.TestWorkflowEnvironment
 	in  workflows.SchedulerJobInput
-	// create is the update that creates the job.
+	// create is the update that creates the job. asks makes the parties reserve as they create it.
 	create string
+	asks   bool
 	plans  flowtest.Timetable
 	news   int // how often the workflow has continued as new
 
@@ -67,6 +68,7 @@ type fakeParties struct {
 
 	turn        func() scheduler.QueueState             // its state in the queue; nil: it may reserve
 	grant       func(node string, round int) bfia.Grant // the answer to a request; nil: granted
+	creates     func(node string) *bfia.Grant           // to one with the creation; nil: granted
 	queue       []string                                // requests and their answers
 	unreachable func(node string) bool                  // whether a request is lost
 	granted     map[string]int                          // generations of the reservations held, by node
@@ -97,7 +99,7 @@ func newFakeParties(t flowtest.T, p bfia.Plan) *fakeParties {
 	f := &fakeParties{
 		t:        t,
 		env:      flowtest.NewEnv(),
-		create:   workflows.UpdateCreateCompact,
+		create:   workflows.UpdateCreateMerged,
 		in:       workflows.SchedulerJobInput{Plan: p, Node: flowtest.NodeA, Settings: flowtest.Settings},
 		errors:   map[string]error{},
 		accepted: map[string]bfia.JobAccepted{},
@@ -183,10 +185,14 @@ func (f *fakeParties) continues(after time.Duration) {
 }
 
 func (f *fakeParties) callCreate() {
+	var input []any
+	if f.create == workflows.UpdateCreateMerged {
+		input = append(input, workflows.CreateRequest{AsksToReserve: f.asks})
+	}
 	f.env.UpdateWorkflow(f.create, workflows.UpdateCreate, &testsuite.TestUpdateCallback{
 		OnAccept: func() {}, OnReject: func(err error) { f.breaks("create was rejected: %v", err) },
 		OnComplete: func(_ any, err error) { f.answers = append(f.answers, err) },
-	})
+	}, input...)
 }
 
 func (f *fakeParties) stop(task string) func() {
@@ -261,7 +267,14 @@ func (f *fakeParties) arrives(ctx context.Context, command string) error {
 func (f *fakeParties) sendCreate(ctx context.Context,
 	in scheduler.SendCreateInput) (bfia.JobAccepted, error) {
 	defer f.enter()()
-	return f.accepted[in.Node], f.arrives(ctx, "create "+in.Node)
+	if err := f.arrives(ctx, "create "+in.Node); err != nil {
+		return bfia.JobAccepted{}, err
+	}
+	accepted := f.accepted[in.Node]
+	if accepted.Grant == nil { // otherwise it was not asked for
+		accepted.Grant = f.reserveAtCreation(in)
+	}
+	return accepted, nil
 }
 
 // audit is a party's approval or rejection.
@@ -307,6 +320,9 @@ func (f *fakeParties) sendTaskStart(ctx context.Context, in scheduler.SendTaskSt
 	}
 	if slices.Contains(f.sent, command) {
 		f.breaks("%s came twice", command)
+	}
+	if f.accepted[node].Reservations && f.granted[node] == 0 {
+		f.breaks("%s came to a party that holds no reservation", command)
 	}
 	if !f.accepted[node].Reservations && !slices.Contains(f.sent, "start "+node) {
 		f.breaks("%s came before the job's start", command)

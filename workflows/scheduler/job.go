@@ -51,6 +51,9 @@ func Job(ctx workflow.Context, in workflows.SchedulerJobInput) (workflows.Result
 		if err := j.create(ctx); err != nil {
 			return workflows.Refused(ctx, err)
 		}
+		if !j.answeredAtCreation() {
+			j.releaseFromCreation(ctx)
+		}
 		j.awaitApprovals(ctx)
 	}
 	if again := j.queue(ctx); again {
@@ -67,6 +70,7 @@ type job struct {
 	logger log.Logger
 
 	compact     bool // see [workflows.UpdateCreateCompact]
+	asks        bool // the parties to reserve as they create it: see [workflows.CreateRequest]
 	created     bool // at every party, or the creation has failed
 	createdAt   time.Time
 	createError error
@@ -136,6 +140,15 @@ func (j *job) handleUpdates(ctx workflow.Context) error {
 		return err
 	}
 
+	createMerged := func(ctx workflow.Context, in workflows.CreateRequest) (workflows.CreateResult, error) {
+		j.compact, j.asks = true, j.asks || in.AsksToReserve
+
+		return workflows.CreateResult{}, create(ctx)
+	}
+	if err := workflow.SetUpdateHandler(ctx, workflows.UpdateCreateMerged, createMerged); err != nil {
+		return err
+	}
+
 	return workflow.SetUpdateHandler(ctx, workflows.UpdatePriority, j.setPriority)
 }
 
@@ -195,10 +208,15 @@ func (j *job) createAtParties(ctx workflow.Context) (undo []string, refusal erro
 	if j.compact {
 		send = workflows.SendLocalFirst
 	}
+	var reserve *bfia.ReserveRequest
+	if j.asks {
+		j.generation++
+		reserve = j.reserveRequest()
+	}
 	futures := make([]workflow.Future, len(j.Nodes))
 	for i, node := range j.Nodes {
 		futures[i] = send(ctx, "create at "+node, createLimit, act.SendCreate,
-			scheduler.SendCreateInput{Node: node, JobID: j.Plan.JobID})
+			scheduler.SendCreateInput{Node: node, JobID: j.Plan.JobID, Reserve: reserve})
 	}
 
 	var reasons []string
@@ -208,6 +226,9 @@ func (j *job) createAtParties(ctx workflow.Context) (undo []string, refusal erro
 		var accepted bfia.JobAccepted
 		err := f.Get(ctx, &accepted)
 		if err == nil {
+			if reserve == nil || !accepted.Reservations {
+				accepted.Grant = nil // nobody has asked for it
+			}
 			j.accepted[node] = accepted
 			undo = append(undo, node)
 

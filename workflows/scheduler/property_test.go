@@ -31,8 +31,8 @@ func TestJobProperties(t *testing.T) {
 			least, most = 100, 200
 		}
 		f := newFakeParties(t, flowtest.DrawPlan(t, randomParts, least, most))
-		f.create = rapid.SampledFrom([]string{workflows.UpdateCreate, workflows.UpdateCreateCompact}).
-			Draw(t, "create")
+		f.create = rapid.SampledFrom([]string{workflows.UpdateCreate, workflows.UpdateCreateCompact,
+			workflows.UpdateCreateMerged}).Draw(t, "create")
 		f.in.Settings.TasksInFlight = rapid.IntRange(1, 10).Draw(t, "in flight")
 		trouble := rapid.IntRange(0, 3).Draw(t, "trouble") // 0 is none
 		some := func(label string) bool {

@@ -65,6 +65,9 @@ func (j *job) awaitTurn(ctx workflow.Context) (again bool) {
 		if j.deniedBy == "" {
 			j.deniedBy = state.WaitingAt
 		}
+		if !state.MayReserve { // others are before it
+			j.releaseFromCreation(ctx)
+		}
 
 		switch {
 		case state.MayReserve:
@@ -149,6 +152,10 @@ func (j *job) requeue(ctx workflow.Context, denied, reason string, quota bool) {
 // and returns the party that denied, its reason, and whether that is a quota. It returns nothing if all have
 // granted, or if the job ends.
 func (j *job) reserve(ctx workflow.Context) (denied, reason string, quota bool) {
+	if j.answeredAtCreation() {
+		return j.takeGrants(ctx)
+	}
+
 	j.generation++
 	ctx, cancel := workflow.WithCancel(ctx)
 	defer cancel()
@@ -194,11 +201,7 @@ func (j *job) reserve(ctx workflow.Context) (denied, reason string, quota bool) 
 		j.deniedBy = node
 		j.release(ctx, toRelease)
 
-		if reason = grant.Reason; grant.Total > 1 {
-			reason += fmt.Sprintf(" (position %d of %d there)", grant.Position, grant.Total)
-		}
-
-		return node, reason, grant.Quota
+		return node, denial(grant), grant.Quota
 	}
 
 	return "", "", false
@@ -231,11 +234,9 @@ func (j *job) reserveAt(ctx workflow.Context, node string, holdsOthers bool) (gr
 	var until time.Time
 	adopted := false
 	for {
-		request := bfia.ReserveRequest{JobID: j.Plan.JobID, Priority: j.Plan.Priority, Created: j.createdAt,
-			Generation: j.generation}
 		f := workflows.SendLocalFirst(workflows.WithoutWaits(ctx), "reserve at "+node, reserveLimit,
 			act.SendReserve,
-			scheduler.SendReserveInput{Node: node, Request: request})
+			scheduler.SendReserveInput{Node: node, Request: *j.reserveRequest()})
 		_ = workflow.Await(ctx, func() bool { return f.IsReady() || j.ending() })
 		if j.ending() {
 			return grant, nil
