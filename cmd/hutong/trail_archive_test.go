@@ -314,7 +314,9 @@ func TestAuditArchiveThatFails(t *testing.T) {
 			require.Contains(t, stderr, c.text)
 			require.Contains(t, stderr, "hutong audit archive --finish "+out)
 
+			p.mu.Lock() // the handler may still run whose answer was lost
 			p.fail, p.onRead = nil, nil
+			p.mu.Unlock()
 			status, _, stderr = p.run(t, "audit", "verify", out)
 			require.Equal(t, exitOK, status, "the file is whole: %s", stderr)
 			status, stdout, stderr = p.run(t, "audit", "archive", "--finish", out)
