@@ -96,7 +96,7 @@ func TestReserveAtCreation(t *testing.T) {
 }
 
 // TestReserveFirst checks that a job asks its parties to reserve as they create it only if no other job waits
-// in the queue of its scheduler.
+// in the queue of its scheduler, or is being created.
 func TestReserveFirst(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	p.good(post(bfia.PathCreateAll, withHost(t, "j1")).from(guest))
@@ -107,6 +107,13 @@ func TestReserveFirst(t *testing.T) {
 	require.False(t, p.engine.request.AsksToReserve)
 	require.NoError(t, p.store.UpdateScheduleJob(t.Context(), "j1", bfia.JobRunning, "", time.Now()))
 	p.good(post(bfia.PathCreateAll, withHost(t, "j3")).from(guest))
+	require.True(t, p.engine.request.AsksToReserve)
+
+	p.server.creations.Add(1) // another request is under way
+	p.good(post(bfia.PathCreateAll, withHost(t, "j4")).from(guest))
+	require.False(t, p.engine.request.AsksToReserve)
+	p.server.creations.Add(-1)
+	p.good(post(bfia.PathCreateAll, withHost(t, "j5")).from(guest))
 	require.True(t, p.engine.request.AsksToReserve)
 }
 

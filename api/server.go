@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -143,6 +144,8 @@ type Server struct {
 	jobSalt   int
 	// submissions limits the jobs that are created for clients at the same time.
 	submissions *submissions
+	// creations counts the jobs that this scheduler is creating at their parties.
+	creations atomic.Int32
 
 	// refusals writes refusals to the audit trail; ownRefusals if no other listener of the process uses it.
 	refusals    *audit.Recorder

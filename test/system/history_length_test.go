@@ -14,11 +14,11 @@ import (
 
 // The bounds of the reference job at two parties: of the workflow tasks in the histories of its three
 // workflows, and of the events that belong to no workflow task and no timer. The first is the worst case, in
-// which the reports of two parties do not come together. Usually it is 17. The second is the usual number,
-// 79, and some more for records that are written apart. A container that takes long to exit adds one to each.
+// which the reports of two parties do not come together. Usually it is 15. The second is the usual number,
+// 65, and some more for records that are written apart. A container that takes long to exit adds one to each.
 const (
-	maxWorkflowTasks = 19
-	maxOtherEvents   = 84
+	maxWorkflowTasks = 17
+	maxOtherEvents   = 70
 )
 
 // requireShortHistories checks that the reference job needed no more workflow tasks and events than it

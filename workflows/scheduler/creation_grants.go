@@ -10,10 +10,11 @@ import (
 	"hutong/workflows"
 )
 
-// A job that no other precedes in the queue asks its parties to reserve as they create it, which saves each of
-// them a workflow task. That is its first round of requests, if the queue then lets it reserve and all parties
-// have answered. Otherwise it releases everything before it waits for anything, and asks again in the order of
-// all schedulers. So two jobs that are created at once hold what the other needs for a moment only.
+// A job that no other precedes in the queue asks its parties to reserve as they create it, which saves each
+// of them a workflow task. That is its first round of requests, if the queue then lets it reserve and all
+// parties have answered. Otherwise it releases everything before it waits for anything, and asks again in
+// the order of all schedulers. So two jobs that are created at once hold what the other needs for a moment
+// only.
 
 // reserveRequest returns the reservation request of the current generation.
 func (j *job) reserveRequest() *bfia.ReserveRequest {
