@@ -44,7 +44,8 @@ func startSimulatedPartners(scheduler, node string, isSilent func(string) bool) 
 	}
 	grant := bfia.Grant{Granted: true, State: bfia.JobReady}
 	mux.HandleFunc("POST "+bfia.PathCreate, func(w http.ResponseWriter, r *http.Request) {
-		accepted := bfia.JobAccepted{State: bfia.JobReady, Callbacks: true, Attempts: true, Reservations: true}
+		accepted := bfia.JobAccepted{State: bfia.JobReady, Callbacks: true, Attempts: true,
+			Reservations: true}
 		if r.URL.Query().Has("reserve") {
 			accepted.Grant = &grant
 		}
