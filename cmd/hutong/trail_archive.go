@@ -31,8 +31,7 @@ func newAuditArchive(c *client) *cobra.Command {
 			"Requires the role admin, which reads the trail as an auditor and alone removes entries of it. If\n" +
 			"the party did not answer, --finish repeats the removal of what a file holds.",
 		Example: "  hutong audit archive --before 365d --out trail-2026-01.jsonl\n" +
-			"  hutong audit archive --finish trail-2026-01.jsonl\n" +
-			"  hutong audit verify trail-2025-01.jsonl trail-2026-01.jsonl",
+			"  hutong audit archive --finish trail-2026-01.jsonl",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := untilSignal(cmd.Context())
