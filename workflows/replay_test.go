@@ -129,8 +129,10 @@ func TestOlderWorkerLeavesCompactJobs(t *testing.T) {
 		jobs[string(accepted[1])]++
 		require.NoError(t, replayHistory(firstTasks(t, text, "", false)), file)
 		require.Error(t, replayHistory(firstTasks(t, text, "unknown", false)), file)
-		// The first workflow task of these has no other timer than that of the silence of the scheduler.
-		if strings.Contains(file, "TestReferenceJob-process-ParticipantJob") {
+		// The first workflow task of these has no other timer than that of the silence of the scheduler, and
+		// the second does the same for a FATE-Flow. That of a merged one starts a task, which it reports.
+		if strings.Contains(file, "TestReferenceJob-process-ParticipantJob") &&
+			string(accepted[1]) == workflows.UpdateCreateCompact {
 			require.NoError(t, replayHistory(firstTasks(t, text, "", true)), file)
 			require.Error(t, replayHistory(firstTasks(t, text, "unknown", true)), file)
 		}
