@@ -3,6 +3,7 @@ package activities_test
 import (
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,6 +100,10 @@ func TestEndPartUnrecorded(t *testing.T) {
 func TestEndJob(t *testing.T) {
 	const release = "/v1/interconn/chan/release"
 	h, first, second := newReservedParty(t)
+	var silent atomic.Bool // the transport
+	h.partner.answer = func(w http.ResponseWriter, path, _ string) bool {
+		return path == release && silent.Load() && hangUp(w)
+	}
 	end := func(jobID string) participant.EndJobResult {
 		in := participant.EndJobInput{
 			State: participant.RecordJobStateInput{JobID: jobID, State: bfia.JobFinished,
@@ -126,11 +131,9 @@ func TestEndJob(t *testing.T) {
 	}
 	require.Empty(t, h.partner.bodies(release))
 
-	h.partner.answer = func(w http.ResponseWriter, path, _ string) bool {
-		return path == release && hangUp(w)
-	}
+	silent.Store(true)
 	require.Equal(t, participant.EndJobResult{Sessions: []string{bfia.SessionID(second)}}, end(second))
-	h.partner.answer = nil
+	silent.Store(false)
 	for range 2 {
 		require.Equal(t, participant.EndJobResult{}, end(second))
 	}
