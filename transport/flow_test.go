@@ -365,9 +365,12 @@ func TestReleaseWakesOverHTTP(t *testing.T) {
 func TestCloseLeavesNothing(t *testing.T) {
 	before := countGoroutines()
 	t.Run("work", func(t *testing.T) {
-		down := "http://127.0.0.1:1"
 		limits := Limits{SessionBytes: mib}
-		a := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo(down), Limits: limits})
+		var partners sync.Map // those to which a push has arrived; all are down
+		a := open(t, Config{NodeID: "A", Logger: quiet(), Limits: limits, Route: func(node string) (string, bool) {
+			partners.Store(node, true)
+			return "http://127.0.0.1:1", true
+		}})
 		srv := httptest.NewUnstartedServer(nil)
 		srv.Config = a.Server().Server
 		srv.Listener = httpguard.Listener(srv.Listener, true)
@@ -389,18 +392,23 @@ func TestCloseLeavesNothing(t *testing.T) {
 			}{
 				{pathPop, "", c.readBody("x", 10*time.Hour)},
 				{pathPush, "A", c.pushBody("full", make([]byte, mib/4))},
-				{pathPush, "B", c.pushBody("x", []byte("m"))},
+				{pathPush, fmt.Sprint("B", i), c.pushBody("x", []byte("m"))},
 			} {
 				go func() {
 					httpCode, out, err := c.post(context.Background(), call.path, call.target, call.body)
 					if err != nil {
-						t.Errorf("%s: %v", call.path, err)
+						t.Errorf("%s to %s: %v", call.path, call.target, err)
 					}
 					results <- result{httpCode, out}
 				}()
 			}
 		}
 		eventually(t, "all calls wait", func() bool {
+			for i := range 3 {
+				if _, arrived := partners.Load(fmt.Sprint("B", i)); !arrived {
+					return false
+				}
+			}
 			st := a.Stats()
 			return st.Readers == 3 && st.Writers == 3 && st.Retries >= 3
 		})
