@@ -74,7 +74,7 @@ func (s *Services) checkTransports(ctx context.Context) error {
 	case s.Transport != "":
 		limited, cancel := context.WithTimeout(ctx, probeTimeout)
 		defer cancel()
-		if placement.Probe(limited, httpclient.Direct(), s.Node, s.Node, "http://"+s.Transport) == nil {
+		if placement.Probe(limited, httpclient.Direct(), "", "", "http://"+s.Transport) == nil {
 			running = "at " + s.Transport
 		}
 	}
